@@ -1,0 +1,1 @@
+"""HTTP: parse, authorise through control, answer."""

@@ -1,0 +1,1 @@
+"""The Compose Specification, parsed into typed structs with positions; a pure library."""

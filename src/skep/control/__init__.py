@@ -1,0 +1,1 @@
+"""Use cases: one file per resource.  Every entrance (API, reconcilers) comes through here."""

@@ -1,0 +1,1 @@
+"""The flows of the cloud (YAML) and their steps."""

@@ -1,0 +1,257 @@
+"""What control needs from a host, as small Protocols.
+
+`providers/local` and `agent` satisfy them structurally and `main` joins them.  The docstrings are the
+contract; `tests/contracts/` holds one suite per Protocol.  Ids are control's own, so every call may be
+repeated: making what is there equal is success, removing what is absent is success.
+
+All raise `HostFailure` when the kernel or a tool refuses, with the tool's own words.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Protocol
+
+from skep.model.host import (
+    ContainerSpec,
+    ContainerStatus,
+    ContainerUsage,
+    DiskSpec,
+    DiskUsage,
+    ExecSpec,
+    HostFacts,
+    LogLine,
+    NetworkConfig,
+    PoolUsage,
+    PortConfig,
+    ServicePublications,
+)
+from skep.model.ids import Bytes, ContainerId, Digest, DiskId, NetworkId, PortId, ReplicaId, ServiceId
+from skep.model.images import BuildSpec, ImageInfo, RegistryCredentials
+
+Progress = Callable[[str], None]
+"""Called with one line at a time; must not block."""
+
+
+class ExecSession(Protocol):
+    """A process started in a running container.  With a TTY stdout carries everything, stderr nothing."""
+
+    def output(self) -> AsyncIterator[tuple[int, bytes]]:
+        """Chunks as (1 stdout | 2 stderr, bytes), ending when the process has closed both."""
+
+    async def write(self, data: bytes) -> None:
+        """Send to stdin; waits while the process is slow to read."""
+
+    async def close_stdin(self) -> None: ...
+
+    async def resize(self, columns: int, rows: int) -> None: ...
+
+    async def wait(self) -> int:
+        """The exit code (128 + signal when killed)."""
+
+    async def close(self) -> None:
+        """Kill what still runs and free everything.  May be repeated."""
+
+
+class Engine(Protocol):
+    """The containers of one host, kept as they were asked to be.
+
+    A container that was started stays so: the engine restarts it by its policy, probes its health, and
+    finds it again after a restart of skep.  It does not survive a reboot by itself: reconcilers start it.
+    """
+
+    async def start(self, spec: ContainerSpec) -> None:
+        """Make the container and start it.  Running and equal is success; an exited one starts again.
+
+        Its image must be unpacked, its disks attached, its ports plugged.
+        Raises:
+            InvalidInput: the program or the user does not exist in the image (in words a tenant understands).
+        """
+
+    async def stop(self, container: ContainerId, grace: float | None = None) -> None:
+        """Send the stop signal, SIGKILL after `grace` seconds (None: the spec's own); no restart after it."""
+
+    async def restart(self, container: ContainerId) -> None:
+        """Stop, then start again; counts as a fresh start for the back-off."""
+
+    async def remove(self, container: ContainerId) -> None:
+        """Kill it if it runs; remove bundle, mounts, cgroup and logs."""
+
+    async def inspect(self, container: ContainerId) -> ContainerStatus:
+        """Raises NotFound: this host does not have it."""
+
+    async def list(self) -> list[ContainerStatus]: ...
+
+    async def wait_ready(self, container: ContainerId) -> None:
+        """Return once it is healthy, or, without a health check, once it runs.
+
+        Raises:
+            Unavailable: it became unhealthy or exited for good; the message ends with its last log lines.
+        """
+
+    async def wait_exit(self, container: ContainerId) -> int:
+        """The exit code once it has exited for good."""
+
+    def logs(
+        self,
+        container: ContainerId,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: str | None = None,
+    ) -> AsyncIterator[LogLine]:
+        """Oldest first, rotated files included; `follow` goes on until the container is removed."""
+
+    async def exec(self, container: ContainerId, spec: ExecSpec) -> ExecSession:
+        """Start a process in the running container.  Raises Conflict: it does not run."""
+
+    async def usage(self, container: ContainerId) -> ContainerUsage: ...
+
+
+class DiskPool(Protocol):
+    """The disks of one host."""
+
+    async def create(self, disk: DiskSpec) -> None:
+        """Make an empty disk; writes beyond its size fail with EDQUOT.
+
+        Raises:
+            Conflict: a disk with this id and another size or kind exists.
+            Exhausted: the pool has no room for its metadata.
+        """
+
+    async def resize(self, disk: DiskId, size: Bytes) -> None:
+        """Raises InvalidInput: smaller than what is used."""
+
+    async def path(self, disk: DiskId) -> Path:
+        """Where the disk is mounted on the host.  Raises NotFound."""
+
+    async def delete(self, disk: DiskId) -> None: ...
+
+    async def list(self) -> dict[DiskId, DiskUsage]: ...
+
+    async def usage(self) -> PoolUsage: ...
+
+
+class Fabric(Protocol):
+    """The tenant networks of one host."""
+
+    async def ensure_network(self, network: NetworkConfig) -> None: ...
+
+    async def delete_network(self, network: NetworkId) -> None: ...
+
+    async def plug(self, port: PortConfig) -> None:
+        """Give the replica's network sandbox this NIC; make the sandbox if it is the first.
+
+        The network must be ensured.  Only this address with this MAC can be used through it.
+        """
+
+    async def unplug(self, port: PortId) -> None: ...
+
+    async def remove_sandbox(self, replica: ReplicaId) -> None:
+        """Remove the replica's network sandbox with all its NICs."""
+
+    def sandbox(self, replica: ReplicaId) -> Path:
+        """The network namespace as a path; it exists once a port is plugged."""
+
+    async def set_resolvable(self, replica: ReplicaId, up: bool) -> None:
+        """Whether the names of the replica's ports resolve (they do while it runs)."""
+
+    async def publish(self, publications: ServicePublications) -> None:
+        """Replace, in one transaction, what the service publishes on the host.
+
+        Raises:
+            Conflict: a process of the host itself listens on that port.
+        """
+
+    async def unpublish(self, service: ServiceId) -> None: ...
+
+    async def networks(self) -> set[NetworkId]:
+        """The networks that exist on the host, whole (bridge, rules and resolver checked)."""
+
+    async def ports(self) -> set[PortId]:
+        """The ports that are plugged, whole."""
+
+    async def sandboxes(self) -> set[ReplicaId]: ...
+
+    async def published(self) -> dict[ServiceId, ServicePublications]: ...
+
+
+class ImageStore(Protocol):
+    """Images of one host: blobs by digest, layers unpacked once and shared."""
+
+    async def pull(
+        self, reference: str, credentials: RegistryCredentials | None = None, progress: Progress = ...
+    ) -> ImageInfo:
+        """Fetch from a registry.
+
+        Raises:
+            NotFound: the registry has no such image.  Unauthenticated: it wants (other) credentials.
+            Unavailable: it does not answer.
+        """
+
+    async def load(self, source: Path, progress: Progress = ...) -> dict[str, ImageInfo]:
+        """Import an OCI layout (directory or tar), a docker-archive, or a root file-system tar.
+
+        Keys are the references found inside; "" for an image without a name.
+        Raises InvalidInput: it is none of these, or a digest does not match.
+        """
+
+    async def build(self, context: Path, build: BuildSpec, progress: Progress = ...) -> ImageInfo:
+        """Run a Dockerfile.  `context` is the directory; isolated from the host and from tenants.
+
+        Raises InvalidInput: the Dockerfile is wrong or a command failed; ends with its last output.
+        """
+
+    async def bootstrap(self, suite: str, progress: Progress = ...) -> ImageInfo:
+        """Make a Debian base image with debootstrap."""
+
+    async def unpack(self, digest: Digest) -> tuple[Path, ...]:
+        """The image's layer directories, lowest first, unpacked and verified.  Raises NotFound."""
+
+    async def info(self, digest: Digest) -> ImageInfo:
+        """Raises NotFound."""
+
+    async def prune(self, keep: set[Digest]) -> Bytes:
+        """Delete every image not in `keep`, and blobs and layers nobody uses; answers bytes freed."""
+
+
+class Desired(Protocol):
+    """What hosts ask control for: specifications by id, so that run histories hold ids only."""
+
+    async def container(self, container: ContainerId) -> ContainerSpec: ...
+
+    async def network(self, network: NetworkId) -> NetworkConfig: ...
+
+    async def port(self, port: PortId) -> PortConfig: ...
+
+    async def disk(self, disk: DiskId) -> DiskSpec: ...
+
+    async def file(self, digest: str) -> bytes:
+        """The content of a config or secret."""
+
+
+class ContainerEvents(Protocol):
+    """Where the agent tells what it observed."""
+
+    async def observed(self, status: ContainerStatus) -> None:
+        """Called on every change of state or health; may be repeated."""
+
+    async def removed(self, container: ContainerId) -> None: ...
+
+
+class Host(Protocol):
+    """One host with all its parts."""
+
+    @property
+    def facts(self) -> HostFacts: ...
+
+    @property
+    def engine(self) -> Engine: ...
+
+    @property
+    def disks(self) -> DiskPool: ...
+
+    @property
+    def fabric(self) -> Fabric: ...
+
+    @property
+    def images(self) -> ImageStore: ...

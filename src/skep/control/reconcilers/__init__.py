@@ -1,0 +1,1 @@
+"""Desired against actual, for ever; differences become runs."""

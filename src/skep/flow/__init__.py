@@ -1,0 +1,1 @@
+"""A durable flow engine; has never heard of clouds."""

@@ -1,0 +1,1 @@
+"""The nouns of the cloud: ids, specifications, states, errors.  Imports nothing of ours."""

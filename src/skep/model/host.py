@@ -1,0 +1,244 @@
+"""What a host is told to make true, and what it says is true.
+
+Control computes these from releases; the agent and the providers carry them out.  All ids are control's.
+"""
+
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from skep.model.ids import (
+    Bytes,
+    ContainerId,
+    Digest,
+    DiskId,
+    NetworkId,
+    PortId,
+    ReplicaId,
+    Seconds,
+    ServiceId,
+    TenantId,
+)
+from skep.model.spec import HealthCheck, RestartPolicy, Ulimit
+
+
+class HostStruct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of the values that travel between control and hosts."""
+
+
+class DiskSpec(HostStruct, frozen=True, kw_only=True):
+    """A disk of the pool: `system` disks hold an overlay's upper directory, `data` disks a volume."""
+
+    id: DiskId
+    size: Bytes
+    kind: Literal["system", "data"]
+
+
+class NetworkConfig(HostStruct, frozen=True, kw_only=True):
+    """A tenant's layer-2 network.  `gateway` answers on every host and resolves names there.
+
+    `index` is unique per host (1 to 16383) and decides the link addresses between host and network.
+    `internal` networks have no way out.
+    """
+
+    id: NetworkId
+    tenant: TenantId
+    name: str
+    subnet: IPv4Network
+    gateway: IPv4Address
+    index: int
+    internal: bool = False
+
+
+class PortConfig(HostStruct, frozen=True, kw_only=True):
+    """A NIC of a replica: it keeps address and MAC wherever the replica runs.
+
+    `names` are what the resolver of the network answers with this address.  The first name of each kind
+    comes without the app; the resolver adds the app for callers from other apps (`db` and `db.shop`).
+    `interface` is the name inside the container; the port with `default_route` gives the way out.
+    """
+
+    id: PortId
+    network: NetworkId
+    replica: ReplicaId
+    address: IPv4Address
+    mac: str
+    app: str
+    names: tuple[str, ...] = ()
+    interface: str = "eth0"
+    default_route: bool = True
+
+
+class Publication(HostStruct, frozen=True, kw_only=True):
+    """A port of the host that leads to a service; new connections are spread over the targets."""
+
+    host_ip: str
+    published: int
+    protocol: Literal["tcp", "udp"]
+    network: NetworkId
+    target: int
+    addresses: tuple[IPv4Address, ...]
+
+
+class ServicePublications(HostStruct, frozen=True, kw_only=True):
+    service: ServiceId
+    publications: tuple[Publication, ...]
+
+
+class ContainerMount(HostStruct, frozen=True, kw_only=True):
+    """A mount with its source resolved: exactly one of `disk`, `path`, or neither (tmpfs)."""
+
+    target: str
+    disk: DiskId | None = None
+    path: Path | None = None
+    read_only: bool = False
+    copy_up: bool = False
+    """An empty data disk first receives what the image has at `target` (Compose: unless `nocopy`)."""
+    size: Bytes | None = None
+    mode: int | None = None
+    create_host_path: bool = False
+
+
+class ContainerFile(HostStruct, frozen=True, kw_only=True):
+    """A config or secret as a file.  The agent asks control for the content by its digest.
+
+    Secrets live in memory (tmpfs) on the host and never on its disks.
+    """
+
+    target: str
+    digest: str
+    secret: bool
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o444
+
+
+class ContainerSpec(HostStruct, frozen=True, kw_only=True):
+    """One container, complete: with the image's config merged in, ready to become an OCI bundle.
+
+    The id changes with every re-creation of the replica; the network sandbox and data disks are the
+    replica's and stay.  `args` is entrypoint + command.
+    """
+
+    id: ContainerId
+    replica: ReplicaId
+    tenant: TenantId
+    name: str
+    """What people see, unique per tenant: `shop/web-0`."""
+    hostname: str
+    image: Digest
+    args: tuple[str, ...]
+    environment: dict[str, str]
+    working_dir: str
+    user: str
+    """As in the image config: `user`, `uid`, `user:group`, `uid:gid`; resolved inside the image."""
+    system_disk: DiskId
+    group_add: tuple[str, ...] = ()
+    mounts: tuple[ContainerMount, ...] = ()
+    files: tuple[ContainerFile, ...] = ()
+    ports: tuple[PortId, ...] = ()
+    nameserver: IPv4Address | None = None
+    extra_hosts: dict[str, str] = {}
+    memory: Bytes | None = None
+    memory_reservation: Bytes | None = None
+    cpus: float | None = None
+    pids: int = 4096
+    ulimits: dict[str, Ulimit] = {}
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    sysctls: dict[str, str] = {}
+    read_only: bool = False
+    init: bool = False
+    tty: bool = False
+    stdin_open: bool = False
+    shm_size: Bytes = Bytes(64 * 1024 * 1024)
+    stop_signal: str = "SIGTERM"
+    stop_grace_period: Seconds = Seconds(10.0)
+    restart: RestartPolicy = RestartPolicy()
+    healthcheck: HealthCheck | None = None
+    labels: dict[str, str] = {}
+
+
+class ContainerState(StrEnum):
+    CREATED = "created"
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    """Exited; the restart policy will start it again at the end of its back-off."""
+    EXITED = "exited"
+    """Exited and the policy leaves it so, or it was stopped on request."""
+
+
+class Health(StrEnum):
+    NONE = "none"
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
+class ContainerStatus(HostStruct, frozen=True, kw_only=True):
+    """What a host knows about one container.  Times are seconds since 1970."""
+
+    id: ContainerId
+    replica: ReplicaId
+    state: ContainerState
+    health: Health = Health.NONE
+    health_output: str = ""
+    pid: int | None = None
+    exit_code: int | None = None
+    oom_killed: bool = False
+    error: str = ""
+    restarts: int = 0
+    started_at: float | None = None
+    finished_at: float | None = None
+
+
+class ContainerUsage(HostStruct, frozen=True, kw_only=True):
+    """CPU seconds since start, memory now and limit, processes now; disk bytes of the system disk."""
+
+    cpu_seconds: float
+    memory: Bytes
+    memory_limit: Bytes | None
+    pids: int
+
+
+class LogLine(HostStruct, frozen=True, kw_only=True):
+    time: str
+    """RFC 3339 with nanoseconds, as conmon writes it."""
+    stream: Literal["stdout", "stderr"]
+    text: str
+
+
+class ExecSpec(HostStruct, frozen=True, kw_only=True):
+    args: tuple[str, ...]
+    tty: bool = False
+    stdin: bool = False
+    environment: dict[str, str] = {}
+    working_dir: str | None = None
+    user: str | None = None
+    columns: int = 80
+    rows: int = 24
+
+
+class DiskUsage(HostStruct, frozen=True, kw_only=True):
+    size: Bytes
+    used: Bytes
+
+
+class PoolUsage(HostStruct, frozen=True, kw_only=True):
+    total: Bytes
+    used: Bytes
+    free: Bytes
+
+
+class HostFacts(HostStruct, frozen=True, kw_only=True):
+    """What a host is: read once at its start."""
+
+    cpus: int
+    memory: Bytes
+    kernel: str
+    cgroups: Literal["v1", "v2", "hybrid"]
+    boot_id: str
+    """Changes with every boot of the machine (/proc/sys/kernel/random/boot_id)."""

@@ -1,0 +1,207 @@
+"""What a tenant wants: the desired state of an app, as the API takes it.
+
+`skep.compose` makes an AppSpec from a Compose file; control checks it again, since any client may send one.
+Times are seconds, sizes are bytes.  Field names follow the Compose Specification
+(https://github.com/compose-spec/compose-spec) where it has a word for the thing.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from skep.model.names import AppName, ServiceName
+
+PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Duration = Annotated[float, msgspec.Meta(ge=0, le=86_400 * 30)]
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of all specifications: immutable values that compare by content."""
+
+
+class PublishedPort(Spec, frozen=True, kw_only=True):
+    """A port of the service that can be reached from outside through the host.
+
+    `published` None lets skep choose a free one.
+    """
+
+    target: PortNumber
+    published: PortNumber | None = None
+    protocol: Literal["tcp", "udp"] = "tcp"
+    host_ip: str = "0.0.0.0"  # noqa: S104 - what Compose means by a bare port
+
+
+class Mount(Spec, frozen=True, kw_only=True):
+    """Something mounted into the container at `target` (absolute path).
+
+    volume: `source` names a volume of the app (empty: anonymous, one per replica).
+    bind: `source` is an absolute path on the host; admins only.  tmpfs: `size` limits it.
+    """
+
+    type: Literal["volume", "bind", "tmpfs"]
+    target: str
+    source: str = ""
+    read_only: bool = False
+    nocopy: bool = False
+    size: Positive | None = None
+    mode: int | None = None
+    create_host_path: bool = False
+
+
+class FileMount(Spec, frozen=True, kw_only=True):
+    """A config or secret of the app shown as a read-only file at `target` (absolute path)."""
+
+    source: str
+    target: str
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o444
+
+
+class NetworkAttachment(Spec, frozen=True, kw_only=True):
+    """The service's place in one of the app's networks."""
+
+    aliases: tuple[str, ...] = ()
+    ipv4_address: str | None = None
+    mac_address: str | None = None
+    priority: int = 0
+
+
+class Dependency(Spec, frozen=True, kw_only=True):
+    condition: Literal["service_started", "service_healthy", "service_completed_successfully"] = (
+        "service_started"
+    )
+    required: bool = True
+    restart: bool = False
+
+
+class HealthCheck(Spec, frozen=True, kw_only=True):
+    """A command run in the container; exit code 0 is healthy.
+
+    `test` as in Compose: ["CMD", …], ["CMD-SHELL", text]; ["NONE"] switches off what the image declares.
+    """
+
+    test: tuple[str, ...]
+    interval: Duration = 30.0
+    timeout: Duration = 30.0
+    retries: Positive = 3
+    start_period: Duration = 0.0
+    start_interval: Duration = 5.0
+
+
+class RestartPolicy(Spec, frozen=True, kw_only=True):
+    """When an exited container is started again; `max_attempts` None means for ever.
+
+    Back-off between attempts starts at `delay` and doubles; it is reset after ten seconds of running
+    (as the Docker engine does).
+    """
+
+    condition: Literal["no", "on-failure", "always", "unless-stopped"] = "unless-stopped"
+    max_attempts: Positive | None = None
+    delay: Duration = 0.1
+    window: Duration = 10.0
+
+
+class Resources(Spec, frozen=True, kw_only=True):
+    """Limits of one replica; None takes the tenant's default."""
+
+    cpus: Annotated[float, msgspec.Meta(gt=0, le=1024)] | None = None
+    memory: Annotated[int, msgspec.Meta(ge=4 * 1024 * 1024)] | None = None
+    memory_reservation: Positive | None = None
+    pids: Positive | None = None
+
+
+class Ulimit(Spec, frozen=True, kw_only=True):
+    soft: Annotated[int, msgspec.Meta(ge=-1)]
+    hard: Annotated[int, msgspec.Meta(ge=-1)]
+
+
+class Extensions(Spec, frozen=True, kw_only=True):
+    """`x-skep` of a service: what Compose has no word for."""
+
+    stateful: bool = False
+    """One data disk per replica and volume instead of one shared by all replicas."""
+    system_disk: Positive | None = None
+    """Size of the system disk in bytes; None takes the default of the installation."""
+    keep_system_disk: bool = False
+    """Keep what the container wrote to its root file system when the replica is re-created."""
+
+
+class ServiceSpec(Spec, frozen=True, kw_only=True):
+    """One Compose service.  `image` is a reference; `command`/`entrypoint` None keep the image's own."""
+
+    image: str
+    command: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    environment: dict[str, str] = {}
+    working_dir: str | None = None
+    user: str | None = None
+    group_add: tuple[str, ...] = ()
+    hostname: str | None = None
+    labels: dict[str, str] = {}
+    ports: tuple[PublishedPort, ...] = ()
+    expose: tuple[str, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    networks: dict[str, NetworkAttachment] = {}
+    """Networks of the app by name; empty means the tenant's flat network `default`."""
+    depends_on: dict[ServiceName, Dependency] = {}
+    healthcheck: HealthCheck | None = None
+    restart: RestartPolicy = RestartPolicy()
+    replicas: Count = 1
+    resources: Resources = Resources()
+    ulimits: dict[str, Ulimit] = {}
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    sysctls: dict[str, str] = {}
+    extra_hosts: dict[str, str] = {}
+    read_only: bool = False
+    init: bool = False
+    tty: bool = False
+    stdin_open: bool = False
+    shm_size: Positive | None = None
+    stop_signal: str | None = None
+    stop_grace_period: Duration = 10.0
+    secrets: tuple[FileMount, ...] = ()
+    configs: tuple[FileMount, ...] = ()
+    x_skep: Extensions = Extensions()
+
+
+class AppNetwork(Spec, frozen=True, kw_only=True):
+    """A network of the app.  `external` means an existing network of the tenant with that name.
+
+    The name `default` without a subnet is the tenant's flat network, shared by all its apps.
+    """
+
+    subnet: str | None = None
+    gateway: str | None = None
+    internal: bool = False
+    external: str | None = None
+    labels: dict[str, str] = {}
+
+
+class AppVolume(Spec, frozen=True, kw_only=True):
+    """A named volume: a data disk of `size` bytes.  `external` names an existing disk of the tenant."""
+
+    size: Positive | None = None
+    external: str | None = None
+    labels: dict[str, str] = {}
+
+
+class AppFile(Spec, frozen=True, kw_only=True):
+    """The content of a config or secret.  A stored release holds its `digest` only."""
+
+    content: bytes | None = None
+    digest: str | None = None
+
+
+class AppSpec(Spec, frozen=True, kw_only=True):
+    """A whole app, ready to be released: images are references, nothing points at the client's files."""
+
+    name: AppName
+    services: dict[ServiceName, ServiceSpec]
+    networks: dict[str, AppNetwork] = {}
+    volumes: dict[str, AppVolume] = {}
+    configs: dict[str, AppFile] = {}
+    secrets: dict[str, AppFile] = {}

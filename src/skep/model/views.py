@@ -1,0 +1,312 @@
+"""What the API answers: the public shape of every resource.
+
+Shared by control (which makes them), the API (which sends them) and the command line (which shows them).
+Times are RFC 3339 in UTC.  Fields are only ever added.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from skep.model.ids import Bytes
+from skep.model.spec import AppSpec
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of everything the API answers."""
+
+
+class Accepted(View, frozen=True, kw_only=True):
+    """Long work was accepted; follow the run.  `run` None: there was nothing to do."""
+
+    run: str | None
+    message: str = ""
+
+
+class AppState(StrEnum):
+    EMPTY = "empty"
+    RUNNING = "running"
+    """Every replica that should run does, and none is unhealthy."""
+    PARTIAL = "partial"
+    STOPPED = "stopped"
+    CHANGING = "changing"
+
+
+class AppView(View, frozen=True, kw_only=True):
+    id: str
+    name: str
+    tenant: str
+    state: AppState
+    revision: int
+    services: tuple[str, ...]
+    replicas: int
+    running: int
+    urls: tuple[str, ...]
+    created: str
+    updated: str
+
+
+class AppDetail(View, frozen=True, kw_only=True):
+    app: AppView
+    spec: AppSpec | None
+    """The current release as it was applied; the contents of configs and secrets are left out."""
+    replicas: "tuple[ReplicaView, ...]"
+
+
+class ReleaseView(View, frozen=True, kw_only=True):
+    id: str
+    app: str
+    revision: int
+    created: str
+    created_by: str
+    current: bool
+    services: tuple[str, ...]
+    images: dict[str, str]
+    """Image digest by service."""
+
+
+class ReplicaView(View, frozen=True, kw_only=True):
+    id: str
+    app: str
+    service: str
+    name: str
+    """`web-0`"""
+    desired: str
+    state: str
+    """pending, created, running, restarting, exited, stopped"""
+    health: str
+    addresses: tuple[str, ...]
+    mac: str
+    ports: tuple[str, ...]
+    """`0.0.0.0:8080->80/tcp`"""
+    image: str
+    image_digest: str
+    revision: int
+    restarts: int
+    exit_code: int | None
+    oom_killed: bool
+    error: str
+    host: str
+    started: str | None
+    finished: str | None
+    created: str
+
+
+class UsageView(View, frozen=True, kw_only=True):
+    replica: str
+    cpu_seconds: float
+    memory: Bytes
+    memory_limit: Bytes | None
+    pids: int
+    disk: Bytes
+    disk_size: Bytes
+
+
+class Action(StrEnum):
+    CREATE = "create"
+    UPDATE = "update"
+    RECREATE = "recreate"
+    REMOVE = "remove"
+    KEEP = "keep"
+
+
+class PlanChange(View, frozen=True, kw_only=True):
+    action: Action
+    kind: str
+    """network, disk, service, replica, port"""
+    name: str
+    reason: str = ""
+
+
+class PlanView(View, frozen=True, kw_only=True):
+    """What `apply` would do.  `keep` changes are listed so that nothing is left to guess."""
+
+    app: str
+    revision: int
+    changes: tuple[PlanChange, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return all(change.action is Action.KEEP for change in self.changes)
+
+
+class ImageView(View, frozen=True, kw_only=True):
+    id: str
+    reference: str
+    digest: str
+    size: Bytes
+    created: str
+    tenant: str | None
+    """None: shared by the operator with everybody."""
+    in_use: bool
+
+
+class PruneView(View, frozen=True, kw_only=True):
+    freed: Bytes
+
+
+class DiskView(View, frozen=True, kw_only=True):
+    id: str
+    name: str
+    kind: str
+    size: Bytes
+    used: Bytes
+    app: str | None
+    attached_to: tuple[str, ...]
+    host: str
+    created: str
+
+
+class NetworkView(View, frozen=True, kw_only=True):
+    id: str
+    name: str
+    subnet: str
+    gateway: str
+    internal: bool
+    ports: int
+    created: str
+
+
+class PortView(View, frozen=True, kw_only=True):
+    id: str
+    network: str
+    replica: str
+    address: str
+    mac: str
+
+
+class HostView(View, frozen=True, kw_only=True):
+    name: str
+    zone: str
+    region: str
+    cpus: int
+    memory: Bytes
+    kernel: str
+    cgroups: str
+    state: str
+    replicas: int
+    pool_total: Bytes
+    pool_used: Bytes
+
+
+class ZoneView(View, frozen=True, kw_only=True):
+    name: str
+    region: str
+    hosts: int
+
+
+class TenantView(View, frozen=True, kw_only=True):
+    id: str
+    name: str
+    created: str
+    quota: "Quota"
+
+
+class Quota(View, frozen=True, kw_only=True):
+    """Upper bounds of one tenant."""
+
+    apps: int = 100
+    replicas: int = 500
+    cpus: float = 256.0
+    memory: Bytes = Bytes(256 * 1024**3)
+    disk: Bytes = Bytes(1024**4)
+    published_ports: int = 200
+
+
+class UserView(View, frozen=True, kw_only=True):
+    id: str
+    name: str
+    tenant: str
+    role: str
+    created: str
+
+
+class TokenView(View, frozen=True, kw_only=True):
+    id: str
+    name: str
+    user: str
+    created: str
+    expires: str | None
+    last_used: str | None
+
+
+class TokenCreated(View, frozen=True, kw_only=True):
+    """The only time the secret is shown."""
+
+    token: TokenView
+    secret: str
+
+
+class WhoAmI(View, frozen=True, kw_only=True):
+    user: str
+    role: str
+    tenant: str
+
+
+class StepView(View, frozen=True, kw_only=True):
+    name: str
+    use: str
+    state: str
+    after: tuple[str, ...]
+    attempts: int
+    started: str | None
+    finished: str | None
+    message: str = ""
+    """The last progress line, or the error."""
+
+
+class RunView(View, frozen=True, kw_only=True):
+    id: str
+    flow: str
+    title: str
+    tenant: str
+    state: str
+    """pending, running, succeeded, failed (undone), cancelled, undoing, needs-operator"""
+    done: int
+    total: int
+    error: str
+    created: str
+    started: str | None
+    finished: str | None
+    output: dict[str, object] = {}
+
+
+class RunDetail(View, frozen=True, kw_only=True):
+    run: RunView
+    steps: tuple[StepView, ...]
+
+
+class RunEventView(View, frozen=True, kw_only=True):
+    """One line of a run's history, as `GET /v1/runs/{id}/events` streams it."""
+
+    sequence: int
+    run: str
+    step: str
+    kind: str
+    """started, progress, succeeded, failed, retrying, undoing, undone, run-… for the run itself"""
+    at: str
+    message: str = ""
+
+
+class EventView(View, frozen=True, kw_only=True):
+    """A change of state in the cloud, as `GET /v1/events` streams it."""
+
+    kind: str
+    """replica, app, run"""
+    app: str
+    name: str
+    state: str
+    at: str
+    message: str = ""
+
+
+class VersionView(View, frozen=True, kw_only=True):
+    version: str
+    api: str = "v1"
+
+
+class NewApp(View, frozen=True, kw_only=True):
+    """Body of plan and release."""
+
+    spec: AppSpec

@@ -1,0 +1,1 @@
+"""What satisfies control's ports, one package per kind of zone."""

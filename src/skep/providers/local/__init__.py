@@ -1,0 +1,1 @@
+"""One Linux host: runc, btrfs, bridges, nftables."""

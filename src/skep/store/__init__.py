@@ -1,0 +1,1 @@
+"""SQL: one file per resource, SQLite and PostgreSQL."""
