@@ -1,0 +1,57 @@
+# Every target installs what it needs, may be repeated at any time, and says what it does.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+LOCK_ARGS ?=
+
+.PHONY: help up down purge install install-dev check lint format test bench bench-engine lock
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+
+up: install ## install what is missing, start skep, deploy examples/hello, print its URL
+	@scripts/up
+
+down: ## stop skep and its containers; data stays
+	@scripts/down
+
+purge: ## remove skep, its data and everything it installed from this machine
+	@scripts/purge
+
+install: ## install skep and what it needs, without starting it
+	@scripts/install
+
+install-dev: ## the same with what tests and checks need
+	@scripts/install --dev
+
+check: lint test ## everything CI runs: lint, types, layers, tests
+
+lint: install-dev ## ruff, mypy --strict, import-linter
+	@echo "==> ruff"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@echo "==> mypy --strict"
+	@$(BIN)/mypy
+	@echo "==> import-linter"
+	@$(BIN)/lint-imports
+
+format: install-dev ## let ruff repair and format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+test: install-dev ## all tests; those that need root are skipped, with the reason, for others
+	@echo "==> pytest $(PYTEST_ARGS)"
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+bench: bench-engine ## every benchmark
+
+bench-engine: ## containers: speed and weight beside podman (one JSON line per figure)
+	@scripts/install --dev --bench >&2
+	@$(BIN)/python tests/bench/engine.py $(BENCH_ARGS)
+
+lock: ## write requirements*.lock anew from pyproject.toml (LOCK_ARGS=--upgrade: newest versions)
+	@scripts/install --tools
+	@scripts/lock $(LOCK_ARGS)
