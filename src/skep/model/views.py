@@ -301,6 +301,15 @@ class EventView(View, frozen=True, kw_only=True):
     message: str = ""
 
 
+class LogView(View, frozen=True, kw_only=True):
+    """One line that a container of the replica wrote; `time` has nanoseconds, `stream` is stdout or stderr."""
+
+    replica: str
+    time: str
+    stream: str
+    text: str
+
+
 class VersionView(View, frozen=True, kw_only=True):
     version: str
     api: str = "v1"

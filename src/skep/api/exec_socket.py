@@ -1,0 +1,126 @@
+"""A command in a running replica, over a WebSocket.
+
+Framing (all JSON in text messages, all bytes in binary ones):
+
+- client first: text, an ExecSpec: `{"args": ["sh"], "tty": true, "stdin": true, "columns": 80, "rows": 24}`
+- client then: binary, byte 0 and data for stdin; text `{"resize": [columns, rows]}`; text `{"eof": true}`
+- server: binary, byte 1 (stdout) or 2 (stderr) and data; with a TTY everything is stdout
+- server last: text `{"exit": code}` (128 + signal when killed) or `{"error": problem}`, then it closes
+
+A client that goes away ends the process.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from litestar import WebSocket, websocket
+from litestar.exceptions import WebSocketDisconnect
+
+from skep.api.errors import problem_of
+from skep.control.callers import Caller
+from skep.control.ports import ExecSession
+from skep.model.errors import InvalidInput
+from skep.model.host import ExecSpec
+
+if TYPE_CHECKING:
+    from skep.control.control import Control
+
+Socket = WebSocket[Any, Any, Any]
+
+FIRST_MESSAGE_WITHIN = 10.0
+STDIN = 0
+
+
+@websocket("/apps/{app:str}/replicas/{replica:str}/exec")
+async def exec_in_replica(
+    socket: WebSocket[Any, Any, Any], control: "Control", caller: Caller, app: str, replica: str
+) -> None:
+    await socket.accept()
+    try:
+        spec = await _read_spec(socket)
+        session = await control.replicas.exec(caller, app, replica, spec)
+        try:
+            code = await _bridge(socket, session)
+        finally:
+            await session.close()
+        await _finish(socket, {"exit": code})
+    except (WebSocketDisconnect, _Gone):
+        return
+    except Exception as error:
+        await _finish(socket, {"error": problem_of(error)})
+
+
+class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A text message of the client after the first."""
+
+    resize: tuple[int, int] | None = None
+    eof: bool = False
+
+
+class _Gone(Exception):
+    """The client went away before the process ended."""
+
+
+async def _read_spec(socket: Socket) -> ExecSpec:
+    try:
+        async with asyncio.timeout(FIRST_MESSAGE_WITHIN):
+            text = await socket.receive_text()
+        return msgspec.json.decode(text, type=ExecSpec)
+    except TimeoutError as error:
+        raise InvalidInput(f"No ExecSpec came within {FIRST_MESSAGE_WITHIN:.0f} seconds.") from error
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"The first message must be an ExecSpec: {error}") from error
+
+
+async def _bridge(socket: Socket, session: ExecSession) -> int:
+    """Carry bytes both ways until the process ends; answer its exit code."""
+    output = asyncio.create_task(_send_output(socket, session))
+    incoming = asyncio.create_task(_receive_input(socket, session))
+    try:
+        await asyncio.wait({output, incoming}, return_when=asyncio.FIRST_COMPLETED)
+        if not output.done():
+            incoming.result()
+        return await output
+    finally:
+        output.cancel()
+        incoming.cancel()
+
+
+async def _send_output(socket: Socket, session: ExecSession) -> int:
+    async for stream, data in session.output():
+        await socket.send_bytes(bytes((stream,)) + data)
+    return await session.wait()
+
+
+async def _receive_input(socket: Socket, session: ExecSession) -> None:
+    while True:
+        message: Mapping[str, Any] = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise _Gone
+        data: bytes | None = message.get("bytes")
+        text: str | None = message.get("text")
+        if data and data[0] == STDIN:
+            await session.write(data[1:])
+        elif text:
+            await _obey(session, text)
+
+
+async def _obey(session: ExecSession, text: str) -> None:
+    try:
+        order = msgspec.json.decode(text, type=Order)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"Not a message of exec: {error}") from error
+    if order.resize is not None:
+        await session.resize(*order.resize)
+    if order.eof:
+        await session.close_stdin()
+
+
+async def _finish(socket: Socket, message: object) -> None:
+    try:
+        await socket.send_text(msgspec.json.encode(message).decode())
+        await socket.close(1000)
+    except Exception:  # noqa: S110 - the client is gone: nobody is left to tell
+        pass
