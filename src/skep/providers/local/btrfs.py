@@ -1,0 +1,164 @@
+"""The btrfs calls of the kernel that disks need, without a process for each.
+
+Numbers and layouts are those of <linux/btrfs.h> and <linux/btrfs_tree.h>.  Every function takes an open
+directory of the file system, may block for a transaction, and raises OSError with the kernel's errno.
+
+A disk is limited by a level-1 quota group `1/<subvolume id>` around its own level-0 group: with simple
+quotas a subvolume made *inside* the disk joins the parents of its parent's group, so a tenant cannot leave
+the limit by making subvolumes (which needs no privilege).
+"""
+
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_MAGIC = 0x94
+_VOL_ARGS = 4096
+_FIRST_FREE_OBJECT = 256
+"""The inode of a subvolume's root directory (BTRFS_FIRST_FREE_OBJECTID)."""
+_SUBVOL_SPEC_BY_ID = 1 << 4
+_ROOT_TREE = 1
+_ROOT_REF = 156
+_LIMIT_MAX_RFER = 1 << 0
+_NO_LIMIT = (1 << 64) - 1
+_ENABLE_FULL, _ENABLE_SIMPLE = 1, 4
+
+
+def _code(direction: int, number: int, size: int) -> int:
+    return (direction << 30) | (size << 16) | (_MAGIC << 8) | number
+
+
+_RESIZE = _code(1, 3, _VOL_ARGS)
+_SYNC = _code(0, 8, 0)
+_SUBVOL_CREATE = _code(1, 14, _VOL_ARGS)
+_TREE_SEARCH = _code(3, 17, 4096)
+_INO_LOOKUP = _code(3, 18, 4096)
+_FS_INFO = _code(2, 31, 1024)
+_QUOTA_CTL = _code(3, 40, 16)
+_QGROUP_ASSIGN = _code(1, 41, 24)
+_QGROUP_CREATE = _code(1, 42, 16)
+_QGROUP_LIMIT = _code(2, 43, 48)
+_SNAP_DESTROY_V2 = _code(1, 63, _VOL_ARGS)
+
+
+@contextmanager
+def directory(path: Path) -> Iterator[int]:
+    """A file descriptor of the directory, for the calls below."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def file_system_id(fd: int) -> str:
+    """The UUID under which the file system stands in /sys/fs/btrfs."""
+    raw = _call(fd, _FS_INFO, bytes(1024))[16:32].hex()
+    return "-".join((raw[:8], raw[8:12], raw[12:16], raw[16:20], raw[20:]))
+
+
+def sync(fd: int) -> None:
+    """Commit the running transaction."""
+    fcntl.ioctl(fd, _SYNC, 0)
+
+
+def grow(fd: int) -> None:
+    """Let the file system fill its device."""
+    _call(fd, _RESIZE, struct.pack("=q4088s", 0, b"max"))
+
+
+def is_subvolume(fd: int) -> bool:
+    return os.fstat(fd).st_ino == _FIRST_FREE_OBJECT
+
+
+def create_subvolume(parent: int, name: str) -> None:
+    _call(parent, _SUBVOL_CREATE, struct.pack("=q4088s", 0, name.encode()))
+
+
+def subvolume_id(fd: int) -> int:
+    """The id of the subvolume that `fd` lies in."""
+    answer = _call(fd, _INO_LOOKUP, struct.pack("=QQ4080s", 0, _FIRST_FREE_OBJECT, b""))
+    return int(struct.unpack_from("=Q", answer)[0])
+
+
+def child_subvolumes(fd: int, subvolume: int) -> list[int]:
+    """Ids of the subvolumes that lie directly in `subvolume`, wherever in its tree."""
+    children: list[int] = []
+    first = 0
+    while True:
+        key = struct.pack("=7Q4I4Q", *_search_range(subvolume, first))
+        answer = _call(fd, _TREE_SEARCH, key + bytes(4096 - len(key)))
+        found = int(struct.unpack_from("=I", answer, 64)[0])
+        if not found:
+            return children
+        offset = 104
+        for _ in range(found):
+            _, _, child, kind, length = struct.unpack_from("=QQQII", answer, offset)
+            offset += 32 + length
+            first = child + 1
+            if kind == _ROOT_REF:
+                children.append(child)
+
+
+def _search_range(subvolume: int, first: int) -> tuple[int, ...]:
+    """Fields of struct btrfs_ioctl_search_key: tree, objectids, offsets, transids, types, items, unused."""
+    ids = (_ROOT_TREE, subvolume, subvolume, first, _NO_LIMIT, 0, _NO_LIMIT)
+    return (*ids, _ROOT_REF, _ROOT_REF, 4096, 0, 0, 0, 0, 0)
+
+
+def destroy_subvolume(fd: int, subvolume: int) -> list[int]:
+    """Delete it, wherever it lies, with the subvolumes in it; answers the ids of all.
+
+    The blocks are freed in the background.
+    """
+    gone = [inner for child in child_subvolumes(fd, subvolume) for inner in destroy_subvolume(fd, child)]
+    arguments = struct.pack("=qQQ32sQ", 0, 0, _SUBVOL_SPEC_BY_ID, b"", subvolume)
+    _call(fd, _SNAP_DESTROY_V2, arguments + bytes(_VOL_ARGS - len(arguments)))
+    return [*gone, subvolume]
+
+
+def enable_quota(fd: int, *, simple: bool) -> None:
+    """Raises EINVAL: the kernel does not know simple quotas."""
+    _call(fd, _QUOTA_CTL, struct.pack("=QQ", _ENABLE_SIMPLE if simple else _ENABLE_FULL, 0))
+
+
+ALL_DISKS = (2 << 48) | 1
+"""The level-2 group around the groups of all disks."""
+
+
+def group_of(subvolume: int) -> int:
+    """The level-1 quota group around a subvolume; its number is the subvolume's own."""
+    return (1 << 48) | subvolume
+
+
+def group_name(group: int) -> str:
+    """The group's directory in sysfs: `level_number`."""
+    return f"{group >> 48}_{group & ((1 << 48) - 1)}"
+
+
+def create_group(fd: int, group: int) -> None:
+    _call(fd, _QGROUP_CREATE, struct.pack("=QQ", 1, group))
+
+
+def destroy_group(fd: int, group: int) -> None:
+    _call(fd, _QGROUP_CREATE, struct.pack("=QQ", 0, group))
+
+
+def join_group(fd: int, inner: int, outer: int, *, member: bool) -> None:
+    """Put a group (or the subvolume with this id) into one of a higher level, or take it out."""
+    _call(fd, _QGROUP_ASSIGN, struct.pack("=QQQ", member, inner, outer))
+
+
+def limit_group(fd: int, group: int, size: int | None) -> None:
+    """Limit what the group's subvolumes hold together, in bytes; None lifts the limit."""
+    most = _NO_LIMIT if size is None else size
+    _call(fd, _QGROUP_LIMIT, struct.pack("=QQQQQQ", group, _LIMIT_MAX_RFER, most, 0, 0, 0))
+
+
+def _call(fd: int, code: int, arguments: bytes) -> bytes:
+    buffer = bytearray(arguments)
+    fcntl.ioctl(fd, code, buffer)
+    return bytes(buffer)

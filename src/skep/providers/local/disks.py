@@ -1,0 +1,359 @@
+"""The disks of one host: subvolumes of a btrfs pool, each with a quota.
+
+Satisfies `DiskPool` of control.  The pool is a device, or a sparse file behind a loop device that grows
+when it is asked to be larger; it stays mounted when skep ends, because containers live on.
+
+What a disk is (kind and size) is an extended attribute of its subvolume that processes in containers can
+neither read nor change (`trusted.`), so it appears, moves and vanishes with the disk.  A disk is made under
+a hidden name, completed, and renamed: a crash leaves nothing that looks like a disk.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import msgspec
+import structlog
+
+from skep.model.errors import Conflict, Exhausted, HostFailure, InvalidInput, NotFound
+from skep.model.host import DiskSpec, DiskUsage, PoolUsage
+from skep.model.ids import Bytes, DiskId
+from skep.providers.local import btrfs
+from skep.providers.local.pool_device import attach_pool, detach_pool, is_mounted
+
+log = structlog.get_logger()
+
+_RECORD = "trusted.skep.disk"
+_HIDDEN = "."
+RESERVE = Bytes(64 * 1024 * 1024)
+"""What all disks together leave free, so that btrfs always has room for its metadata (or 3 %, if more).
+
+Without it, data may take the whole pool, and then nothing can be made or sometimes even deleted.
+"""
+_RESERVED_PART = 0.03
+_ROOM_FOR_A_DISK = 1024 * 1024
+_ADVICE = "Delete disks or enlarge the pool."
+
+
+class DiskRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is recorded at the disk itself."""
+
+    size: Bytes
+    kind: Literal["system", "data"]
+
+
+class BtrfsPool:
+    """The pool at `mount`; with no `device` it is ROOT/pool.img of `size` bytes (never shrunk).
+
+    Use as an asynchronous context manager; may be entered while containers of an earlier life use it.
+    """
+
+    def __init__(
+        self, *, root: Path, mount: Path, device: Path | None, size: Bytes, reserve: Bytes = RESERVE
+    ) -> None:
+        self._root = root
+        self._mount = mount
+        self._device = device
+        self._size = size
+        self._reserve = reserve
+        self._disks = mount / "disks"
+        self._groups = Path()
+        self._subvolumes: dict[DiskId, int] = {}
+
+    async def __aenter__(self) -> Self:
+        await attach_pool(self._root, self._mount, self._device, self._size)
+        await asyncio.to_thread(self._prepare)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the pool mounted; `teardown` unmounts."""
+
+    async def create(self, disk: DiskSpec) -> None:
+        await asyncio.to_thread(self._create, disk)
+
+    async def resize(self, disk: DiskId, size: Bytes) -> None:
+        await asyncio.to_thread(self._resize, disk, size)
+
+    async def path(self, disk: DiskId) -> Path:
+        path = self._path(disk)
+        if not path.is_dir():
+            raise NotFound(f"There is no disk {disk} on this host.")
+        return path
+
+    async def delete(self, disk: DiskId) -> None:
+        await asyncio.to_thread(self._delete, disk)
+
+    async def list(self) -> dict[DiskId, DiskUsage]:
+        """Size and use; what was written within the last seconds and is still in memory is not counted."""
+        return await asyncio.to_thread(self._list)
+
+    async def usage(self) -> PoolUsage:
+        """Of what disks may take together; the reserve is not counted."""
+        return self._usage_of_pool()
+
+    def _prepare(self) -> None:
+        with btrfs.directory(self._mount) as pool:
+            self._groups = Path("/sys/fs/btrfs") / btrfs.file_system_id(pool) / "qgroups"
+            _enable_quota(pool, self._groups)
+            with _tolerated(errno.EEXIST):
+                btrfs.create_group(pool, btrfs.ALL_DISKS)
+            btrfs.limit_group(pool, btrfs.ALL_DISKS, self._for_disks())
+        self._disks.mkdir(mode=0o700, exist_ok=True)
+        for entry in list(self._disks.iterdir()):
+            if entry.name.startswith(_HIDDEN):
+                self._destroy(entry)
+        self._sweep_groups()
+
+    def _sweep_groups(self) -> None:
+        """Delete the quota groups whose disk is gone; an empty group is never in use."""
+        with btrfs.directory(self._disks) as disks:
+            there = {int(entry.name[2:]) for entry in self._groups.glob("1_*")}
+            for subvolume in there - self._subvolume_ids():
+                _remove_group(disks, btrfs.group_of(subvolume))
+
+    def _subvolume_ids(self) -> set[int]:
+        for entry in self._disks.iterdir():
+            with btrfs.directory(entry) as fd:
+                self._subvolumes[DiskId(entry.name)] = btrfs.subvolume_id(fd)
+        return set(self._subvolumes.values())
+
+    def _create(self, disk: DiskSpec) -> None:
+        record = DiskRecord(size=disk.size, kind=disk.kind)
+        path = self._path(disk.id)
+        if (there := _read_record(path)) is not None:
+            _check_equal(disk.id, there, record)
+            return
+        self._check_room()
+        hidden = self._disks / f"{_HIDDEN}new-{disk.id}"
+        self._destroy(hidden)
+        with _explained(disk.id), btrfs.directory(self._disks) as disks:
+            btrfs.create_subvolume(disks, hidden.name)
+            with btrfs.directory(hidden) as fd:
+                _limit_new(fd, disk.size)
+                _write_record(fd, record)
+            hidden.rename(path)
+
+    def _resize(self, disk: DiskId, size: Bytes) -> None:
+        path = self._path(disk)
+        record = self._record(disk)
+        wanted = DiskRecord(size=size, kind=record.kind)
+        with _explained(disk), btrfs.directory(path) as fd:
+            group = btrfs.group_of(btrfs.subvolume_id(fd))
+            if size < record.size:
+                btrfs.sync(fd)
+                self._check_fits(disk, group, size)
+                _write_record(fd, wanted)
+                btrfs.limit_group(fd, group, size)
+            else:  # The limit first: a full disk has no room even for its record.
+                btrfs.limit_group(fd, group, size)
+                _write_record(fd, wanted)
+
+    def _delete(self, disk: DiskId) -> None:
+        hidden = self._disks / f"{_HIDDEN}gone-{disk}"
+        self._destroy(hidden)
+        self._subvolumes.pop(disk, None)
+        try:
+            self._path(disk).rename(hidden)
+        except FileNotFoundError:
+            return
+        except OSError:  # A full pool has room to delete, but none to rename.
+            hidden = self._path(disk)
+        self._destroy(hidden)
+
+    def _destroy(self, path: Path) -> None:
+        """Delete the subvolume, all subvolumes in it, and its quota group.  Absent is success.
+
+        The limit is lifted first: deleting, too, needs a little room in a full group.
+        """
+        with contextlib.suppress(FileNotFoundError), btrfs.directory(path) as fd:
+            subvolume = btrfs.subvolume_id(fd)
+        if not path.exists():
+            return
+        group = btrfs.group_of(subvolume)
+        with _explained(DiskId(path.name)), btrfs.directory(self._disks) as disks:
+            with contextlib.suppress(FileNotFoundError):
+                btrfs.limit_group(disks, group, None)
+            _free_group(disks, btrfs.destroy_subvolume(disks, subvolume), group)
+
+    def _list(self) -> dict[DiskId, DiskUsage]:
+        disks = (DiskId(entry.name) for entry in os.scandir(self._disks) if entry.name[0] != _HIDDEN)
+        found = ((disk, self._usage(disk)) for disk in disks)
+        return {disk: usage for disk, usage in found if usage is not None}
+
+    def _usage(self, disk: DiskId) -> DiskUsage | None:
+        record = _read_record(self._path(disk))
+        if record is None:
+            return None
+        if disk not in self._subvolumes:
+            with btrfs.directory(self._path(disk)) as fd:
+                self._subvolumes[disk] = btrfs.subvolume_id(fd)
+        return DiskUsage(size=record.size, used=self._used(btrfs.group_of(self._subvolumes[disk])))
+
+    def _used(self, group: int) -> Bytes:
+        try:
+            return Bytes(int((self._groups / btrfs.group_name(group) / "referenced").read_text()))
+        except FileNotFoundError:
+            return Bytes(0)
+
+    def _record(self, disk: DiskId) -> DiskRecord:
+        record = _read_record(self._path(disk))
+        if record is None:
+            raise NotFound(f"There is no disk {disk} on this host.")
+        return record
+
+    def _path(self, disk: DiskId) -> Path:
+        if not disk or "/" in disk or disk.startswith(_HIDDEN):
+            raise InvalidInput(f"{disk!r} is not the id of a disk.")
+        return self._disks / disk
+
+    def _for_disks(self) -> Bytes:
+        """What all disks may hold together."""
+        total = _space(self._mount).total
+        return Bytes(max(0, total - max(self._reserve, int(total * _RESERVED_PART))))
+
+    def _usage_of_pool(self) -> PoolUsage:
+        total = self._for_disks()
+        free = max(0, min(total - self._used(btrfs.ALL_DISKS), _space(self._mount).free))
+        return PoolUsage(total=total, used=Bytes(total - free), free=Bytes(free))
+
+    def _check_room(self) -> None:
+        usage = self._usage_of_pool()
+        if usage.free < _ROOM_FOR_A_DISK:
+            usage = self._usage_after_commit()
+        if usage.free < _ROOM_FOR_A_DISK:
+            raise Exhausted(f"The disk pool is full: {_mib(usage.used)} are in use. {_ADVICE}")
+        if self._device is None and (below := _space(self._root).free) < self._reserve:
+            raise Exhausted(
+                f"The file system under the disk pool ({self._root}) is full: {_mib(below)} are free."
+            )
+
+    def _usage_after_commit(self) -> PoolUsage:
+        """What deleted disks held becomes free only with a commit; a pool that looks full deserves one."""
+        with btrfs.directory(self._mount) as pool:
+            btrfs.sync(pool)
+        return self._usage_of_pool()
+
+    def _check_fits(self, disk: DiskId, group: int, size: Bytes) -> None:
+        used = self._used(group)
+        if size < used:
+            raise InvalidInput(f"Disk {disk} holds {_mib(used)} and cannot become {_mib(size)} large.")
+
+
+async def teardown(root: Path, mount: Path, *, purge: bool = False) -> None:
+    """Unmount the pool and detach its loop device; with `purge` delete the file too.  Absent is success.
+
+    Raises:
+        HostFailure: something still uses the pool.
+    """
+    await detach_pool(root, mount)
+    if purge:
+        (root / "pool.img").unlink(missing_ok=True)
+        if mount.exists() and not is_mounted(mount):
+            with contextlib.suppress(OSError):
+                mount.rmdir()
+
+
+def _limit_new(fd: int, size: Bytes) -> None:
+    """Put the new subvolume, which is empty, into a group with this limit."""
+    subvolume = btrfs.subvolume_id(fd)
+    group = btrfs.group_of(subvolume)
+    with contextlib.suppress(FileExistsError):
+        btrfs.create_group(fd, group)
+    btrfs.limit_group(fd, group, size)
+    with _tolerated(errno.EEXIST):
+        btrfs.join_group(fd, group, btrfs.ALL_DISKS, member=True)
+    btrfs.join_group(fd, subvolume, group, member=True)
+
+
+def _free_group(fd: int, subvolumes: list[int], group: int) -> None:
+    """Delete the quota groups of deleted subvolumes.
+
+    The kernel itself deletes a level-0 group once its blocks are freed (Linux 6.8); before that it is
+    busy, which is no failure.  A level-1 group that stays is swept when the pool is entered again.
+    """
+    for subvolume in subvolumes:
+        with _tolerated(errno.ENOENT, errno.EINVAL):
+            btrfs.join_group(fd, subvolume, group, member=False)
+        with _tolerated(errno.ENOENT, errno.EBUSY):
+            btrfs.destroy_group(fd, subvolume)
+    _remove_group(fd, group)
+
+
+def _remove_group(fd: int, group: int) -> None:
+    with _tolerated(errno.ENOENT, errno.EINVAL):
+        btrfs.join_group(fd, group, btrfs.ALL_DISKS, member=False)
+    with _tolerated(errno.ENOENT, errno.EBUSY):
+        btrfs.destroy_group(fd, group)
+
+
+def _enable_quota(pool: int, groups: Path) -> None:
+    if (groups / "enabled").exists() and (groups / "enabled").read_text().strip() == "1":
+        return
+    try:
+        btrfs.enable_quota(pool, simple=True)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise HostFailure(f"Quotas cannot be enabled in the disk pool: {error.strerror}.") from error
+        log.warning("pool.full_quotas", reason="the kernel does not know simple quotas (Linux 6.7)")
+        btrfs.enable_quota(pool, simple=False)
+
+
+def _check_equal(disk: DiskId, there: DiskRecord, wanted: DiskRecord) -> None:
+    if there != wanted:
+        raise Conflict(
+            f"Disk {disk} exists as a {there.kind} disk of {_mib(there.size)}, "
+            f"not as a {wanted.kind} disk of {_mib(wanted.size)}."
+        )
+
+
+def _read_record(path: Path) -> DiskRecord | None:
+    try:
+        return msgspec.json.decode(os.getxattr(path, _RECORD), type=DiskRecord)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODATA):
+            return None
+        raise
+
+
+def _write_record(fd: int, record: DiskRecord) -> None:
+    os.setxattr(fd, _RECORD, msgspec.json.encode(record))
+
+
+def _space(path: Path) -> PoolUsage:
+    """Space of the whole file system.
+
+    Not by f_bavail: btrfs makes it 0 by a guess about metadata, also when much is free.
+    """
+    facts = os.statvfs(path)
+    total, free = facts.f_blocks * facts.f_frsize, facts.f_bfree * facts.f_frsize
+    return PoolUsage(total=Bytes(total), used=Bytes(total - free), free=Bytes(free))
+
+
+@contextlib.contextmanager
+def _tolerated(*numbers: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in numbers:
+            raise
+
+
+@contextlib.contextmanager
+def _explained(disk: DiskId) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Exhausted(f"The disk pool is full. {_ADVICE}") from error
+        raise HostFailure(f"btrfs refused a change of disk {disk}: {error.strerror}.") from error
+
+
+def _mib(size: int) -> str:
+    return f"{size / 1024 / 1024:.1f} MiB"
