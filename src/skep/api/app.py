@@ -1,7 +1,7 @@
 """The API as one ASGI application.  `main` builds it around control and serves it."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from litestar import Litestar
 from litestar.datastructures import State
@@ -61,7 +61,6 @@ def build_app(control: "Control", ready: Callable[[], bool] = lambda: True) -> L
         state=State({"ready": ready}),
         openapi_config=None,
         logging_config=None,
-        signature_namespace=signature_namespace(),
     )
 
 
@@ -71,8 +70,3 @@ def dependencies(control: "Control | None") -> dict[str, Provide]:
         "control": Provide(lambda: control, sync_to_thread=False),
         "caller": Provide(provide_caller, sync_to_thread=False),
     }
-
-
-def signature_namespace() -> dict[str, Any]:
-    """Names that handlers use in annotations only; control is trusted, so nothing checks its type."""
-    return {"Control": Any}

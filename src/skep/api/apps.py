@@ -1,43 +1,43 @@
 """Apps: plan, release, look at, stop, start, remove."""
 
-from typing import TYPE_CHECKING
-
 from litestar import Response, Router, delete, get, post
+from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.response import Stream
 
 from skep.api.answers import follow as follow_run
+from skep.api.asking import Caller, Control
 from skep.api.log_merge import app_log, follow_app_log
 from skep.api.streams import NDJSON, answers, event_stream, json_lines
-from skep.control.callers import Caller
 from skep.model.errors import InvalidInput
 from skep.model.spec import AppSpec
 from skep.model.views import Accepted, AppDetail, AppView, LogView, PlanView, ReleaseView
 
-if TYPE_CHECKING:
-    from skep.control.control import Control
-
 
 @get("/")
-async def list_apps(control: "Control", caller: Caller) -> list[AppView]:
+async def list_apps(control: Control, caller: Caller) -> list[AppView]:
     """The apps of the tenant."""
     return await control.apps.list(caller)
 
 
 @get("/{app:str}")
-async def show_app(control: "Control", caller: Caller, app: str) -> AppDetail:
+async def show_app(control: Control, caller: Caller, app: FromPath[str]) -> AppDetail:
     """The app with its current specification and its replicas."""
     return await control.apps.show(caller, app)
 
 
 @post("/{app:str}/plan", status_code=200)
-async def plan_app(control: "Control", caller: Caller, app: str, data: AppSpec) -> PlanView:
+async def plan_app(control: Control, caller: Caller, app: FromPath[str], data: JSONBody[AppSpec]) -> PlanView:
     """What releasing this specification would change.  Nothing is done."""
     return await control.apps.plan(caller, _named(data, app))
 
 
 @post("/{app:str}/releases", status_code=202)
 async def create_release(
-    control: "Control", caller: Caller, app: str, data: AppSpec, force_recreate: bool = False
+    control: Control,
+    caller: Caller,
+    app: FromPath[str],
+    data: JSONBody[AppSpec],
+    force_recreate: FromQuery[bool] = False,
 ) -> Response[Accepted]:
     """Release a new revision of the app; it is made when it does not exist.
 
@@ -49,14 +49,14 @@ async def create_release(
 
 
 @get("/{app:str}/releases")
-async def list_releases(control: "Control", caller: Caller, app: str) -> list[ReleaseView]:
+async def list_releases(control: Control, caller: Caller, app: FromPath[str]) -> list[ReleaseView]:
     """The revisions of the app, newest first."""
     return await control.apps.releases(caller, app)
 
 
 @delete("/{app:str}", status_code=202)
 async def remove_app(
-    control: "Control", caller: Caller, app: str, volumes: bool = False
+    control: Control, caller: Caller, app: FromPath[str], volumes: FromQuery[bool] = False
 ) -> Response[Accepted]:
     """Remove the app and its replicas; its data disks stay unless `volumes` is given."""
     return follow_run(await control.apps.remove(caller, app, volumes=volumes))
@@ -64,7 +64,7 @@ async def remove_app(
 
 @post("/{app:str}/stop", status_code=202)
 async def stop_app(
-    control: "Control", caller: Caller, app: str, service: str | None = None
+    control: Control, caller: Caller, app: FromPath[str], service: FromQuery[str | None] = None
 ) -> Response[Accepted]:
     """Stop the app, or one service of it.  Its addresses, disks and ports stay."""
     return follow_run(await control.apps.stop(caller, app, service))
@@ -72,7 +72,7 @@ async def stop_app(
 
 @post("/{app:str}/start", status_code=202)
 async def start_app(
-    control: "Control", caller: Caller, app: str, service: str | None = None
+    control: Control, caller: Caller, app: FromPath[str], service: FromQuery[str | None] = None
 ) -> Response[Accepted]:
     """Start what was stopped."""
     return follow_run(await control.apps.start(caller, app, service))
@@ -80,7 +80,7 @@ async def start_app(
 
 @post("/{app:str}/restart", status_code=202)
 async def restart_app(
-    control: "Control", caller: Caller, app: str, service: str | None = None
+    control: Control, caller: Caller, app: FromPath[str], service: FromQuery[str | None] = None
 ) -> Response[Accepted]:
     """Stop and start the app, or one service of it."""
     return follow_run(await control.apps.restart(caller, app, service))
@@ -88,13 +88,13 @@ async def restart_app(
 
 @get("/{app:str}/logs", responses=answers(LogView, NDJSON))
 async def app_logs(
-    control: "Control",
+    control: Control,
     caller: Caller,
-    app: str,
-    service: str | None = None,
-    follow: bool = False,
-    tail: int | None = None,
-    since: str | None = None,
+    app: FromPath[str],
+    service: FromQuery[str | None] = None,
+    follow: FromQuery[bool] = False,
+    tail: FromQuery[int | None] = None,
+    since: FromQuery[str | None] = None,
 ) -> Stream:
     """What the replicas of the app wrote, as lines of JSON (LogView) ordered by time.
 

@@ -68,7 +68,7 @@ def provide_caller(request: ASGIConnection[Any, Any, Any, Any]) -> Caller:
 
 
 def _can_refuse(scope: Scope) -> bool:
-    return scope["type"] is ScopeType.WEBSOCKET and "websocket.http.response" in (scope["extensions"] or {})
+    return scope["type"] == ScopeType.WEBSOCKET and "websocket.http.response" in (scope["extensions"] or {})
 
 
 async def _refuse_websocket(send: Send, error: SkepError) -> None:

@@ -95,6 +95,8 @@ def problem_of(error: BaseException) -> Problem:
         return _problem(status_of(error), error.code, error.message, details=_plain(error.details))
     if isinstance(error, HTTPException) and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
         return _refused(error)
+    if isinstance(error, RecursionError):  # only a decoder meets one, in a body made for that
+        return problem_of(InvalidInput("The body is nested too deeply."))
     request = secrets.token_hex(8)
     log.error("api.defect", request_id=request, exc_info=error)
     detail = f"Internal error. The operator finds it in the log of skep under request id {request}."

@@ -12,20 +12,18 @@ A client that goes away ends the process.
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from litestar import WebSocket, websocket
 from litestar.exceptions import WebSocketDisconnect
+from litestar.params import FromPath
 
+from skep.api.asking import Caller, Control
 from skep.api.errors import problem_of
-from skep.control.callers import Caller
 from skep.control.ports import ExecSession
 from skep.model.errors import InvalidInput
 from skep.model.host import ExecSpec
-
-if TYPE_CHECKING:
-    from skep.control.control import Control
 
 Socket = WebSocket[Any, Any, Any]
 
@@ -35,7 +33,11 @@ STDIN = 0
 
 @websocket("/apps/{app:str}/replicas/{replica:str}/exec")
 async def exec_in_replica(
-    socket: WebSocket[Any, Any, Any], control: "Control", caller: Caller, app: str, replica: str
+    socket: WebSocket[Any, Any, Any],
+    control: Control,
+    caller: Caller,
+    app: FromPath[str],
+    replica: FromPath[str],
 ) -> None:
     await socket.accept()
     try:

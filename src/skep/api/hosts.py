@@ -1,24 +1,19 @@
 """Hosts and zones; for admins."""
 
-from typing import TYPE_CHECKING
-
 from litestar import Router, get
 
-from skep.control.callers import Caller
+from skep.api.asking import Caller, Control
 from skep.model.views import HostView, ZoneView
-
-if TYPE_CHECKING:
-    from skep.control.control import Control
 
 
 @get("/hosts")
-async def list_hosts(control: "Control", caller: Caller) -> list[HostView]:
+async def list_hosts(control: Control, caller: Caller) -> list[HostView]:
     """The hosts with what they have and what is used."""
     return await control.hosts.list(caller)
 
 
 @get("/zones")
-async def list_zones(control: "Control", caller: Caller) -> list[ZoneView]:
+async def list_zones(control: Control, caller: Caller) -> list[ZoneView]:
     """The zones and how many hosts each has."""
     return await control.hosts.zones(caller)
 

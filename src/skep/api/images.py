@@ -2,32 +2,29 @@
 
 import base64
 import binascii
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, Router, delete, get, post
-from litestar.params import Parameter
+from litestar.params import FromQuery, HeaderParameter, JSONBody
 
 from skep.api.answers import follow
+from skep.api.asking import Caller, Control
 from skep.api.bodies import BootstrapImage, PullImage
 from skep.api.uploads import receive
-from skep.control.callers import Caller
 from skep.model.errors import InvalidInput
 from skep.model.images import BuildSpec, RegistryCredentials
 from skep.model.views import Accepted, ImageView, PruneView
 
-if TYPE_CHECKING:
-    from skep.control.control import Control
-
 
 @get("/")
-async def list_images(control: "Control", caller: Caller) -> list[ImageView]:
+async def list_images(control: Control, caller: Caller) -> list[ImageView]:
     """The images of the tenant and those shared with everybody."""
     return await control.images.list(caller)
 
 
 @post("/pull", status_code=202)
-async def pull_image(control: "Control", caller: Caller, data: PullImage) -> Response[Accepted]:
+async def pull_image(control: Control, caller: Caller, data: JSONBody[PullImage]) -> Response[Accepted]:
     """Fetch an image from a registry."""
     credentials = _credentials(data)
     return follow(await control.images.pull(caller, data.reference, credentials, shared=data.shared))
@@ -36,10 +33,10 @@ async def pull_image(control: "Control", caller: Caller, data: PullImage) -> Res
 @post("/import", status_code=202, request_max_body_size=None)
 async def import_image(
     request: Request[Any, Any, Any],
-    control: "Control",
+    control: Control,
     caller: Caller,
-    reference: str | None = None,
-    shared: bool = False,
+    reference: FromQuery[str | None] = None,
+    shared: FromQuery[bool] = False,
 ) -> Response[Accepted]:
     """Import an archive sent as the body: an OCI layout, a docker-archive or a root file-system tar.
 
@@ -52,10 +49,10 @@ async def import_image(
 @post("/build", status_code=202, request_max_body_size=None)
 async def build_image(
     request: Request[Any, Any, Any],
-    control: "Control",
+    control: Control,
     caller: Caller,
-    reference: str,
-    build: Annotated[str | None, Parameter(header="X-Skep-Build")] = None,
+    reference: FromQuery[str],
+    build: Annotated[str | None, HeaderParameter(name="X-Skep-Build")] = None,
 ) -> Response[Accepted]:
     """Build an image from a Dockerfile; the body is a tar of the build context.
 
@@ -68,19 +65,21 @@ async def build_image(
 
 
 @post("/bootstrap", status_code=202)
-async def bootstrap_image(control: "Control", caller: Caller, data: BootstrapImage) -> Response[Accepted]:
+async def bootstrap_image(
+    control: Control, caller: Caller, data: JSONBody[BootstrapImage]
+) -> Response[Accepted]:
     """Make a Debian base image from the Debian archive; for admins."""
     return follow(await control.images.bootstrap(caller, data.suite, data.reference, shared=data.shared))
 
 
 @delete("/", status_code=204)
-async def remove_image(control: "Control", caller: Caller, reference: str) -> None:
+async def remove_image(control: Control, caller: Caller, reference: FromQuery[str]) -> None:
     """Forget the image.  Its layers go with the next prune."""
     await control.images.remove(caller, reference)
 
 
 @post("/prune", status_code=200)
-async def prune_images(control: "Control", caller: Caller) -> PruneView:
+async def prune_images(control: Control, caller: Caller) -> PruneView:
     """Delete what no image and no replica uses."""
     return await control.images.prune(caller)
 

@@ -1,31 +1,29 @@
 """Networks and the ports in them."""
 
-from typing import TYPE_CHECKING
-
 from litestar import Response, Router, delete, get
+from litestar.params import FromPath, FromQuery
 
 from skep.api.answers import follow
-from skep.control.callers import Caller
+from skep.api.asking import Caller, Control
 from skep.model.views import Accepted, NetworkView, PortView
-
-if TYPE_CHECKING:
-    from skep.control.control import Control
 
 
 @get("/networks")
-async def list_networks(control: "Control", caller: Caller) -> list[NetworkView]:
+async def list_networks(control: Control, caller: Caller) -> list[NetworkView]:
     """The networks of the tenant."""
     return await control.networks.list(caller)
 
 
 @get("/ports")
-async def list_ports(control: "Control", caller: Caller, network: str | None = None) -> list[PortView]:
+async def list_ports(
+    control: Control, caller: Caller, network: FromQuery[str | None] = None
+) -> list[PortView]:
     """The ports of the tenant, or of one network: who has which address."""
     return await control.networks.ports(caller, network)
 
 
 @delete("/networks/{network:str}", status_code=202)
-async def remove_network(control: "Control", caller: Caller, network: str) -> Response[Accepted]:
+async def remove_network(control: Control, caller: Caller, network: FromPath[str]) -> Response[Accepted]:
     """Remove a network that nothing uses any more."""
     return follow(await control.networks.remove(caller, network))
 

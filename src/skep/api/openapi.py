@@ -36,12 +36,11 @@ def document() -> bytes:
 
 def describe() -> dict[str, Any]:
     """The document as plain data."""
-    from skep.api.app import ROUTERS, dependencies, signature_namespace  # the handlers import this module
+    from skep.api.app import ROUTERS, dependencies  # the handlers import this module
 
     app = Litestar(
         ROUTERS,
         openapi_config=_config(),
-        signature_namespace=signature_namespace(),
         dependencies=dependencies(None),
         logging_config=None,
     )

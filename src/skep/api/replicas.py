@@ -1,28 +1,30 @@
 """Replicas: look at, read their logs, run a command in one, see what they use."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from litestar import Request, Router, get
+from litestar.params import FromPath, FromQuery
 from litestar.response import Stream
 
+from skep.api.asking import Caller, Control
 from skep.api.exec_socket import exec_in_replica
 from skep.api.log_merge import replica_log
 from skep.api.streams import EVENT_STREAM, NDJSON, answers, event_stream, json_lines
-from skep.control.callers import Caller
 from skep.model.views import LogView, ReplicaView, UsageView
-
-if TYPE_CHECKING:
-    from skep.control.control import Control
 
 
 @get("/replicas")
-async def list_replicas(control: "Control", caller: Caller, app: str | None = None) -> list[ReplicaView]:
+async def list_replicas(
+    control: Control, caller: Caller, app: FromQuery[str | None] = None
+) -> list[ReplicaView]:
     """The replicas of the tenant, or of one app."""
     return await control.replicas.list(caller, app)
 
 
 @get("/apps/{app:str}/replicas/{replica:str}")
-async def show_replica(control: "Control", caller: Caller, app: str, replica: str) -> ReplicaView:
+async def show_replica(
+    control: Control, caller: Caller, app: FromPath[str], replica: FromPath[str]
+) -> ReplicaView:
     """One replica by its name in the app: `web-0`, or `web` for the first one of the service."""
     return await control.replicas.show(caller, app, replica)
 
@@ -30,13 +32,13 @@ async def show_replica(control: "Control", caller: Caller, app: str, replica: st
 @get("/apps/{app:str}/replicas/{replica:str}/logs", responses=answers(LogView, NDJSON))
 async def replica_logs(
     request: Request[Any, Any, Any],
-    control: "Control",
+    control: Control,
     caller: Caller,
-    app: str,
-    replica: str,
-    follow: bool = False,
-    tail: int | None = None,
-    since: str | None = None,
+    app: FromPath[str],
+    replica: FromPath[str],
+    follow: FromQuery[bool] = False,
+    tail: FromQuery[int | None] = None,
+    since: FromQuery[str | None] = None,
 ) -> Stream:
     """What the replica wrote, as lines of JSON (LogView), oldest first.
 
@@ -51,7 +53,7 @@ async def replica_logs(
 
 
 @get("/usage")
-async def list_usage(control: "Control", caller: Caller, app: str | None = None) -> list[UsageView]:
+async def list_usage(control: Control, caller: Caller, app: FromQuery[str | None] = None) -> list[UsageView]:
     """What the running replicas use now."""
     return await control.replicas.usage(caller, app)
 

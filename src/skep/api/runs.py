@@ -1,45 +1,42 @@
 """Runs: what skep is doing or has done, step by step."""
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from litestar import Router, get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, QueryParameter
 from litestar.response import Stream
 
+from skep.api.asking import Caller, Control
 from skep.api.bodies import ResolveStep
 from skep.api.streams import EVENT_STREAM, answers, close, event_stream
-from skep.control.callers import Caller
 from skep.model.views import RunDetail, RunEventView, RunView
-
-if TYPE_CHECKING:
-    from skep.control.control import Control
 
 
 @get("/")
 async def list_runs(
-    control: "Control",
+    control: Control,
     caller: Caller,
-    app: str | None = None,
-    active: bool = False,
-    limit: Annotated[int, Parameter(ge=1, le=1000)] = 50,
+    app: FromQuery[str | None] = None,
+    active: FromQuery[bool] = False,
+    limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 50,
 ) -> list[RunView]:
     """The runs of the tenant, newest first; `active` leaves out those that have ended."""
     return await control.runs.list(caller, app=app, active=active, limit=limit)
 
 
 @get("/{run:str}")
-async def show_run(control: "Control", caller: Caller, run: str) -> RunDetail:
+async def show_run(control: Control, caller: Caller, run: FromPath[str]) -> RunDetail:
     """One run with all its steps."""
     return await control.runs.show(caller, run)
 
 
 @get("/{run:str}/events", responses=answers(RunEventView, EVENT_STREAM))
 async def run_events(
-    control: "Control",
+    control: Control,
     caller: Caller,
-    run: str,
-    last_event_id: Annotated[int, Parameter(header="Last-Event-ID")] = 0,
+    run: FromPath[str],
+    last_event_id: Annotated[int, HeaderParameter(name="Last-Event-ID")] = 0,
 ) -> Stream:
     """The history of the run as server-sent events, then live until the run has ended (event `end`).
 
@@ -51,13 +48,15 @@ async def run_events(
 
 
 @post("/{run:str}/cancel", status_code=204)
-async def cancel_run(control: "Control", caller: Caller, run: str) -> None:
+async def cancel_run(control: Control, caller: Caller, run: FromPath[str]) -> None:
     """Stop the run and undo what it did."""
     await control.runs.cancel(caller, run)
 
 
 @post("/{run:str}/steps/{step:str}/resolve", status_code=204)
-async def resolve_step(control: "Control", caller: Caller, run: str, step: str, data: ResolveStep) -> None:
+async def resolve_step(
+    control: Control, caller: Caller, run: FromPath[str], step: FromPath[str], data: JSONBody[ResolveStep]
+) -> None:
     """Decide about a step of a run that needs its operator."""
     await control.runs.resolve(caller, run, step, data.choice)
 

@@ -1,31 +1,27 @@
 """Tenants; for admins."""
 
-from typing import TYPE_CHECKING
-
 from litestar import Router, delete, get, post
+from litestar.params import FromPath, JSONBody
 
+from skep.api.asking import Caller, Control
 from skep.api.bodies import NewTenant
-from skep.control.callers import Caller
 from skep.model.views import TenantView
-
-if TYPE_CHECKING:
-    from skep.control.control import Control
 
 
 @get("/")
-async def list_tenants(control: "Control", caller: Caller) -> list[TenantView]:
+async def list_tenants(control: Control, caller: Caller) -> list[TenantView]:
     """All tenants with their quotas."""
     return await control.tenants.list(caller)
 
 
 @post("/")
-async def create_tenant(control: "Control", caller: Caller, data: NewTenant) -> TenantView:
+async def create_tenant(control: Control, caller: Caller, data: JSONBody[NewTenant]) -> TenantView:
     """Make a tenant; without a quota it gets the usual one."""
     return await control.tenants.create(caller, data.name, data.quota)
 
 
 @delete("/{tenant:str}")
-async def remove_tenant(control: "Control", caller: Caller, tenant: str) -> None:
+async def remove_tenant(control: Control, caller: Caller, tenant: FromPath[str]) -> None:
     """Remove a tenant that owns no apps and no disks any more."""
     await control.tenants.remove(caller, tenant)
 

@@ -1,37 +1,33 @@
 """Users; admins manage them, everybody may ask who they are."""
 
-from typing import TYPE_CHECKING
-
 from litestar import Router, delete, get, post
+from litestar.params import FromPath, JSONBody
 
+from skep.api.asking import Caller, Control
 from skep.api.bodies import NewUser
-from skep.control.callers import Caller
 from skep.model.views import UserView, WhoAmI
-
-if TYPE_CHECKING:
-    from skep.control.control import Control
 
 
 @get("/users")
-async def list_users(control: "Control", caller: Caller) -> list[UserView]:
+async def list_users(control: Control, caller: Caller) -> list[UserView]:
     """All users for an admin; others see themselves."""
     return await control.users.list(caller)
 
 
 @post("/users")
-async def create_user(control: "Control", caller: Caller, data: NewUser) -> UserView:
+async def create_user(control: Control, caller: Caller, data: JSONBody[NewUser]) -> UserView:
     """Make a user of a tenant; it needs a token to do anything."""
     return await control.users.create(caller, data.name, data.tenant, data.role)
 
 
 @delete("/users/{user:str}")
-async def remove_user(control: "Control", caller: Caller, user: str) -> None:
+async def remove_user(control: Control, caller: Caller, user: FromPath[str]) -> None:
     """Remove a user with all its tokens."""
     await control.users.remove(caller, user)
 
 
 @get("/whoami")
-async def whoami(control: "Control", caller: Caller) -> WhoAmI:
+async def whoami(control: Control, caller: Caller) -> WhoAmI:
     """The user of this token, its role, and the tenant it acts in."""
     return await control.users.whoami(caller)
 

@@ -1,0 +1,718 @@
+"""A control for tests of the API and the command line: the same use cases over plain memory.
+
+It keeps what it is asked to make, so that a client sees its own work; runs are scripts that take a moment;
+`exec` runs real processes of this machine.  What control decides is tested where control is.
+"""
+
+import asyncio
+import fcntl
+import os
+import pty
+import struct
+import termios
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from skep.control.callers import Caller, Role
+from skep.model.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated
+from skep.model.host import ExecSpec, LogLine
+from skep.model.ids import Bytes, TenantId, UserId
+from skep.model.images import BuildSpec, RegistryCredentials
+from skep.model.names import TenantName
+from skep.model.spec import AppSpec
+from skep.model.views import (
+    Accepted,
+    Action,
+    AppDetail,
+    AppState,
+    AppView,
+    DiskView,
+    EventView,
+    HostView,
+    ImageView,
+    NetworkView,
+    PlanChange,
+    PlanView,
+    PortView,
+    PruneView,
+    Quota,
+    ReleaseView,
+    ReplicaView,
+    RunDetail,
+    RunEventView,
+    RunView,
+    StepView,
+    TenantView,
+    TokenCreated,
+    TokenView,
+    UsageView,
+    UserView,
+    WhoAmI,
+    ZoneView,
+)
+
+# inside a class with a method `list` the builtin has no name
+Releases = list[ReleaseView]
+Usages = list[UsageView]
+RunEvents = list[RunEventView]
+Ports = list[PortView]
+Zones = list[ZoneView]
+
+THEN = "2026-01-02T03:04:05Z"
+TOKENS = {"admin-secret": Role.ADMIN, "member-secret": Role.MEMBER, "viewer-secret": Role.VIEWER}
+
+
+@dataclass
+class World:
+    spool: Path
+    apps: dict[str, AppSpec] = field(default_factory=dict)
+    stopped: set[str] = field(default_factory=set)
+    runs: dict[str, list[RunEventView]] = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    cancelled: set[str] = field(default_factory=set)
+    resolved: list[tuple[str, str, str]] = field(default_factory=list)
+    images: dict[str, ImageView] = field(default_factory=dict)
+    uploads: dict[str, bytes] = field(default_factory=dict)
+    builds: list[BuildSpec] = field(default_factory=list)
+    tenants: dict[str, TenantView] = field(default_factory=dict)
+    users: dict[str, UserView] = field(default_factory=dict)
+    tokens: dict[str, TokenView] = field(default_factory=dict)
+    disks: dict[str, int] = field(default_factory=lambda: {"shop_data": 1 << 30})
+    logs: dict[str, list[LogLine]] = field(default_factory=dict)
+    followers: int = 0
+    pace: float = 0.0
+    """Seconds between two events of a run."""
+    fail_with: str = ""
+    """A run whose title contains this fails."""
+
+    def start(self, title: str, steps: tuple[str, ...]) -> Accepted:
+        run = f"0{len(self.runs) + 1:019d}"
+        self.titles[run] = title
+        self.runs[run] = []
+        kinds = [("", "run-started", "")]
+        for step in steps:
+            kinds += [
+                (step, "started", ""),
+                (step, "progress", f"{step} is on its way"),
+                (step, "succeeded", ""),
+            ]
+        failed = bool(self.fail_with) and self.fail_with in title
+        if failed:
+            kinds[-1] = (steps[-1], "failed", "no such luck")
+        last = ("", "run-failed", f"step {steps[-1]}: no such luck") if failed else ("", "run-succeeded", "")
+        events = [
+            RunEventView(sequence=number, run=run, step=step, kind=kind, at=THEN, message=message)
+            for number, (step, kind, message) in enumerate([*kinds, last], start=1)
+        ]
+        self.runs[run] = events
+        return Accepted(run=run)
+
+    def app(self, name: str) -> AppSpec:
+        if name not in self.apps:
+            raise NotFound(f"There is no app {name!r}.")
+        return self.apps[name]
+
+    def replicas(self, spec: AppSpec) -> list[ReplicaView]:
+        return [
+            self._replica(spec, service, number)
+            for service in sorted(spec.services)
+            for number in range(spec.services[service].replicas)
+        ]
+
+    def _replica(self, spec: AppSpec, service: str, number: int) -> ReplicaView:
+        stopped = spec.name in self.stopped
+        ports = spec.services[service].ports
+        return ReplicaView(
+            id=f"{number:020d}",
+            app=spec.name,
+            service=service,
+            name=f"{service}-{number}",
+            desired="stopped" if stopped else "running",
+            state="stopped" if stopped else "running",
+            health="none",
+            addresses=(f"10.128.0.{number + 2}",),
+            mac="02:00:00:00:00:01",
+            ports=tuple(f"{p.host_ip}:{p.published}->{p.target}/{p.protocol}" for p in ports if p.published),
+            image=spec.services[service].image,
+            image_digest="sha256:" + "ab" * 32,
+            revision=1,
+            restarts=0,
+            exit_code=None,
+            oom_killed=False,
+            error="",
+            host="host1",
+            started=THEN,
+            finished=None,
+            created=THEN,
+        )
+
+
+def admins_only(caller: Caller) -> None:
+    if caller.role is not Role.ADMIN:
+        raise Forbidden
+
+
+def writers_only(caller: Caller) -> None:
+    if caller.role is Role.VIEWER:
+        raise Forbidden
+
+
+@dataclass
+class FakeAuth:
+    world: World
+
+    async def authenticate(self, secret: str, tenant: str | None = None) -> Caller:
+        if secret not in TOKENS:
+            raise Unauthenticated("The token is unknown, revoked or expired.")
+        role = TOKENS[secret]
+        if tenant not in (None, "default") and role is not Role.ADMIN:
+            raise Forbidden("Only an admin may act in another tenant.")
+        return Caller(
+            user=UserId("u"),
+            user_name=str(role),
+            role=role,
+            tenant=TenantId("t"),
+            tenant_name=TenantName(tenant or "default"),
+        )
+
+
+@dataclass
+class FakeApps:
+    world: World
+
+    async def list(self, caller: Caller) -> list[AppView]:
+        return [self._view(spec, caller) for spec in self.world.apps.values()]
+
+    async def show(self, caller: Caller, app: str) -> AppDetail:
+        spec = self.world.app(app)
+        return AppDetail(app=self._view(spec, caller), spec=spec, replicas=tuple(self.world.replicas(spec)))
+
+    async def plan(self, caller: Caller, spec: AppSpec) -> PlanView:
+        known = spec.name in self.world.apps
+        changes = tuple(
+            PlanChange(action=Action.KEEP if known else Action.CREATE, kind="replica", name=replica.name)
+            for replica in self.world.replicas(spec)
+        )
+        return PlanView(app=spec.name, revision=1, changes=changes)
+
+    async def apply(self, caller: Caller, spec: AppSpec, *, force_recreate: bool = False) -> Accepted:
+        writers_only(caller)
+        if self.world.apps.get(spec.name) == spec and not force_recreate:
+            return Accepted(run=None, message="Nothing to do.")
+        self.world.apps[spec.name] = spec
+        steps = [f"{replica.name}.start" for replica in self.world.replicas(spec)]
+        return self.world.start(f"apply {spec.name}", ("network.ensure", *steps))
+
+    async def remove(self, caller: Caller, app: str, *, volumes: bool = False) -> Accepted:
+        writers_only(caller)
+        self.world.app(app)
+        del self.world.apps[app]
+        return self.world.start(f"remove {app}", ("remove",))
+
+    async def stop(self, caller: Caller, app: str, service: str | None = None) -> Accepted:
+        writers_only(caller)
+        self.world.stopped.add(self.world.app(app).name)
+        return self.world.start(f"stop {app}", ("stop",))
+
+    async def start(self, caller: Caller, app: str, service: str | None = None) -> Accepted:
+        writers_only(caller)
+        self.world.stopped.discard(self.world.app(app).name)
+        return self.world.start(f"start {app}", ("start",))
+
+    async def restart(self, caller: Caller, app: str, service: str | None = None) -> Accepted:
+        writers_only(caller)
+        return self.world.start(f"restart {self.world.app(app).name}", ("restart",))
+
+    async def releases(self, caller: Caller, app: str) -> Releases:
+        spec = self.world.app(app)
+        services = tuple(sorted(spec.services))
+        return [
+            ReleaseView(
+                id="r1",
+                app=app,
+                revision=1,
+                created=THEN,
+                created_by="admin",
+                current=True,
+                services=services,
+                images=dict.fromkeys(services, "sha256:" + "ab" * 32),
+            )
+        ]
+
+    def _view(self, spec: AppSpec, caller: Caller) -> AppView:
+        replicas = self.world.replicas(spec)
+        stopped = spec.name in self.world.stopped
+        urls = {f"http://127.0.0.1:{p.published}" for s in spec.services.values() for p in s.ports}
+        return AppView(
+            id=f"app-{spec.name}",
+            name=spec.name,
+            tenant=caller.tenant_name,
+            state=AppState.STOPPED if stopped else AppState.RUNNING,
+            revision=1,
+            services=tuple(sorted(spec.services)),
+            replicas=len(replicas),
+            running=0 if stopped else len(replicas),
+            urls=tuple(sorted(urls)),
+            created=THEN,
+            updated=THEN,
+        )
+
+
+@dataclass
+class FakeReplicas:
+    world: World
+
+    async def list(self, caller: Caller, app: str | None = None) -> list[ReplicaView]:
+        apps = [self.world.app(app)] if app else list(self.world.apps.values())
+        return [replica for spec in apps for replica in self.world.replicas(spec)]
+
+    async def show(self, caller: Caller, app: str, replica: str) -> ReplicaView:
+        for found in self.world.replicas(self.world.app(app)):
+            if replica in (found.name, found.service):
+                return found
+        raise NotFound(f"App {app!r} has no replica {replica!r}.")
+
+    async def logs(
+        self, caller: Caller, app: str, replica: str, *, follow: bool, tail: int | None, since: str | None
+    ) -> AsyncIterator[LogLine]:
+        lines = self.world.logs.setdefault(replica, [])
+        self.world.followers += follow
+        try:
+            sent = 0 if tail is None else max(0, len(lines) - tail)
+            while True:
+                while sent < len(lines):
+                    yield lines[sent]
+                    sent += 1
+                if not follow:
+                    return
+                await asyncio.sleep(0.02)
+        finally:
+            self.world.followers -= follow
+
+    async def exec(self, caller: Caller, app: str, replica: str, spec: ExecSpec) -> "FakeExec":
+        writers_only(caller)
+        shown = await self.show(caller, app, replica)
+        if shown.state != "running":
+            raise Conflict(f"Replica {shown.name} does not run.")
+        return await FakeExec.begin(spec)
+
+    async def usage(self, caller: Caller, app: str | None = None) -> Usages:
+        return [
+            UsageView(
+                replica=f"{replica.app}/{replica.name}",
+                cpu_seconds=1.5,
+                memory=Bytes(12 << 20),
+                memory_limit=Bytes(64 << 20),
+                pids=3,
+                disk=Bytes(1 << 20),
+                disk_size=Bytes(1 << 30),
+            )
+            for replica in await self.list(caller, app)
+        ]
+
+
+class FakeExec:
+    """A process of this machine behind the Protocol of a session."""
+
+    def __init__(self, process: asyncio.subprocess.Process, master: int | None) -> None:
+        self._process = process
+        self._master = master
+
+    @classmethod
+    async def begin(cls, spec: ExecSpec) -> "FakeExec":
+        if not spec.tty:
+            pipe = asyncio.subprocess.PIPE
+            stdin = pipe if spec.stdin else asyncio.subprocess.DEVNULL
+            process = await asyncio.create_subprocess_exec(*spec.args, stdin=stdin, stdout=pipe, stderr=pipe)
+            return cls(process, None)
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", spec.rows, spec.columns, 0, 0))
+        process = await asyncio.create_subprocess_exec(
+            *spec.args, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+        )
+        os.close(slave)
+        return cls(process, master)
+
+    async def output(self) -> AsyncIterator[tuple[int, bytes]]:
+        if self._master is not None:
+            while data := await asyncio.to_thread(self._read_master):
+                yield 1, data
+            return
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        while data := await self._process.stdout.read(65536):
+            yield 1, data
+        while data := await self._process.stderr.read(65536):
+            yield 2, data
+
+    def _read_master(self) -> bytes:
+        assert self._master is not None
+        try:
+            return os.read(self._master, 65536)
+        except OSError:
+            return b""
+
+    async def write(self, data: bytes) -> None:
+        if self._master is not None:
+            os.write(self._master, data)
+        elif self._process.stdin is not None:
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+
+    async def close_stdin(self) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    async def resize(self, columns: int, rows: int) -> None:
+        if self._master is not None:
+            fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    async def wait(self) -> int:
+        code = await self._process.wait()
+        return code if code >= 0 else 128 - code
+
+    async def close(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+        if self._master is not None:
+            os.close(self._master)
+            self._master = None
+
+
+@dataclass
+class FakeImages:
+    world: World
+
+    async def list(self, caller: Caller) -> list[ImageView]:
+        return list(self.world.images.values())
+
+    async def pull(
+        self,
+        caller: Caller,
+        reference: str,
+        credentials: RegistryCredentials | None = None,
+        *,
+        shared: bool = False,
+    ) -> Accepted:
+        return self._add(caller, reference, "pull")
+
+    async def load(
+        self, caller: Caller, archive: Path, reference: str | None, *, shared: bool = False
+    ) -> Accepted:
+        return self._take(caller, archive, reference or "found:inside", "import")
+
+    async def build(self, caller: Caller, context: Path, build: BuildSpec, reference: str) -> Accepted:
+        self.world.builds.append(build)
+        return self._take(caller, context, reference, "build")
+
+    async def bootstrap(self, caller: Caller, suite: str, reference: str, *, shared: bool = True) -> Accepted:
+        admins_only(caller)
+        return self._add(caller, reference, "bootstrap")
+
+    async def remove(self, caller: Caller, reference: str) -> None:
+        if self.world.images.pop(reference, None) is None:
+            raise NotFound(f"There is no image {reference!r}.")
+
+    async def prune(self, caller: Caller) -> PruneView:
+        return PruneView(freed=Bytes(5 << 20))
+
+    def upload_path(self) -> Path:
+        return self.world.spool / f"upload-{len(list(self.world.spool.iterdir()))}-{len(self.world.uploads)}"
+
+    def _take(self, caller: Caller, archive: Path, reference: str, verb: str) -> Accepted:
+        self.world.uploads[reference] = archive.read_bytes()
+        archive.unlink()
+        return self._add(caller, reference, verb)
+
+    def _add(self, caller: Caller, reference: str, verb: str) -> Accepted:
+        writers_only(caller)
+        self.world.images[reference] = ImageView(
+            id=f"i{len(self.world.images)}",
+            reference=reference,
+            digest="sha256:" + "cd" * 32,
+            size=Bytes(7 << 20),
+            created=THEN,
+            tenant=None,
+            in_use=False,
+        )
+        return self.world.start(f"{verb} {reference}", (verb,))
+
+
+@dataclass
+class FakeRuns:
+    world: World
+
+    async def list(
+        self, caller: Caller, *, app: str | None = None, active: bool = False, limit: int = 50
+    ) -> list[RunView]:
+        return [self._view(run) for run in reversed(self.world.runs)][:limit]
+
+    async def show(self, caller: Caller, run: str) -> RunDetail:
+        names = dict.fromkeys(event.step for event in self._events(run) if event.step)
+        steps = tuple(
+            StepView(
+                name=name,
+                use=f"test.{name.rpartition('.')[2]}",
+                state=self._step_state(run, name),
+                after=(),
+                attempts=1,
+                started=THEN,
+                finished=THEN,
+            )
+            for name in names
+        )
+        return RunDetail(run=self._view(run), steps=steps)
+
+    async def follow(self, caller: Caller, run: str) -> AsyncIterator[RunEventView]:
+        for event in self._events(run):
+            if self.world.pace:
+                await asyncio.sleep(self.world.pace)
+            if run in self.world.cancelled:
+                yield RunEventView(
+                    sequence=event.sequence,
+                    run=run,
+                    step="",
+                    kind="run-cancelled",
+                    at=THEN,
+                    message="cancelled",
+                )
+                return
+            yield event
+        self.world.ended.add(run)
+
+    async def cancel(self, caller: Caller, run: str) -> None:
+        self._events(run)
+        self.world.cancelled.add(run)
+
+    async def resolve(
+        self, caller: Caller, run: str, step: str, choice: Literal["retry", "skip", "mark-undone"]
+    ) -> None:
+        self._events(run)
+        self.world.resolved.append((run, step, choice))
+
+    def _events(self, run: str) -> RunEvents:
+        if run not in self.world.runs:
+            raise NotFound(f"There is no run {run!r}.")
+        return self.world.runs[run]
+
+    def _step_state(self, run: str, name: str) -> str:
+        return next(e.kind for e in reversed(self.world.runs[run]) if e.step == name)
+
+    def _view(self, run: str) -> RunView:
+        last = self._events(run)[-1]
+        steps = {event.step for event in self.world.runs[run] if event.step}
+        state = "cancelled" if run in self.world.cancelled else last.kind.removeprefix("run-")
+        if self.world.pace and run not in self.world.ended and run not in self.world.cancelled:
+            state = "running"
+        return RunView(
+            id=run,
+            flow="app.apply",
+            title=self.world.titles[run],
+            tenant="default",
+            state=state,
+            done=len(steps),
+            total=len(steps),
+            error=last.message,
+            created=THEN,
+            started=THEN,
+            finished=THEN,
+        )
+
+
+@dataclass
+class FakeDisks:
+    world: World
+
+    async def list(self, caller: Caller) -> list[DiskView]:
+        return [
+            DiskView(
+                id="d1",
+                name=name,
+                kind="data",
+                size=Bytes(size),
+                used=Bytes(4096),
+                app="shop",
+                attached_to=("shop/db-0",),
+                host="host1",
+                created=THEN,
+            )
+            for name, size in self.world.disks.items()
+        ]
+
+    async def remove(self, caller: Caller, disk: str) -> Accepted:
+        if self.world.disks.pop(disk, None) is None:
+            raise NotFound(f"There is no disk {disk!r}.")
+        return self.world.start(f"remove {disk}", ("delete",))
+
+    async def resize(self, caller: Caller, disk: str, size: int) -> Accepted:
+        if size < 4096:
+            raise InvalidInput("4096 bytes are used.")
+        self.world.disks[disk] = size
+        return self.world.start(f"resize {disk}", ("resize",))
+
+
+@dataclass
+class FakeNetworks:
+    world: World
+
+    async def list(self, caller: Caller) -> list[NetworkView]:
+        return [
+            NetworkView(
+                id="n1",
+                name="default",
+                subnet="10.128.0.0/20",
+                gateway="10.128.0.1",
+                internal=False,
+                ports=2,
+                created=THEN,
+            )
+        ]
+
+    async def ports(self, caller: Caller, network: str | None = None) -> Ports:
+        return [
+            PortView(
+                id="p1",
+                network="default",
+                replica="shop/web-0",
+                address="10.128.0.2",
+                mac="02:00:00:00:00:01",
+            )
+        ]
+
+    async def remove(self, caller: Caller, network: str) -> Accepted:
+        raise Conflict(f"Network {network!r} still has 2 ports.", ports=2)
+
+
+@dataclass
+class FakeHosts:
+    world: World
+
+    async def list(self, caller: Caller) -> list[HostView]:
+        admins_only(caller)
+        return [
+            HostView(
+                name="host1",
+                zone="local",
+                region="local",
+                cpus=2,
+                memory=Bytes(24 << 30),
+                kernel="6.18",
+                cgroups="hybrid",
+                state="up",
+                replicas=2,
+                pool_total=Bytes(20 << 30),
+                pool_used=Bytes(1 << 30),
+            )
+        ]
+
+    async def zones(self, caller: Caller) -> Zones:
+        admins_only(caller)
+        return [ZoneView(name="local", region="local", hosts=1)]
+
+
+@dataclass
+class FakeTenants:
+    world: World
+
+    async def list(self, caller: Caller) -> list[TenantView]:
+        admins_only(caller)
+        return list(self.world.tenants.values())
+
+    async def create(self, caller: Caller, name: str, quota: Quota | None = None) -> TenantView:
+        admins_only(caller)
+        if name in self.world.tenants:
+            raise Conflict(f"Tenant {name!r} exists.")
+        self.world.tenants[name] = TenantView(id="t1", name=name, created=THEN, quota=quota or Quota())
+        return self.world.tenants[name]
+
+    async def remove(self, caller: Caller, name: str) -> None:
+        admins_only(caller)
+        if self.world.tenants.pop(name, None) is None:
+            raise NotFound(f"There is no tenant {name!r}.")
+
+
+@dataclass
+class FakeUsers:
+    world: World
+
+    async def list(self, caller: Caller) -> list[UserView]:
+        return list(self.world.users.values())
+
+    async def create(self, caller: Caller, name: str, tenant: str, role: Role) -> UserView:
+        admins_only(caller)
+        self.world.users[name] = UserView(id="u1", name=name, tenant=tenant, role=role, created=THEN)
+        return self.world.users[name]
+
+    async def remove(self, caller: Caller, name: str) -> None:
+        admins_only(caller)
+        if self.world.users.pop(name, None) is None:
+            raise NotFound(f"There is no user {name!r}.")
+
+    async def whoami(self, caller: Caller) -> WhoAmI:
+        return WhoAmI(user=caller.user_name, role=caller.role, tenant=caller.tenant_name)
+
+
+@dataclass
+class FakeTokens:
+    world: World
+
+    async def list(self, caller: Caller) -> list[TokenView]:
+        return list(self.world.tokens.values())
+
+    async def create(
+        self, caller: Caller, name: str, *, user: str | None = None, expires_in: float | None = None
+    ) -> TokenCreated:
+        token = TokenView(
+            id=f"tok-{name}",
+            name=name,
+            user=user or caller.user_name,
+            created=THEN,
+            expires=None,
+            last_used=None,
+        )
+        self.world.tokens[token.id] = token
+        return TokenCreated(token=token, secret="skep_" + "s" * 40)
+
+    async def revoke(self, caller: Caller, token: str) -> None:
+        if self.world.tokens.pop(token, None) is None:
+            raise NotFound(f"There is no token {token!r}.")
+
+
+@dataclass
+class FakeEvents:
+    world: World
+
+    async def follow(self, caller: Caller, *, app: str | None = None) -> AsyncIterator[EventView]:
+        self.world.followers += 1
+        try:
+            yield EventView(kind="replica", app=app or "shop", name="web-0", state="running", at=THEN)
+            await asyncio.sleep(3600)
+        finally:
+            self.world.followers -= 1
+
+
+class FakeControl:
+    """Joins the parts as control does."""
+
+    def __init__(self, spool: Path) -> None:
+        self.world = World(spool)
+        self.auth = FakeAuth(self.world)
+        self.apps = FakeApps(self.world)
+        self.replicas = FakeReplicas(self.world)
+        self.images = FakeImages(self.world)
+        self.runs = FakeRuns(self.world)
+        self.disks = FakeDisks(self.world)
+        self.networks = FakeNetworks(self.world)
+        self.hosts = FakeHosts(self.world)
+        self.tenants = FakeTenants(self.world)
+        self.users = FakeUsers(self.world)
+        self.tokens = FakeTokens(self.world)
+        self.events = FakeEvents(self.world)
+
+    def as_control(self) -> Any:
+        """Structurally a Control; the API asks for no more."""
+        return self
