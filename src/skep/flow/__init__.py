@@ -1,1 +1,61 @@
-"""A durable flow engine; has never heard of clouds."""
+"""A durable flow engine; has never heard of clouds.
+
+Flows are data (YAML that wires steps), steps are code (typed async functions).  Joining it:
+
+    registry = Registry()
+    registry.add_module(my_steps)
+    registry.add_flows("my.flows")
+    database = await Database.open("sqlite+aiosqlite:///flows.db")
+    async with FlowEngine(database, registry, lambda route: environment) as engine:
+        run = await engine.start("replica.create", {"replica": "web-0"})
+        await engine.wait(run)
+"""
+
+from skep.flow import tables
+from skep.flow.database import Database
+from skep.flow.definition import Flow
+from skep.flow.engine import FlowEngine
+from skep.flow.errors import (
+    CommitFailed,
+    FlowError,
+    FlowFault,
+    InputError,
+    Problem,
+    StepError,
+    UnknownFlow,
+    UnknownRun,
+    WrongState,
+)
+from skep.flow.operator import Choice
+from skep.flow.registry import Registry
+from skep.flow.runs import RunEvent, RunRecord, RunState, StepRecord, StepState
+from skep.flow.steps import Context, Kind, Retry, RunId, Step, step
+
+__all__ = [
+    "Choice",
+    "CommitFailed",
+    "Context",
+    "Database",
+    "Flow",
+    "FlowEngine",
+    "FlowError",
+    "FlowFault",
+    "InputError",
+    "Kind",
+    "Problem",
+    "Registry",
+    "Retry",
+    "RunEvent",
+    "RunId",
+    "RunRecord",
+    "RunState",
+    "Step",
+    "StepError",
+    "StepRecord",
+    "StepState",
+    "UnknownFlow",
+    "UnknownRun",
+    "WrongState",
+    "step",
+    "tables",
+]

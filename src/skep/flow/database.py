@@ -1,0 +1,239 @@
+"""One SQL database with a single group-committing writer.
+
+A durable commit costs milliseconds whatever it carries, so all changes that wait share one transaction.  Each
+runs in a savepoint of its own: one that fails takes back its own writes only.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar, cast
+
+import structlog
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from skep.flow.errors import CommitFailed
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+Change = Callable[[AsyncConnection], Awaitable[T]]
+
+LARGEST_BATCH = 1000
+BUSY_TIMEOUT_MS = 10_000
+
+
+@dataclass(slots=True)
+class _Waiting:
+    change: Change[Any]
+    done: asyncio.Future[Any]
+    isolated: bool
+    answered: Callable[[Exception | None], None] | None = None
+    result: Any = None
+    error: Exception | None = None
+
+
+class Database:
+    """One SQL database (SQLite WAL synchronous=FULL, or PostgreSQL) with a single group-committing writer."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self._waiting: list[_Waiting] = []
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._writer: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, url: str, *, durable: bool = True) -> Self:
+        """Connect and start the writer.
+
+        `durable=False` leaves out the wait for the disk (SQLite `synchronous=OFF`): commits then survive the
+        death of the process but not of the machine, which is what tests that simulate crashes want.
+        """
+        engine = create_async_engine(url)
+        if engine.dialect.name == "sqlite":
+            _prepare_sqlite(engine, "FULL" if durable else "OFF")
+        database = cls(engine)
+        try:
+            async with engine.connect():
+                pass
+        except BaseException:
+            await engine.dispose()
+            raise
+        database._writer = asyncio.create_task(database._write_forever(), name="database-writer")
+        return database
+
+    async def write(self, change: Change[T]) -> T:
+        """Run the change in the writer's next transaction, in a savepoint of its own; return when durable.
+
+        An exception rolls back this change only and is raised here.  All changes waiting at that time share
+        one commit.  A caller that is cancelled before the change began takes it back; after that it happens.
+
+        Raises:
+            CommitFailed: the transaction as a whole failed, so this change did not happen either.
+        """
+        if asyncio.current_task() is self._writer:
+            raise RuntimeError("a change must use the connection it was given, not write() again")
+        return await self.submit(change)
+
+    def submit(
+        self,
+        change: Change[T],
+        *,
+        isolated: bool = True,
+        answered: Callable[[Exception | None], None] | None = None,
+    ) -> asyncio.Future[T]:
+        """Queue a change at once, behind those that wait already.
+
+        One that is not `isolated` has no savepoint: if it fails, the whole transaction does.  `answered` is
+        called with the error or None before the next transaction begins, and the future then never fails.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        item = _Waiting(change, done, isolated, answered)
+        if self._closing:
+            _answer([item], CommitFailed("the database is closed"))
+            return done
+        self._waiting.append(item)
+        self._wake.set()
+        return done
+
+    def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A pooled connection that sees the last commit; whatever is written through it is rolled back."""
+        return self._reader()
+
+    async def close(self) -> None:
+        """Commit what waits, then disconnect."""
+        self._closing = True
+        self._wake.set()
+        if self._writer is not None:
+            await asyncio.wait([self._writer])
+        await self.engine.dispose()
+
+    async def abandon(self) -> None:
+        """Disconnect without committing what waits, as a crash would."""
+        self._closing = True
+        if self._writer is not None:
+            self._writer.cancel()
+            await asyncio.wait([self._writer])
+        for item in self._waiting:
+            item.done.cancel()
+        await self.engine.dispose()
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[AsyncConnection]:
+        async with self.engine.connect() as connection:
+            yield connection
+
+    async def _write_forever(self) -> None:
+        connection: AsyncConnection | None = None
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._waiting:
+                    batch, self._waiting = self._waiting[:LARGEST_BATCH], self._waiting[LARGEST_BATCH:]
+                    connection = await self._write_batch(connection, batch)
+                if self._closing:
+                    return
+        finally:
+            if connection is not None:
+                await connection.close()
+
+    async def _write_batch(
+        self, connection: AsyncConnection | None, batch: list[_Waiting]
+    ) -> AsyncConnection | None:
+        try:
+            if connection is None:
+                connection = await self.engine.connect()
+                connection = await connection.execution_options(skep_writer=True)
+            async with connection.begin() as transaction:
+                for item in batch:
+                    await _apply(connection, item)
+                await self._commit(transaction.commit)
+        except Exception as error:
+            log.warning("database.commit_failed", error=str(error), changes=len(batch))
+            failure = CommitFailed(f"the database did not take the change: {_reason(error)}")
+            failure.__cause__ = error
+            _answer(batch, failure)
+            await _discard(connection)
+            return None
+        except BaseException:
+            for item in batch:
+                item.done.cancel()
+            raise
+        _answer(batch, None)
+        return connection
+
+    async def _commit(self, commit: Callable[[], Awaitable[None]]) -> None:
+        """The one place where anything becomes durable; tests put their crashes here."""
+        await commit()
+
+
+async def _apply(connection: AsyncConnection, item: _Waiting) -> None:
+    if item.done.cancelled():
+        return
+    if not item.isolated:
+        item.result = await item.change(connection)
+        return
+    savepoint = await connection.begin_nested()
+    try:
+        item.result = await item.change(connection)
+        await savepoint.commit()
+    except Exception as error:
+        await savepoint.rollback()
+        item.error = error
+
+
+def _answer(batch: list[_Waiting], failure: CommitFailed | None) -> None:
+    for item in batch:
+        error = item.error or failure
+        if item.answered is not None:
+            item.answered(error)
+        if item.done.done():
+            continue
+        if error is None or item.answered is not None:
+            item.done.set_result(item.result)
+        else:
+            item.done.set_exception(error)
+
+
+async def _discard(connection: AsyncConnection | None) -> None:
+    """After a failed transaction the connection is in an unknown state: the next batch gets a fresh one."""
+    if connection is not None:
+        with suppress(Exception):
+            await connection.invalidate()
+            await connection.close()
+
+
+def _reason(error: Exception) -> str:
+    return str(error.orig) if isinstance(error, DBAPIError) else str(error)
+
+
+def _prepare_sqlite(engine: AsyncEngine, synchronous: str) -> None:
+    """Write-ahead log, real foreign keys, and transactions begun by us.
+
+    The driver's own transaction handling would commit behind the back of savepoints; the recipe is from
+    SQLAlchemy's documentation of the dialect, "Serializable isolation / Savepoints / Transactional DDL".
+    The writer begins IMMEDIATE, for a transaction that reads first cannot be upgraded while another writes.
+    """
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            "journal_mode=WAL",
+            f"synchronous={synchronous}",
+            "foreign_keys=ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Connection) -> None:
+        writer = cast("bool", connection.get_execution_options().get("skep_writer", False))
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")

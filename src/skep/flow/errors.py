@@ -1,0 +1,66 @@
+"""What can go wrong in the engine itself; errors of steps are recorded with their run instead."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from skep.documents import Position
+
+
+class FlowFault(Exception):
+    """The flow engine cannot do this."""
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault of a flow document; prints as `app.yaml:7: step start: there is no step 'x'`."""
+
+    position: Position
+    step: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.position}: step {self.step}: {self.reason}"
+            if self.step
+            else f"{self.position}: {self.reason}"
+        )
+
+
+class FlowError(FlowFault, ValueError):
+    """A flow document or a step is wrong as written; `problems` holds every fault found, in file order."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda p: (p.position.file, p.position.line)))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class StepError(FlowFault, ValueError):
+    """A step's code cannot be registered as it is written."""
+
+
+class InputError(FlowFault, ValueError):
+    """The input of a run does not fit the flow's types."""
+
+
+class UnknownFlow(FlowFault, LookupError):
+    """No flow of that name is registered."""
+
+
+class UnknownRun(FlowFault, LookupError):
+    """There is no such run."""
+
+
+class WrongState(FlowFault):
+    """The run or the step is not in a state in which this can be done."""
+
+
+class Unloadable(FlowFault):
+    """The definition, a step or a type of a stored run no longer exists."""
+
+
+class CommitFailed(FlowFault):
+    """The database did not take the transaction; none of its changes happened."""

@@ -1,0 +1,172 @@
+"""What may stand in a flow where a value is wanted: constants, references, texts with references in them.
+
+$input.size      $place.host      agent.$place.host      ${place.host}-data      $$5 is a literal $5
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Union
+
+from msgspec import Struct
+
+INPUT = "input"
+"""The source of references to the flow's own input."""
+
+Path = tuple[str, ...]
+
+_NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
+_FIELDS = r"(?:\.[A-Za-z_][A-Za-z0-9_]*)*"
+_TOKEN = re.compile(rf"\$(?:(\$)|({_NAME}{_FIELDS})|\{{({_NAME}(?:\.{_NAME})*)\}}|)")
+
+
+class Constant(Struct, frozen=True, tag="constant"):
+    """A value as it was written: plain data."""
+
+    value: Any
+
+
+class Reference(Struct, frozen=True, tag="reference"):
+    """A step's result (or, from `input`, a field of the flow's input), and the fields to follow into it."""
+
+    source: str
+    path: Path = ()
+
+    def __str__(self) -> str:
+        return "$" + ".".join((self.source, *self.path))
+
+
+class Text(Struct, frozen=True, tag="text"):
+    parts: tuple[str | Reference, ...]
+
+
+class Items(Struct, frozen=True, tag="items"):
+    items: tuple["Expression", ...]
+
+
+class Fields(Struct, frozen=True, tag="fields"):
+    fields: dict[str, "Expression"]
+
+
+Expression = Union[Constant, Reference, Text, Items, Fields]  # noqa: UP007  (resolved by name in the classes above)
+Lookup = Callable[[Reference], object]
+
+
+def parse(value: object) -> Expression:
+    """Read a value of the document.
+
+    Raises:
+        ValueError: a `$` that is followed by neither a name nor another `$`.
+    """
+    if isinstance(value, str):
+        return _parse_text(value)
+    if isinstance(value, list):
+        items = tuple(parse(item) for item in value)
+        plain = all(isinstance(item, Constant) for item in items)
+        return (
+            Constant([item.value for item in items if isinstance(item, Constant)]) if plain else Items(items)
+        )
+    if isinstance(value, dict):
+        fields = {str(key): parse(item) for key, item in value.items()}
+        plain = all(isinstance(item, Constant) for item in fields.values())
+        constant = {key: item.value for key, item in fields.items() if isinstance(item, Constant)}
+        return Constant(constant) if plain else Fields(fields)
+    return Constant(value)
+
+
+def _parse_text(text: str) -> Expression:
+    parts: list[str | Reference] = []
+    end = 0
+    for match in _TOKEN.finditer(text):
+        parts.append(text[end : match.start()])
+        end = match.end()
+        literal, name, braced = match.groups()
+        if not (literal or name or braced):
+            raise ValueError(f"in {text!r} a '$' is followed by no name; write '$$' for a literal '$'")
+        parts.append("$" if literal else _reference(name or braced))
+    return _text([*parts, text[end:]])
+
+
+def _reference(dotted: str) -> Reference:
+    source, *path = dotted.split(".")
+    return Reference(source, tuple(path))
+
+
+def _text(parts: list[str | Reference]) -> Expression:
+    """The simplest expression of these parts; neighbouring texts are joined."""
+    joined: list[str | Reference] = []
+    for part in parts:
+        if isinstance(part, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += part
+        elif part != "":
+            joined.append(part)
+    if not joined:
+        return Constant("")
+    if len(joined) == 1:
+        return Constant(joined[0]) if isinstance(joined[0], str) else joined[0]
+    return Text(tuple(joined))
+
+
+def references(expression: Expression) -> Iterator[Reference]:
+    """Every reference in it, also the repeated ones."""
+    match expression:
+        case Reference():
+            yield expression
+        case Text(parts):
+            yield from (part for part in parts if isinstance(part, Reference))
+        case Items(items):
+            for item in items:
+                yield from references(item)
+        case Fields(fields):
+            for item in fields.values():
+                yield from references(item)
+
+
+def evaluate(expression: Expression, lookup: Lookup) -> object:
+    """Its value, with `lookup` answering the references."""
+    match expression:
+        case Constant(value):
+            return value
+        case Reference():
+            return lookup(expression)
+        case Text(parts):
+            return "".join(part if isinstance(part, str) else f"{lookup(part)}" for part in parts)
+        case Items(items):
+            return [evaluate(item, lookup) for item in items]
+        case Fields(fields):
+            return {key: evaluate(item, lookup) for key, item in fields.items()}
+
+
+def substitute(expression: Expression, replace: Callable[[Reference], Expression]) -> Expression:
+    """The same with every reference replaced; what becomes constant is folded."""
+    match expression:
+        case Constant():
+            return expression
+        case Reference():
+            return replace(expression)
+        case Text(parts):
+            return _text([piece for part in parts for piece in _pieces(part, replace)])
+        case Items(items):
+            return Items(tuple(substitute(item, replace) for item in items))
+        case Fields(fields):
+            return Fields({key: substitute(item, replace) for key, item in fields.items()})
+
+
+def _pieces(part: str | Reference, replace: Callable[[Reference], Expression]) -> tuple[str | Reference, ...]:
+    if isinstance(part, str):
+        return (part,)
+    match replace(part):
+        case Constant(value):
+            return (f"{value}",)
+        case Reference() as reference:
+            return (reference,)
+        case Text(parts):
+            return parts
+        case other:
+            raise ValueError(f"{part} is not a text: {other}")
+
+
+def follow(value: object, path: Path) -> object:
+    """The field at the end of the path."""
+    for name in path:
+        value = value[name] if isinstance(value, dict) else getattr(value, name)
+    return value
