@@ -4,6 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
+from skep.model.errors import Forbidden
 from skep.model.ids import TenantId, UserId
 from skep.model.names import TenantName
 
@@ -24,3 +25,18 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     role: Role
     tenant: TenantId
     tenant_name: TenantName
+
+    def must_change(self) -> None:
+        """Raises Forbidden: the caller may only look."""
+        if self.role is Role.VIEWER:
+            raise Forbidden(
+                f"User {self.user_name!r} is a viewer of tenant {self.tenant_name!r}: it may only look."
+            )
+
+    def must_operate(self) -> None:
+        """Raises Forbidden: this is for operators of the installation."""
+        if self.role is not Role.ADMIN:
+            raise Forbidden("Only an admin of the installation may do this.")
+
+    def sees(self, tenant: str) -> bool:
+        return self.tenant == tenant

@@ -219,11 +219,16 @@ class Desired(Protocol):
 
     async def container(self, container: ContainerId) -> ContainerSpec: ...
 
+    async def wanted(self, container: ContainerId) -> bool:
+        """Whether the container is its replica's current one and should run, as of now."""
+
     async def network(self, network: NetworkId) -> NetworkConfig: ...
 
     async def port(self, port: PortId) -> PortConfig: ...
 
     async def disk(self, disk: DiskId) -> DiskSpec: ...
+
+    async def publications(self, service: ServiceId) -> ServicePublications: ...
 
     async def file(self, digest: str) -> bytes:
         """The content of a config or secret."""

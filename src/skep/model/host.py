@@ -225,6 +225,7 @@ class ExecSpec(HostStruct, frozen=True, kw_only=True):
 class DiskUsage(HostStruct, frozen=True, kw_only=True):
     size: Bytes
     used: Bytes
+    kind: Literal["system", "data"]
 
 
 class PoolUsage(HostStruct, frozen=True, kw_only=True):

@@ -1,0 +1,213 @@
+"""Rows as the API shows them: apps, replicas, releases, plans."""
+
+from ipaddress import IPv4Address
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from skep.control.clock import rfc3339
+from skep.control.flows import documents
+from skep.control.plans import Facts, Plan, ReplicaChange
+from skep.model.host import ContainerState, Health
+from skep.model.spec import AppSpec
+from skep.model.views import (
+    Action,
+    AppState,
+    AppView,
+    PlanChange,
+    PlanView,
+    ReleaseView,
+    ReplicaView,
+)
+from skep.store import disks, networks, releases, replicas
+from skep.store.apps import AppRow
+from skep.store.networks import PortRow, PublishedRow
+from skep.store.releases import ReleaseRow
+from skep.store.replicas import ReplicaRow
+
+
+async def app(
+    connection: AsyncConnection, row: AppRow, tenant: str, changing: bool, public_host: str
+) -> AppView:
+    members = await replicas.find(connection, app=row.id)
+    services = await replicas.services_of(connection, row.id)
+    published = await networks.published_ports(connection, services=[service.id for service in services])
+    running = sum(state(member) == "running" for member in members)
+    return AppView(
+        id=row.id,
+        name=row.name,
+        tenant=tenant,
+        state=app_state(members, changing or row.removing),
+        revision=row.revision,
+        services=tuple(service.name for service in services),
+        replicas=len(members),
+        running=running,
+        urls=tuple(
+            f"http://{public_host if port.host_ip == '0.0.0.0' else port.host_ip}:{port.published}"  # noqa: S104
+            for port in published
+            if port.protocol == "tcp"
+        ),
+        created=rfc3339(row.created),
+        updated=rfc3339(row.updated),
+    )
+
+
+def app_state(members: list[ReplicaRow], changing: bool) -> AppState:
+    if changing:
+        return AppState.CHANGING
+    if not members:
+        return AppState.EMPTY
+    if all(member.desired == "stopped" for member in members):
+        return AppState.STOPPED
+    return AppState.RUNNING if all(_well(member) for member in members) else AppState.PARTIAL
+
+
+def _well(member: ReplicaRow) -> bool:
+    """As it should be: stopped on request, running and not unhealthy, or done with its one job."""
+    if member.desired == "stopped":
+        return True
+    if member.status is None:
+        return False
+    if member.status.state is ContainerState.EXITED:
+        return member.status.exit_code == 0
+    return member.status.state is ContainerState.RUNNING and member.status.health is not Health.UNHEALTHY
+
+
+def state(member: ReplicaRow) -> str:
+    if member.status is None:
+        return "pending" if member.desired == "running" else "stopped"
+    if member.desired == "stopped" and member.status.state is ContainerState.EXITED:
+        return "stopped"
+    return member.status.state.value
+
+
+async def replicas_of(connection: AsyncConnection, row: AppRow) -> list[ReplicaView]:
+    members = await replicas.find(connection, app=row.id)
+    ports = await networks.ports_of(connection, app=row.id)
+    published = await networks.published_ports(connection, services={member.service_id for member in members})
+    history = {release.id: release for release in await releases.of_app(connection, row.id)}
+    containers = {container.id: container for container in await replicas.containers_of(connection, row.id)}
+    views = []
+    for member in members:
+        container = containers.get(member.container_id)
+        release = history.get(container.release_id) if container else None
+        views.append(
+            replica(
+                row,
+                member,
+                [port for port in ports if port.replica_id == member.id],
+                [port for port in published if port.service_id == member.service_id],
+                release,
+            )
+        )
+    return views
+
+
+def replica(
+    row: AppRow,
+    member: ReplicaRow,
+    ports: list[PortRow],
+    published: list[PublishedRow],
+    release: ReleaseRow | None,
+) -> ReplicaView:
+    status = member.status
+    service = release.spec.services.get(member.service) if release else None  # type: ignore[call-overload]
+    info = release.images.get(member.service) if release else None
+    return ReplicaView(
+        id=member.id,
+        app=row.name,
+        service=member.service,
+        name=member.name,
+        desired=member.desired,
+        state=state(member),
+        health=status.health.value if status else Health.NONE.value,
+        addresses=tuple(str(IPv4Address(port.address)) for port in ports),
+        mac=ports[0].mac if ports else "",
+        ports=tuple(f"{port.host_ip}:{port.published}->{port.target}/{port.protocol}" for port in published),
+        image=service.image if service else "",
+        image_digest=info.digest if info else "",
+        revision=release.revision if release else 0,
+        restarts=status.restarts if status else 0,
+        exit_code=status.exit_code if status else None,
+        oom_killed=status.oom_killed if status else False,
+        error=status.error if status else "",
+        host=member.host,
+        started=rfc3339(status.started_at) if status else None,
+        finished=rfc3339(status.finished_at) if status else None,
+        created=rfc3339(member.created),
+    )
+
+
+def release(row: ReleaseRow, owner: AppRow) -> ReleaseView:
+    return ReleaseView(
+        id=row.id,
+        app=owner.name,
+        revision=row.revision,
+        created=rfc3339(row.created),
+        created_by=row.created_by,
+        current=row.id == owner.release_id,
+        services=tuple(row.spec.services),
+        images={service: info.digest for service, info in row.images.items()},
+    )
+
+
+_ACTIONS = {
+    "create": Action.CREATE,
+    "update": Action.RECREATE,
+    "start": Action.UPDATE,
+    "remove": Action.REMOVE,
+    "keep": Action.KEEP,
+}
+
+
+def plan(made: Plan, found: Facts, spec: AppSpec) -> PlanView:
+    """The plan as people read it, in the order things happen."""
+    changes = [
+        PlanChange(action=Action.CREATE, kind="image", name=reference, reason="is not here: will be pulled")
+        for reference in sorted(set(made.pulls.values()))
+    ]
+    changes += [
+        PlanChange(action=Action.CREATE, kind="network", name=network.name) for network in made.networks
+    ]
+    changes += [PlanChange(action=Action.CREATE, kind="disk", name=disk.name) for disk in made.disks]
+    changes += [PlanChange(action=Action.CREATE, kind="service", name=name) for name in made.new_services]
+    changes += [_replica_change(change) for change in made.replicas]
+    changes += [
+        PlanChange(action=Action.UPDATE, kind="port", name=name, reason="what it publishes changes")
+        for name in made.republish
+    ]
+    changes += [
+        PlanChange(action=Action.REMOVE, kind="service", name=service.name)
+        for service in found.services
+        if service.name not in spec.services
+    ]
+    return PlanView(app=spec.name, revision=made.revision, changes=tuple(changes))
+
+
+def _replica_change(change: ReplicaChange) -> PlanChange:
+    return PlanChange(action=_ACTIONS[change.action], kind="replica", name=change.name, reason=change.reason)
+
+
+async def removal_document(connection: AsyncConnection, row: AppRow, release: ReleaseRow | None) -> str:
+    """The flow that removes all that the app's rows know of."""
+    members = await replicas.find(connection, app=row.id)
+    hosts = {member.id: member.host for member in members}
+    every_disk = await disks.every(connection, app=row.id)
+    tenant_networks = await networks.every(connection, row.tenant_id)
+    return documents.remove(
+        row.id,
+        release.spec if release else AppSpec(name=row.name, services={}),
+        replicas=members,
+        containers=[
+            (container.id, hosts[container.replica_id])
+            for container in await replicas.containers_of(connection, row.id)
+        ],
+        sandboxes=[(member.id, member.host) for member in members],
+        disks=[(disk.id, disk.host) for disk in every_disk if disk.kind == "system" or row.remove_volumes],
+        services=sorted({(member.service_id, member.host) for member in members}),
+        networks=[
+            (network.id, host)
+            for network in tenant_networks
+            if network.app_id == row.id
+            for host in sorted(set(hosts.values()))
+        ],
+    )

@@ -1,0 +1,303 @@
+"""Apps: plan, apply, stop, start, restart, remove, look.
+
+Every change becomes a run of a flow made for it (`flows/documents.py`); this module decides and starts it.
+One change of an app at a time: a second one is refused while a run of the app is active.
+"""
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable
+
+import msgspec
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from skep.control import app_views, facts
+from skep.control.callers import Caller
+from skep.control.clock import Now
+from skep.control.facts import AppRecord
+from skep.control.flows import documents
+from skep.control.plans import Facts, Plan, make_plan
+from skep.control.settings import Settings
+from skep.control.validation import check
+from skep.flow import Database, FlowEngine
+from skep.model.errors import Conflict, NotFound
+from skep.model.ids import AppId, Bytes, HostName, TenantId
+from skep.model.names import ServiceName
+from skep.model.references import normalize
+from skep.model.spec import AppFile, AppSpec
+from skep.model.views import Accepted, AppDetail, AppView, PlanView, ReleaseView
+from skep.schedule.placement import place
+from skep.store import apps, networks, releases, replicas, tenants
+from skep.store.apps import AppRow
+from skep.store.releases import ReleaseRow
+from skep.store.replicas import ReplicaRow
+
+
+class Apps:
+    def __init__(
+        self,
+        database: Database,
+        flows: FlowEngine,
+        settings: Settings,
+        now: Now,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._database = database
+        self._flows = flows
+        self._settings = settings
+        self._now = now
+        self._new_id = new_id
+        self._turns: defaultdict[tuple[TenantId, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def show(self, caller: Caller, app: str) -> AppDetail:
+        async with self._database.read() as connection:
+            record = await facts.load_app(connection, caller.tenant, app)
+            return AppDetail(
+                app=await self._view(connection, caller, record.app),
+                spec=record.release.spec if record.release else None,
+                replicas=tuple(await app_views.replicas_of(connection, record.app)),
+            )
+
+    async def releases(self, caller: Caller, app: str) -> list[ReleaseView]:
+        async with self._database.read() as connection:
+            record = await facts.load_app(connection, caller.tenant, app)
+            rows = await releases.of_app(connection, record.app.id)
+        return [app_views.release(row, record.app) for row in rows]
+
+    async def plan(self, caller: Caller, spec: AppSpec) -> PlanView:
+        """What `apply` would do; changes nothing."""
+        check(spec, caller)
+        wanted, _ = _settle(spec)
+        plan, facts_, _ = await self._plan(caller, wanted)
+        return app_views.plan(plan, facts_, wanted)
+
+    async def apply(self, caller: Caller, spec: AppSpec, *, force_recreate: bool = False) -> Accepted:
+        """Release a new revision of the app.
+
+        Raises:
+            InvalidInput: everything that is wrong with the spec.  Exhausted: beyond the tenant's quota.
+            Conflict: another run is changing the app, or a port is taken.
+        """
+        caller.must_change()
+        check(spec, caller)
+        wanted, contents = _settle(spec)
+        async with self._turns[caller.tenant, spec.name]:
+            plan, _, record = await self._plan(caller, wanted, force_recreate=force_recreate)
+            if record is not None:
+                await self._must_be_quiet(record.app)
+            if plan.empty:
+                return Accepted(run=None, message=f"App {spec.name!r} is up to date.")
+            return await self._start_apply(caller, wanted, contents, plan, record)
+
+    async def remove(self, caller: Caller, app: str, *, volumes: bool = False) -> Accepted:
+        """Remove the app.  Its volumes stay (and are used again by an app of that name) unless `volumes`."""
+        caller.must_change()
+        async with self._turns[caller.tenant, app]:
+            async with self._database.read() as connection:
+                record = await facts.load_app(connection, caller.tenant, app)
+            await self._must_be_quiet(record.app)
+            row = msgspec.structs.replace(record.app, removing=True, remove_volumes=volumes)
+            return await self.start_removal(row)
+
+    async def start_removal(self, app: AppRow) -> Accepted:
+        """The run that removes the app; also called for one whose removal did not come to its end."""
+        async with self._database.read() as connection:
+            document = await self._removal(connection, app)
+
+        async def mark(transaction: AsyncConnection) -> None:
+            current = await apps.get(transaction, app.id)
+            if current is None:
+                raise NotFound(f"There is no app {app.name!r}.")
+            await apps.save(
+                transaction,
+                msgspec.structs.replace(
+                    current,
+                    removing=True,
+                    remove_volumes=app.remove_volumes,
+                    version=current.version + 1,
+                    updated=self._now(),
+                ),
+            )
+
+        return await self._run(app, document, f"remove {app.name}", mark)
+
+    async def stop(self, caller: Caller, app: str, service: str | None = None) -> Accepted:
+        return await self._switch(caller, app, service, "stop", documents.switch_off)
+
+    async def start(self, caller: Caller, app: str, service: str | None = None) -> Accepted:
+        return await self._switch(caller, app, service, "start", documents.switch_on)
+
+    async def restart(self, caller: Caller, app: str, service: str | None = None) -> Accepted:
+        return await self._switch(caller, app, service, "restart", documents.restart)
+
+    async def list(self, caller: Caller) -> list[AppView]:
+        async with self._database.read() as connection:
+            rows = await apps.every(connection, caller.tenant)
+            return [await self._view(connection, caller, row) for row in rows]
+
+    async def _switch(
+        self,
+        caller: Caller,
+        app: str,
+        service: str | None,
+        verb: str,
+        make: Callable[[AppId, AppSpec, Iterable[ReplicaRow]], str],
+    ) -> Accepted:
+        caller.must_change()
+        async with self._turns[caller.tenant, app]:
+            async with self._database.read() as connection:
+                record = await facts.load_app(connection, caller.tenant, app)
+                rows = await replicas.find(connection, app=record.app.id)
+            await self._must_be_quiet(record.app)
+            chosen = [row for row in rows if service in (None, row.service, row.name)]
+            if record.release is None or not chosen:
+                raise NotFound(f"App {app!r} has no service or replica {service!r}; see 'skep ps {app}'.")
+            document = make(record.app.id, record.release.spec, chosen)
+            return await self._run(record.app, document, f"{verb} {app}{f'/{service}' if service else ''}")
+
+    async def _plan(
+        self, caller: Caller, spec: AppSpec, *, force_recreate: bool = False
+    ) -> tuple[Plan, Facts, AppRecord | None]:
+        settings = self._settings
+        async with self._database.read() as connection:
+            row = await apps.by_name(connection, caller.tenant, spec.name)
+            record = await facts.load_app(connection, caller.tenant, spec.name) if row else None
+            if row is not None and row.removing:
+                raise Conflict(f"App {spec.name!r} is being removed: wait until it is gone.")
+            found = await facts.gather(connection, caller.tenant, record, AppId(self._new_id()), spec)
+            hosts = await facts.candidates(connection, settings.limits.memory)
+            await facts.check_quota(
+                connection, caller.tenant, found.app, spec, settings.default_disk, settings.limits.memory
+            )
+            await self._ports_must_be_free(connection, spec, found)
+
+        def choose(service: ServiceName) -> HostName:
+            return place(hosts, Bytes(spec.services[service].resources.memory or settings.limits.memory))
+
+        plan = make_plan(
+            found,
+            spec,
+            new_id=self._new_id,
+            place=choose,
+            default_disk=settings.default_disk,
+            force_recreate=force_recreate,
+        )
+        return plan, found, record
+
+    async def _start_apply(
+        self,
+        caller: Caller,
+        spec: AppSpec,
+        contents: dict[str, bytes],
+        plan: Plan,
+        record: AppRecord | None,
+    ) -> Accepted:
+        now = self._now()
+        app = (
+            record.app
+            if record
+            else AppRow(id=plan.app, tenant_id=caller.tenant, name=spec.name, created=now, updated=now)
+        )
+        release = ReleaseRow(
+            id=plan.release,
+            tenant_id=caller.tenant,
+            app_id=app.id,
+            revision=plan.revision,
+            state="pending",
+            spec=spec,
+            plan=msgspec.json.encode(plan).decode(),
+            images=dict(plan.images.items()),
+            created_by=caller.user_name,
+            created=now,
+        )
+
+        async def insert(transaction: AsyncConnection) -> None:
+            if record is None:
+                await apps.insert(transaction, app)
+            await apps.save_files(transaction, caller.tenant, contents)
+            await releases.insert(transaction, release)
+
+        document = documents.apply(plan, spec, self._settings.first_host)
+        try:
+            return await self._run(app, document, f"apply {spec.name} (revision {plan.revision})", insert)
+        except IntegrityError as error:
+            raise Conflict(f"App {spec.name!r} was just made by somebody else: apply again.") from error
+
+    async def _run(
+        self,
+        app: AppRow,
+        document: str,
+        title: str,
+        transaction: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+    ) -> Accepted:
+        run = await self._flows.start(
+            self._flows.parse(document),
+            {},
+            tenant=app.tenant_id,
+            title=title,
+            labels={"app": app.id},
+            transaction=transaction,
+        )
+        return Accepted(run=run)
+
+    async def _must_be_quiet(self, app: AppRow) -> None:
+        active = await self._flows.list(labels={"app": app.id}, active=True, limit=1)
+        if active:
+            run = active[0]
+            raise Conflict(
+                f"Run {run.id} ({run.title}) is changing app {app.name!r}: follow it with "
+                f"'skep run follow {run.id}' or cancel it.",
+                run=run.id,
+            )
+
+    async def _ports_must_be_free(self, connection: AsyncConnection, spec: AppSpec, found: Facts) -> None:
+        """An early answer; `release.prepare` decides."""
+        own = {service.id for service in found.services}
+        taken = {
+            (row.protocol, row.published)
+            for row in await networks.published_ports(connection)
+            if row.service_id not in own
+        }
+        for name, service in spec.services.items():
+            for port in service.ports:
+                if (port.protocol, port.published) in taken:
+                    raise Conflict(
+                        f"Service {name!r}: port {port.published}/{port.protocol} of the host is taken by "
+                        "another app. Publish another one, or leave the number out to be given a free one."
+                    )
+
+    async def _removal(self, connection: AsyncConnection, app: AppRow) -> str:
+        release = await releases.get(connection, app.release_id) if app.release_id else None
+        return await app_views.removal_document(connection, app, release)
+
+    async def _view(self, connection: AsyncConnection, caller: Caller, row: AppRow) -> AppView:
+        active = await self._flows.list(labels={"app": row.id}, active=True, limit=1)
+        tenant = await tenants.get(connection, row.tenant_id)
+        return await app_views.app(
+            connection, row, tenant.name if tenant else "", bool(active), self._settings.public_host
+        )
+
+
+def _settle(spec: AppSpec) -> tuple[AppSpec, dict[str, bytes]]:
+    """References in their normal form; contents of configs and secrets kept apart, by digest."""
+    contents: dict[str, bytes] = {}
+
+    def file(entry: AppFile) -> AppFile:
+        if entry.content is None:
+            return entry
+        digest = f"sha256:{hashlib.sha256(entry.content).hexdigest()}"
+        contents[digest] = entry.content
+        return AppFile(digest=digest)
+
+    settled = msgspec.structs.replace(
+        spec,
+        services={
+            name: msgspec.structs.replace(service, image=normalize(service.image))
+            for name, service in spec.services.items()
+        },
+        configs={name: file(entry) for name, entry in spec.configs.items()},
+        secrets={name: file(entry) for name, entry in spec.secrets.items()},
+    )
+    return settled, contents

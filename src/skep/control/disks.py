@@ -1,0 +1,101 @@
+"""Data disks: the volumes of apps, and those that stayed when their app went."""
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from skep.control.callers import Caller
+from skep.control.clock import rfc3339
+from skep.control.hosts import HostDirectory
+from skep.control.plans import disk_name
+from skep.flow import Database, FlowEngine
+from skep.model.errors import Conflict, InvalidInput, NotFound
+from skep.model.ids import AppId, Bytes, DiskId
+from skep.model.names import ServiceName
+from skep.model.views import Accepted, DiskView
+from skep.store import apps, disks, releases, replicas
+from skep.store.disks import DiskRow
+
+SMALLEST = 1024 * 1024
+
+
+class Disks:
+    def __init__(self, database: Database, flows: FlowEngine, hosts: HostDirectory) -> None:
+        self._database = database
+        self._flows = flows
+        self._hosts = hosts
+
+    async def remove(self, caller: Caller, disk: str) -> Accepted:
+        """Delete a data disk and what is on it.  Raises Conflict: a replica uses it."""
+        caller.must_change()
+        async with self._database.read() as connection:
+            row = await _find(connection, caller, disk)
+            users = (await _users(connection, caller)).get(row.name, [])
+        if users:
+            raise Conflict(f"Disk {disk!r} is used by {', '.join(users)}: remove the app first.")
+        return await self._run(caller, row, "disk.delete", f"delete disk {row.name}")
+
+    async def resize(self, caller: Caller, disk: str, size: int) -> Accepted:
+        """Give the disk another size while it is in use."""
+        caller.must_change()
+        if not SMALLEST <= size <= 64 * 1024**4:
+            raise InvalidInput(f"{size} bytes is no size for a disk: between 1 MiB and 64 TiB.")
+        async with self._database.read() as connection:
+            row = await _find(connection, caller, disk)
+        return await self._run(caller, row, "disk.resize", f"resize disk {row.name}", size=size)
+
+    async def list(self, caller: Caller) -> list[DiskView]:
+        async with self._database.read() as connection:
+            rows = [row for row in await disks.every(connection, caller.tenant) if row.kind == "data"]
+            users = await _users(connection, caller)
+            names = {row.id: row.name for row in await apps.every(connection, caller.tenant)}
+        usage = {
+            disk: usage
+            for host in {row.host for row in rows}
+            for disk, usage in (await self._hosts.on(host).disks.list()).items()
+        }
+        return [
+            DiskView(
+                id=row.id,
+                name=row.name,
+                kind=row.kind,
+                size=row.size,
+                used=usage[row.id].used if row.id in usage else Bytes(0),
+                app=names.get(row.app_id) if row.app_id else None,
+                attached_to=tuple(users.get(row.name, ())),
+                host=row.host,
+                created=rfc3339(row.created),
+            )
+            for row in rows
+        ]
+
+    async def _run(self, caller: Caller, row: DiskRow, flow: str, title: str, **values: object) -> Accepted:
+        run = await self._flows.start(
+            flow,
+            {"disk": row.id, "host": row.host} | values,
+            tenant=caller.tenant,
+            title=title,
+            labels={"app": row.app_id or "", "disk": row.id},
+        )
+        return Accepted(run=run)
+
+
+async def _find(connection: AsyncConnection, caller: Caller, name: str) -> DiskRow:
+    row = await disks.by_name(connection, caller.tenant, name) or await disks.get(connection, DiskId(name))
+    if row is None or not caller.sees(row.tenant_id) or row.kind != "data":
+        raise NotFound(f"There is no disk {name!r}; see 'skep disk ls'.")
+    return row
+
+
+async def _users(connection: AsyncConnection, caller: Caller) -> dict[str, list[str]]:
+    """The replicas (`shop/db-0`) that have each disk mounted, by the disk's name."""
+    users: dict[str, list[str]] = {}
+    specs = {row.app_id: row.spec for row in await releases.current(connection)}
+    for member in await replicas.find(connection, tenant=caller.tenant):
+        spec = specs.get(AppId(member.app_id))
+        service = spec.services.get(ServiceName(member.service)) if spec else None
+        if spec is None or service is None:
+            continue
+        for mount in service.mounts:
+            if mount.type == "volume":
+                name = disk_name(spec.name, member.service, member.ordinal, mount, spec)
+                users.setdefault(name, []).append(f"{spec.name}/{member.name}")
+    return users

@@ -1,0 +1,133 @@
+"""Reading from the store what plans and views are made of."""
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from skep.control.plans import Facts
+from skep.model.errors import Exhausted, NotFound
+from skep.model.ids import AppId, Bytes, TenantId
+from skep.model.names import ServiceName
+from skep.model.spec import AppSpec
+from skep.model.views import Quota
+from skep.schedule.placement import Candidate
+from skep.store import apps, disks, hosts, images, networks, releases, replicas, tenants
+from skep.store.apps import AppRow
+from skep.store.releases import ReleaseRow
+
+
+class AppRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An app with its current release (None before the first one is finished)."""
+
+    app: AppRow
+    release: ReleaseRow | None
+
+
+async def load_app(connection: AsyncConnection, tenant: TenantId, name: str) -> AppRecord:
+    """Raises NotFound."""
+    app = await apps.by_name(connection, tenant, name)
+    if app is None:
+        raise NotFound(f"There is no app {name!r}; see 'skep apps'.")
+    release = await releases.get(connection, app.release_id) if app.release_id else None
+    return AppRecord(app=app, release=release)
+
+
+async def gather(
+    connection: AsyncConnection, tenant: TenantId, record: AppRecord | None, new: AppId, spec: AppSpec
+) -> Facts:
+    """Everything a plan for `spec` depends on; an app that is not there yet gets the id `new`."""
+    app = record.app.id if record else new
+    containers = {row.id: row for row in await replicas.containers_of(connection, app)}
+    known = await images.resolve(connection, tenant, {service.image for service in spec.services.values()})
+    services = await replicas.services_of(connection, app)
+    return Facts(
+        app=app,
+        version=record.app.version if record else 0,
+        revision=await releases.highest_revision(connection, app),
+        current=record.release.spec if record and record.release else None,
+        services=tuple(services),
+        replicas=tuple(await replicas.find(connection, app=app)),
+        containers=containers,
+        ports=tuple(await networks.ports_of(connection, app=app)),
+        networks={row.name: row for row in await networks.every(connection, tenant)},
+        disks={row.name: row for row in await disks.every(connection, tenant) if row.kind == "data"},
+        images={
+            name: known[service.image].info
+            for name, service in spec.services.items()
+            if service.image in known
+        },
+        published=tuple(
+            await networks.published_ports(connection, services=[service.id for service in services])
+        ),
+    )
+
+
+async def candidates(connection: AsyncConnection, default_memory: Bytes) -> list[Candidate]:
+    """Every host with the memory it has promised to the replicas it runs."""
+    promised: dict[str, int] = {}
+    specs = {row.app_id: row.spec for row in await releases.current(connection)}
+    for replica in await replicas.find(connection):
+        spec = specs.get(replica.app_id)
+        service = spec.services.get(ServiceName(replica.service)) if spec else None
+        memory = (service.resources.memory if service else None) or default_memory
+        promised[replica.host] = promised.get(replica.host, 0) + memory
+    return [
+        Candidate(
+            host=row.name,
+            ready=row.state == "ready",
+            memory=row.memory,
+            promised=Bytes(promised.get(row.name, 0)),
+        )
+        for row in await hosts.every(connection)
+    ]
+
+
+async def check_quota(
+    connection: AsyncConnection, tenant: TenantId, app: AppId, spec: AppSpec, default: Bytes, memory: Bytes
+) -> None:
+    """Whether the tenant may have this app beside its others.
+
+    Raises:
+        Exhausted: names the bound, what it is, and what would be used.
+    """
+    row = await tenants.get(connection, tenant)
+    quota = row.quota if row else Quota()
+    used = await _usage(connection, tenant, app, memory)
+    wanted = _demand(spec, default, memory)
+    for name in wanted.__struct_fields__:
+        total, limit = getattr(used, name) + getattr(wanted, name), getattr(quota, name)
+        if total > limit:
+            raise Exhausted(
+                f"The tenant's quota of {limit} {name.replace('_', ' ')} would be exceeded ({total}). "
+                "Remove what is not needed, or ask the operator for more."
+            )
+
+
+async def _usage(connection: AsyncConnection, tenant: TenantId, without: AppId, memory: Bytes) -> Quota:
+    others = [row for row in await apps.every(connection, tenant) if row.id != without]
+    total = Quota(apps=0, replicas=0, cpus=0.0, memory=Bytes(0), disk=Bytes(0), published_ports=0)
+    for app in others:
+        release = await releases.get(connection, app.release_id) if app.release_id else None
+        if release is not None:
+            total = _add(total, _demand(release.spec, Bytes(0), memory))
+    kept = sum(row.size for row in await disks.every(connection, tenant) if row.app_id != without)
+    return msgspec.structs.replace(total, disk=Bytes(kept), apps=len(others))
+
+
+def _demand(spec: AppSpec, default_disk: Bytes, default_memory: Bytes) -> Quota:
+    services = spec.services.values()
+    data = sum(volume.size or default_disk for volume in spec.volumes.values() if not volume.external)
+    system = sum((service.x_skep.system_disk or default_disk) * service.replicas for service in services)
+    return Quota(
+        apps=1,
+        replicas=sum(service.replicas for service in services),
+        cpus=sum((service.resources.cpus or 0.0) * service.replicas for service in services),
+        memory=Bytes(
+            sum((service.resources.memory or default_memory) * service.replicas for service in services)
+        ),
+        disk=Bytes(data + system),
+        published_ports=sum(len(service.ports) for service in services),
+    )
+
+
+def _add(left: Quota, right: Quota) -> Quota:
+    return Quota(**{name: getattr(left, name) + getattr(right, name) for name in left.__struct_fields__})

@@ -1,0 +1,44 @@
+"""Steps that make and delete disks."""
+
+from skep.control.flows.environment import Cloud, OnHost
+from skep.flow import step
+from skep.model.ids import Bytes, DiskId
+from skep.store import disks
+
+
+@step
+async def create(cx: OnHost, disk: DiskId) -> None:
+    """Make a new disk; undone, it is gone."""
+    await cx.env.host.disks.create(await cx.env.desired.disk(disk))
+
+
+@create.undo
+async def _delete(cx: OnHost, disk: DiskId) -> None:
+    await cx.env.host.disks.delete(disk)
+
+
+@step
+async def ensure(cx: OnHost, disk: DiskId) -> None:
+    """Make the disk unless it is there; it stays whatever becomes of the run."""
+    await cx.env.host.disks.create(await cx.env.desired.disk(disk))
+
+
+@step(retry=3)
+async def delete(cx: OnHost, disk: DiskId) -> None:
+    await cx.env.host.disks.delete(disk)
+
+
+@step
+async def resize(cx: OnHost, disk: DiskId, size: Bytes) -> None:
+    """Raises InvalidInput: smaller than what is used."""
+    await cx.env.host.disks.resize(disk, size)
+
+
+@step(kind="transactional")
+async def record_size(cx: Cloud, disk: DiskId, size: Bytes) -> None:
+    await disks.set_size(cx.tx, disk, size)
+
+
+@step(kind="transactional")
+async def forget(cx: Cloud, disk: DiskId) -> None:
+    await disks.delete(cx.tx, [disk])

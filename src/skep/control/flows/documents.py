@@ -1,0 +1,253 @@
+"""Flow documents made from plans: one node per replica, wired by the app's `depends_on`.
+
+A document is data like any hand-written flow: it is stored with its run, shown by `skep run show`, and
+inlines the flows of this folder (`replica.create`, …), which operators may change.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from skep.control.plans import Plan, ReplicaChange
+from skep.model.ids import AppId, ContainerId, DiskId, HostName, NetworkId, ReplicaId, ServiceId
+from skep.model.names import ServiceName
+from skep.model.spec import AppSpec, HealthCheck
+from skep.store.replicas import ReplicaRow
+
+Steps = dict[str, dict[str, Any]]
+JOB_TIMEOUT = "24h"
+"""How long a service that others wait for to complete may take."""
+
+
+def apply(plan: Plan, spec: AppSpec, first_host: HostName) -> str:
+    """The flow that leads from the current release to the planned one."""
+    steps: Steps = {}
+    for service, reference in plan.pulls.items():
+        steps[f"image-{service}"] = {
+            "flow": "image.fetch",
+            "with": {"release": plan.release, "service": service, "reference": reference, "host": first_host},
+        }
+    steps["prepare"] = {"use": "release.prepare", "with": {"release": plan.release}, "after": list(steps)}
+    for disk in plan.disks:
+        steps[f"disk-{disk.id}"] = {
+            "use": "disk.create",
+            "on": f"agent.{disk.host}",
+            "with": {"disk": disk.id},
+            "after": ["prepare"],
+        }
+    new_disks = {disk.name: f"disk-{disk.id}" for disk in plan.disks}
+    acting = [change for change in plan.replicas if change.action in ("create", "update", "start")]
+    nodes = _by_service(acting)
+    for change in acting:
+        after = ["prepare", *(new_disks[name] for name in change.disks if name in new_disks)]
+        after += _dependencies(spec, change.service, nodes)
+        steps[change.name] = _replica(change) | {"after": after}
+        steps[f"{change.name}-ready"] = _ready(change, spec)
+    _add_completions(steps, spec, acting)
+    _add_publications(steps, plan, spec, nodes)
+    steps["finish"] = {"use": "release.finish", "with": {"release": plan.release}, "after": list(steps)}
+    return _document("app.apply", f"app/{plan.app}", steps)
+
+
+def switch_on(app: AppId, spec: AppSpec, replicas: Iterable[ReplicaRow]) -> str:
+    """Start what was stopped, in the order of `depends_on`."""
+    chosen = list(replicas)
+    nodes = _by_service(chosen)
+    steps: Steps = {"want": _want("running", chosen)}
+    for row in chosen:
+        steps[row.name] = _on_host(row, "engine.resume", {"container": row.container_id}) | {
+            "after": ["want", *_dependencies(spec, ServiceName(row.service), nodes)]
+        }
+        steps[f"{row.name}-ready"] = _ready(row, spec)
+    _add_completions(steps, spec, chosen)
+    return _document("app.start", f"app/{app}", steps)
+
+
+def switch_off(app: AppId, spec: AppSpec, replicas: Iterable[ReplicaRow]) -> str:
+    """Stop, dependants first."""
+    chosen = list(replicas)
+    nodes = _by_service(chosen)
+    steps: Steps = {"want": _want("stopped", chosen)}
+    for row in chosen:
+        steps[row.name] = _on_host(row, "engine.halt", {"container": row.container_id}) | {
+            "after": ["want", *_dependants(spec, ServiceName(row.service), nodes)]
+        }
+    return _document("app.stop", f"app/{app}", steps)
+
+
+def restart(app: AppId, spec: AppSpec, replicas: Iterable[ReplicaRow]) -> str:
+    """Stop and start each replica again, dependencies first."""
+    chosen = list(replicas)
+    nodes = _by_service(chosen)
+    steps: Steps = {"want": _want("running", chosen)}
+    for row in chosen:
+        before = spec.services[ServiceName(row.service)].depends_on
+        steps[row.name] = _on_host(row, "engine.restart", {"container": row.container_id}) | {
+            "after": ["want", *(node for name in before for node in nodes.get(name, []))]
+        }
+    return _document("app.restart", f"app/{app}", steps)
+
+
+def restore(app: AppId, missing: Iterable[tuple[ReplicaRow, bool]]) -> str:
+    """Bring back what should run; True: its sandbox was lost, so its process must be a new one."""
+    steps: Steps = {
+        row.name: _on_host(row, "replica.restore", {"container": row.container_id, "fresh": fresh})
+        for row, fresh in missing
+    }
+    return _document("app.restore", f"app/{app}", steps)
+
+
+def remove(
+    app: AppId,
+    spec: AppSpec,
+    *,
+    replicas: Iterable[ReplicaRow],
+    containers: Iterable[tuple[ContainerId, HostName]],
+    sandboxes: Iterable[tuple[ReplicaId, HostName]],
+    disks: Iterable[tuple[DiskId, HostName]],
+    services: Iterable[tuple[ServiceId, HostName]],
+    networks: Iterable[tuple[NetworkId, HostName]],
+) -> str:
+    """Remove everything of the app, users before used, and last its rows."""
+    steps: Steps = {}
+    for service, host in services:
+        steps[f"unpublish-{service}"] = _route("network.unpublish", host, {"service": service}, [])
+    quiet = list(steps)
+    chosen = list(replicas)
+    nodes = _by_service(chosen)
+    for row in chosen:
+        steps[row.name] = _on_host(row, "engine.remove", {"container": row.container_id}) | {
+            "after": [*quiet, *_dependants(spec, ServiceName(row.service), nodes)]
+        }
+    current = {row.container_id for row in chosen}
+    for container, host in containers:
+        if container not in current:
+            steps[f"container-{container}"] = _route("engine.remove", host, {"container": container}, quiet)
+    stopped = list(steps)
+    for replica, host in sandboxes:
+        steps[f"sandbox-{replica}"] = _route("network.remove_sandbox", host, {"replica": replica}, stopped)
+    unplugged = list(steps)
+    for disk, host in disks:
+        steps[f"disk-{disk}"] = _route("disk.delete", host, {"disk": disk}, stopped)
+    for network, host in networks:
+        steps[f"network-{network}"] = _route("network.delete", host, {"network": network}, unplugged)
+    steps["forget"] = {"use": "app.forget", "with": {"app": app}, "after": list(steps)}
+    return _document("app.remove", f"app/{app}", steps)
+
+
+def _want(desired: str, replicas: Iterable[ReplicaRow]) -> dict[str, Any]:
+    """Only those that are wanted otherwise now: the undo turns back just these."""
+    changed = [row.id for row in replicas if row.desired != desired]
+    return {"use": f"app.want_{desired}", "with": {"replicas": changed}}
+
+
+def _replica(change: ReplicaChange) -> dict[str, Any]:
+    if change.action == "start":
+        return {
+            "use": "engine.resume",
+            "on": f"agent.{change.host}",
+            "with": {"container": change.container},
+        }
+    values = {
+        "replica": change.replica,
+        "container": change.container,
+        "disk": change.system_disk,
+        "host": change.host,
+    }
+    if change.action == "create":
+        return {"flow": "replica.create", "with": values}
+    flow = "replica.rebase" if change.new_system_disk is None else "replica.replace"
+    return {"flow": flow, "with": values | {"previous": change.previous}}
+
+
+def _ready(item: ReplicaChange | ReplicaRow, spec: AppSpec) -> dict[str, Any]:
+    container = item.container if isinstance(item, ReplicaChange) else item.container_id
+    return {
+        "use": "engine.ready",
+        "on": f"agent.{item.host}",
+        "with": {"container": container},
+        "after": [item.name],
+        "timeout": f"{_patience(spec.services[ServiceName(item.service)].healthcheck)}s",
+    }
+
+
+def _patience(check: HealthCheck | None) -> int:
+    """Seconds within which a health check must have come to a verdict; the image's own may be the longest."""
+    if check is None:
+        return 600
+    return int(check.start_period + (check.interval + check.timeout) * (check.retries + 1)) + 60
+
+
+def _add_completions(steps: Steps, spec: AppSpec, acting: Iterable[ReplicaChange | ReplicaRow]) -> None:
+    """A node that waits for the end of each service that others want completed."""
+    awaited = {
+        name
+        for service in spec.services.values()
+        for name, dependency in service.depends_on.items()
+        if dependency.condition == "service_completed_successfully"
+    }
+    for item in acting:
+        if item.service in awaited:
+            container = item.container if isinstance(item, ReplicaChange) else item.container_id
+            steps[f"{item.name}-completed"] = {
+                "use": "engine.completed",
+                "on": f"agent.{item.host}",
+                "with": {"container": container},
+                "after": [item.name],
+                "timeout": JOB_TIMEOUT,
+            }
+
+
+def _add_publications(steps: Steps, plan: Plan, spec: AppSpec, nodes: Mapping[str, list[str]]) -> None:
+    hosts = {change.service: change.host for change in plan.replicas}
+    for name, service in spec.services.items():
+        if name in hosts and (service.ports or name in plan.republish):
+            steps[f"publish-{name}"] = _route(
+                "network.publish",
+                hosts[name],
+                {"service": plan.services[name]},
+                ["prepare", *(f"{node}-ready" for node in nodes.get(name, []))],
+            )
+
+
+def _dependencies(spec: AppSpec, service: ServiceName, nodes: Mapping[str, list[str]]) -> list[str]:
+    """The nodes that must have ended before a replica of the service may start."""
+    suffix = {
+        "service_started": "",
+        "service_healthy": "-ready",
+        "service_completed_successfully": "-completed",
+    }
+    return [
+        f"{node}{suffix[dependency.condition]}"
+        for name, dependency in spec.services[service].depends_on.items()
+        for node in nodes.get(name, [])
+    ]
+
+
+def _dependants(spec: AppSpec, service: ServiceName, nodes: Mapping[str, list[str]]) -> list[str]:
+    return [
+        node
+        for name, other in spec.services.items()
+        if service in other.depends_on
+        for node in nodes.get(name, [])
+    ]
+
+
+def _by_service(items: Collection[ReplicaChange] | Collection[ReplicaRow]) -> dict[str, list[str]]:
+    nodes: dict[str, list[str]] = {}
+    for item in items:
+        nodes.setdefault(item.service, []).append(item.name)
+    return nodes
+
+
+def _on_host(row: ReplicaRow, use: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {"use": use, "on": f"agent.{row.host}", "with": values}
+
+
+def _route(use: str, host: HostName, values: dict[str, Any], after: list[str]) -> dict[str, Any]:
+    return {"use": use, "on": f"agent.{host}", "with": values, "after": after}
+
+
+def _document(flow: str, lock: str, steps: Steps) -> str:
+    return yaml.safe_dump({"flow": flow, "lock": [lock], "steps": steps}, sort_keys=False)

@@ -1,0 +1,92 @@
+"""Steps that start and stop containers.  All run on the replica's host."""
+
+from skep.control.flows.environment import OnHost
+from skep.flow import step
+from skep.model.errors import NotFound, Unavailable
+from skep.model.host import ContainerState
+from skep.model.ids import ContainerId
+
+
+@step
+async def start(cx: OnHost, container: ContainerId) -> None:
+    """Make the container and start it; undone, nothing of it is left."""
+    await cx.env.host.engine.start(await cx.env.desired.container(container))
+
+
+@start.undo
+async def _remove_started(cx: OnHost, container: ContainerId) -> None:
+    await cx.env.host.engine.remove(container)
+
+
+@step
+async def resume(cx: OnHost, container: ContainerId) -> None:
+    """Start a container that was stopped; undone, it is stopped again."""
+    await cx.env.host.engine.start(await cx.env.desired.container(container))
+
+
+@resume.undo
+async def _halt_resumed(cx: OnHost, container: ContainerId) -> None:
+    await _stop_if_there(cx, container)
+
+
+@step
+async def halt(cx: OnHost, container: ContainerId) -> None:
+    """Stop the container and keep it; undone, it runs again."""
+    await _stop_if_there(cx, container)
+
+
+@halt.undo
+async def _resume_halted(cx: OnHost, container: ContainerId) -> None:
+    await cx.env.host.engine.start(await cx.env.desired.container(container))
+
+
+@step
+async def restart(cx: OnHost, container: ContainerId) -> None:
+    """Stop and start; one that is not on its host is made again."""
+    try:
+        await cx.env.host.engine.restart(container)
+    except NotFound:
+        await cx.env.host.engine.start(await cx.env.desired.container(container))
+
+
+@step
+async def ready(cx: OnHost, container: ContainerId) -> None:
+    """Wait until the container is healthy (or runs, without a health check, or has done its one job).
+
+    Raises:
+        Unavailable: it became unhealthy or failed; the message ends with its last words.
+    """
+    try:
+        await cx.env.host.engine.wait_ready(container)
+    except Unavailable:
+        status = await cx.env.host.engine.inspect(container)
+        if status.state is not ContainerState.EXITED or status.exit_code != 0:
+            raise
+
+
+@step
+async def completed(cx: OnHost, container: ContainerId) -> None:
+    """Wait until the container has done its job (Compose: service_completed_successfully).
+
+    Raises:
+        Unavailable: it ended with another exit code than 0.
+    """
+    code = await cx.env.host.engine.wait_exit(container)
+    if code != 0:
+        spec = await cx.env.desired.container(container)
+        raise Unavailable(
+            f"{spec.name} was to complete, but exited with code {code}; see 'skep logs {spec.name}'."
+        )
+
+
+@step(retry=3)
+async def remove(cx: OnHost, container: ContainerId) -> None:
+    """Remove the container; one that is not there is success."""
+    await cx.env.host.engine.remove(container)
+
+
+async def _stop_if_there(cx: OnHost, container: ContainerId) -> None:
+    try:
+        await cx.env.host.engine.stop(container)
+    except NotFound:
+        return

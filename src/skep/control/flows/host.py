@@ -1,0 +1,53 @@
+"""Removing what nobody needs any more from a host."""
+
+from collections.abc import Awaitable
+
+import msgspec
+
+from skep.control.flows.environment import OnHost
+from skep.flow import step
+from skep.model.errors import SkepError
+from skep.model.ids import ContainerId, DiskId, NetworkId, PortId, ReplicaId, ServiceId
+
+
+class Leftovers(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host has and no row asks for.  Data disks are never among them."""
+
+    services: list[ServiceId] = []
+    containers: list[ContainerId] = []
+    ports: list[PortId] = []
+    sandboxes: list[ReplicaId] = []
+    system_disks: list[DiskId] = []
+    networks: list[NetworkId] = []
+
+    @property
+    def empty(self) -> bool:
+        return not any(getattr(self, field) for field in self.__struct_fields__)
+
+
+@step
+async def collect(cx: OnHost, leftovers: Leftovers) -> list[str]:
+    """Remove them, users before used; answers what could not be removed, to be tried again."""
+    host = cx.env.host
+    failed: list[str] = []
+
+    async def attempt(what: str, removal: Awaitable[None]) -> None:
+        try:
+            await removal
+        except SkepError as error:
+            cx.progress(f"{what}: {error.message}")
+            failed.append(what)
+
+    for service in leftovers.services:
+        await attempt(f"service {service}", host.fabric.unpublish(service))
+    for container in leftovers.containers:
+        await attempt(f"container {container}", host.engine.remove(container))
+    for port in leftovers.ports:
+        await attempt(f"port {port}", host.fabric.unplug(port))
+    for replica in leftovers.sandboxes:
+        await attempt(f"sandbox {replica}", host.fabric.remove_sandbox(replica))
+    for disk in leftovers.system_disks:
+        await attempt(f"disk {disk}", host.disks.delete(disk))
+    for network in leftovers.networks:
+        await attempt(f"network {network}", host.fabric.delete_network(network))
+    return failed

@@ -1,0 +1,122 @@
+"""Steps that bring images in: pulled, built, imported or made."""
+
+import msgspec
+
+from skep.control.flows.environment import Cloud, OnHost
+from skep.flow import step
+from skep.model.errors import InvalidInput, NotFound, Unavailable
+from skep.model.ids import ContainerId, Digest, ImageId, ReleaseId, new_id
+from skep.model.images import BuildSpec, ImageInfo, RegistryCredentials
+from skep.model.names import ServiceName
+from skep.model.references import for_registry
+from skep.store import images, releases
+from skep.store.images import ImageRow
+
+
+@step(retry=2, timeout=1800)
+async def pull(cx: OnHost, reference: str, upload: str) -> ImageInfo:
+    """Fetch the image from its registry; `upload` names the spooled credentials, "" for none."""
+    credentials = None
+    if upload:
+        credentials = msgspec.json.decode((cx.env.spool / upload).read_bytes(), type=RegistryCredentials)
+    return await cx.env.host.images.pull(for_registry(reference), credentials, cx.progress)
+
+
+@step(timeout=3600)
+async def build(cx: OnHost, upload: str, build: BuildSpec) -> ImageInfo:
+    """Run the Dockerfile in the uploaded context."""
+    return await cx.env.host.images.build(cx.env.spool / upload, build, cx.progress)
+
+
+@step(timeout=3600)
+async def load(cx: OnHost, upload: str, reference: str) -> dict[str, ImageInfo]:
+    """Import the uploaded archive; `reference` names what has no name of its own (or the only image).
+
+    Raises:
+        InvalidInput: an image without a name, and none was given.
+    """
+    found = await cx.env.host.images.load(cx.env.spool / upload, cx.progress)
+    if reference:
+        if len(found) != 1:
+            raise InvalidInput(
+                f"The archive holds {len(found)} images; import it without a name of your own."
+            )
+        return {reference: next(iter(found.values()))}
+    if "" in found:
+        raise InvalidInput("The archive does not name its image; say 'skep image import FILE --as NAME:TAG'.")
+    return found
+
+
+@step(timeout=3600)
+async def bootstrap(cx: OnHost, suite: str) -> ImageInfo:
+    """Make a Debian base image."""
+    return await cx.env.host.images.bootstrap(suite, cx.progress)
+
+
+@step(kind="transactional")
+async def record(cx: Cloud, tenant: str, reference: str, image: ImageInfo) -> Digest:
+    """Let the tenant's reference point at the image; tenant "" shares it with everybody."""
+    await _record(cx, tenant, reference, image)
+    return image.digest
+
+
+@step(kind="transactional")
+async def record_all(cx: Cloud, tenant: str, found: dict[str, ImageInfo]) -> list[str]:
+    for reference, image in found.items():
+        await _record(cx, tenant, reference, image)
+    return sorted(found)
+
+
+@step(kind="transactional")
+async def settle(cx: Cloud, release: ReleaseId, service: str, image: ImageInfo) -> None:
+    """A pulled image belongs to the tenant and to the release that asked for it."""
+    row = await releases.get(cx.tx, release)
+    if row is None:
+        raise NotFound(f"Release {release} is gone.")
+    await _record(cx, row.tenant_id, row.spec.services[ServiceName(service)].image, image)
+    await releases.set_images(cx.tx, release, row.images | {service: image})
+
+
+@step
+async def unpack(cx: OnHost, container: ContainerId) -> None:
+    """Unpack the image's layers on the host; shared layers are there already."""
+    spec = await cx.env.desired.container(container)
+    try:
+        await cx.env.host.images.unpack(spec.image)
+    except NotFound as missing:
+        raise Unavailable(
+            f"The image of {spec.name} is no longer on this host: pull or build it again."
+        ) from missing
+
+
+@step
+async def hold(cx: Cloud, upload: str) -> None:
+    """Keep an upload for this run; undone, it is thrown away."""
+
+
+@hold.undo
+async def _discard_held(cx: Cloud, upload: str) -> None:
+    _discard(cx, upload)
+
+
+@step
+async def discard(cx: Cloud, upload: str) -> None:
+    """The upload is no longer needed."""
+    _discard(cx, upload)
+
+
+def _discard(cx: Cloud, upload: str) -> None:
+    if upload:
+        (cx.env.spool / upload).unlink(missing_ok=True)
+
+
+async def _record(cx: Cloud, tenant: str, reference: str, image: ImageInfo) -> None:
+    row = ImageRow(
+        id=ImageId(new_id()),
+        tenant_id=tenant,
+        reference=reference,
+        digest=image.digest,
+        info=image,
+        created=cx.env.now(),
+    )
+    await images.save(cx.tx, row)

@@ -1,0 +1,84 @@
+"""Steps that plug replicas into their networks.  Most run on the replica's host."""
+
+from skep.control.flows.environment import Cloud, OnHost
+from skep.flow import step
+from skep.model.errors import Conflict
+from skep.model.ids import ContainerId, NetworkId, ReplicaId, ServiceId
+from skep.store import networks
+
+
+async def plug_container(cx: OnHost, container: ContainerId) -> None:
+    """Plug every port of the container's replica; their networks are made first."""
+    spec = await cx.env.desired.container(container)
+    for port_id in spec.ports:
+        port = await cx.env.desired.port(port_id)
+        await cx.env.host.fabric.ensure_network(await cx.env.desired.network(port.network))
+        await cx.env.host.fabric.plug(port)
+
+
+@step
+async def plug(cx: OnHost, container: ContainerId, replica: ReplicaId) -> None:
+    """Give a new replica its network sandbox with all its ports."""
+    await plug_container(cx, container)
+
+
+@plug.undo
+async def _remove_sandbox(cx: OnHost, container: ContainerId, replica: ReplicaId) -> None:
+    await cx.env.host.fabric.remove_sandbox(replica)
+
+
+@step
+async def ensure(cx: OnHost, container: ContainerId) -> None:
+    """Make sure that a replica's ports are plugged; nothing to undo, since the replica stays."""
+    await plug_container(cx, container)
+
+
+@step
+async def repair(cx: OnHost, network: NetworkId, containers: list[ContainerId]) -> None:
+    """Make a damaged network whole, with the ports of its containers."""
+    await cx.env.host.fabric.ensure_network(await cx.env.desired.network(network))
+    for container in containers:
+        await plug_container(cx, container)
+
+
+@step(retry=3)
+async def remove_sandbox(cx: OnHost, replica: ReplicaId) -> None:
+    """Remove the replica's network sandbox with all its ports."""
+    await cx.env.host.fabric.remove_sandbox(replica)
+
+
+@step
+async def publish(cx: OnHost, service: ServiceId) -> None:
+    """Make the published ports of the service lead to its replicas."""
+    await cx.env.host.fabric.publish(await cx.env.desired.publications(service))
+
+
+@publish.undo
+async def _unpublish(cx: OnHost, service: ServiceId) -> None:
+    """The ports' reconciler publishes again what the release before had published."""
+    await cx.env.host.fabric.unpublish(service)
+
+
+@step(retry=3)
+async def unpublish(cx: OnHost, service: ServiceId) -> None:
+    await cx.env.host.fabric.unpublish(service)
+
+
+@step(retry=3)
+async def delete(cx: OnHost, network: NetworkId) -> None:
+    await cx.env.host.fabric.delete_network(network)
+
+
+@step(kind="transactional")
+async def ensure_unused(cx: Cloud, network: NetworkId) -> None:
+    """Raises Conflict: replicas are still on it."""
+    if await networks.ports_of(cx.tx, network=network):
+        raise Conflict("Replicas are still plugged into this network: remove them first.")
+
+
+@step(kind="transactional")
+async def forget(cx: Cloud, network: NetworkId) -> None:
+    """Raises Conflict: a replica was plugged in meanwhile; the network is made again when it is needed."""
+    if await networks.ports_of(cx.tx, network=network):
+        raise Conflict("A replica was plugged into this network meanwhile.")
+    await networks.delete(cx.tx, [network])

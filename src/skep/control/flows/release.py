@@ -1,0 +1,280 @@
+"""Steps that write what a plan decided: the rows of a release, before and after its containers changed.
+
+`prepare` claims everything the plan needs (addresses, disks, published ports) in one transaction, so that
+two apps can never be promised the same thing; its undo gives all of it back.  `finish` is the point of no
+return: the release becomes the current one, and what it no longer needs loses its rows.  What has no row is
+removed from the hosts by the reconciler of leftovers.
+"""
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from skep.control.addresses import Addresses
+from skep.control.flows.environment import Cloud
+from skep.control.plans import Plan, ReplicaChange, fingerprint
+from skep.flow import step
+from skep.model.errors import Conflict, NotFound
+from skep.model.ids import AppId, DiskId, NetworkId, PortId, ReleaseId, new_id
+from skep.store import apps, disks, networks, releases, replicas
+from skep.store.apps import AppRow
+from skep.store.disks import DiskRow
+from skep.store.networks import PublishedRow
+from skep.store.releases import ReleaseRow
+from skep.store.replicas import ContainerRow, ReplicaRow, ServiceRow
+
+
+@step(kind="transactional")
+async def prepare(cx: Cloud, release: ReleaseId) -> None:
+    """Claim what the release needs and point its replicas at their new containers.
+
+    Raises:
+        Conflict: the app was changed since the plan was made, or a port is taken.
+        Exhausted: a subnet is full.
+    """
+    row, app, plan = await _load(cx.tx, release)
+    if app.version != plan.base_version:
+        raise Conflict(f"App {app.name!r} was changed while this was being planned: apply again.")
+    now = cx.env.now()
+    addresses = Addresses(cx.tx, app.tenant_id, cx.env.networks, now)
+    await addresses.add_networks(plan.networks, app.id)
+    await replicas.insert_services(
+        cx.tx,
+        [
+            ServiceRow(id=plan.services[name], tenant_id=app.tenant_id, app_id=app.id, name=name)
+            for name in plan.new_services
+        ],
+    )
+    await _insert_disks(cx.tx, plan, row)
+    await _insert_replicas(cx.tx, plan, row)
+    await addresses.claim([(change.replica, port) for change in plan.replicas for port in change.ports])
+    await _publish(cx.tx, plan, row)
+    started = [change.replica for change in plan.replicas if change.action == "start"]
+    await replicas.set_desired(cx.tx, started, "running")
+
+
+@prepare.undo
+async def _give_back(cx: Cloud, release: ReleaseId) -> None:
+    _, app, plan = await _load(cx.tx, release)
+    await releases.set_state(cx.tx, release, "failed")
+    if await _is_prepared(cx.tx, plan):
+        await _take_back(cx.tx, plan)
+    if app.release_id is None:
+        await apps.delete(cx.tx, app.id)
+
+
+@step(kind="transactional")
+async def finish(cx: Cloud, release: ReleaseId) -> None:
+    """Make the release the current one; what only the one before needed loses its rows."""
+    row, app, plan = await _load(cx.tx, release)
+    removed = [change.replica for change in plan.replicas if change.action == "remove"]
+    obsolete = [change.container for change in plan.replicas if change.action == "remove"]
+    obsolete += [change.previous for change in plan.replicas if change.previous is not None]
+    kept = {change.system_disk for change in plan.replicas if change.action != "remove"}
+    containers = {container.id: container for container in await replicas.containers_of(cx.tx, app.id)}
+    gone = {containers[name].system_disk for name in obsolete if name in containers} - kept
+    await networks.delete_ports(cx.tx, await _obsolete_ports(cx.tx, plan, app.id))
+    await replicas.delete_containers(cx.tx, obsolete)
+    await replicas.delete(cx.tx, removed)
+    published = await networks.published_ports(cx.tx, services=plan.removed_services)
+    await networks.delete_published(cx.tx, [port.id for port in published])
+    await replicas.delete_services(cx.tx, plan.removed_services)
+    await disks.delete(cx.tx, gone)
+    if app.release_id is not None:
+        await releases.set_state(cx.tx, app.release_id, "superseded")
+    await releases.set_state(cx.tx, release, "current")
+    await apps.save(
+        cx.tx,
+        msgspec.structs.replace(
+            app,
+            release_id=release,
+            revision=row.revision,
+            version=app.version + 1,
+            updated=cx.env.now(),
+        ),
+    )
+
+
+async def _load(tx: AsyncConnection, release: ReleaseId) -> tuple[ReleaseRow, AppRow, Plan]:
+    row = await releases.get(tx, release)
+    app = await apps.get(tx, row.app_id) if row is not None else None
+    if row is None or app is None:
+        raise NotFound(f"Release {release} is gone: its app was removed.")
+    return row, app, msgspec.json.decode(row.plan, type=Plan)
+
+
+async def _take_back(tx: AsyncConnection, plan: Plan) -> None:
+    created = [change for change in plan.replicas if change.action == "create"]
+    updated = [change for change in plan.replicas if change.action == "update"]
+    for change in updated:
+        if change.previous is not None:
+            await replicas.set_container(tx, change.replica, change.previous)
+    await networks.delete_ports(tx, _new_ports(plan))
+    await replicas.delete_containers(tx, [change.container for change in created + updated])
+    await replicas.delete(tx, [change.replica for change in created])
+    await _unpublish(tx, plan)
+    await replicas.delete_services(tx, [plan.services[name] for name in plan.new_services])
+    await disks.delete(tx, [*(disk.id for disk in plan.disks), *_new_system_disks(plan)])
+    await networks.delete(tx, await _unused_networks(tx, plan))
+    stopped = [change.replica for change in plan.replicas if change.action == "start"]
+    await replicas.set_desired(tx, stopped, "stopped")
+
+
+async def _insert_disks(tx: AsyncConnection, plan: Plan, row: ReleaseRow) -> None:
+    data = [
+        DiskRow(
+            id=disk.id,
+            tenant_id=row.tenant_id,
+            app_id=row.app_id,
+            name=disk.name,
+            kind="data",
+            size=disk.size,
+            host=disk.host,
+            created=row.created,
+        )
+        for disk in plan.disks
+    ]
+    system = [
+        DiskRow(
+            id=change.system_disk,
+            tenant_id=row.tenant_id,
+            app_id=row.app_id,
+            name=change.system_disk,
+            kind="system",
+            size=change.new_system_disk,
+            host=change.host,
+            created=row.created,
+        )
+        for change in plan.replicas
+        if change.system_disk is not None and change.new_system_disk is not None
+    ]
+    await disks.insert(tx, data + system)
+    external = {volume.external for volume in row.spec.volumes.values()}
+    wanted = {name for change in plan.replicas for name in change.disks} - external
+    waiting = [disk for disk in await disks.every(tx, row.tenant_id) if disk.app_id is None]
+    await disks.set_app(tx, [disk.id for disk in waiting if disk.name in wanted], row.app_id)
+
+
+async def _insert_replicas(tx: AsyncConnection, plan: Plan, row: ReleaseRow) -> None:
+    created = [change for change in plan.replicas if change.action == "create"]
+    updated = [change for change in plan.replicas if change.action == "update"]
+    await replicas.insert(
+        tx,
+        [
+            ReplicaRow(
+                id=change.replica,
+                tenant_id=row.tenant_id,
+                app_id=row.app_id,
+                service_id=plan.services[change.service],
+                service=change.service,
+                ordinal=change.ordinal,
+                host=change.host,
+                container_id=change.container,
+                desired="running",
+                created=row.created,
+            )
+            for change in created
+        ],
+    )
+    await replicas.insert_containers(tx, [_container(change, row) for change in created + updated])
+    for change in updated:
+        await replicas.set_container(tx, change.replica, change.container)
+    await replicas.set_desired(tx, [change.replica for change in updated], "running")
+
+
+def _container(change: ReplicaChange, row: ReleaseRow) -> ContainerRow:
+    if change.system_disk is None:
+        raise ValueError(f"the plan gives {change.name} no system disk")
+    return ContainerRow(
+        id=change.container,
+        tenant_id=row.tenant_id,
+        replica_id=change.replica,
+        release_id=row.id,
+        system_disk=change.system_disk,
+        fingerprint=fingerprint(row.spec, change.service, row.images[change.service].digest),
+        created=row.created,
+    )
+
+
+async def _publish(tx: AsyncConnection, plan: Plan, row: ReleaseRow) -> None:
+    """Replace the published ports of the services whose ports changed."""
+    services = [plan.services[name] for name in plan.republish]
+    old = await networks.published_ports(tx, services=services)
+    await networks.delete_published(tx, [port.id for port in old])
+    taken = {
+        (port.protocol, port.published): port
+        for port in await networks.published_ports(tx)
+        if port.service_id not in plan.removed_services
+    }
+    hosts = {change.service: change.host for change in plan.replicas}
+    new = []
+    for name in sorted(hosts.keys() & set(plan.republish)):
+        for port in row.spec.services[name].ports:
+            number = port.published or _free_port({key[1] for key in taken})
+            if (port.protocol, number) in taken:
+                raise Conflict(f"Port {number}/{port.protocol} is already published by another service.")
+            published = PublishedRow(
+                id=new_id(),
+                tenant_id=row.tenant_id,
+                service_id=plan.services[name],
+                host=hosts[name],
+                host_ip=port.host_ip,
+                protocol=port.protocol,
+                published=number,
+                target=port.target,
+            )
+            taken[port.protocol, number] = published
+            new.append(published)
+    await networks.insert_published(tx, new)
+
+
+async def _unpublish(tx: AsyncConnection, plan: Plan) -> None:
+    """Back to what the current release publishes."""
+    services = [plan.services[name] for name in plan.republish]
+    new = await networks.published_ports(tx, services=services)
+    await networks.delete_published(tx, [port.id for port in new])
+    await networks.insert_published(tx, plan.published_before)
+
+
+def _free_port(taken: set[int]) -> int:
+    """The lowest free port of the dynamic range (RFC 6335: 49152 to 65535)."""
+    return next(number for number in range(49152, 65536) if number not in taken)
+
+
+async def _is_prepared(tx: AsyncConnection, plan: Plan) -> bool:
+    for change in plan.replicas:
+        if change.action in ("create", "update"):
+            return await replicas.container(tx, change.container) is not None
+    return True
+
+
+def _new_ports(plan: Plan) -> list[PortId]:
+    """Ports that this plan made: those of new replicas, and new ones of replicas that stay."""
+    return [port.id for change in plan.replicas for port in change.ports if port.new]
+
+
+def _new_system_disks(plan: Plan) -> list[DiskId]:
+    return [
+        change.system_disk
+        for change in plan.replicas
+        if change.system_disk is not None and change.new_system_disk is not None
+    ]
+
+
+async def _unused_networks(tx: AsyncConnection, plan: Plan) -> list[NetworkId]:
+    """Networks the plan made, without the tenant's own that others may use by now."""
+    return [network.id for network in plan.networks if not await networks.ports_of(tx, network=network.id)]
+
+
+async def _obsolete_ports(tx: AsyncConnection, plan: Plan, app: AppId) -> list[PortId]:
+    """Ports of removed replicas, and of networks that an updated replica left."""
+    removed = {change.replica for change in plan.replicas if change.action == "remove"}
+    kept = {
+        change.replica: {port.id for port in change.ports}
+        for change in plan.replicas
+        if change.action == "update"
+    }
+    return [
+        port.id
+        for port in await networks.ports_of(tx, app=app)
+        if port.replica_id in removed or (port.replica_id in kept and port.id not in kept[port.replica_id])
+    ]

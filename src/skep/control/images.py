@@ -1,0 +1,169 @@
+"""Images: pulled, built, imported, made, removed.
+
+A tenant sees its own references and those the operator shares.  Blobs and layers are shared by digest
+underneath; who knows a digest gains nothing by it, since only references can be asked for.
+"""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from skep.control.callers import Caller
+from skep.control.clock import Now, rfc3339
+from skep.control.hosts import HostDirectory
+from skep.control.settings import Settings
+from skep.flow import Database, FlowEngine
+from skep.model.errors import Conflict, InvalidInput, NotFound
+from skep.model.ids import Bytes, Digest, new_id
+from skep.model.images import BuildSpec, RegistryCredentials
+from skep.model.references import normalize
+from skep.model.views import Accepted, ImageView, PruneView
+from skep.store import images
+
+
+class Images:
+    def __init__(
+        self,
+        database: Database,
+        flows: FlowEngine,
+        hosts: HostDirectory,
+        settings: Settings,
+        now: Now,
+    ) -> None:
+        self._database = database
+        self._flows = flows
+        self._hosts = hosts
+        self._settings = settings
+        self._now = now
+
+    async def pull(
+        self,
+        caller: Caller,
+        reference: str,
+        credentials: RegistryCredentials | None = None,
+        *,
+        shared: bool = False,
+    ) -> Accepted:
+        """Fetch from a registry.  Credentials wait in a file only root can read, until the run has ended."""
+        owner = self._owner(caller, shared)
+        name = normalize(reference)
+        upload = ""
+        if credentials is not None:
+            path = self.upload_path()
+            _write_private(path, msgspec.json.encode(credentials))
+            upload = path.name
+        return await self._run(
+            caller, "image.pull", f"pull {name}", tenant=owner, reference=name, upload=upload
+        )
+
+    async def load(
+        self, caller: Caller, archive: Path, reference: str | None, *, shared: bool = False
+    ) -> Accepted:
+        """Import an uploaded archive, which becomes the run's."""
+        owner = self._owner(caller, shared)
+        name = normalize(reference) if reference else ""
+        title = f"import {name or 'an archive'}"
+        return await self._run(caller, "image.load", title, tenant=owner, reference=name, upload=archive.name)
+
+    async def build(self, caller: Caller, context: Path, build: BuildSpec, reference: str) -> Accepted:
+        """Build from an uploaded context, which becomes the run's.
+
+        Base images are resolved among the tenant's own and the shared ones, never in another tenant's.
+        """
+        owner = self._owner(caller, shared=False)
+        name = normalize(reference)
+        async with self._database.read() as connection:
+            rows = await images.visible(connection, caller.tenant)
+        mine = {row.reference: row.digest for row in sorted(rows, key=lambda row: row.tenant_id)}
+        build = msgspec.structs.replace(build, bases=mine)
+        return await self._run(
+            caller,
+            "image.build",
+            f"build {name}",
+            tenant=owner,
+            reference=name,
+            upload=context.name,
+            build=build,
+        )
+
+    async def bootstrap(self, caller: Caller, suite: str, reference: str, *, shared: bool = True) -> Accepted:
+        """Make a Debian base image on the host."""
+        caller.must_operate()
+        if not suite.isalnum():
+            raise InvalidInput(f"{suite[:40]!r} is not the name of a Debian release; try 'bookworm'.")
+        name = normalize(reference)
+        owner = self._owner(caller, shared)
+        return await self._run(
+            caller, "image.bootstrap", f"make {name}", tenant=owner, reference=name, suite=suite
+        )
+
+    async def remove(self, caller: Caller, reference: str) -> None:
+        """Forget a reference; `prune` frees the space once nobody uses the image."""
+        caller.must_change()
+        name = normalize(reference)
+        async with self._database.read() as connection:
+            rows = [row for row in await images.visible(connection, caller.tenant) if row.reference == name]
+        if not rows:
+            raise NotFound(f"There is no image {name!r}; see 'skep image ls'.")
+        row = max(rows, key=lambda row: row.tenant_id)
+        if row.tenant_id == images.SHARED:
+            caller.must_operate()
+        await self._database.write(lambda connection: images.remove(connection, row.tenant_id, name))
+
+    async def prune(self, caller: Caller) -> PruneView:
+        """Delete from the hosts what no reference and no release needs.
+
+        Raises:
+            Conflict: images are being fetched, and could be taken for garbage before they are recorded.
+        """
+        caller.must_operate()
+        active = await self._flows.list(active=True, limit=1000)
+        if active:
+            raise Conflict(
+                f"Run {active[0].id} ({active[0].title}) may be fetching images: try when it has ended."
+            )
+        async with self._database.read() as connection:
+            keep = {Digest(row.digest) for row in await images.visible(connection, None)}
+            keep |= {Digest(digest) for digest in await images.referenced_by_releases(connection)}
+        freed = [await self._hosts.on(name).images.prune(keep) for name in self._hosts.names()]
+        return PruneView(freed=Bytes(sum(freed)))
+
+    def upload_path(self) -> Path:
+        """A fresh path in the spool."""
+        return self._settings.spool / new_id()
+
+    async def list(self, caller: Caller) -> list[ImageView]:
+        async with self._database.read() as connection:
+            rows = await images.visible(connection, caller.tenant)
+            used = await images.referenced_by_releases(connection)
+        return [
+            ImageView(
+                id=row.id,
+                reference=row.reference,
+                digest=row.digest,
+                size=row.info.size,
+                created=rfc3339(row.created),
+                tenant=caller.tenant_name if row.tenant_id else None,
+                in_use=row.digest in used,
+            )
+            for row in rows
+        ]
+
+    def _owner(self, caller: Caller, shared: bool) -> str:
+        caller.must_change()
+        if shared:
+            caller.must_operate()
+        return images.SHARED if shared else caller.tenant
+
+    async def _run(self, caller: Caller, flow: str, title: str, **values: object) -> Accepted:
+        run = await self._flows.start(
+            flow, values | {"host": self._settings.first_host}, tenant=caller.tenant, title=title
+        )
+        return Accepted(run=run)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)

@@ -1,0 +1,401 @@
+"""Desired release against what is there: a plan that can be shown, stored, and carried out.
+
+Pure: facts and ids in, plan out.  `apps.py` gathers the facts, `flows/app_apply.py` turns the plan into a
+flow document, the steps of `flows/release.py` write its rows.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import msgspec
+
+from skep.model.errors import NotFound
+from skep.model.ids import (
+    AppId,
+    Bytes,
+    ContainerId,
+    DiskId,
+    HostName,
+    NetworkId,
+    PortId,
+    ReleaseId,
+    ReplicaId,
+    ServiceId,
+)
+from skep.model.images import ImageInfo
+from skep.model.names import ServiceName
+from skep.model.spec import AppSpec, Mount, NetworkAttachment, ServiceSpec
+from skep.store.disks import DiskRow
+from skep.store.networks import NetworkRow, PortRow, PublishedRow
+from skep.store.replicas import ContainerRow, ReplicaRow, ServiceRow
+
+DEFAULT_NETWORK = "default"
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is there.  `images` holds what is known here already, by service."""
+
+    app: AppId
+    version: int
+    revision: int
+    current: AppSpec | None
+    services: tuple[ServiceRow, ...]
+    replicas: tuple[ReplicaRow, ...]
+    containers: Mapping[ContainerId, ContainerRow]
+    ports: tuple[PortRow, ...]
+    networks: Mapping[str, NetworkRow]
+    disks: Mapping[str, DiskRow]
+    images: Mapping[str, ImageInfo]
+    published: tuple[PublishedRow, ...]
+
+
+class NewNetwork(msgspec.Struct, frozen=True, kw_only=True):
+    id: NetworkId
+    name: str
+    subnet: str | None
+    gateway: str | None
+    internal: bool
+    own: bool
+    """Belongs to the app and goes with it; else to the tenant."""
+
+
+class NewDisk(msgspec.Struct, frozen=True, kw_only=True):
+    id: DiskId
+    name: str
+    size: Bytes
+    host: HostName
+
+
+class NewPort(msgspec.Struct, frozen=True, kw_only=True):
+    id: PortId
+    network: NetworkId
+    names: tuple[str, ...]
+    position: int
+    address: str | None
+    mac: str | None
+    new: bool
+
+
+class ReplicaChange(msgspec.Struct, frozen=True, kw_only=True):
+    """create: all new.  update: a new container in the old place.  start: as it is, but it was stopped."""
+
+    action: Literal["create", "update", "start", "remove", "keep"]
+    replica: ReplicaId
+    service: ServiceName
+    ordinal: int
+    host: HostName
+    container: ContainerId
+    previous: ContainerId | None = None
+    system_disk: DiskId | None = None
+    new_system_disk: Bytes | None = None
+    """Its size, where the change makes one; None: the system disk of before is kept."""
+    ports: tuple[NewPort, ...] = ()
+    disks: tuple[str, ...] = ()
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.service}-{self.ordinal}"
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything `apply` will do, with the ids of all it will make."""
+
+    app: AppId
+    release: ReleaseId
+    revision: int
+    base_version: int
+    pulls: dict[ServiceName, str] = {}
+    images: dict[ServiceName, ImageInfo] = {}
+    networks: tuple[NewNetwork, ...] = ()
+    disks: tuple[NewDisk, ...] = ()
+    services: dict[ServiceName, ServiceId] = {}
+    new_services: tuple[ServiceName, ...] = ()
+    removed_services: tuple[ServiceId, ...] = ()
+    replicas: tuple[ReplicaChange, ...] = ()
+    republish: tuple[ServiceName, ...] = ()
+    published_before: tuple[PublishedRow, ...] = ()
+    """What the services in `republish` published until now."""
+
+    @property
+    def empty(self) -> bool:
+        return (
+            all(change.action == "keep" for change in self.replicas)
+            and not self.networks
+            and not self.disks
+            and not self.new_services
+            and not self.removed_services
+            and not self.republish
+        )
+
+
+def make_plan(
+    facts: Facts,
+    spec: AppSpec,
+    *,
+    new_id: Callable[[], str],
+    place: Callable[[ServiceName], HostName],
+    default_disk: Bytes,
+    force_recreate: bool = False,
+) -> Plan:
+    """Compare and decide.  An image that is not here yet is pulled, and its service's replicas re-created.
+
+    Raises:
+        NotFound: an external network or volume does not exist.
+    """
+    return _Planner(facts, spec, new_id, place, default_disk, force_recreate).plan()
+
+
+def disk_name(app: str, service: str, ordinal: int, mount: Mount, spec: AppSpec) -> str:
+    """The tenant's name of the disk behind a volume mount: shared by the replicas, or one for each."""
+    service_spec = spec.services[ServiceName(service)]
+    if not mount.source:
+        return f"{app}_{service}-{ordinal}_{hashlib.sha256(mount.target.encode()).hexdigest()[:8]}"
+    volume = spec.volumes.get(mount.source)
+    if volume is not None and volume.external:
+        return volume.external
+    base = f"{app}_{mount.source}"
+    return f"{base}_{service}-{ordinal}" if service_spec.x_skep.stateful else base
+
+
+def network_name(app: str, network: str, spec: AppSpec) -> str:
+    """The tenant's name of one of the app's networks."""
+    declared = spec.networks.get(network)
+    if declared is not None and declared.external:
+        return declared.external
+    plain = declared is None or (declared.subnet is None and not declared.internal)
+    if network == DEFAULT_NETWORK and plain:
+        return DEFAULT_NETWORK
+    return f"{app}_{network}"
+
+
+def attachments(service: ServiceSpec) -> list[tuple[str, NetworkAttachment]]:
+    """The service's networks, the one with the default route first (highest priority, then as written)."""
+    if not service.networks:
+        return [(DEFAULT_NETWORK, NetworkAttachment())]
+    return sorted(service.networks.items(), key=lambda item: -item[1].priority)
+
+
+def fingerprint(spec: AppSpec, service: ServiceName, digest: str) -> str:
+    """Equal for containers that would be made alike.  What needs no new container is left out."""
+    wanted = spec.services[service]
+    essence = (
+        msgspec.structs.replace(wanted, image=digest, replicas=1, ports=(), depends_on={}),
+        sorted((mount.source, spec.configs[mount.source].digest) for mount in wanted.configs),
+        sorted((mount.source, spec.secrets[mount.source].digest) for mount in wanted.secrets),
+        [network_name(spec.name, name, spec) for name, _ in attachments(wanted)],
+    )
+    return hashlib.sha256(msgspec.json.encode(essence, order="sorted")).hexdigest()
+
+
+class _Planner:
+    def __init__(
+        self,
+        facts: Facts,
+        spec: AppSpec,
+        new_id: Callable[[], str],
+        place: Callable[[ServiceName], HostName],
+        default_disk: Bytes,
+        force_recreate: bool,
+    ) -> None:
+        self.facts = facts
+        self.spec = spec
+        self.new_id = new_id
+        self.place = place
+        self.default_disk = default_disk
+        self.force_recreate = force_recreate
+        self.new_networks: dict[str, NewNetwork] = {}
+        self.new_disks: dict[str, NewDisk] = {}
+        self.known_services = {ServiceName(row.name): row.id for row in facts.services}
+
+    def plan(self) -> Plan:
+        replicas = [change for name in self.spec.services for change in self._service(name)]
+        replicas += [
+            self._removal(row) for row in self.facts.replicas if row.service not in self.spec.services
+        ]
+        for volume in self.spec.volumes.values():
+            if volume.external and volume.external not in self.facts.disks:
+                raise NotFound(f"The external volume {volume.external!r} does not exist; see 'skep disk ls'.")
+        republish = tuple(name for name in self.spec.services if self._ports_changed(name))
+        return Plan(
+            app=self.facts.app,
+            release=ReleaseId(self.new_id()),
+            revision=self.facts.revision + 1,
+            base_version=self.facts.version,
+            pulls={n: s.image for n, s in self.spec.services.items() if n not in self.facts.images},
+            images={ServiceName(n): info for n, info in self.facts.images.items()},
+            networks=tuple(self.new_networks.values()),
+            disks=tuple(self.new_disks.values()),
+            services={
+                name: self.known_services.get(name) or ServiceId(self.new_id()) for name in self.spec.services
+            },
+            new_services=tuple(name for name in self.spec.services if name not in self.known_services),
+            removed_services=tuple(
+                row.id for row in self.facts.services if ServiceName(row.name) not in self.spec.services
+            ),
+            replicas=tuple(replicas),
+            republish=republish,
+            published_before=tuple(
+                row
+                for row in self.facts.published
+                if row.service_id in {self.known_services.get(name) for name in republish}
+            ),
+        )
+
+    def _service(self, name: ServiceName) -> list[ReplicaChange]:
+        wanted = self.spec.services[name]
+        present = {row.ordinal: row for row in self.facts.replicas if row.service == name}
+        changes = [
+            self._existing(present[ordinal]) if ordinal in present else self._creation(name, ordinal)
+            for ordinal in range(wanted.replicas)
+        ]
+        return changes + [
+            self._removal(row) for ordinal, row in sorted(present.items()) if ordinal >= wanted.replicas
+        ]
+
+    def _creation(self, name: ServiceName, ordinal: int) -> ReplicaChange:
+        host = self.place(name)
+        return ReplicaChange(
+            action="create",
+            replica=ReplicaId(self.new_id()),
+            service=name,
+            ordinal=ordinal,
+            host=host,
+            container=ContainerId(self.new_id()),
+            system_disk=DiskId(self.new_id()),
+            new_system_disk=self._system_disk_size(name),
+            ports=self._ports(name, ordinal, None),
+            disks=self._disks(name, ordinal, host),
+        )
+
+    def _existing(self, row: ReplicaRow) -> ReplicaChange:
+        name = ServiceName(row.service)
+        reason = self._difference(row)
+        action: Literal["update", "start", "keep"] = "update" if reason else "keep"
+        if not reason and row.desired != "running":
+            action, reason = "start", "it was stopped"
+        if action != "update":
+            return ReplicaChange(
+                action=action,
+                replica=row.id,
+                service=name,
+                ordinal=row.ordinal,
+                host=row.host,
+                container=row.container_id,
+                reason=reason,
+            )
+        keep_disk = self.spec.services[name].x_skep.keep_system_disk
+        return ReplicaChange(
+            action="update",
+            replica=row.id,
+            service=name,
+            ordinal=row.ordinal,
+            host=row.host,
+            container=ContainerId(self.new_id()),
+            previous=row.container_id,
+            system_disk=self.facts.containers[row.container_id].system_disk
+            if keep_disk
+            else DiskId(self.new_id()),
+            new_system_disk=None if keep_disk else self._system_disk_size(name),
+            ports=self._ports(name, row.ordinal, row.id),
+            disks=self._disks(name, row.ordinal, row.host),
+            reason=reason,
+        )
+
+    def _system_disk_size(self, name: ServiceName) -> Bytes:
+        return Bytes(self.spec.services[name].x_skep.system_disk or self.default_disk)
+
+    def _removal(self, row: ReplicaRow) -> ReplicaChange:
+        return ReplicaChange(
+            action="remove",
+            replica=row.id,
+            service=ServiceName(row.service),
+            ordinal=row.ordinal,
+            host=row.host,
+            container=row.container_id,
+        )
+
+    def _difference(self, row: ReplicaRow) -> str:
+        """Why the replica needs a new container; empty if it does not."""
+        name = ServiceName(row.service)
+        image = self.facts.images.get(name)
+        if self.force_recreate:
+            return "asked for"
+        if image is None:
+            return "its image has to be pulled"
+        if self.facts.containers[row.container_id].fingerprint == fingerprint(self.spec, name, image.digest):
+            return ""
+        before = self.facts.current.services.get(name) if self.facts.current else None
+        changed = _changed_fields(before, self.spec.services[name])
+        return f"changed: {', '.join(changed)}" if changed else "its image, files or networks changed"
+
+    def _ports(self, name: ServiceName, ordinal: int, replica: ReplicaId | None) -> tuple[NewPort, ...]:
+        """The replica's NICs; those it has already keep their id (and so address and MAC)."""
+        present = {port.network_id: port for port in self.facts.ports if port.replica_id == replica}
+        result = []
+        for position, (network, attachment) in enumerate(attachments(self.spec.services[name])):
+            network_id = self._network(network)
+            old = present.get(network_id)
+            result.append(
+                NewPort(
+                    id=old.id if old else PortId(self.new_id()),
+                    network=network_id,
+                    names=(f"{name}-{ordinal}", name, *attachment.aliases),
+                    position=position,
+                    address=attachment.ipv4_address,
+                    mac=attachment.mac_address,
+                    new=old is None,
+                )
+            )
+        return tuple(result)
+
+    def _network(self, key: str) -> NetworkId:
+        name = network_name(self.spec.name, key, self.spec)
+        declared = self.spec.networks.get(key)
+        if name in self.facts.networks:
+            return self.facts.networks[name].id
+        if declared is not None and declared.external and name != DEFAULT_NETWORK:
+            raise NotFound(f"The external network {name!r} does not exist; see 'skep net ls'.")
+        if name not in self.new_networks:
+            self.new_networks[name] = NewNetwork(
+                id=NetworkId(self.new_id()),
+                name=name,
+                subnet=declared.subnet if declared else None,
+                gateway=declared.gateway if declared else None,
+                internal=declared.internal if declared else False,
+                own=name != DEFAULT_NETWORK,
+            )
+        return self.new_networks[name].id
+
+    def _disks(self, name: ServiceName, ordinal: int, host: HostName) -> tuple[str, ...]:
+        """Names of the data disks the replica needs; the missing ones join the plan."""
+        names = []
+        for mount in self.spec.services[name].mounts:
+            if mount.type != "volume":
+                continue
+            disk = disk_name(self.spec.name, name, ordinal, mount, self.spec)
+            names.append(disk)
+            if disk not in self.facts.disks and disk not in self.new_disks:
+                volume = self.spec.volumes.get(mount.source)
+                size = Bytes(volume.size) if volume and volume.size else self.default_disk
+                self.new_disks[disk] = NewDisk(id=DiskId(self.new_id()), name=disk, size=size, host=host)
+        return tuple(names)
+
+    def _ports_changed(self, name: ServiceName) -> bool:
+        before = self.facts.current.services.get(name) if self.facts.current else None
+        wanted = self.spec.services[name]
+        return (before.ports if before else ()) != wanted.ports or (
+            bool(wanted.ports) and before is not None and before.replicas != wanted.replicas
+        )
+
+
+def _changed_fields(before: ServiceSpec | None, after: ServiceSpec) -> list[str]:
+    if before is None:
+        return []
+    return [
+        field
+        for field in after.__struct_fields__
+        if field not in ("replicas", "ports", "depends_on")
+        and getattr(before, field) != getattr(after, field)
+    ]

@@ -1,0 +1,191 @@
+"""Desired against actual, for ever.
+
+What is missing becomes an `app.restore` run, a damaged network a `network.restore`, what is too much a
+`host.collect`, an unfinished removal a new `app.remove`.  An app with an active run is left alone.  Published
+ports follow the health of replicas directly: that is a reaction of the data plane, not a change anybody
+asked for.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from skep.control.apps import Apps
+from skep.control.desired import DesiredState
+from skep.control.flows import documents
+from skep.control.hosts import HostDirectory
+from skep.control.ports import Host
+from skep.control.reconcilers.backoff import Backoff
+from skep.control.reconcilers.decisions import HostState, Rows, leftovers, missing
+from skep.flow import Database, FlowEngine
+from skep.model.errors import SkepError
+from skep.model.host import ServicePublications
+from skep.model.ids import AppId, HostName, NetworkId, ReplicaId
+from skep.store import apps, disks, networks, replicas
+from skep.store.networks import PortRow
+from skep.store.replicas import ReplicaRow
+
+INTERVAL = 10.0
+"""Seconds between passes when nothing wakes the reconciler."""
+SETTLE = 0.2
+"""Seconds to wait after a wake-up, so that a hundred changes make one pass."""
+
+log = structlog.get_logger("skep.reconciler")
+
+
+class Reconciler:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        flows: FlowEngine,
+        hosts: HostDirectory,
+        desired: DesiredState,
+        apps: Apps,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._flows = flows
+        self._hosts = hosts
+        self._desired = desired
+        self._apps = apps
+        self._restores = Backoff(monotonic)
+        self._repairs = Backoff(monotonic)
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Something changed: look soon."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Pass after pass, until cancelled.  A pass that fails is logged and tried again."""
+        while True:
+            try:
+                await self.reconcile()
+            except Exception:
+                log.exception("reconciler.failed")
+            await self._pause()
+
+    async def reconcile(self) -> None:
+        """One pass over all hosts and apps."""
+        for name in self._hosts.names():
+            await self._host(name, self._hosts.on(name))
+        await self._removals()
+
+    async def _pause(self) -> None:
+        try:
+            await asyncio.wait_for(self._woken.wait(), INTERVAL)
+            await asyncio.sleep(SETTLE)
+        except TimeoutError:
+            pass
+        self._woken.clear()
+
+    async def _host(self, name: HostName, host: Host) -> None:
+        state = await _look(host)
+        busy = await self._busy()
+        async with self._database.read() as connection:
+            every = await replicas.find(connection)
+            ports = await networks.ports_of(connection)
+            rows = Rows(
+                containers={row.id for row in await replicas.containers_of(connection)},
+                ports={row.id for row in ports},
+                replicas={row.id for row in every},
+                networks={row.id for row in await networks.every(connection)},
+                services={row.service_id for row in await networks.published_ports(connection)},
+                disks={row.id for row in await disks.every(connection)},
+            )
+            leaving = {app.id for app in await apps.every(connection) if app.removing}
+        here = [row for row in every if row.host == name and row.app_id not in busy | leaving]
+        await self._restore_networks(name, state, here, ports)
+        await self._restore_replicas(state, here, ports)
+        await self._publish(host, here)
+        await self._collect(name, state, rows)
+
+    async def _restore_replicas(self, state: HostState, here: list[ReplicaRow], ports: list[PortRow]) -> None:
+        by_replica: dict[ReplicaId, list[PortRow]] = {}
+        for port in ports:
+            by_replica.setdefault(port.replica_id, []).append(port)
+        lacking = missing(here, by_replica, state)
+        self._restores.keep_only({row.id for row, _ in lacking})
+        by_app: dict[AppId, list[tuple[ReplicaRow, bool]]] = {}
+        for row, fresh in lacking:
+            if self._restores.ready(row.id):
+                self._restores.attempted(row.id)
+                by_app.setdefault(row.app_id, []).append((row, fresh))
+        for app, rows in by_app.items():
+            names = ", ".join(row.name for row, _ in rows[:5])
+            await self._start(documents.restore(app, rows), f"restore {names}", rows[0][0].tenant_id, app)
+
+    async def _restore_networks(
+        self, name: HostName, state: HostState, here: list[ReplicaRow], ports: list[PortRow]
+    ) -> None:
+        containers = {row.id: row.container_id for row in here if row.desired == "running"}
+        users: dict[NetworkId, list[PortRow]] = {}
+        for port in ports:
+            if port.replica_id in containers:
+                users.setdefault(port.network_id, []).append(port)
+        for network, members in users.items():
+            key = f"network:{network}"
+            if network in state.networks or not self._repairs.ready(key):
+                continue
+            self._repairs.attempted(key)
+            await self._flows.start(
+                "network.restore",
+                {
+                    "network": network,
+                    "containers": [containers[port.replica_id] for port in members],
+                    "host": name,
+                },
+                tenant=members[0].tenant_id,
+                title="restore a network",
+            )
+
+    async def _publish(self, host: Host, here: list[ReplicaRow]) -> None:
+        actual = await host.fabric.published()
+        for service in {row.service_id for row in here}:
+            wanted = await self._desired.publications(service)
+            if wanted != actual.get(service, ServicePublications(service=service, publications=())):
+                try:
+                    await host.fabric.publish(wanted)
+                except SkepError as error:
+                    log.warning("publish.failed", service=service, error=error.message)
+
+    async def _collect(self, name: HostName, state: HostState, rows: Rows) -> None:
+        found = leftovers(state, rows)
+        if found.empty or await self._flows.list(labels={"collect": name}, active=True, limit=1):
+            return
+        log.info("leftovers.found", host=name, leftovers=found)
+        await self._flows.start(
+            "host.collect", {"host": name, "leftovers": found}, title="clean up", labels={"collect": name}
+        )
+
+    async def _removals(self) -> None:
+        busy = await self._busy()
+        async with self._database.read() as connection:
+            leaving = [app for app in await apps.every(connection) if app.removing and app.id not in busy]
+        for app in leaving:
+            key = f"removal:{app.id}"
+            if self._repairs.ready(key):
+                self._repairs.attempted(key)
+                await self._apps.start_removal(app)
+
+    async def _start(self, document: str, title: str, tenant: str, app: AppId) -> None:
+        await self._flows.start(
+            self._flows.parse(document), {}, tenant=tenant, title=title, labels={"app": app}
+        )
+
+    async def _busy(self) -> set[str]:
+        """Apps with an active run."""
+        return {run.labels.get("app", "") for run in await self._flows.list(active=True, limit=100_000)}
+
+
+async def _look(host: Host) -> HostState:
+    return HostState(
+        containers={status.id: status for status in await host.engine.list()},
+        ports=await host.fabric.ports(),
+        sandboxes=await host.fabric.sandboxes(),
+        networks=await host.fabric.networks(),
+        services=set(await host.fabric.published()),
+        disks=await host.disks.list(),
+    )

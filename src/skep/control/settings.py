@@ -1,0 +1,24 @@
+"""What control is configured with; `main` reads it once."""
+
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import msgspec
+
+from skep.control.desired import Limits
+from skep.model.ids import Bytes, HostName
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """`networks`: the range tenants' subnets are cut from.  `spool`: where uploads wait.
+
+    `first_host` fetches and builds images (with one host: the host).  `public_host` is the name or address
+    that URLs of published ports show.
+    """
+
+    first_host: HostName
+    spool: Path
+    networks: IPv4Network = IPv4Network("10.128.0.0/9")
+    default_disk: Bytes = Bytes(10 * 1024**3)
+    limits: Limits = Limits()
+    public_host: str = "localhost"

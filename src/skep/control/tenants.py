@@ -1,0 +1,71 @@
+"""Tenants: made and removed by admins."""
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from skep.control.callers import Caller
+from skep.control.clock import Now, rfc3339
+from skep.flow import Database
+from skep.model.errors import Conflict, NotFound
+from skep.model.ids import TenantId, new_id
+from skep.model.names import TenantName, check_name
+from skep.model.views import Quota, TenantView
+from skep.store import apps, disks, networks, tenants, users
+from skep.store.tables import files, images
+from skep.store.tenants import TenantRow
+
+
+class Tenants:
+    def __init__(self, database: Database, now: Now) -> None:
+        self._database = database
+        self._now = now
+
+    async def create(self, caller: Caller, name: str, quota: Quota | None = None) -> TenantView:
+        """Raises Conflict: the name is taken."""
+        caller.must_operate()
+        row = TenantRow(
+            id=TenantId(new_id()),
+            name=TenantName(check_name(name, "tenant")),
+            quota=quota or Quota(),
+            created=self._now(),
+        )
+        try:
+            await self._database.write(lambda connection: tenants.insert(connection, row))
+        except IntegrityError as error:
+            raise Conflict(f"There is a tenant {name!r} already.") from error
+        return _view(row)
+
+    async def remove(self, caller: Caller, name: str) -> None:
+        """Remove a tenant that owns nothing any more, with its users and image references.
+
+        Raises:
+            Conflict: it has apps or disks.
+        """
+        caller.must_operate()
+
+        async def change(connection: AsyncConnection) -> None:
+            row = await tenants.by_name(connection, name)
+            if row is None:
+                raise NotFound(f"There is no tenant {name!r}; see 'skep tenant ls'.")
+            owned = [str(app.name) for app in await apps.every(connection, row.id)]
+            owned += [disk.name for disk in await disks.every(connection, row.id)]
+            if owned:
+                raise Conflict(f"Tenant {name!r} still owns {', '.join(owned[:10])}: remove them first.")
+            for user in await users.every(connection, row.id):
+                await users.delete(connection, user.id)
+            await networks.delete(connection, [net.id for net in await networks.every(connection, row.id)])
+            await connection.execute(sa.delete(files).where(files.c.tenant_id == row.id))
+            await connection.execute(sa.delete(images).where(images.c.tenant_id == row.id))
+            await tenants.delete(connection, row.id)
+
+        await self._database.write(change)
+
+    async def list(self, caller: Caller) -> list[TenantView]:
+        caller.must_operate()
+        async with self._database.read() as connection:
+            return [_view(row) for row in await tenants.every(connection)]
+
+
+def _view(row: TenantRow) -> TenantView:
+    return TenantView(id=row.id, name=row.name, created=rfc3339(row.created), quota=row.quota)

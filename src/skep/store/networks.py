@@ -1,0 +1,142 @@
+"""Networks, ports and published ports.  Addresses are stored as numbers, so that gaps are found by SQL."""
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from skep.model.ids import AppId, HostName, NetworkId, PortId, ReplicaId, ServiceId, TenantId
+from skep.store import rows
+from skep.store.tables import networks, ports, published, replicas
+
+
+class NetworkRow(rows.Row, frozen=True, kw_only=True):
+    """`app_id` None: the tenant's own, shared by its apps.  `number` is unique in the installation.
+
+    `cursor` is the address given out last: the next one follows it, so that a freed address rests a while.
+    """
+
+    id: NetworkId
+    tenant_id: TenantId
+    app_id: AppId | None
+    name: str
+    subnet: str
+    gateway: str
+    number: int
+    cursor: int
+    internal: bool
+    created: float
+
+
+class PortRow(rows.Row, frozen=True, kw_only=True):
+    """`position` 0 is eth0, which holds the default route."""
+
+    id: PortId
+    tenant_id: TenantId
+    network_id: NetworkId
+    replica_id: ReplicaId
+    address: int
+    mac: str
+    names: tuple[str, ...]
+    position: int
+
+
+class PublishedRow(rows.Row, frozen=True, kw_only=True):
+    id: str
+    tenant_id: TenantId
+    service_id: ServiceId
+    host: HostName
+    host_ip: str
+    protocol: str
+    published: int
+    target: int
+
+
+async def every(connection: AsyncConnection, tenant: TenantId | None = None) -> list[NetworkRow]:
+    query = sa.select(networks).order_by(networks.c.name)
+    if tenant is not None:
+        query = query.where(networks.c.tenant_id == tenant)
+    return await rows.many(connection, query, NetworkRow)
+
+
+async def get(connection: AsyncConnection, network: NetworkId) -> NetworkRow | None:
+    return await rows.one(connection, sa.select(networks).where(networks.c.id == network), NetworkRow)
+
+
+async def insert(connection: AsyncConnection, new: Iterable[NetworkRow]) -> None:
+    await rows.insert(connection, networks, new)
+
+
+async def delete(connection: AsyncConnection, ids: Iterable[str]) -> None:
+    await rows.delete(connection, networks, ids)
+
+
+async def set_cursor(connection: AsyncConnection, network: NetworkId, cursor: int) -> None:
+    await connection.execute(sa.update(networks).where(networks.c.id == network).values(cursor=cursor))
+
+
+async def numbers(connection: AsyncConnection) -> set[int]:
+    return set((await connection.execute(sa.select(networks.c.number))).scalars())
+
+
+async def used_addresses(connection: AsyncConnection, network: NetworkId) -> set[int]:
+    query = sa.select(ports.c.address).where(ports.c.network_id == network)
+    return set((await connection.execute(query)).scalars())
+
+
+async def ports_of(
+    connection: AsyncConnection,
+    *,
+    tenant: TenantId | None = None,
+    app: AppId | None = None,
+    replica: ReplicaId | None = None,
+    network: NetworkId | None = None,
+) -> list[PortRow]:
+    query = sa.select(ports).order_by(ports.c.replica_id, ports.c.position)
+    if tenant is not None:
+        query = query.where(ports.c.tenant_id == tenant)
+    if app is not None:
+        query = query.join(replicas, ports.c.replica_id == replicas.c.id).where(replicas.c.app_id == app)
+    if replica is not None:
+        query = query.where(ports.c.replica_id == replica)
+    if network is not None:
+        query = query.where(ports.c.network_id == network)
+    return await rows.many(connection, query, PortRow)
+
+
+async def port(connection: AsyncConnection, port_id: PortId) -> PortRow | None:
+    return await rows.one(connection, sa.select(ports).where(ports.c.id == port_id), PortRow)
+
+
+async def insert_ports(connection: AsyncConnection, new: Iterable[PortRow]) -> None:
+    await rows.insert(connection, ports, new)
+
+
+async def delete_ports(connection: AsyncConnection, ids: Iterable[str]) -> None:
+    await rows.delete(connection, ports, ids)
+
+
+async def set_names(connection: AsyncConnection, port_id: PortId, names: tuple[str, ...]) -> None:
+    await connection.execute(sa.update(ports).where(ports.c.id == port_id).values(names=names))
+
+
+async def published_ports(
+    connection: AsyncConnection,
+    *,
+    tenant: TenantId | None = None,
+    services: Iterable[ServiceId] | None = None,
+) -> list[PublishedRow]:
+    query = sa.select(published).order_by(published.c.published)
+    if tenant is not None:
+        query = query.where(published.c.tenant_id == tenant)
+    if services is not None:
+        query = query.where(published.c.service_id.in_(list(services)))
+    return await rows.many(connection, query, PublishedRow)
+
+
+async def insert_published(connection: AsyncConnection, new: Iterable[PublishedRow]) -> None:
+    await rows.insert(connection, published, new)
+
+
+async def delete_published(connection: AsyncConnection, ids: Iterable[str]) -> None:
+    await rows.delete(connection, published, ids)

@@ -1,0 +1,251 @@
+"""The schema of the cloud.  Every row somebody owns carries its tenant's id.
+
+The flow engine's tables are its own (`skep.flow.tables`); migrations own both.  Times are seconds since 1970.
+"""
+
+import sqlalchemy as sa
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from skep.model.host import ContainerStatus
+from skep.model.images import ImageInfo
+from skep.model.spec import AppSpec
+from skep.model.views import Quota
+from skep.store.columns import Json
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id() -> Column[str]:
+    return Column("id", Text, primary_key=True)
+
+
+def _tenant() -> Column[str]:
+    return Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False, index=True)
+
+
+def _created() -> Column[float]:
+    return Column("created", Float, nullable=False)
+
+
+regions = Table("regions", metadata, Column("name", Text, primary_key=True))
+
+zones = Table(
+    "zones",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("region", Text, ForeignKey("regions.name"), nullable=False),
+)
+
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("zone", Text, ForeignKey("zones.name"), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("cpus", Integer, nullable=False),
+    Column("memory", sa.BigInteger, nullable=False),
+    Column("kernel", Text, nullable=False),
+    Column("cgroups", Text, nullable=False),
+    Column("boot_id", Text, nullable=False),
+)
+
+tenants = Table(
+    "tenants",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("quota", Json(Quota), nullable=False),
+    _created(),
+)
+
+users = Table(
+    "users",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("role", Text, nullable=False),
+    _created(),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("hash", Text, nullable=False, unique=True),
+    _created(),
+    Column("expires", Float),
+    Column("last_used", Float),
+)
+
+apps = Table(
+    "apps",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("name", Text, nullable=False),
+    Column("release_id", Text),
+    Column("revision", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("removing", Boolean, nullable=False),
+    Column("remove_volumes", Boolean, nullable=False),
+    _created(),
+    Column("updated", Float, nullable=False),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("app_id", Text, ForeignKey("apps.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("revision", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("spec", Json(AppSpec), nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("images", Json(dict[str, ImageInfo]), nullable=False),
+    Column("created_by", Text, nullable=False),
+    _created(),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("tenant_id", Text, ForeignKey("tenants.id"), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+
+services = Table(
+    "services",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("app_id", Text, ForeignKey("apps.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    UniqueConstraint("app_id", "name"),
+)
+
+replicas = Table(
+    "replicas",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("app_id", Text, ForeignKey("apps.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("service_id", Text, ForeignKey("services.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("service", Text, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("host", Text, ForeignKey("hosts.name"), nullable=False, index=True),
+    Column("container_id", Text, nullable=False, index=True),
+    Column("desired", Text, nullable=False),
+    Column("status", Json(ContainerStatus)),
+    _created(),
+    UniqueConstraint("service_id", "ordinal"),
+)
+
+containers = Table(
+    "containers",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("replica_id", Text, ForeignKey("replicas.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("release_id", Text, ForeignKey("releases.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("system_disk", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    _created(),
+)
+
+networks = Table(
+    "networks",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("app_id", Text, ForeignKey("apps.id", ondelete="CASCADE")),
+    Column("name", Text, nullable=False),
+    Column("subnet", Text, nullable=False),
+    Column("gateway", Text, nullable=False),
+    Column("number", Integer, nullable=False, unique=True),
+    Column("cursor", sa.BigInteger, nullable=False),
+    Column("internal", Boolean, nullable=False),
+    _created(),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+ports = Table(
+    "ports",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("network_id", Text, ForeignKey("networks.id"), nullable=False, index=True),
+    Column("replica_id", Text, ForeignKey("replicas.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("address", sa.BigInteger, nullable=False),
+    Column("mac", Text, nullable=False),
+    Column("names", Json(tuple[str, ...]), nullable=False),
+    Column("position", Integer, nullable=False),
+    UniqueConstraint("network_id", "address"),
+    UniqueConstraint("network_id", "replica_id"),
+)
+
+disks = Table(
+    "disks",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("app_id", Text),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("size", sa.BigInteger, nullable=False),
+    Column("host", Text, ForeignKey("hosts.name"), nullable=False),
+    _created(),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+published = Table(
+    "published_ports",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("service_id", Text, ForeignKey("services.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("host", Text, ForeignKey("hosts.name"), nullable=False),
+    Column("host_ip", Text, nullable=False),
+    Column("protocol", Text, nullable=False),
+    Column("published", Integer, nullable=False),
+    Column("target", Integer, nullable=False),
+    UniqueConstraint("host", "host_ip", "protocol", "published"),
+)
+
+images = Table(
+    "images",
+    metadata,
+    _id(),
+    Column("tenant_id", Text, nullable=False, index=True),
+    Column("reference", Text, nullable=False),
+    Column("digest", Text, nullable=False, index=True),
+    Column("info", Json(ImageInfo), nullable=False),
+    _created(),
+    UniqueConstraint("tenant_id", "reference"),
+)
+
+Index("ix_releases_app_revision", releases.c.app_id, releases.c.revision)
