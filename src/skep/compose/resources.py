@@ -1,0 +1,140 @@
+"""The top-level `networks`, `volumes`, `configs` and `secrets`."""
+
+import re
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Network, ip_network
+from pathlib import Path
+
+from skep.compose.cursor import Cursor
+from skep.compose.environment import read_map
+from skep.compose.paths import UnreadableFile, read_file
+from skep.model.spec import AppFile, AppNetwork, AppVolume
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+
+def read_network(cursor: Cursor) -> AppNetwork:
+    driver = cursor.get("driver").text() or "bridge"
+    if driver not in ("bridge", "overlay", "default"):
+        cursor.get("driver").error(f"the driver {driver[:40]!r} is not supported: leave it out")
+    external = _external(cursor)
+    if external is not None:
+        return AppNetwork(external=external)
+    subnet, gateway = _subnet(cursor.get("ipam").get("config"))
+    return AppNetwork(
+        subnet=subnet,
+        gateway=gateway,
+        internal=cursor.get("internal").boolean(),
+        labels=read_map(cursor.get("labels")),
+    )
+
+
+def _subnet(config: Cursor) -> tuple[str | None, str | None]:
+    """The one IPv4 subnet and its gateway."""
+    found: list[tuple[str, str | None]] = []
+    for item in config.items():
+        network = item.get("subnet").parsed(_parse_subnet)
+        if network is None:
+            continue
+        if not isinstance(network, IPv4Network):
+            item.get("subnet").warn("not acted on: networks are IPv4")
+            continue
+        if not 8 <= network.prefixlen <= 29:
+            item.get("subnet").error(f"{network} must be from /8 to /29")
+        found.append((str(network), _gateway(item.get("gateway"), network)))
+    if len(found) > 1:
+        config.error("a network has one IPv4 subnet")
+    return found[0] if found else (None, None)
+
+
+def _parse_subnet(text: str) -> object:
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{text[:60]!r} is no subnet: write it like 10.5.0.0/24") from error
+
+
+def _gateway(cursor: Cursor, network: IPv4Network) -> str | None:
+    text = cursor.text()
+    if text is None:
+        return None
+    try:
+        address = IPv4Address(text)
+    except ValueError:
+        cursor.error(f"{text[:60]!r} is no IPv4 address")
+        return None
+    if address not in network or address in (network.network_address, network.broadcast_address):
+        cursor.error(f"{address} is no address of a machine in {network}")
+        return None
+    return str(address)
+
+
+def read_volume(cursor: Cursor) -> AppVolume:
+    driver = cursor.get("driver").text() or "local"
+    if driver not in ("local", "default"):
+        cursor.get("driver").error(f"the driver {driver[:40]!r} is not supported: leave it out")
+    external = _external(cursor)
+    if external is not None:
+        return AppVolume(external=external)
+    return AppVolume(size=_volume_size(cursor), labels=read_map(cursor.get("labels")))
+
+
+def _volume_size(cursor: Cursor) -> int | None:
+    """`x-skep: {size: 10g}`, or the engines' `driver_opts: {size: 10g}`."""
+    size = None
+    for key, option in cursor.get("driver_opts").entries():
+        if key == "size":
+            size = option.size(least=1)
+        elif key == "device":
+            option.error("devices and network file systems are not mounted; a volume is a disk of skep")
+        else:
+            option.warn("not acted on yet")
+    for key, option in cursor.get("x-skep").entries():
+        if key == "size":
+            size = option.size(least=1)
+        else:
+            option.error(f"unknown key {key[:40]!r}: a volume knows size")
+    return size
+
+
+def _external(cursor: Cursor) -> str | None:
+    """The name of the existing resource that is meant; None for one of the project's own."""
+    name = cursor.get("name")
+    if not cursor.get("external").boolean():
+        if name.exists:
+            name.warn("not acted on: it goes by its key and the name of the app")
+        return None
+    text = name.text() or cursor.path.partition(".")[2]
+    if not _NAME.fullmatch(text):
+        name.error(f"{text[:70]!r} is no valid name")
+    return text
+
+
+def read_content(cursor: Cursor, environment: Mapping[str, str]) -> AppFile:
+    """A config or secret with its content: of `file`, `environment` or `content`, exactly one of them."""
+    sources = [key for key in ("file", "environment", "content") if cursor.get(key).exists]
+    if len(sources) != 1:
+        kinds = "file, environment or content" if cursor.path.startswith("configs") else "file or environment"
+        cursor.error(f"must say where its content is from: exactly one of {kinds}")
+        return AppFile(content=b"")
+    source = cursor.get(sources[0])
+    text = source.text() or ""
+    if sources[0] == "content":
+        return AppFile(content=text.encode())
+    if sources[0] == "environment":
+        return AppFile(content=_variable(source, text, environment))
+    return AppFile(content=_file(source, text))
+
+
+def _variable(cursor: Cursor, name: str, environment: Mapping[str, str]) -> bytes:
+    if name not in environment:
+        cursor.error(f"the environment variable {name[:60]} is not set")
+    return environment.get(name, "").encode(errors="surrogateescape")
+
+
+def _file(cursor: Cursor, path: str) -> bytes:
+    try:
+        return read_file(Path(path))
+    except UnreadableFile as error:
+        cursor.error(str(error))
+        return b""
