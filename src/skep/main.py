@@ -1,1 +1,323 @@
-"""The one place where objects are joined."""
+"""The one place where objects are joined: one process with everything (`up`), and what undoes it."""
+
+import argparse
+import asyncio
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from skep import configuration
+from skep.agent.facts import read_facts
+from skep.agent.supervisor import Supervisor
+from skep.agent.teardown import teardown as remove_containers
+from skep.api.app import build_app
+from skep.api.server import make_server
+from skep.bus.inprocess import InProcessBus
+from skep.configuration import Configuration
+from skep.control.apps import Apps
+from skep.control.auth import Auth
+from skep.control.control import Control
+from skep.control.desired import DesiredState, Limits
+from skep.control.disks import Disks
+from skep.control.events import Events, Observations
+from skep.control.flows.catalogue import make_registry
+from skep.control.flows.environment import CloudEnvironment, HostEnvironment
+from skep.control.hosts import HostDirectory, Hosts
+from skep.control.images import Images
+from skep.control.networks import Networks
+from skep.control.ports import DiskPool, Engine, Fabric, ImageStore
+from skep.control.reconcilers.reconciler import Reconciler
+from skep.control.replicas import Replicas
+from skep.control.runs import Runs
+from skep.control.settings import Settings
+from skep.control.setup import prepare_installation
+from skep.control.tenants import Tenants
+from skep.control.tokens import Tokens
+from skep.control.users import Users
+from skep.flow import Database, FlowEngine
+from skep.model.errors import Conflict, Forbidden, SkepError
+from skep.model.host import HostFacts
+from skep.model.ids import new_id
+from skep.model.views import EventView
+from skep.providers.local import disks as pool
+from skep.providers.local import network
+from skep.providers.local.images import builds
+from skep.providers.local.images.build_network import BuildNetwork
+from skep.providers.local.images.store import OciImages
+from skep.providers.local.network.fabric import LocalFabric
+from skep.providers.local.runtime import Runtime
+from skep.store.schema import migrate
+
+log = structlog.get_logger("skep")
+
+
+@dataclass(frozen=True)
+class LocalHost:
+    """The machine this process runs on, as control sees a host."""
+
+    facts: HostFacts
+    engine: Engine
+    disks: DiskPool
+    fabric: Fabric
+    images: ImageStore
+
+
+def main() -> None:
+    """`python -m skep.main up|down|purge`; the `skep` command calls it for the verbs of the same names."""
+    parser = argparse.ArgumentParser(prog="skep.main", description=__doc__)
+    parser.add_argument("verb", choices=["up", "down", "purge"])
+    parser.add_argument("--foreground", action="store_true", help="stay in the foreground (up always does)")
+    arguments = parser.parse_args()
+    _log_events()
+    try:
+        settings = configuration.read(os.environ)
+        _must_be_root()
+        if arguments.verb == "up":
+            uvloop.run(_up(settings))
+        else:
+            uvloop.run(_down(settings, purge=arguments.verb == "purge"))
+    except SkepError as error:
+        sys.exit(f"error: {error.message}")
+    except OSError as error:
+        sys.exit(f"error: {error}")
+
+
+async def _up(settings: Configuration) -> None:
+    """Serve until SIGTERM or SIGINT.  Containers go on when the process ends, and are adopted by the next."""
+    started = time.monotonic()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with _alone(settings):
+        async with _installation(settings) as control:
+            host, port = settings.address
+            server = make_server(build_app(control), host, port)
+            serving = asyncio.create_task(server.serve())
+            log.info("skep.up", listen=settings.listen, took=round(time.monotonic() - started, 3))
+            await asyncio.wait(
+                [serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED
+            )
+            server.should_exit = True
+            await serving
+    log.info("skep.ended")
+
+
+@asynccontextmanager
+async def _installation(settings: Configuration) -> AsyncIterator[Control]:
+    """Everything but the entrances, joined and running."""
+    spool = settings.data / "spool"
+    spool.mkdir(exist_ok=True, mode=0o700)
+    _sweep(spool)
+    async with AsyncExitStack() as stack:
+        database = await Database.open(settings.database_url)
+        stack.push_async_callback(database.close)
+        await migrate(database.engine)
+
+        limits = Limits(memory=settings.default_memory, pids=settings.default_pids)
+        desired = DesiredState(database, limits)
+        bus = InProcessBus[EventView]()
+        woken = asyncio.Event()
+        observations = Observations(database, bus, woken.set, time.time)
+        host = await _local_host(stack, settings, desired, observations)
+        await prepare_installation(
+            database,
+            region=settings.region,
+            zone=settings.zone,
+            host=settings.host,
+            facts=host.facts,
+            token_file=settings.etc / "admin.token",
+            now=time.time,
+            new_id=new_id,
+        )
+        directory = HostDirectory()
+        directory.add(settings.host, host)
+
+        cloud = CloudEnvironment(spool=spool, now=time.time, networks=settings.networks)
+        on_host = HostEnvironment(host=host, desired=desired, spool=spool)
+        environments = {"": cloud, f"agent.{settings.host}": on_host}
+        flows = FlowEngine(database, make_registry(), environments.__getitem__, create_tables=False)
+        flows.on_end(observations.run_ended)
+        await stack.enter_async_context(flows)
+
+        control = _control(settings, database, flows, directory, bus, limits)
+        reconciler = Reconciler(
+            database=database,
+            flows=flows,
+            hosts=directory,
+            desired=desired,
+            apps=control.apps,
+            woken=woken,
+            monotonic=time.monotonic,
+        )
+        await stack.enter_async_context(_background(reconciler.run(), "reconciler"))
+        yield control
+
+
+async def _local_host(
+    stack: AsyncExitStack, settings: Configuration, desired: DesiredState, observations: Observations
+) -> LocalHost:
+    runtime = Runtime.find(instance=settings.instance, run=settings.run)
+    disks = await stack.enter_async_context(
+        pool.BtrfsPool(
+            root=settings.data,
+            mount=settings.data / "pool",
+            device=settings.pool_device,
+            size=settings.pool_size,
+        )
+    )
+    images = await stack.enter_async_context(
+        OciImages(
+            root=settings.data / "images",
+            scratch=settings.data / "scratch",
+            build_network=BuildNetwork(instance=settings.instance),
+            runtime=str(runtime.binary),
+            instance=settings.instance,
+            insecure=settings.insecure_registries,
+        )
+    )
+    fabric = await stack.enter_async_context(
+        LocalFabric(
+            instance=settings.instance,
+            data=settings.data,
+            link_pool=settings.links,
+            upstream_dns=settings.dns,
+        )
+    )
+    engine = await stack.enter_async_context(
+        Supervisor(
+            instance=settings.instance,
+            data=settings.data,
+            run=settings.run,
+            disks=disks,
+            fabric=fabric,
+            images=images,
+            desired=desired,
+            events=observations,
+            runtime=runtime,
+        )
+    )
+    facts = read_facts(runtime.cgroups)
+    return LocalHost(facts=facts, engine=engine, disks=disks, fabric=fabric, images=images)
+
+
+def _control(
+    settings: Configuration,
+    database: Database,
+    flows: FlowEngine,
+    directory: HostDirectory,
+    bus: InProcessBus[EventView],
+    limits: Limits,
+) -> Control:
+    of_control = Settings(
+        first_host=settings.host,
+        spool=settings.data / "spool",
+        networks=settings.networks,
+        default_disk=settings.default_disk,
+        limits=limits,
+        public_host=settings.public_host,
+    )
+    return Control(
+        auth=Auth(database, time.time),
+        apps=Apps(database, flows, of_control, time.time, new_id),
+        replicas=Replicas(database, directory),
+        images=Images(database, flows, directory, of_control, time.time),
+        runs=Runs(database, flows),
+        disks=Disks(database, flows, directory),
+        networks=Networks(database, flows, of_control),
+        hosts=Hosts(database, directory),
+        tenants=Tenants(database, time.time),
+        users=Users(database, time.time),
+        tokens=Tokens(database, time.time),
+        events=Events(bus),
+    )
+
+
+async def _down(settings: Configuration, *, purge: bool) -> None:
+    """Remove what runs from the machine; with `purge` all data too.  The server must have ended."""
+    with _alone(settings):
+        removed = await remove_containers(settings.instance, settings.data, settings.run)
+        await builds.teardown(settings.data / "images", settings.instance)
+        await network.teardown(settings.instance, settings.data, purge=purge)
+        await pool.teardown(settings.data, settings.data / "pool", purge=purge)
+        log.info("skep.down", containers=removed, purged=purge)
+    if purge:
+        for directory in (settings.data, settings.run):
+            shutil.rmtree(directory, ignore_errors=True)
+        (settings.etc / "admin.token").unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(settings: Configuration) -> Iterator[None]:
+    """One process per installation; its pid is in RUN/skep.pid while it lives.
+
+    Raises:
+        Conflict: another one is there.
+    """
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    pid_file = settings.run / "skep.pid"
+    with (settings.data / "skep.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(f"skep is up already with {settings.data} (see {pid_file}).") from None
+        pid_file.write_text(f"{os.getpid()}\n")
+        try:
+            yield
+        finally:
+            pid_file.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def _background(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _sweep(spool: Path) -> None:
+    """Uploads whose run never began: a day is longer than any run may wait."""
+    for path in spool.iterdir():
+        if path.stat().st_mtime < time.time() - 86_400:
+            path.unlink()
+
+
+def _must_be_root() -> None:
+    if os.geteuid() != 0:
+        raise Forbidden(
+            "skep makes namespaces, mounts and containers, so it must be started as root: use sudo."
+        )
+
+
+def _log_events() -> None:
+    """Events with fields: one JSON object per line, or coloured text on a terminal."""
+    renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -35,6 +35,8 @@ log = structlog.get_logger("skep.reconciler")
 
 
 class Reconciler:
+    """`woken` is set by whoever knows that something changed."""
+
     def __init__(
         self,
         *,
@@ -43,6 +45,7 @@ class Reconciler:
         hosts: HostDirectory,
         desired: DesiredState,
         apps: Apps,
+        woken: asyncio.Event,
         monotonic: Callable[[], float],
     ) -> None:
         self._database = database
@@ -52,11 +55,7 @@ class Reconciler:
         self._apps = apps
         self._restores = Backoff(monotonic)
         self._repairs = Backoff(monotonic)
-        self._woken = asyncio.Event()
-
-    def wake(self) -> None:
-        """Something changed: look soon."""
-        self._woken.set()
+        self._woken = woken
 
     async def run(self) -> None:
         """Pass after pass, until cancelled.  A pass that fails is logged and tried again."""

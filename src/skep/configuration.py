@@ -1,0 +1,99 @@
+"""Configuration of an installation: `/etc/skep/skep.yaml`, overridden by SKEP_* in the environment.
+
+`docs/reference/configuration.md` explains every key.  Sizes may be written as `20GiB`.
+"""
+
+import re
+from collections.abc import Mapping
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from skep.documents import DocumentError, load
+from skep.model.errors import InvalidInput
+from skep.model.ids import Bytes, HostName, RegionName, ZoneName
+from skep.model.names import check_name
+from skep.store.columns import decode_hook
+
+_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_SIZES = ("pool_size", "default_disk", "default_memory")
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where everything is, and what a replica gets that asks for nothing.
+
+    `instance` prefixes every name on the machine, so that several installations can live on one.
+    `listen` is `address:port`; put a TLS proxy in front of anything but loopback.
+    """
+
+    instance: str = "skep"
+    data: Path = Path("/var/lib/skep")
+    run: Path = Path("/run/skep")
+    etc: Path = Path("/etc/skep")
+    listen: str = "127.0.0.1:7537"
+    database: str = ""
+    """SQLAlchemy URL; empty: SQLite in `data`."""
+    region: RegionName = RegionName("region-1")
+    zone: ZoneName = ZoneName("zone-1")
+    host: HostName = HostName("host-1")
+    public_host: str = "localhost"
+    pool_device: Path | None = None
+    pool_size: Bytes = Bytes(100 * 1024**3)
+    networks: IPv4Network = IPv4Network("10.128.0.0/9")
+    links: IPv4Network = IPv4Network("100.100.0.0/16")
+    dns: tuple[str, ...] = ()
+    insecure_registries: tuple[str, ...] = ()
+    default_disk: Bytes = Bytes(10 * 1024**3)
+    default_memory: Bytes = Bytes(2 * 1024**3)
+    default_pids: int = 2048
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite+aiosqlite:///{self.data / 'skep.db'}"
+
+
+def read(environment: Mapping[str, str]) -> Configuration:
+    """Raises InvalidInput naming the key that is wrong, and where it stands."""
+    etc = Path(environment.get("SKEP_ETC", "/etc/skep"))
+    values = _from_file(etc / "skep.yaml") | {"etc": str(etc)}
+    for key in Configuration.__struct_fields__:
+        text = environment.get(f"SKEP_{key.upper()}")
+        if text:
+            values[key] = text.split(",") if key in ("dns", "insecure_registries") else text
+    try:
+        for key in _SIZES:
+            if key in values:
+                values[key] = _size(key, values[key])
+        configuration = msgspec.convert(values, Configuration, strict=False, dec_hook=decode_hook)
+        _ = configuration.address
+    except (msgspec.ValidationError, ValueError) as error:
+        raise InvalidInput(f"Configuration in {etc / 'skep.yaml'} or SKEP_*: {error}") from error
+    check_name(configuration.instance, "instance")
+    return configuration
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        data = load(path.read_text(), str(path)).data
+    except (DocumentError, OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"Cannot read {path}: {error}") from error
+    if data is not None and not isinstance(data, dict):
+        raise InvalidInput(f"{path} must be a mapping of keys to values.")
+    return data or {}
+
+
+def _size(key: str, value: object) -> int:
+    match = _SIZE.fullmatch(str(value).strip())
+    if match is None:
+        raise ValueError(f"{key}: {value!r} is not a size; write something like 20GiB")
+    return int(float(match[1]) * _UNITS[match[2].lower()])

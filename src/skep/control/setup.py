@@ -1,0 +1,105 @@
+"""What an installation has from its first start: a zone, its host, a tenant, an admin and a token."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from skep.control.callers import Role
+from skep.control.clock import Now
+from skep.control.tokens import hash_secret, new_secret
+from skep.flow import Database
+from skep.model.host import HostFacts
+from skep.model.ids import Bytes, HostName, RegionName, TenantId, TokenId, UserId, ZoneName
+from skep.model.names import TenantName
+from skep.model.views import Quota
+from skep.store import hosts, tenants, users
+from skep.store.hosts import HostRow, ZoneRow
+from skep.store.tenants import TenantRow
+from skep.store.users import TokenRow, UserRow
+
+DEFAULT_TENANT = TenantName("default")
+ADMIN = "admin"
+UNBOUNDED = Quota(
+    apps=10_000, replicas=100_000, cpus=1e6, memory=Bytes(2**60), disk=Bytes(2**60), published_ports=60_000
+)
+
+
+async def prepare_installation(
+    database: Database,
+    *,
+    region: RegionName,
+    zone: ZoneName,
+    host: HostName,
+    facts: HostFacts,
+    token_file: Path,
+    now: Now,
+    new_id: Callable[[], str],
+) -> None:
+    """Make what is missing.  The admin's token is written to `token_file` (root only), never to a log."""
+    secret = _token_in(token_file) or new_secret()
+
+    async def change(connection: AsyncConnection) -> None:
+        await hosts.ensure_zone(connection, ZoneRow(name=zone, region=region))
+        await hosts.save(
+            connection,
+            HostRow(
+                name=host,
+                zone=zone,
+                state="ready",
+                cpus=facts.cpus,
+                memory=facts.memory,
+                kernel=facts.kernel,
+                cgroups=facts.cgroups,
+                boot_id=facts.boot_id,
+            ),
+        )
+        await _ensure_admin(connection, secret, now(), new_id)
+
+    await database.write(change)
+    _write_token(token_file, secret)
+
+
+async def _ensure_admin(
+    connection: AsyncConnection, secret: str, now: float, new_id: Callable[[], str]
+) -> None:
+    tenant = await tenants.by_name(connection, DEFAULT_TENANT)
+    if tenant is None:
+        tenant = TenantRow(id=TenantId(new_id()), name=DEFAULT_TENANT, quota=UNBOUNDED, created=now)
+        await tenants.insert(connection, tenant)
+    admin = await users.by_name(connection, ADMIN)
+    if admin is None:
+        admin = UserRow(
+            id=UserId(new_id()), tenant_id=tenant.id, name=ADMIN, role=Role.ADMIN.value, created=now
+        )
+        await users.insert(connection, admin)
+    digest = hash_secret(secret)
+    if await users.token_by_hash(connection, digest) is None:
+        token = TokenRow(
+            id=TokenId(new_id()),
+            tenant_id=tenant.id,
+            user_id=admin.id,
+            name="installation",
+            hash=digest,
+            created=now,
+            expires=None,
+            last_used=None,
+        )
+        await users.insert_token(connection, token)
+
+
+def _token_in(path: Path) -> str:
+    return path.read_text().strip() if path.exists() else ""
+
+
+def _write_token(path: Path, secret: str) -> None:
+    if _token_in(path) == secret:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secret + "\n")
+    temporary.rename(path)

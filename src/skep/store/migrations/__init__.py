@@ -1,0 +1,1 @@
+"""Alembic migrations of the whole schema: the cloud's tables and the flow engine's."""

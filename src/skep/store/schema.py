@@ -1,0 +1,61 @@
+"""Bringing a database to the schema this version needs."""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from skep.flow import tables as flow_tables
+from skep.model.errors import Conflict
+from skep.store import tables
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+async def migrate(engine: AsyncEngine) -> None:
+    """Apply every migration that is missing, in one transaction.
+
+    Raises:
+        Conflict: the database was written by a newer version.
+    """
+    async with engine.begin() as connection:
+        await connection.run_sync(_upgrade)
+
+
+async def differences(engine: AsyncEngine) -> list[object]:
+    """What the migrations do not say and the tables do: must be nothing (a test holds it)."""
+    async with engine.connect() as connection:
+        return await connection.run_sync(_compare)
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    config = _config(connection)
+    current = MigrationContext.configure(connection).get_current_revision()
+    script = ScriptDirectory.from_config(config)
+    head = script.get_current_head()
+    if current == head:
+        return
+    if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
+        raise Conflict(
+            f"The database has schema {current}, which this version of skep does not know: it was written by a "
+            "newer one. Start that version again, or restore a backup."
+        )
+    command.upgrade(config, "head")
+
+
+def _compare(connection: sa.Connection) -> list[object]:
+    context = MigrationContext.configure(connection)
+    found: list[object] = list(compare_metadata(context, [tables.metadata, flow_tables.metadata]))  # type: ignore[arg-type]
+    return found
+
+
+def _config(connection: sa.Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config
