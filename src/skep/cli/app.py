@@ -1,0 +1,122 @@
+"""The `skep` command.
+
+Commands are imported when they are used, so that the command starts quickly.  Every failure ends here, as a
+message with what to do and an exit code (`failures.Exit`).
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from skep import __version__
+from skep.cli.failures import Exit, Failure
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+_EPILOGUE = """\
+Exit codes: 0 ok, 1 the work failed, 2 wrong usage or input, 3 not found, 4 not allowed, 5 conflict or full,
+6 the server does not answer, 130 interrupted.  `exec` passes on the code of its command.
+
+Where the server is: --url, SKEP_URL, `skep login`, or this machine.  Example: skep up && skep apply
+"""
+
+_GROUPS: dict[str, dict[str, tuple[str, str]]] = {
+    "Apps": {
+        "apply": ("skep.cli.apply:apply", "Make the app as its Compose file says."),
+        "plan": ("skep.cli.apply:plan", "Show what apply would change."),
+        "config": ("skep.cli.apply:config", "Print what the Compose file comes to."),
+        "build": ("skep.cli.apply:build", "Build the images of the Compose file."),
+        "apps": ("skep.cli.apps:apps", "List the apps."),
+        "show": ("skep.cli.apps:show_app", "Show one app."),
+        "ps": ("skep.cli.apps:ps", "List the replicas."),
+        "logs": ("skep.cli.logs:logs", "Show what replicas wrote."),
+        "exec": ("skep.cli.exec:execute", "Run a command in a replica."),
+        "stats": ("skep.cli.apps:stats", "Show what replicas use."),
+        "stop": ("skep.cli.apps:stop", "Stop an app or a service."),
+        "start": ("skep.cli.apps:start", "Start what was stopped."),
+        "restart": ("skep.cli.apps:restart", "Stop and start."),
+        "rm": ("skep.cli.apps:rm", "Remove an app."),
+        "releases": ("skep.cli.apps:releases", "List the revisions of an app."),
+    },
+    "Resources": {
+        "image": ("skep.cli.images:app", "Images: list, pull, import, build, remove."),
+        "disk": ("skep.cli.disks:app", "Disks: list, resize, remove."),
+        "net": ("skep.cli.networks:app", "Networks: list, ports, remove."),
+        "run": ("skep.cli.runs:app", "Runs: list, show, follow, cancel, resolve."),
+        "events": ("skep.cli.runs:events", "Follow what changes."),
+    },
+    "Administration": {
+        "host": ("skep.cli.hosts:host_app", "Hosts: list."),
+        "zone": ("skep.cli.hosts:zone_app", "Zones: list."),
+        "tenant": ("skep.cli.tenants:app", "Tenants: list, create, remove."),
+        "user": ("skep.cli.users:app", "Users: list, create, remove."),
+        "token": ("skep.cli.tokens:app", "Tokens: list, create, revoke."),
+        "login": ("skep.cli.login:login", "Remember a server and a token."),
+        "whoami": ("skep.cli.login:whoami", "Show who you are."),
+    },
+    "This machine": {
+        "up": ("skep.cli.server:up", "Start the server."),
+        "down": ("skep.cli.server:down", "Stop the server and its containers; data stays."),
+        "status": ("skep.cli.server:status", "Show whether the server is up."),
+        "purge": ("skep.cli.server:purge", "Remove everything of skep from this machine."),
+        "completion": ("skep.cli.completion:completion", "Print a completion script."),
+        "version": ("skep.cli.login:version", "Show the versions of command and server."),
+    },
+}
+
+
+def build(*, listing: bool = False) -> "App":
+    """The command with all its sub-commands; for a `listing` of them none needs to be imported."""
+    from cyclopts import App, Group, Parameter
+
+    root = App(
+        name="skep",
+        help="Run Compose files in a container cloud.",
+        help_epilogue=_EPILOGUE if listing else None,
+        version=__version__,
+        suppress_keyboard_interrupt=False,
+        result_action="return_value",
+        default_parameter=Parameter(negative_iterable=()),
+    )
+    for order, (title, commands) in enumerate(_GROUPS.items()):
+        group = Group(title, sort_key=order)
+        for name, (path, summary) in commands.items():
+            root.command(path, name=name, help=summary if listing else None, group=group)
+    return root
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: run the command and exit."""
+    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out one command line; answers its exit code."""
+    if list(arguments) in (["--version"], ["-V"]):
+        print(__version__)
+        return Exit.OK
+    from cyclopts import CycloptsError
+
+    from skep.cli.output import complain
+
+    try:
+        listing = list(arguments) in ([], ["--help"], ["-h"])
+        code = build(listing=listing)(list(arguments), exit_on_error=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else Exit.OK
+    except Failure as failure:
+        complain(failure.message, failure.hint)
+        return failure.exit
+    except CycloptsError:  # printed by cyclopts
+        return Exit.INVALID
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:  # the reader has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""`skep apply` and its relatives: from Compose files to a running app."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from skep.cli.client import Client
+from skep.cli.common import DEFAULT, Common
+from skep.cli.failures import Exit, Failure
+from skep.cli.follow import finish
+from skep.cli.output import document, say, show, warn
+from skep.cli.project import DEFAULT_PROJECT, ProjectOptions, load
+from skep.model.images import BuildSpec
+from skep.model.spec import AppSpec
+from skep.model.views import Accepted, AppDetail, ImageView, PlanView
+
+if TYPE_CHECKING:
+    from skep.compose import Project
+    from skep.compose.project import Build
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ApplyOptions:
+    """How to go about it."""
+
+    build: bool | None = None
+    """Build images always (--build) or never (--no-build); by default those that are missing."""
+    pull: bool = False
+    """Fetch images again even when they are there."""
+    force_recreate: Annotated[bool, Parameter(negative=())] = False
+    """Make every replica anew, changed or not."""
+    wait: bool = True
+    """Follow the work to its end."""
+    dry_run: Annotated[bool, Parameter(negative=())] = False
+    """Show what would change and do nothing."""
+
+
+def apply(
+    *files: Path,
+    project: ProjectOptions = DEFAULT_PROJECT,
+    options: ApplyOptions = ApplyOptions(),
+    common: Common = DEFAULT,
+) -> None:
+    """Make the app as its Compose file says.
+
+    Builds what has `build:`, lets the server pull what is missing, releases the app, and follows the work
+    until every replica is ready. Ctrl-C stops following; the work goes on.
+
+    Examples: `skep apply` in the directory of compose.yaml; `skep apply examples/shop/compose.yaml -p shop`
+
+    Parameters
+    ----------
+    files
+        Compose files, or the directory of one; by default the one of this directory.
+    """
+    loaded = load(files, project)
+    client = common.connect()
+    if options.dry_run:
+        _show_plan(client, _spec(loaded), common)
+        return
+    _make_images(client, loaded, options)
+    spec = _spec(loaded)
+    accepted = client.post(
+        f"/v1/apps/{spec.name}/releases", Accepted, spec, force_recreate=options.force_recreate
+    )
+    finish(client, accepted, wait=options.wait)
+    if options.wait:
+        _show_result(client, spec.name, common)
+
+
+def plan(*files: Path, project: ProjectOptions = DEFAULT_PROJECT, common: Common = DEFAULT) -> None:
+    """Show what apply would change. Nothing is done.
+
+    Example: `skep plan`
+
+    Parameters
+    ----------
+    files
+        Compose files, or the directory of one.
+    """
+    _show_plan(common.connect(), _spec(load(files, project)), common)
+
+
+def config(
+    *files: Path,
+    project: ProjectOptions = DEFAULT_PROJECT,
+    common: Common = DEFAULT,
+) -> None:
+    """Print what the Compose file comes to: variables replaced, files merged, as the API takes it.
+
+    Configs and secrets are printed with their contents, in base64.
+
+    Example: `skep config -o json`
+
+    Parameters
+    ----------
+    files
+        Compose files, or the directory of one.
+    """
+    document(_spec(load(files, project)), "yaml" if common.output == "table" else common.output)
+
+
+def build(*files: Path, project: ProjectOptions = DEFAULT_PROJECT, common: Common = DEFAULT) -> None:
+    """Build the images of all services that have `build:`.
+
+    Example: `skep build`
+
+    Parameters
+    ----------
+    files
+        Compose files, or the directory of one.
+    """
+    loaded = load(files, project)
+    client = common.connect()
+    builds = _builds(loaded)
+    if not builds:
+        say("No service has `build:`; nothing to do.")
+    for reference, one in builds.items():
+        build_one(client, one, reference)
+
+
+def build_one(client: Client, one: "Build", reference: str) -> None:
+    """Send the context and follow the build."""
+    from skep.cli.build_context import Context
+
+    if one.tags:
+        warn(f"{reference}: build.tags are not given to the image.")
+    context = Context(one.context, one.dockerfile, one.dockerfile_inline)
+    spec = BuildSpec(
+        dockerfile=context.dockerfile,
+        args=one.args,
+        target=one.target,
+        labels=one.labels,
+        no_cache=one.no_cache,
+    )
+    say(f"Building {reference}")
+    accepted = client.upload("/v1/images/build", Accepted, context.stream(), build=spec, reference=reference)
+    finish(client, accepted)
+
+
+def tagged(reference: str) -> str:
+    """The reference with a tag or digest; `latest` is what Compose means by none."""
+    last = reference.rpartition("/")[2]
+    return reference if ":" in last or "@" in reference else f"{reference}:latest"
+
+
+def _spec(project: "Project") -> AppSpec:
+    from skep.compose import ComposeError, to_app_spec
+
+    images = {name: tagged(one.spec.image) for name, one in project.services.items() if one.build}
+    try:
+        return to_app_spec(project, images)
+    except ComposeError as error:
+        raise Failure(str(error), Exit.INVALID) from error
+
+
+def _builds(project: "Project") -> dict[str, "Build"]:
+    """What to build by reference; services that share an image share its build."""
+    return {tagged(one.spec.image): one.build for one in project.services.values() if one.build}
+
+
+def _make_images(client: Client, project: "Project", options: ApplyOptions) -> None:
+    builds = _builds(project)
+    if options.build is not False and builds:
+        there = {image.reference for image in client.get("/v1/images", list[ImageView])}
+        for reference, one in builds.items():
+            if options.build or reference not in there or _always(project, reference):
+                build_one(client, one, reference)
+    if options.pull:
+        for reference in sorted({s.spec.image for s in project.services.values() if not s.build}):
+            say(f"Pulling {reference}")
+            finish(client, client.post("/v1/images/pull", Accepted, {"reference": reference}))
+
+
+def _always(project: "Project", reference: str) -> bool:
+    return any(
+        one.pull_policy == "build" and tagged(one.spec.image) == reference
+        for one in project.services.values()
+    )
+
+
+def _show_plan(client: Client, spec: AppSpec, common: Common) -> None:
+    planned = client.post(f"/v1/apps/{spec.name}/plan", PlanView, spec)
+    for warning in planned.warnings:
+        warn(warning)
+    if common.output != "table":
+        document(planned, common.output)
+        return
+    if planned.empty:
+        say(f"{spec.name} is as it should be: nothing would change.")
+    changes = [change for change in planned.changes if change.action != "keep"]
+    kept = len(planned.changes) - len(changes)
+    if changes:
+        columns = [
+            ("ACTION", lambda change: change.action.value),
+            ("KIND", lambda change: change.kind),
+            ("NAME", lambda change: change.name),
+            ("REASON", lambda change: change.reason),
+        ]
+        show(changes, columns, "table")
+    if kept and changes:
+        say(f"{kept} more stay as they are.")
+
+
+def _show_result(client: Client, app: str, common: Common) -> None:
+    detail = client.get(f"/v1/apps/{app}", AppDetail)
+    if common.output != "table":
+        document(detail.app, common.output)
+        return
+    say(f"{app} is {detail.app.state.value}: {detail.app.running} of {detail.app.replicas} replicas run.")
+    for url in detail.app.urls:
+        print(url)

@@ -1,0 +1,187 @@
+"""Follow a run: a live picture on a terminal, plain lines in a pipe."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Protocol
+
+from skep.cli.client import Client
+from skep.cli.failures import Exit, Failure
+from skep.cli.output import say
+from skep.model.views import Accepted, RunDetail, RunEventView, RunView
+
+_MARKS = {"succeeded": "✓", "failed": "✗", "undone": "↶", "started": "•", "progress": "•", "retrying": "↻"}
+_STUCK = "run-needs-operator"
+
+
+class Group:
+    """Steps that belong together, such as all of `web-0`: how far they are and what the latest one does."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.states: dict[str, str] = {}
+        self.message = ""
+        self.began = self.ended = ""
+
+    @property
+    def done(self) -> int:
+        return sum(state in ("succeeded", "undone", "skipped") for state in self.states.values())
+
+    @property
+    def state(self) -> str:
+        states = set(self.states.values())
+        for first in ("failed", "undoing", "retrying", "started", "progress"):
+            if first in states:
+                return "started" if first == "progress" else first
+        if states == {"pending"}:
+            return "pending"
+        if "undone" in states:
+            return "undone"
+        return "succeeded" if self.done == len(self.states) else "started"
+
+
+class Picture:
+    """What is known of a run, from its steps and its events."""
+
+    def __init__(self, detail: RunDetail) -> None:
+        self.run = detail.run
+        self.groups: dict[str, Group] = {}
+        for step in detail.steps:
+            self._group(step.name).states.setdefault(step.name, "pending")
+
+    def take(self, event: RunEventView) -> None:
+        if not event.step:
+            return
+        group = self._group(event.step)
+        group.states[event.step] = event.kind
+        group.began = group.began or event.at
+        group.ended = event.at
+        group.message = event.message or ("" if event.kind == "succeeded" else group.message)
+
+    def _group(self, step: str) -> Group:
+        name = step.rpartition(".")[0] or step
+        return self.groups.setdefault(name, Group(name))
+
+
+class View(Protocol):
+    def take(self, event: RunEventView) -> None: ...
+
+
+class PlainView:
+    """A line per thing that happened."""
+
+    def __init__(self) -> None:
+        self._began: dict[str, str] = {}
+
+    def take(self, event: RunEventView) -> None:
+        if event.kind == "started":
+            self._began[event.step] = event.at
+        line = plain_line(event, seconds(self._began.get(event.step, ""), event.at))
+        if line:
+            say(line)
+
+
+class LiveView:
+    """A table that is redrawn: one line per group."""
+
+    def __init__(self, picture: Picture, refresh: "Refresh") -> None:
+        self._picture = picture
+        self._refresh = refresh
+
+    def take(self, event: RunEventView) -> None:
+        self._picture.take(event)
+        self._refresh()
+
+
+class Refresh(Protocol):
+    def __call__(self) -> None: ...
+
+
+def finish(client: Client, accepted: Accepted, *, wait: bool = True, quiet: bool = False) -> RunView | None:
+    """Follow accepted work to its end.
+
+    Raises:
+        Failure: the run failed, was cancelled, or waits for its operator.
+    """
+    if accepted.run is None:
+        say(accepted.message or "Nothing to do.")
+        return None
+    if not wait:
+        say(f"Run {accepted.run} has begun; `skep run follow {accepted.run}` shows it.")
+        return None
+    return follow(client, accepted.run, quiet=quiet)
+
+
+def follow(client: Client, run: str, *, quiet: bool = False) -> RunView:
+    """Show the run until it has ended, then judge it.  Ctrl-C leaves it running."""
+    try:
+        with _view(client, run, quiet) as view:
+            for event in client.run_events(run):
+                view.take(event)
+                if event.kind == _STUCK:
+                    break
+    except KeyboardInterrupt:
+        say(f"\nThe run goes on.  Follow it: skep run follow {run}    Cancel it: skep run cancel {run}")
+        raise
+    return judge(client.get(f"/v1/runs/{run}", RunDetail).run)
+
+
+def judge(run: RunView) -> RunView:
+    """Answer a run that succeeded; anything else ends the command."""
+    if run.state == "succeeded":
+        return run
+    hint = f"`skep run show {run.id}` shows every step."
+    if run.state == "needs-operator":
+        hint = f"Decide: skep run resolve {run.id} STEP retry|skip|mark-undone"
+    raise Failure(f"{run.title}: {run.error or run.state}", Exit.FAILED, hint)
+
+
+def plain_line(event: RunEventView, took: float | None) -> str:
+    """The event as a line, or nothing for those that say nothing new."""
+    if not event.step:
+        return "" if event.kind in ("run-started", "run-succeeded") else f"{event.kind}: {event.message}"
+    if event.kind == "started":
+        return ""
+    mark = _MARKS.get(event.kind, "•")
+    time = f" ({took:.1f}s)" if took is not None and event.kind in ("succeeded", "failed") else ""
+    word = "" if event.kind in ("progress", "succeeded") else f" {event.kind}"
+    message = f": {event.message}" if event.message else ""
+    return f"{mark} {event.step}{word}{time}{message}"
+
+
+def seconds(began: str, ended: str) -> float | None:
+    try:
+        return (datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds()
+    except ValueError:
+        return None
+
+
+class _Quiet:
+    def take(self, event: RunEventView) -> None:
+        """Nothing is shown; the judgement at the end is."""
+
+
+@contextmanager
+def _view(client: Client, run: str, quiet: bool) -> Iterator[View]:
+    if quiet:
+        yield _Quiet()
+    elif sys.stderr.isatty():
+        with _live(Picture(client.get(f"/v1/runs/{run}", RunDetail))) as view:
+            yield view
+    else:
+        yield PlainView()
+
+
+@contextmanager
+def _live(picture: Picture) -> Iterator[View]:
+    from rich.console import Console
+    from rich.live import Live
+
+    from skep.cli.picture import draw
+
+    console = Console(stderr=True, highlight=False)
+    with Live(
+        console=console, get_renderable=lambda: draw(picture, console.height), refresh_per_second=8
+    ) as live:
+        yield LiveView(picture, live.refresh if console.is_dumb_terminal else lambda: None)

@@ -1,0 +1,60 @@
+"""Names on the command line: `shop`, `shop/web`, `shop/web-0`; and their completion."""
+
+from typing import Any
+
+from skep.cli.failures import Exit, Failure
+
+
+def split(target: str) -> tuple[str, str | None]:
+    """App and service or replica.
+
+    Raises:
+        Failure: more than one slash, or an empty part.
+    """
+    app, slash, rest = target.partition("/")
+    if not app or (slash and not rest) or "/" in rest:
+        raise Failure(f"{target!r} is not APP or APP/NAME.", Exit.INVALID)
+    return app, rest or None
+
+
+def complete_app(_: Any) -> list[str]:
+    """Candidates for an app; silence when the server does not answer."""
+    return quietly(lambda client: [app.name for app in _apps(client)])
+
+
+def complete_service(_: Any) -> list[str]:
+    """Candidates for an app or one of its services."""
+    return quietly(
+        lambda client: [
+            name
+            for app in _apps(client)
+            for name in (app.name, *(f"{app.name}/{service}" for service in app.services))
+        ]
+    )
+
+
+def complete_replica(_: Any) -> list[str]:
+    """Candidates for a replica."""
+    from skep.model.views import ReplicaView
+
+    return quietly(
+        lambda client: [f"{one.app}/{one.name}" for one in client.get("/v1/replicas", list[ReplicaView])]
+    )
+
+
+def _apps(client: Any) -> Any:
+    from skep.model.views import AppView
+
+    return client.get("/v1/apps", list[AppView])
+
+
+def quietly(ask: Any) -> list[str]:
+    from skep.cli.common import Common
+
+    try:
+        import os
+
+        chosen = Common(url=os.environ.get("SKEP_URL"), token=os.environ.get("SKEP_TOKEN"))
+        return list(ask(chosen.connect()))
+    except Exception:
+        return []

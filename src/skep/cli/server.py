@@ -1,0 +1,203 @@
+"""The server of this machine: `skep up`, `down`, `purge`, `status`.
+
+The server is `python -m skep.main`, always a process of its own.  Where systemd runs the machine and knows
+`skep.service`, systemd starts and stops it; otherwise `up` leaves it behind as a daemon.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from skep.cli.common import DEFAULT, Common
+from skep.cli.failures import Exit, Failure
+from skep.cli.output import confirm, document, say
+from skep.cli.settings import local_token_file, local_url
+
+_PATIENCE = 60.0
+_UNIT = "skep.service"
+_MAIN = [sys.executable, "-m", "skep.main"]
+
+
+def up(
+    *,
+    data: Path | None = None,
+    listen: str | None = None,
+    foreground: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Start the server of this machine and wait until it answers. Starting it twice is fine.
+
+    Examples: `skep up`; `skep up --data /srv/skep --foreground`
+
+    Parameters
+    ----------
+    data
+        Directory for disks, images and state; by default /var/lib/skep.
+    listen
+        Address and port of the API; by default 127.0.0.1:7537.
+    foreground
+        Stay in this terminal; Ctrl-C stops the server, containers go on.
+    """
+    environment = _environment(data, listen)
+    if foreground:
+        sys.stdout.flush()
+        os.execve(sys.executable, [*_MAIN, "up", "--foreground"], environment)  # noqa: S606
+    began = time.monotonic()
+    url = local_url(environment)
+    if _ready(url):
+        say("skep is up already.")
+    elif _systemd() and not (data or listen):
+        _run(["systemctl", "start", _UNIT])
+        _wait(url, None, began)
+    else:
+        _need_root()
+        _wait(url, _daemon(environment), began)
+    took = time.monotonic() - began
+    print(f"URL:    {url}")
+    print(f"Token:  {local_token_file(environment)}")
+    print(f"Took:   {took:.1f} s")
+    return Exit.OK
+
+
+def down() -> int:
+    """Stop the server and its containers. Data stays; `skep up` brings everything back.
+
+    Example: `skep down`
+    """
+    _need_root()
+    if _systemd():
+        _run(["systemctl", "stop", _UNIT])
+    return _child("down")
+
+
+def purge(*, yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative=())] = False) -> int:
+    """Remove everything of skep from this machine: containers, networks, disks, images, state.
+
+    Example: `skep purge --yes`
+
+    Parameters
+    ----------
+    yes
+        Do not ask.
+    """
+    _need_root()
+    confirm("Remove all of skep with all data of all tenants?", yes)
+    if _systemd():
+        _run(["systemctl", "stop", _UNIT])
+    return _child("purge", "--yes")
+
+
+def status(*, common: Common = DEFAULT) -> int:
+    """Show whether the server is up. Exit code 6 when it is not.
+
+    Example: `skep status`
+    """
+    from skep.cli.client import Client
+    from skep.cli.settings import resolve
+    from skep.model.views import VersionView
+
+    context = resolve(common.url, common.token, common.tenant)
+    ready = _ready(context.url)
+    version = Client(context).get("/v1", VersionView).version if ready else ""
+    if common.output != "table":
+        document({"url": context.url, "ready": ready, "version": version}, common.output)
+    elif ready:
+        print(f"skep {version} is up at {context.url}")
+    else:
+        print(f"skep is not up at {context.url}")
+    return Exit.OK if ready else Exit.UNREACHABLE
+
+
+def _environment(data: Path | None, listen: str | None) -> dict[str, str]:
+    """What the server reads; options go before the environment."""
+    extra = {"SKEP_DATA": str(data.absolute())} if data else {}
+    extra |= {"SKEP_LISTEN": listen} if listen else {}
+    return {**os.environ, **extra}
+
+
+def _daemon(environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    """The server in a session of its own, writing to the log."""
+    path = _log_file(environment)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as log:
+        return subprocess.Popen(
+            [*_MAIN, "up", "--foreground"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+        )
+
+
+def _wait(url: str, child: "subprocess.Popen[bytes] | None", began: float) -> None:
+    shown = 0
+    while not _ready(url):
+        elapsed = time.monotonic() - began
+        if child is not None and child.poll() is not None:
+            raise Failure(f"The server ended with code {child.returncode}.\n{_tail()}", Exit.FAILED, _where())
+        if elapsed > _PATIENCE:
+            raise Failure(f"The server did not answer within {_PATIENCE:.0f} s.", Exit.UNREACHABLE, _where())
+        if int(elapsed) > shown:
+            shown = int(elapsed)
+            say(f"Waiting for {url} … {shown} s")
+        time.sleep(0.05)
+
+
+def _ready(url: str) -> bool:
+    from http.client import HTTPConnection, HTTPException, HTTPSConnection
+
+    scheme, _, rest = url.partition("://")
+    connection = (HTTPSConnection if scheme == "https" else HTTPConnection)(rest, timeout=2)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _child(*arguments: str) -> int:
+    return subprocess.run([*_MAIN, *arguments], check=False).returncode
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Failure(f"{' '.join(command)}: {done.stderr.strip()}", Exit.FAILED, f"journalctl -u {_UNIT}")
+
+
+def _systemd() -> bool:
+    """Whether systemd runs this machine and looks after skep."""
+    if not Path("/run/systemd/system").is_dir():
+        return False
+    return subprocess.run(["systemctl", "cat", _UNIT], check=False, capture_output=True).returncode == 0
+
+
+def _need_root() -> None:
+    if os.geteuid() != 0:
+        raise Failure("This needs root.", Exit.AUTH, "Try it with sudo.")
+
+
+def _log_file(environment: dict[str, str]) -> Path:
+    return Path(environment.get("SKEP_LOG", "/var/log/skep")) / "skep.log"
+
+
+def _tail() -> str:
+    path = _log_file(dict(os.environ))
+    try:
+        return "\n".join(path.read_text(errors="replace").splitlines()[-10:])
+    except OSError:
+        return ""
+
+
+def _where() -> str:
+    if _systemd():
+        return f"journalctl -u {_UNIT} says more."
+    return f"{_log_file(dict(os.environ))} says more."

@@ -1,0 +1,106 @@
+"""Which server the command talks to, and as whom.
+
+In order: the options --url, --token and --tenant; SKEP_URL, SKEP_TOKEN, SKEP_TENANT; the current context of
+`~/.config/skep/config.yaml`, which `skep login` writes; the server of this machine with its admin token.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from skep.cli.failures import Exit, Failure
+
+LOCAL_LISTEN = "127.0.0.1:7537"
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One login."""
+
+    url: str
+    token: str = ""
+    tenant: str = ""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The file: logins by name, and which of them counts."""
+
+    current: str = ""
+    contexts: dict[str, Context] = {}
+
+    def with_login(self, name: str, context: Context) -> "Config":
+        return Config(current=name, contexts={**self.contexts, name: context})
+
+
+def config_path(environment: Mapping[str, str] = os.environ) -> Path:
+    base = environment.get("XDG_CONFIG_HOME") or str(
+        Path(environment.get("HOME", "~")).expanduser() / ".config"
+    )
+    return Path(base) / "skep" / "config.yaml"
+
+
+def read_config(path: Path) -> Config:
+    """The file, or an empty Config when there is none.
+
+    Raises:
+        Failure: it cannot be read as what it should be.
+    """
+    if not path.exists():
+        return Config()
+    import yaml
+
+    try:
+        data: Any = yaml.safe_load(path.read_text()) or {}
+        return msgspec.convert(data, Config)
+    except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
+        raise Failure(f"{path} cannot be used: {error}", Exit.INVALID, "Repair it or remove it.") from error
+
+
+def write_config(path: Path, config: Config) -> None:
+    """Replace the file; only its owner may read it, since tokens are in it."""
+    import yaml
+
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        yaml.safe_dump(msgspec.to_builtins(config), file, sort_keys=False)
+    draft.replace(path)
+
+
+def local_url(environment: Mapping[str, str] = os.environ) -> str:
+    return "http://" + environment.get("SKEP_LISTEN", LOCAL_LISTEN)
+
+
+def local_token_file(environment: Mapping[str, str] = os.environ) -> Path:
+    return Path(environment.get("SKEP_ETC", "/etc/skep")) / "admin.token"
+
+
+def resolve(
+    url: str | None, token: str | None, tenant: str | None, environment: Mapping[str, str] = os.environ
+) -> Context:
+    """Join what was given (options and environment come in as one) with the file and the local server."""
+    config = read_config(config_path(environment))
+    current = config.contexts.get(config.current) if url is None else _login_for(config, url)
+    chosen = url or (current.url if current else local_url(environment))
+    return Context(
+        url=chosen.rstrip("/"),
+        token=token or (current.token if current else _local_token(chosen, environment)),
+        tenant=tenant or (current.tenant if current else ""),
+    )
+
+
+def _login_for(config: Config, url: str) -> Context | None:
+    wanted = url.rstrip("/")
+    return next((one for one in config.contexts.values() if one.url == wanted), None)
+
+
+def _local_token(url: str, environment: Mapping[str, str]) -> str:
+    """The admin token of this machine's server; never sent to another one."""
+    path = local_token_file(environment)
+    if url.rstrip("/") != local_url(environment) or not os.access(path, os.R_OK):
+        return ""
+    return path.read_text().strip()
