@@ -7,8 +7,10 @@ install -o www-data -g www-data -m 0400 /run/secrets/database_password /run/blog
 chown www-data:www-data /var/lib/wordpress/wp-content/uploads
 php /usr/local/share/blog/install.php
 
-set -a
+# Debian's file asks for variables that are not set, and exports what it sets.
+set +u
 . /etc/apache2/envvars
+set -u
 mkdir -p "$APACHE_RUN_DIR" "$APACHE_LOCK_DIR"
 rm -f "$APACHE_PID_FILE"
 exec "$@"

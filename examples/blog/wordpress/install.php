@@ -1,6 +1,7 @@
 <?php
 // Make the tables and the first user, unless they are there.
 define('WP_INSTALLING', true);
+$_SERVER['HTTP_HOST'] = '127.0.0.1';
 require '/usr/share/wordpress/wp-load.php';
 require ABSPATH . 'wp-admin/includes/upgrade.php';
 
