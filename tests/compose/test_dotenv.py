@@ -56,12 +56,11 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         assert error.line >= 1  # noqa: PT017
 
 
-@given(
-    st.dictionaries(
-        st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=True),
-        st.text(alphabet=st.characters(codec="ascii", exclude_characters="\r'\\")),
-    )
-)
+NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=True)
+PLAIN = st.text(alphabet=st.characters(codec="ascii", exclude_characters="\r'\\"))
+
+
+@given(st.dictionaries(NAMES, PLAIN))
 def test_single_quoted_values_read_as_written(values: dict[str, str]) -> None:
     text = "\n".join(f"{key}='{value}'" for key, value in values.items())
 

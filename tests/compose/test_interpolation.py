@@ -96,7 +96,8 @@ def test_interpolation_reaches_values_and_not_keys(web: Callable[..., ServiceSpe
 
 
 def test_numbers_and_booleans_may_be_variables(web: Callable[..., ServiceSpec]) -> None:
-    body = "scale: ${N}\ninit: ${YES}\nports: ['${P}:80']\ndepends_on: {db: {condition: service_started, required: '${NO}'}}"
+    waits = "depends_on: {db: {condition: service_started, required: '${NO}'}}"
+    body = f"scale: ${{N}}\ninit: ${{YES}}\nports: ['${{P}}:80']\n{waits}"
 
     spec = web(body, environment={"N": "3", "YES": "true", "P": "8080", "NO": "false"})
 

@@ -7,7 +7,8 @@ import re
 from typing import NamedTuple
 
 PROPAGATIONS = frozenset({"rprivate", "private", "rshared", "shared", "rslave", "slave"})
-_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_DRIVE = re.compile(r"[A-Za-z]:(\\|/[^:]*:/)")
+"""`v:/data` is a volume v; `C:\\data` and `C:/data:/data` are of Windows."""
 
 
 class ShortMount(NamedTuple):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 MOST_PORTS = 1024
 """What one range may hold; every port costs a rule on the host."""
 
-_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
+_RANGE = re.compile(r"(\d{1,40})(?:-(\d{1,40}))?")
 
 
 class ShortPort(NamedTuple):

@@ -182,6 +182,8 @@ def _read_extensions(service: Cursor) -> Extensions:
 
 
 def _converted(cursor: Cursor, wanted: Any) -> Any:
+    if wanted is bool:
+        return cursor.boolean()
     try:
         return msgspec.convert(cursor.node.plain(), wanted, strict=False)
     except msgspec.ValidationError as error:
