@@ -33,6 +33,13 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class NotCalled:
+    """There was nobody to call, or nothing to call it with: the code did not run."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Postponed:
     """The step raised `Retry`."""
 
@@ -54,7 +61,7 @@ class Disconnected:
     message: str
 
 
-Outcome = Success | Failure | Postponed | Doubt | Disconnected
+Outcome = Success | Failure | NotCalled | Postponed | Doubt | Disconnected
 
 
 @dataclass(frozen=True, slots=True)

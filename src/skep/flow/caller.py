@@ -16,6 +16,7 @@ from skep.flow.attempt import (
     Call,
     Disconnected,
     Failure,
+    NotCalled,
     Outcome,
     Success,
     message_of,
@@ -81,6 +82,8 @@ class Caller:
         row, code = run.execution.row(index), self._code(run, index)
         if row.state is StepState.NEEDS_OPERATOR and row.undo_attempts:
             return "stuck"
+        if row.attempts == 0 and row.state in (StepState.FAILED, StepState.RETRYING):
+            return "nothing"  # no attempt ever reached its code
         if code.step.undo_do is None:
             unsure = row.state in (StepState.NEEDS_OPERATOR, StepState.RUNNING)
             return "in-doubt" if unsure and code.kind == "at-most-once" else "nothing"
@@ -92,7 +95,7 @@ class Caller:
         try:
             call = self._prepare(run, index, undo, report)
         except Exception as error:
-            return Failure(message_of(error))
+            return NotCalled(message_of(error))
         if self.transactional(run, index):
             return await self._in_transaction(run, index, call)
         return await call()

@@ -86,7 +86,7 @@ class FlowEngine:
 
     async def __aenter__(self) -> Self:
         if self._create_tables:
-            await self._database.write(lambda connection: connection.run_sync(tables.metadata.create_all))
+            await self.create_tables_in(self._database)
         async with self._database.read() as connection:
             stored = await records.unfinished(connection)
         for item in sorted(stored, key=lambda item: item.row.state is RunState.PENDING):
@@ -113,6 +113,11 @@ class FlowEngine:
         self._journal.stop()
         await self._interrupt_steps()
         self._forget()
+
+    @staticmethod
+    async def create_tables_in(database: Database) -> None:
+        """Make the engine's tables if they are absent."""
+        await database.write(lambda connection: connection.run_sync(tables.metadata.create_all))
 
     # runs
 
@@ -239,8 +244,8 @@ class FlowEngine:
         """Decide for a run that needs an operator; recorded in its history with who decided.
 
         `retry` tries what failed again.  `skip` leaves the step as it is and goes on.  `mark-undone`:
-        what the step did has been taken back by hand; if the run was going forward, it is now undone.  For a run
-        that cannot be loaded `step` is empty: `retry` loads it again, the others end it as failed.
+        what the step did has been taken back by hand; if the run was going forward, it is now undone.  For a
+        run that cannot be loaded `step` is empty: `retry` loads it again, the others end it as failed.
 
         Raises:
             UnknownRun, WrongState: the step does not wait for an operator, or the choice is impossible.

@@ -14,7 +14,7 @@ INPUT = "input"
 
 Path = tuple[str, ...]
 
-_NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
+_NAME = r"[A-Za-z_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
 _FIELDS = r"(?:\.[A-Za-z_][A-Za-z0-9_]*)*"
 _TOKEN = re.compile(rf"\$(?:(\$)|({_NAME}{_FIELDS})|\{{({_NAME}(?:\.{_NAME})*)\}}|)")
 

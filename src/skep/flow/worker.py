@@ -1,8 +1,8 @@
 """Carries runs out: admits steps, has their code called, and records what became of them.
 
 Every decision is made in one go without awaiting: the graph is updated, the rows that changed are named to
-the journal, and what follows (calling the next steps) is handed to it to be done after the commit.  So the end of
-a step and the beginning of its successors share a commit.
+the journal, and what follows (calling the next steps) is handed to it to be done after the commit.  So the
+end of a step and the beginning of its successors share a commit.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 
 from skep.flow.active import ActiveRun
-from skep.flow.attempt import Disconnected, Doubt, Failure, Outcome, Postponed, Success
+from skep.flow.attempt import Disconnected, Doubt, Failure, NotCalled, Outcome, Postponed, Success
 from skep.flow.caller import Caller
 from skep.flow.journal import Journal
 from skep.flow.records import output_of
@@ -225,10 +225,12 @@ class Worker:
                 self._retry(run, index, message, None)
             case Postponed(message, after) if self._in_budget(run, index):
                 self._retry(run, index, message, after)
-            case Failure(message) if run.remember(index).failures < self._caller.retries(run, index):
-                run.remember(index).failures += 1
-                self._retry(run, index, message, None)
-            case Postponed(message) | Failure(message):
+            case NotCalled(message):
+                run.execution.row(index).attempts -= 1
+                self._retry_or_fail(run, index, message)
+            case Failure(message):
+                self._retry_or_fail(run, index, message)
+            case Postponed(message):
                 self._fail(run, index, message)
         self.settle(run)
 
@@ -246,12 +248,20 @@ class Worker:
             if not run.row.cause:
                 self.start(run, successor)
 
+    def _retry_or_fail(self, run: ActiveRun, index: int, message: str) -> None:
+        memory = run.remember(index)
+        if memory.failures < self._caller.retries(run, index):
+            memory.failures += 1
+            self._retry(run, index, message, None)
+        else:
+            self._fail(run, index, message)
+
     def _retry(self, run: ActiveRun, index: int, message: str, after: float | None) -> None:
         if run.row.cause:
             self._fail(run, index, message)
             return
         row = run.execution.row(index)
-        delay = self._retry_delay(row.attempts) if after is None else after
+        delay = self._retry_delay(max(1, row.attempts)) if after is None else after
         row.state, row.error, row.message = StepState.RETRYING, message, message
         self._journal.save_step(run.id, run.name(index), row)
         self.event(run, "retrying", run.name(index), f"{message} (again in {delay:.1f} s)")
@@ -310,7 +320,7 @@ class Worker:
                 self._undo_again(run, index, message, after)
             case Disconnected(message):
                 self._later(self._retry_delay(1), run, index, self.start_undo)
-            case Failure(message) | Doubt(message):
+            case Failure(message) | NotCalled(message) | Doubt(message):
                 self._undo_again(run, index, message, None)
         self.settle(run)
 
