@@ -15,6 +15,9 @@ from skep.model.names import ServiceName
 from skep.model.spec import AppSpec, HealthCheck
 from skep.store.replicas import ReplicaRow
 
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+"""The one in C where PyYAML was built with it: ten times faster."""
+
 Steps = dict[str, dict[str, Any]]
 JOB_TIMEOUT = "24h"
 """How long a service that others wait for to complete may take."""
@@ -250,4 +253,6 @@ def _route(use: str, host: HostName, values: dict[str, Any], after: list[str]) -
 
 
 def _document(flow: str, lock: str, steps: Steps) -> str:
-    return yaml.safe_dump({"flow": flow, "lock": [lock], "steps": steps}, sort_keys=False)
+    document = {"flow": flow, "lock": [lock], "steps": steps}
+    text: str = yaml.dump(document, Dumper=_DUMPER, sort_keys=False)
+    return text

@@ -194,7 +194,9 @@ class BtrfsPool:
         if disk not in self._subvolumes:
             with btrfs.directory(self._path(disk)) as fd:
                 self._subvolumes[disk] = btrfs.subvolume_id(fd)
-        return DiskUsage(size=record.size, used=self._used(btrfs.group_of(self._subvolumes[disk])))
+        return DiskUsage(
+            size=record.size, used=self._used(btrfs.group_of(self._subvolumes[disk])), kind=record.kind
+        )
 
     def _used(self, group: int) -> Bytes:
         try:
