@@ -50,7 +50,7 @@ bench: bench-engine ## every benchmark
 
 bench-engine: ## containers: speed and weight beside podman (one JSON line per figure)
 	@scripts/install --dev --bench >&2
-	@$(BIN)/python tests/bench/engine.py $(BENCH_ARGS)
+	@$(BIN)/python -m tests.bench.engine $(BENCH_ARGS)
 
 lock: ## write requirements*.lock anew from pyproject.toml (LOCK_ARGS=--upgrade: newest versions)
 	@scripts/install --tools
