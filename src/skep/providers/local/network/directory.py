@@ -1,0 +1,67 @@
+"""The names on one network: who is called what, and who asks.  Pure."""
+
+from collections.abc import Callable
+from ipaddress import IPv4Address
+
+from skep.model.host import PortConfig
+from skep.model.ids import ReplicaId
+
+
+class Directory:
+    """Names of ports, scoped by app.
+
+    A name alone means the asker's own app first, then the only other app that has it.  `name.app` means that
+    app's.  `is_up` says whose names resolve; a name of a replica that is down is still a name of ours.
+    """
+
+    def __init__(self, is_up: Callable[[ReplicaId], bool]) -> None:
+        self._is_up = is_up
+        self._ports: dict[IPv4Address, PortConfig] = {}
+        self._owners: dict[str, dict[str, dict[IPv4Address, None]]] = {}
+
+    def add(self, port: PortConfig) -> None:
+        """Know the port; another one known by its address is forgotten."""
+        self.remove(port.address)
+        self._ports[port.address] = port
+        for name in port.names:
+            apps = self._owners.setdefault(name.lower(), {})
+            apps.setdefault(port.app, {})[port.address] = None
+
+    def remove(self, address: IPv4Address) -> None:
+        port = self._ports.pop(address, None)
+        for name in port.names if port else ():
+            apps = self._owners[name.lower()]
+            addresses = apps.get(port.app, {}) if port else {}
+            addresses.pop(address, None)
+            if port and not addresses:
+                apps.pop(port.app, None)
+            if not apps:
+                del self._owners[name.lower()]
+
+    def at(self, address: IPv4Address) -> PortConfig | None:
+        """The port that has the address."""
+        return self._ports.get(address)
+
+    def resolve(self, asker: IPv4Address, name: str) -> tuple[IPv4Address, ...] | None:
+        """The addresses behind the name (none: all down), or None: not a name of this network."""
+        addresses = self._find(asker, name.lower())
+        if addresses is None:
+            return None
+        return tuple(address for address in addresses if self._is_up(self._ports[address].replica))
+
+    def reverse(self, address: IPv4Address) -> str | None:
+        """The replica's own name with its app, if one is known and up."""
+        port = self._ports.get(address)
+        if port is None or not port.names or not self._is_up(port.replica):
+            return None
+        return f"{port.names[min(1, len(port.names) - 1)]}.{port.app}"
+
+    def _find(self, asker: IPv4Address, name: str) -> dict[IPv4Address, None] | None:
+        apps = self._owners.get(name, {})
+        port = self._ports.get(asker)
+        if port and port.app in apps:
+            return apps[port.app]
+        if len(apps) == 1:
+            return next(iter(apps.values()))
+        alone, _, app = name.rpartition(".")
+        return self._owners.get(alone, {}).get(app)

@@ -1,0 +1,94 @@
+"""The host's side of all networks: forwarding, the instance's nft table, what the uplinks need.
+
+The table is ours alone and removed on teardown; tables of others are not touched.
+"""
+
+import asyncio
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from skep.model.host import NetworkConfig
+from skep.providers.local.network import links, nft, rules
+from skep.providers.local.network.namespaces import Namespaces
+from skep.providers.local.network.naming import Names, link_addresses
+from skep.providers.local.network.state import HostRecord, State
+
+_FORWARDING = "ipv4/ip_forward"
+
+
+class HostSide:
+    """What networks share on the host.  Hold `lock` while changing services in the state."""
+
+    def __init__(
+        self,
+        names: Names,
+        namespaces: Namespaces,
+        state: State,
+        link_pool: IPv4Network,
+        private: tuple[IPv4Network, ...],
+    ) -> None:
+        self.names = names
+        self.namespaces = namespaces
+        self.state = state
+        self.lock = asyncio.Lock()
+        self.mtu = 1500
+        self._pool = link_pool
+        self._private = private
+
+    async def prepare(self) -> None:
+        """Switch on forwarding, remembering what it was, and set the rules."""
+        self.mtu = await self.namespaces.on_host(links.default_mtu)
+        before = await self.namespaces.on_host(lambda: Path("/proc/sys/net", _FORWARDING).read_text().strip())
+        if self.state.host is None:
+            await self.state.save_host(HostRecord(ip_forward=before))
+        await self.namespaces.on_host(lambda: links.sysctl([(_FORWARDING, "1")]))
+        await self.ensure()
+
+    async def ensure(self) -> None:
+        async with self.lock:
+            await self.apply()
+
+    async def apply(self) -> None:
+        """Make the table so; the caller holds the lock."""
+        table = self._table()
+        await self.namespaces.on_host(lambda: nft.reconcile((table,)))
+
+    async def is_whole(self) -> bool:
+        """Whether the table is as it should be; the caller holds the lock."""
+        table = self._table()
+        forwarding = Path("/proc/sys/net", _FORWARDING)
+        return await self.namespaces.on_host(
+            lambda: forwarding.read_text().strip() == "1" and nft.whole((table,))
+        )
+
+    def link(self, network: NetworkConfig) -> tuple[IPv4Address, IPv4Address]:
+        """The host's and the router's end of the network's uplink."""
+        return link_addresses(self._pool, network.index)
+
+    async def finish_uplink(self, network: NetworkConfig) -> None:
+        """Address the host's end, which the router's namespace has made."""
+        name, address = self.names.uplink(network.id), self.link(network)[0]
+
+        def finish() -> None:
+            links.sysctl(
+                [
+                    (f"ipv6/conf/{name}/disable_ipv6", "1"),
+                    (f"ipv4/conf/{name}/forwarding", "1"),
+                    (f"ipv4/conf/{name}/route_localnet", "1"),  # for clients that use 127.0.0.1:published
+                    (f"ipv4/conf/{name}/send_redirects", "0"),
+                ]
+            )
+            links.ip(f"address replace {address}/30 dev {name}", f"link set {name} up")
+
+        await self.namespaces.on_host(finish)
+
+    def _table(self) -> nft.Table:
+        known = self.state.networks
+        routes = [
+            (route, self.link(known[route.publication.network])[1])
+            for route in self.state.routes()
+            if route.publication.network in known
+        ]
+        return rules.host_table(
+            self.names.table, self.names.uplinks, self._pool, self._private, *rules.host_elements(routes)
+        )

@@ -1,0 +1,125 @@
+"""Network interfaces of the calling thread's namespace: changed by one `ip -batch`, read by ioctl.
+
+The ioctl numbers and layouts are those of netdevice(7); reading a NIC so costs microseconds, and the
+reconcilers read all of them again and again.
+"""
+
+import fcntl
+import socket
+import struct
+import subprocess
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import msgspec
+
+from skep.model.errors import HostFailure
+
+_SIOCGIFFLAGS, _SIOCGIFADDR, _SIOCGIFHWADDR = 0x8913, 0x8915, 0x8927
+_IFF_UP = 1
+
+
+class Nic(msgspec.Struct, frozen=True):
+    """An interface as it is now."""
+
+    up: bool
+    mac: str
+    address: IPv4Address | None
+
+
+def ip(*commands: str) -> None:
+    """Carry out the commands of ip(8) in order, up to the first that fails (HostFailure)."""
+    done = subprocess.run(
+        ["ip", "-batch", "-"], input="\n".join(commands) + "\n", text=True, capture_output=True, timeout=60
+    )
+    if done.returncode:
+        raise HostFailure(f"ip: {' '.join(done.stderr.split())[:500]}")
+
+
+def there(name: str) -> bool:
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        return False
+    return True
+
+
+def delete(*names: str) -> None:
+    """Delete those of the interfaces that exist."""
+    found = [name for name in names if there(name)]
+    if found:
+        ip(*(f"link delete dev {name}" for name in found))
+
+
+def nic(name: str) -> Nic | None:
+    """The interface, or None when there is none of this name."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+        try:
+            (flags,) = struct.unpack_from("H", _ask(control, _SIOCGIFFLAGS, name), 16)
+            mac = _ask(control, _SIOCGIFHWADDR, name)[18:24]
+        except OSError:
+            return None
+        try:
+            address = IPv4Address(_ask(control, _SIOCGIFADDR, name)[20:24])
+        except OSError:
+            address = None
+        return Nic(bool(flags & _IFF_UP), mac.hex(":"), address)
+
+
+def is_up(name: str, address: IPv4Address, mac: str | None = None) -> bool:
+    found = nic(name)
+    return (
+        found is not None
+        and found.up
+        and found.address == address
+        and (mac is None or found.mac == mac.lower())
+    )
+
+
+def default_routes() -> set[tuple[str, IPv4Address]]:
+    """Interface and gateway of every default route (/proc/net/route: addresses in native byte order)."""
+    rows = [line.split() for line in Path("/proc/thread-self/net/route").read_text().splitlines()[1:]]
+    return {
+        (row[0], IPv4Address(struct.pack("=I", int(row[2], 16))))
+        for row in rows
+        if row[1] == row[7] == "00000000"
+    }
+
+
+def bridge_members(bridge: str) -> set[str]:
+    """The interfaces that are up with their other end, and belong to the bridge."""
+    done = subprocess.run(
+        ["ip", "-json", "link", "show", "master", bridge], capture_output=True, text=True, timeout=60
+    )
+    if done.returncode:
+        return set()
+    listed = msgspec.json.decode(done.stdout or "[]", type=list[_Listed])
+    return {link.ifname for link in listed if "LOWER_UP" in link.flags}
+
+
+class _Listed(msgspec.Struct):
+    ifname: str = ""
+    flags: list[str] = []
+
+
+def default_mtu() -> int:
+    """The MTU of the interface the default route leads to; 1500 without one."""
+    names = sorted(name for name, _ in default_routes())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+        for name in names:
+            (mtu,) = struct.unpack_from("i", _ask(control, 0x8921, name), 16)  # SIOCGIFMTU
+            return int(mtu)
+    return 1500
+
+
+def sysctl(settings: Iterable[tuple[str, str]]) -> None:
+    """Set keys below net/ of this namespace; a key this kernel does not have is skipped."""
+    for key, value in settings:
+        path = Path("/proc/sys/net", key)
+        if path.exists() and path.read_text().strip() != value:
+            path.write_text(value)
+
+
+def _ask(control: socket.socket, request: int, name: str) -> bytes:
+    return fcntl.ioctl(control, request, struct.pack("16s24x", name.encode()[:15]))

@@ -1,0 +1,90 @@
+"""How everything an instance makes on a host is called.
+
+Names carry the instance, so that several instances share a machine, and the short id (10 characters) of what
+they belong to.  Linux limits the name of an interface to 15 characters: interfaces carry four letters that
+are a hash of the instance instead.
+"""
+
+import hashlib
+import re
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import msgspec
+
+from skep.model.errors import InvalidInput
+from skep.model.ids import NetworkId, PortId, ReplicaId, short
+
+NETNS = Path("/run/netns")
+"""Where `ip netns` looks for namespaces."""
+
+BRIDGE = "br0"
+UPLINK = "up0"
+
+_INSTANCE = re.compile(r"[a-z][a-z0-9-]{0,31}")
+
+
+class Names(msgspec.Struct, frozen=True):
+    """The names one instance uses; a pure function of `instance`."""
+
+    instance: str
+
+    def __post_init__(self) -> None:
+        if not _INSTANCE.fullmatch(self.instance):
+            raise InvalidInput(
+                f"Instance {self.instance!r} is not 1 to 32 of a-z, 0-9 and '-', beginning with a letter."
+            )
+
+    @property
+    def table(self) -> str:
+        """The instance's nft table on the host."""
+        return self.instance
+
+    @property
+    def uplinks(self) -> str:
+        """What the host's ends of all uplinks of the instance begin with."""
+        return _letters(self.instance, 4) + "u"
+
+    def uplink(self, network: NetworkId) -> str:
+        return self.uplinks + short(network)
+
+    @property
+    def routers(self) -> str:
+        return f"{self.instance}-n-"
+
+    @property
+    def sandboxes(self) -> str:
+        return f"{self.instance}-r-"
+
+    def router(self, network: NetworkId) -> Path:
+        return NETNS / (self.routers + short(network))
+
+    def sandbox(self, replica: ReplicaId) -> Path:
+        return NETNS / (self.sandboxes + short(replica))
+
+
+def bridge_end(port: PortId) -> str:
+    """The end of a port's veth pair at the bridge, in the router namespace."""
+    return "p" + short(port)
+
+
+def gateway_mac(network: NetworkId) -> str:
+    """A locally administered unicast address that is the same on every host."""
+    digest = hashlib.sha256(f"gateway {network}".encode()).digest()
+    return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
+
+
+def link_addresses(pool: IPv4Network, index: int) -> tuple[IPv4Address, IPv4Address]:
+    """The host's and the router's address of the /30 that belongs to a network's index.
+
+    Raises:
+        InvalidInput: the pool has no such link.
+    """
+    if not 0 < index < pool.num_addresses // 4:
+        raise InvalidInput(f"Network index {index} does not fit into the link pool {pool}.")
+    return pool[4 * index + 1], pool[4 * index + 2]
+
+
+def _letters(text: str, length: int) -> str:
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    return "".join(chr(ord("a") + number // 26**place % 26) for place in range(length))

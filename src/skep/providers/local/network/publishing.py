@@ -1,0 +1,175 @@
+"""Ports of the host that lead to services."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import IPv4Address
+from socket import AF_INET, SOCK_DGRAM, socket
+
+from skep.model.errors import Conflict, InvalidInput, Unsupported
+from skep.model.host import Publication, ServicePublications
+from skep.model.ids import NetworkId, ServiceId
+from skep.providers.local.network import rules
+from skep.providers.local.network.host import HostSide
+from skep.providers.local.network.listeners import conflicting, host_listeners
+from skep.providers.local.network.namespaces import exists
+from skep.providers.local.network.routers import Routers
+from skep.providers.local.network.rules import ANY_ADDRESS
+from skep.providers.local.network.state import ServiceRecord
+
+
+class Publishing:
+    """All publications of the host."""
+
+    def __init__(self, host: HostSide, routers: Routers) -> None:
+        self._host = host
+        self._state = host.state
+        self._routers = routers
+        self._lock = asyncio.Lock()
+
+    async def publish(self, wanted: ServicePublications) -> None:
+        for item in wanted.publications:
+            self._check(item)
+        async with self._holding(self._touched(wanted.service) | _networks(wanted.publications)) as networks:
+            await self._refuse_conflicts(wanted)
+            await self._state.save_service(self._record(wanted))
+            await self._apply(networks)
+
+    async def unpublish(self, service: ServiceId) -> None:
+        if service not in self._state.services:
+            return
+        async with self._holding(self._touched(service)) as networks:
+            await self._state.drop_service(service)
+            await self._apply(networks)
+
+    async def forget(self, network: NetworkId) -> None:
+        """Drop every publication that leads to the network: its index may soon be another's."""
+        for service, record in tuple(self._state.services.items()):
+            items = record.publications.publications
+            left = tuple(item for item in items if item.network != network)
+            if left != items:
+                await self._shrink(service, left)
+
+    async def published(self) -> dict[ServiceId, ServicePublications]:
+        """The services whose publications are all in force."""
+        async with self._holding(set(self._state.networks)) as networks:
+            if not await self._host.is_whole():
+                return {}
+            living = {network for network in networks if await self._is_whole(network)}
+            return {
+                service: record.publications
+                for service, record in self._state.services.items()
+                if _networks(record.publications.publications) <= living
+            }
+
+    async def _shrink(self, service: ServiceId, left: tuple[Publication, ...]) -> None:
+        async with self._holding(self._touched(service)) as networks:
+            record = self._record(ServicePublications(service=service, publications=left))
+            await self._state.save_service(record)
+            await self._apply(networks)
+
+    @asynccontextmanager
+    async def _holding(self, networks: set[NetworkId]) -> AsyncIterator[list[NetworkId]]:
+        """Nothing about these networks' rules, nor the host's, changes meanwhile."""
+        async with AsyncExitStack() as locks:
+            await locks.enter_async_context(self._lock)
+            for network in sorted(networks):
+                await locks.enter_async_context(self._routers.lock[network])
+            await locks.enter_async_context(self._host.lock)
+            yield sorted(networks)
+
+    async def _apply(self, networks: Iterable[NetworkId]) -> None:
+        """The routers first: a connection that comes through must find its way on."""
+        for network in networks:
+            config = self._state.networks.get(network)
+            if config is not None and exists(self._routers.path(network)):
+                await self._routers.apply_rules(config)
+        await self._host.apply()
+
+    async def _is_whole(self, network: NetworkId) -> bool:
+        config = self._state.networks.get(network)
+        return config is not None and await self._routers.is_whole(config)
+
+    def _touched(self, service: ServiceId) -> set[NetworkId]:
+        record = self._state.services.get(service)
+        return _networks(record.publications.publications) if record else set()
+
+    def _record(self, wanted: ServicePublications) -> ServiceRecord:
+        """Old link ports stay, so that connections under way keep their path."""
+        before = self._state.services.get(wanted.service)
+        pairs = zip(before.publications.publications, before.link_ports, strict=True) if before else ()
+        kept: dict[tuple[str, str, int], int] = {
+            (item.protocol, item.host_ip, item.published): port for item, port in pairs
+        }
+        others: set[tuple[str, int]] = {
+            (route.publication.protocol, route.link_port)
+            for service, record in self._state.services.items()
+            if service != wanted.service
+            for route in record.routes()
+        }
+        return ServiceRecord(
+            publications=wanted, link_ports=rules.link_ports(wanted.publications, kept, others)
+        )
+
+    def _check(self, item: Publication) -> None:
+        """Raises InvalidInput, Unsupported, or NotFound (the network is not on this host)."""
+        network = self._routers.known(item.network)
+        if network.internal:
+            raise InvalidInput(f"Network {network.name!r} is internal: nothing on it can be published.")
+        if not 0 < item.published < 65536 or not 0 < item.target < 65536:
+            raise InvalidInput(f"Port {item.published}:{item.target} is not between 1 and 65535.")
+        if item.host_ip not in ANY_ADDRESS and not _is_ipv4(item.host_ip):
+            raise Unsupported(f"Port {item.published} cannot be published on {item.host_ip!r}: IPv4 only.")
+
+    async def _refuse_conflicts(self, wanted: ServicePublications) -> None:
+        listeners = await self._host.namespaces.on_host(host_listeners)
+        for item in wanted.publications:
+            if found := conflicting(item, listeners):
+                raise Conflict(
+                    f"Port {item.published}/{item.protocol} is in use: a process of the host listens on "
+                    f"{found[1]}:{found[2]}.",
+                    port=item.published,
+                )
+            for service, other in self._published_by_others(wanted.service):
+                if _overlap(item, other):
+                    raise Conflict(
+                        f"Port {item.published}/{item.protocol} is already published by service {service}.",
+                        port=item.published,
+                    )
+        await self._host.namespaces.on_host(lambda: _refuse_foreign_addresses(wanted.publications))
+
+    def _published_by_others(self, service: ServiceId) -> list[tuple[ServiceId, Publication]]:
+        return [
+            (other, item)
+            for other, record in self._state.services.items()
+            if other != service
+            for item in record.publications.publications
+        ]
+
+
+def _networks(items: Iterable[Publication]) -> set[NetworkId]:
+    return {item.network for item in items}
+
+
+def _overlap(one: Publication, other: Publication) -> bool:
+    same_port = (one.protocol, one.published) == (other.protocol, other.published)
+    anywhere = one.host_ip in ANY_ADDRESS and other.host_ip in ANY_ADDRESS
+    return same_port and (anywhere or one.host_ip == other.host_ip)
+
+
+def _is_ipv4(text: str) -> bool:
+    try:
+        IPv4Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse_foreign_addresses(items: Iterable[Publication]) -> None:
+    """Raises InvalidInput: the host does not have one of the addresses."""
+    for address in {item.host_ip for item in items} - ANY_ADDRESS:
+        with socket(AF_INET, SOCK_DGRAM) as probe:
+            try:
+                probe.bind((address, 0))
+            except OSError as error:
+                raise InvalidInput(f"{address} is not an address of this host.") from error

@@ -1,0 +1,223 @@
+"""The router namespaces: a bridge with the gateway's address, an uplink, rules and a resolver per network."""
+
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import msgspec
+
+from skep.model.errors import Conflict, NotFound
+from skep.model.host import NetworkConfig
+from skep.model.ids import NetworkId
+from skep.providers.local.network import links, nft, rules
+from skep.providers.local.network.directory import Directory
+from skep.providers.local.network.dns import Resolver
+from skep.providers.local.network.forward import Forwarder
+from skep.providers.local.network.host import HostSide
+from skep.providers.local.network.locks import Locks
+from skep.providers.local.network.namespaces import exists
+from skep.providers.local.network.naming import BRIDGE, UPLINK, gateway_mac
+
+_SETTINGS = (
+    ("ipv4/ip_forward", "1"),
+    ("ipv4/conf/all/send_redirects", "0"),
+    ("ipv4/conf/default/send_redirects", "0"),
+    ("ipv6/conf/default/disable_ipv6", "1"),
+    # Frames between two ports are the bridge table's business; IP rules would drop them.
+    ("bridge/bridge-nf-call-iptables", "0"),
+    ("bridge/bridge-nf-call-ip6tables", "0"),
+    ("bridge/bridge-nf-call-arptables", "0"),
+)
+
+
+class Routers:
+    """All networks of the host.  Hold `lock[network]` while changing what belongs to the network."""
+
+    def __init__(self, host: HostSide, forwarder: Forwarder) -> None:
+        self.lock: Locks[NetworkId] = Locks()
+        self._host = host
+        self._forwarder = forwarder
+        self._state = host.state
+        self._namespaces = host.namespaces
+        self._directories: dict[NetworkId, Directory] = {}
+        self._resolvers: dict[NetworkId, Resolver] = {}
+
+    async def adopt(self) -> None:
+        """Serve names again on the networks that are there."""
+        for network in self._state.networks.values():
+            async with self.lock[network.id]:
+                await self._adopt(network)
+
+    async def close(self) -> None:
+        for network in tuple(self._resolvers):
+            await self._silence(network)
+
+    def path(self, network: NetworkId) -> Path:
+        return self._host.names.router(network)
+
+    def known(self, network: NetworkId) -> NetworkConfig:
+        """Raises NotFound: the network was never ensured on this host."""
+        try:
+            return self._state.networks[network]
+        except KeyError:
+            raise NotFound(f"This host has no network {network}; ensure it first.") from None
+
+    def directory(self, network: NetworkId) -> Directory:
+        """The names on the network, filled from the state when first asked for."""
+        if network not in self._directories:
+            directory = self._directories[network] = Directory(self._state.resolves)
+            for port in self._state.ports_on(network):
+                directory.add(port)
+        return self._directories[network]
+
+    async def ensure(self, network: NetworkConfig) -> None:
+        """Make what is missing of the network; what lives is not touched."""
+        self._refuse_equal_index(network)
+        async with self.lock[network.id]:
+            before = self._state.networks.get(network.id)
+            if before is not None and _shape(before) != _shape(network):
+                await self._remove(network.id)
+            if before != network:
+                await self._state.save_network(network)
+            await self._host.ensure()
+            await self._namespaces.create(self.path(network.id), lambda: links.sysctl(_SETTINGS))
+            await self._build(network)
+            await self.apply_rules(network)
+            await self._serve(network)
+
+    async def remove(self, network: NetworkId) -> None:
+        """Remove the network with its record."""
+        async with self.lock[network]:
+            await self._remove(network)
+            self._directories.pop(network, None)
+            await self._state.drop_network(network)
+
+    async def apply_rules(self, network: NetworkConfig) -> None:
+        """Set the rules for the ports and publications in the state; the caller holds the lock."""
+        tables = self._tables(network)
+        await self._namespaces.inside(self.path(network.id), lambda: nft.reconcile(tables))
+
+    async def whole(self) -> set[NetworkId]:
+        """The networks of which nothing is missing, on the host's side neither."""
+        async with self._host.lock:
+            if not await self._host.is_whole():
+                return set()
+        return {network for network in tuple(self._state.networks) if await self._checked(network)}
+
+    async def _checked(self, network: NetworkId) -> bool:
+        async with self.lock[network]:
+            config = self._state.networks.get(network)
+            return config is not None and await self.is_whole(config)
+
+    async def is_whole(self, network: NetworkConfig) -> bool:
+        """Whether nothing of the network is missing or altered; the caller holds the lock."""
+        path, resolver = self.path(network.id), self._resolvers.get(network.id)
+        if not exists(path) or resolver is None or not resolver.serves(path):
+            return False
+        tables, link = self._tables(network), self._host.link(network)
+        name = self._host.names.uplink(network.id)
+        inside = await self._namespaces.inside(
+            path,
+            lambda: (
+                _bridged(network) and (network.internal or _linked(link[0], link[1])) and nft.whole(tables)
+            ),
+        )
+        if not inside or network.internal:
+            return inside
+        return await self._namespaces.on_host(lambda: links.is_up(name, link[0]))
+
+    def _tables(self, network: NetworkConfig) -> tuple[nft.Table, nft.Table]:
+        return rules.router_tables(
+            network,
+            self._host.link(network)[1],
+            self._state.ports_on(network.id),
+            self._state.routes_to(network.id),
+        )
+
+    async def _adopt(self, network: NetworkConfig) -> None:
+        path = self.path(network.id)
+        if exists(path) and await self._namespaces.inside(path, lambda: _bridged(network)):
+            await self.apply_rules(network)
+            await self._serve(network)
+
+    async def _build(self, network: NetworkConfig) -> None:
+        path, mtu = self.path(network.id), self._host.mtu
+        if not await self._namespaces.inside(path, lambda: _bridged(network)):
+            await self._namespaces.inside(path, lambda: _make_bridge(network, mtu))
+        if not network.internal:
+            await self._build_uplink(network, path, mtu)
+
+    async def _build_uplink(self, network: NetworkConfig, path: Path, mtu: int) -> None:
+        link, name = self._host.link(network), self._host.names.uplink(network.id)
+        host = self._namespaces.host_reference
+        there = await self._namespaces.inside(path, lambda: _linked(link[0], link[1]))
+        if there and await self._namespaces.on_host(lambda: links.is_up(name, link[0])):
+            return
+        await self._namespaces.on_host(lambda: links.delete(name))
+        await self._namespaces.inside(path, lambda: _make_uplink(name, host, mtu))
+        await self._host.finish_uplink(network)
+        await self._namespaces.inside(path, lambda: _address_uplink(*link))
+
+    async def _serve(self, network: NetworkConfig) -> None:
+        path, resolver = self.path(network.id), self._resolvers.get(network.id)
+        if resolver is not None and resolver.serves(path) and resolver.network == network:
+            return
+        await self._silence(network.id)
+        fresh = Resolver(network, path, self.directory(network.id), self._namespaces, self._forwarder)
+        self._resolvers[network.id] = await fresh.__aenter__()
+
+    async def _silence(self, network: NetworkId) -> None:
+        resolver = self._resolvers.pop(network, None)
+        if resolver is not None:
+            await resolver.__aexit__(None, None, None)
+
+    async def _remove(self, network: NetworkId) -> None:
+        await self._silence(network)
+        name = self._host.names.uplink(network)
+        await self._namespaces.on_host(lambda: links.delete(name))
+        await self._namespaces.remove(self.path(network))
+
+    def _refuse_equal_index(self, network: NetworkConfig) -> None:
+        self._host.link(network)
+        for other in self._state.networks.values():
+            if other.index == network.index and other.id != network.id:
+                raise Conflict(f"Network {other.id} already has index {network.index} on this host.")
+
+
+def _shape(network: NetworkConfig) -> NetworkConfig:
+    """What cannot change under a living network."""
+    return msgspec.structs.replace(network, name="", tenant="")
+
+
+# The functions below run inside the router namespace.
+
+
+def _bridged(network: NetworkConfig) -> bool:
+    return links.is_up(BRIDGE, network.gateway, gateway_mac(network.id))
+
+
+def _linked(host: IPv4Address, router: IPv4Address) -> bool:
+    return links.is_up(UPLINK, router) and (UPLINK, host) in links.default_routes()
+
+
+def _make_bridge(network: NetworkConfig, mtu: int) -> None:
+    if not links.there(BRIDGE):
+        links.ip(f"link add name {BRIDGE} mtu {mtu} type bridge stp_state 0 forward_delay 0 mcast_snooping 0")
+    links.ip(
+        "link set lo up",
+        f"link set {BRIDGE} address {gateway_mac(network.id)}",
+        f"address replace {network.gateway}/{network.subnet.prefixlen} dev {BRIDGE}",
+        f"link set {BRIDGE} up",
+    )
+
+
+def _make_uplink(name: str, host: str, mtu: int) -> None:
+    links.delete(UPLINK)
+    links.ip(f"link add name {UPLINK} mtu {mtu} type veth peer name {name} mtu {mtu} netns {host}")
+
+
+def _address_uplink(host: IPv4Address, router: IPv4Address) -> None:
+    links.ip(
+        f"address replace {router}/30 dev {UPLINK}",
+        f"link set {UPLINK} up",
+        f"route replace default via {host} dev {UPLINK}",
+    )

@@ -1,0 +1,216 @@
+"""The replicas' network sandboxes and their NICs."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import msgspec
+
+from skep.model.errors import Conflict, InvalidInput
+from skep.model.host import NetworkConfig, PortConfig
+from skep.model.ids import NetworkId, PortId, ReplicaId
+from skep.providers.local.network import links, nft, rules
+from skep.providers.local.network.host import HostSide
+from skep.providers.local.network.locks import Locks
+from skep.providers.local.network.namespaces import exists
+from skep.providers.local.network.naming import BRIDGE, bridge_end
+from skep.providers.local.network.routers import Routers
+from skep.providers.local.network.state import SandboxRecord
+
+_SETTINGS = (
+    ("ipv6/conf/default/disable_ipv6", "1"),
+    ("ipv6/conf/default/accept_ra", "0"),
+    # As the common engines have it: no need of privileges to ping or to listen on port 80 in a container.
+    ("ipv4/ping_group_range", "0 2147483647"),
+    ("ipv4/ip_unprivileged_port_start", "0"),
+)
+_INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
+_MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")
+
+
+class Sandboxes:
+    """All sandboxes of the host."""
+
+    def __init__(self, host: HostSide, routers: Routers) -> None:
+        self._host = host
+        self._state = host.state
+        self._namespaces = host.namespaces
+        self._routers = routers
+        self._lock: Locks[ReplicaId] = Locks()
+
+    def path(self, replica: ReplicaId) -> Path:
+        return self._host.names.sandbox(replica)
+
+    async def plug(self, port: PortConfig) -> None:
+        network = self._routers.known(port.network)
+        _check(port, network)
+        async with self._lock[port.replica]:
+            before = self._known(port)
+            if before is not None and before != port:
+                await self._unplug(before)
+            if before == port and await self._is_whole(port):
+                return
+            await self._namespaces.create(self.path(port.replica), lambda: links.sysctl(_SETTINGS))
+            await self._connect(port, network)
+
+    async def unplug(self, port: PortId) -> None:
+        replica = self._state.owner(port)
+        if replica is None:
+            return
+        async with self._lock[replica]:
+            found = next((p for p in self._record(replica).ports if p.id == port), None)
+            if found is not None:
+                await self._unplug(found)
+
+    async def remove(self, replica: ReplicaId) -> None:
+        async with self._lock[replica]:
+            for port in self._record(replica).ports:
+                await self._unplug(port)
+            await self._namespaces.remove(self.path(replica))
+            await self._state.drop_sandbox(replica)
+
+    async def set_resolvable(self, replica: ReplicaId, up: bool) -> None:
+        """A replica without a sandbox has no names: nothing to do."""
+        async with self._lock[replica]:
+            record = self._state.sandboxes.get(replica)
+            boot = self._state.boot if up else ""
+            if record is not None and record.resolvable != boot:
+                await self._state.save_sandbox(msgspec.structs.replace(record, resolvable=boot))
+
+    async def whole_ports(self) -> set[PortId]:
+        """The ports whose NIC, bridge end and permission to send are all there."""
+        networks = tuple(self._state.networks)
+        joined = await asyncio.gather(*(self._joined(network) for network in networks))
+        ends = dict(zip(networks, joined, strict=True))
+        ports = [port for record in self._state.sandboxes.values() for port in record.ports]
+        living = [p for p in ports if rules.member(p) in ends.get(p.network, ())]
+        nics = await asyncio.gather(*(self._has_nic(port) for port in living))
+        return {port.id for port, has in zip(living, nics, strict=True) if has}
+
+    async def forget(self, network: NetworkId) -> None:
+        """Unplug every port of the network."""
+        for port in self._state.ports_on(network):
+            await self.unplug(port.id)
+
+    def living(self) -> set[ReplicaId]:
+        return {replica for replica in self._state.sandboxes if exists(self.path(replica))}
+
+    def _record(self, replica: ReplicaId) -> SandboxRecord:
+        return self._state.sandboxes.get(replica) or SandboxRecord(replica=replica)
+
+    def _known(self, port: PortConfig) -> PortConfig | None:
+        """The port as it was plugged before.  Raises Conflict: its id or its address is another's."""
+        owner = self._state.owner(port.id)
+        if owner not in (None, port.replica):
+            raise Conflict(f"Port {port.id} is plugged into replica {owner}; unplug it first.")
+        holder = self._routers.directory(port.network).at(port.address)
+        if holder is not None and holder.id != port.id:
+            raise Conflict(
+                f"Address {port.address} is in use by port {holder.id} of replica {holder.replica}."
+            )
+        return next((known for known in self._record(port.replica).ports if known.id == port.id), None)
+
+    async def _connect(self, port: PortConfig, network: NetworkConfig) -> None:
+        sandbox, mtu = self.path(port.replica), self._host.mtu
+        router, end = self._routers.path(network.id), bridge_end(port.id)
+        self._routers.directory(network.id).add(port)
+        await self._namespaces.inside(sandbox, lambda: links.delete(port.interface))
+        async with self._routers.lock[network.id]:
+            await self._save(port.replica, port)
+            await self._namespaces.inside(router, lambda: _attach(port, end, sandbox, mtu))
+        await self._namespaces.inside(sandbox, lambda: _configure(port, network))
+
+    async def _unplug(self, port: PortConfig) -> None:
+        router, end = self._routers.path(port.network), bridge_end(port.id)
+        async with self._routers.lock[port.network]:
+            if exists(router):
+                await self._namespaces.inside(router, lambda: _detach(port, end))
+            if exists(self.path(port.replica)):
+                await self._namespaces.inside(self.path(port.replica), lambda: links.delete(port.interface))
+            await self._save(port.replica, None, without=port.id)
+        self._routers.directory(port.network).remove(port.address)
+
+    async def _save(self, replica: ReplicaId, port: PortConfig | None, without: PortId | None = None) -> None:
+        record = self._record(replica)
+        gone = port.id if port else without
+        ports = (*(known for known in record.ports if known.id != gone), *((port,) if port else ()))
+        if ports != record.ports or replica not in self._state.sandboxes:
+            await self._state.save_sandbox(msgspec.structs.replace(record, ports=ports))
+
+    async def _is_whole(self, port: PortConfig) -> bool:
+        return rules.member(port) in await self._joined(port.network) and await self._has_nic(port)
+
+    async def _joined(self, network: NetworkId) -> set[str]:
+        """Which elements of `members` can send: their bridge end lives, and the rules know them."""
+        router, known = self._routers.path(network), self._state.networks.get(network)
+        if known is None or not exists(router):
+            return set()
+        async with self._routers.lock[network]:
+            return await self._namespaces.inside(router, _senders)
+
+    async def _has_nic(self, port: PortConfig) -> bool:
+        sandbox, network = self.path(port.replica), self._state.networks.get(port.network)
+        if network is None or not exists(sandbox):
+            return False
+        return await self._namespaces.inside(sandbox, lambda: _configured(port, network))
+
+
+def _check(port: PortConfig, network: NetworkConfig) -> None:
+    """Raises InvalidInput: the port does not fit its network."""
+    if not _INTERFACE.fullmatch(port.interface) or port.interface == "lo":
+        raise InvalidInput(f"{port.interface[:40]!r} cannot be the name of a NIC.")
+    if not _MAC.fullmatch(port.mac.lower()):
+        raise InvalidInput(f"{port.mac[:40]!r} is not the MAC address of one NIC.")
+    if port.address not in network.subnet or port.address == network.gateway:
+        raise InvalidInput(f"Address {port.address} is not free for a port of subnet {network.subnet}.")
+
+
+# Inside the router namespace.
+
+
+def _attach(port: PortConfig, end: str, sandbox: Path, mtu: int) -> None:
+    where, element = f"bridge {rules.ROUTER}", rules.member(port)
+    nft.commit(nft.add_element(where, rules.MEMBERS, element))
+    links.delete(end)
+    links.ip(
+        f"link add name {end} mtu {mtu} master {BRIDGE} up type veth"
+        f" peer name {port.interface} address {port.mac} mtu {mtu} netns {sandbox}"
+    )
+
+
+def _detach(port: PortConfig, end: str) -> None:
+    links.delete(end)
+    if rules.member(port) in _members():
+        nft.commit(nft.delete_element(f"bridge {rules.ROUTER}", rules.MEMBERS, rules.member(port)))
+
+
+def _members() -> nft.Elements:
+    found = nft.read(nft.Table("bridge", rules.ROUTER, (), ()))
+    return found.sets.get(rules.MEMBERS, {}) if found else {}
+
+
+def _senders() -> set[str]:
+    ends = links.bridge_members(BRIDGE)
+    return {element for element in _members() if element.split(" . ")[0] in ends}
+
+
+# Inside the sandbox.
+
+
+def _configure(port: PortConfig, network: NetworkConfig) -> None:
+    route = (
+        [f"route replace default via {network.gateway} dev {port.interface}"] if port.default_route else []
+    )
+    links.ip(
+        "link set lo up",
+        f"address add {port.address}/{network.subnet.prefixlen} dev {port.interface}",
+        f"link set {port.interface} up",
+        *route,
+    )
+
+
+def _configured(port: PortConfig, network: NetworkConfig) -> bool:
+    route = (port.interface, network.gateway)
+    return links.is_up(port.interface, port.address, port.mac) and (
+        not port.default_route or route in links.default_routes()
+    )
