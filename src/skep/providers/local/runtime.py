@@ -170,6 +170,13 @@ class Runtime:
         pid = read_pid(self.bundle(container) / "conmon.pid")
         return hold(pid, lambda it: has_argument(it, container)) if pid else None
 
+    def lives(self, container: str) -> bool:
+        """Whether it was started and its conmon still watches over it."""
+        if (monitor := self.monitor(container)) is None:
+            return False
+        os.close(monitor)
+        return self.was_started(container)
+
     def first_process(self, container: str) -> int | None:
         """A pidfd of the container's first process; None when it does not live."""
         pid = self.pid(container)
@@ -212,10 +219,12 @@ class Runtime:
         finally:
             os.close(fifo)
 
-    def exec_command(self, container: str, process: Path, pid_file: Path, *, tty: bool) -> Sequence[str]:
+    def exec_command(
+        self, container: str, process: Path, pid_file: Path, log: Path, *, tty: bool
+    ) -> Sequence[str]:
         """The command that runs the process described by the file in the container, in the foreground."""
         terminal = ["--tty"] if tty else []
-        root = [str(self.binary), f"--root={self._state}"]
+        root = [str(self.binary), f"--root={self._state}", f"--log={log}", "--log-format=json"]
         return [*root, "exec", *terminal, f"--process={process}", f"--pid-file={pid_file}", container]
 
     def known(self) -> set[str]:
