@@ -59,3 +59,5 @@ class BuildSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     labels: dict[str, str] = {}
     no_cache: bool = False
     bases: dict[str, Digest] = {}
+    scope: str = "shared"
+    """Whose build it is (a tenant's id): only builds of one scope share a layer cache."""

@@ -1,0 +1,1 @@
+"""The images of one host: blobs, layers unpacked once, pulls, imports, builds."""
