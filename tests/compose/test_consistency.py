@@ -18,7 +18,7 @@ from skep.model.spec import AppNetwork, AppVolume
         ("{a: {ports: ['80:1', '80:2']}}", "services.a.ports[1]: port 80/tcp is published"),
         ("{a: {networks: &n {default: {ipv4_address: 10.0.0.9}}}, b: {networks: *n}}",
          "belongs to the service a already"),
-        ("{a: {depends_on: {b: {condition: service_healthy}}}, b: {healthcheck: {disable: true}}}", "never be"),
+        ("{a: {depends_on: {b: {condition: service_healthy}}}, b: {healthcheck: {disable: on}}}", "never"),
         ("{a: {configs: [c]}}", "the config 'c' is not defined"),
         ("{a: {secrets: [s]}}", "the secret 's' is not defined"),
         ("{A: {}}", "'A' is not a valid name"),
@@ -68,7 +68,9 @@ def test_resources_of_the_project(load: Load) -> None:
   a: {image: x, networks: [n, e], volumes: ['v:/v', 'o:/o', 'e:/e']}
 networks:
   n:
-    {driver: bridge, internal: true, labels: [a=b], ipam: {config: [{subnet: 10.9.0.0/16, gateway: 10.9.0.1}]}}
+    internal: true
+    labels: [a=b]
+    ipam: {config: [{subnet: 10.9.0.0/16, gateway: 10.9.0.1}]}
   e: {external: true, name: theirs}
   unused: {driver: macvlan}
 volumes:

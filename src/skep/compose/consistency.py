@@ -1,6 +1,7 @@
 """What no service can see alone: circles, ports and addresses taken twice, waiting for what never comes."""
 
 from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from ipaddress import IPv4Address, IPv4Network
 
 from skep.compose.cursor import Cursor
@@ -21,25 +22,16 @@ def check_consistency(cursors: Cursors, specs: Specs, networks: Mapping[str, App
 
 
 def _check_circles(cursors: Cursors, specs: Specs) -> None:
-    """Remove services that wait for nobody until none is left; the rest wait for each other."""
-    waiting = {name: set(spec.depends_on) for name, spec in specs.items()}
-    while free := [name for name, on in waiting.items() if not on]:
-        for name in free:
-            del waiting[name]
-        for on in waiting.values():
-            on.difference_update(free)
-    if waiting:
-        circle = _circle({name: {str(other) for other in on} for name, on in waiting.items()})
+    try:
+        TopologicalSorter({name: spec.depends_on for name, spec in specs.items()}).prepare()
+    except CycleError as error:
+        # The sorter names what is waited for before who waits, and the first once more at the end.
+        circle: list[str] = error.args[1][:0:-1]
+        first = circle.index(min(circle))
+        circle = [*circle[first:], *circle[: first + 1]]
+        shown = circle if len(circle) <= 20 else [*circle[:19], "…"]
         at = cursors[circle[0]].get("depends_on")
-        at.error(f"services wait for each other in a circle: {' → '.join([*circle, circle[0]])}")
-
-
-def _circle(waiting: Mapping[str, set[str]]) -> list[str]:
-    """One circle: every service here waits for another one here, so following them must come back."""
-    path = [next(iter(waiting))]
-    while (following := min(waiting[path[-1]])) not in path:
-        path.append(following)
-    return path[path.index(following) :]
+        at.error(f"services wait for each other in a circle: {' → '.join(shown)}")
 
 
 def _check_ports(cursors: Cursors, specs: Specs) -> None:

@@ -24,17 +24,35 @@ def read_file(path: Path, most: int = LARGEST_FILE) -> bytes:
     Raises:
         UnreadableFile: missing, a directory, a device, a FIFO, too large, or not ours to read.
     """
+    if "\0" in str(path):
+        raise UnreadableFile("cannot read a file whose name contains a NUL byte")
     try:
+        # Non-blocking, or opening a FIFO would wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        raise UnreadableFile(f"cannot read {path}: {_reason(error)}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise UnreadableFile(f"cannot read {path}: it is no regular file")
-        content = file.read(most + 1)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UnreadableFile(f"cannot read {path}: it is no regular file")
+            content = _read(descriptor, most + 1)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise UnreadableFile(f"cannot read {_clip(path)}: {error.strerror or error}") from error
     if len(content) > most:
         raise UnreadableFile(f"{path} is larger than {most // 1024} KiB")
     return content
+
+
+def _read(descriptor: int, most: int) -> bytes:
+    parts: list[bytes] = []
+    while most > 0 and (part := os.read(descriptor, most)):
+        parts.append(part)
+        most -= len(part)
+    return b"".join(parts)
+
+
+def _clip(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= 200 else f"…{text[-200:]}"
 
 
 def read_text(path: Path, most: int = LARGEST_FILE) -> str:
@@ -56,10 +74,6 @@ def decode(content: bytes, name: str) -> str:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise UnreadableFile(f"{name}:{line}: contains a NUL byte")
     return text
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
 def is_file(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """Which keys of Compose skep acts on, which it only warns about, and which it refuses.
 
 Nothing is dropped in silence: a key of the schema is in this table, and a test compares the two.
-`docs/reference/compose.md` is made from it (`python -m skep.compose.support`).
+`docs/reference/compose.md` holds what `table_as_markdown` makes of it.
 """
 
 from dataclasses import dataclass
@@ -234,7 +234,3 @@ def _note(support: Support) -> str:
 
 def _written(value: object) -> str:
     return f"`{str(value).lower()}`" if isinstance(value, bool) else f"`{value or repr(value)}`"
-
-
-if __name__ == "__main__":  # pragma: no cover
-    print(table_as_markdown())
