@@ -1,6 +1,6 @@
 """An engine on a real SQLite file, and a workshop of steps that keep book of what they did."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -33,13 +33,9 @@ def registry() -> Registry:
 
 
 @pytest.fixture
-async def engine(
-    database: Database, registry: Registry, shop: Workshop, retry_delay: Callable[[int], float]
-) -> AsyncIterator[FlowEngine]:
-    async with FlowEngine(database, registry, shop.environment, retry_delay=retry_delay, grace=0.1) as engine:
+async def engine(database: Database, registry: Registry, shop: Workshop) -> AsyncIterator[FlowEngine]:
+    await shop.attach(database)
+    async with FlowEngine(
+        database, registry, shop.environment, retry_delay=lambda _tries: 0.001, grace=0.1
+    ) as engine:
         yield engine
-
-
-@pytest.fixture
-def retry_delay() -> Callable[[int], float]:
-    return lambda _tries: 0.001

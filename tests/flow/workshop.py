@@ -3,12 +3,12 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any, NewType, cast
+from typing import NewType, cast
 
 import msgspec
 from sqlalchemy import text
 
-from skep.flow import Context, Registry, Retry, step
+from skep.flow import Context, Database, Registry, Retry, step
 
 Name = NewType("Name", str)
 Count = NewType("Count", int)
@@ -37,6 +37,22 @@ class Workshop:
             raise LookupError(f"no agent answers to {route}")
         self.routes.append(route)
         return self
+
+    async def attach(self, database: Database) -> None:
+        self.database = database
+        await database.write(
+            lambda connection: connection.execute(
+                text("CREATE TABLE IF NOT EXISTS things(name TEXT PRIMARY KEY)")
+            )
+        )
+
+    async def things(self) -> list[str]:
+        async with self.database.read() as connection:
+            found = await connection.execute(text("SELECT name FROM things ORDER BY name"))
+            return [row.name for row in found]
+
+    async def snapshot(self) -> object:
+        return sorted(self.made), await self.things()
 
     def fail(self, name: str, error: BaseException, times: int = 1_000_000) -> None:
         left = [times]
@@ -81,6 +97,12 @@ async def unmake(cx: Context[Workshop], name: str) -> None:
 
 
 @step
+async def leave(cx: Context[Workshop], name: str) -> None:
+    """Has an effect and no undo."""
+    cx.env.made.add(name)
+
+
+@step
 async def place(cx: Context[Workshop], name: Name) -> Place:
     await cx.env.enter(name)
     return Place("host1", 80, name)
@@ -121,6 +143,12 @@ async def launch(cx: Context[Workshop], name: str) -> str:
     return name
 
 
+@launch.undo
+async def land(cx: Context[Workshop], name: str) -> None:
+    await cx.env.enter(f"undo {name}")
+    cx.env.made.discard(name)
+
+
 @step(retry=2, timeout=0.05)
 async def flaky(cx: Context[Workshop], name: str) -> str:
     await cx.env.enter(name)
@@ -130,7 +158,7 @@ async def flaky(cx: Context[Workshop], name: str) -> str:
 @step
 async def lie(cx: Context[Workshop], name: str) -> int:
     await cx.env.enter(name)
-    return cast("Any", "not a number")
+    return cast("int", "not a number")
 
 
 @step(kind="idempotent", name="wait", timeout=0.2)

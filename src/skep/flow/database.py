@@ -5,7 +5,7 @@ runs in a savepoint of its own: one that fails takes back its own writes only.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar, cast
@@ -45,6 +45,7 @@ class Database:
         self._wake = asyncio.Event()
         self._closing = False
         self._writer: asyncio.Task[None] | None = None
+        self._connection: AsyncConnection | None = None
 
     @classmethod
     async def open(cls, url: str, *, durable: bool = True) -> Self:
@@ -102,6 +103,8 @@ class Database:
 
     def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A pooled connection that sees the last commit; whatever is written through it is rolled back."""
+        if self._closing:
+            raise CommitFailed("the database is closed")
         return self._reader()
 
     async def close(self) -> None:
@@ -124,48 +127,58 @@ class Database:
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[AsyncConnection]:
-        async with self.engine.connect() as connection:
+        connection = await _whole(self._connect())
+        try:
             yield connection
+        finally:
+            await _whole(connection.close())
+
+    async def _connect(self) -> AsyncConnection:
+        return await self.engine.connect()
 
     async def _write_forever(self) -> None:
-        connection: AsyncConnection | None = None
         try:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._waiting:
                     batch, self._waiting = self._waiting[:LARGEST_BATCH], self._waiting[LARGEST_BATCH:]
-                    connection = await self._write_batch(connection, batch)
+                    await self._write_batch(batch)
                 if self._closing:
                     return
         finally:
-            if connection is not None:
-                await connection.close()
+            if self._connection is not None:
+                await _whole(self._connection.close())
 
-    async def _write_batch(
-        self, connection: AsyncConnection | None, batch: list[_Waiting]
-    ) -> AsyncConnection | None:
+    async def _write_batch(self, batch: list[_Waiting]) -> None:
         try:
-            if connection is None:
-                connection = await self.engine.connect()
-                connection = await connection.execution_options(skep_writer=True)
-            async with connection.begin() as transaction:
+            if self._connection is None:
+                self._connection = await _whole(self._connect())
+                await self._connection.execution_options(skep_writer=True)
+            async with self._connection.begin() as transaction:
                 for item in batch:
-                    await _apply(connection, item)
+                    await _apply(self._connection, item)
                 await self._commit(transaction.commit)
         except Exception as error:
-            log.warning("database.commit_failed", error=str(error), changes=len(batch))
+            log.warning("database.commit_failed", error=_reason(error), changes=len(batch))
+            await self._disconnect()
             failure = CommitFailed(f"the database did not take the change: {_reason(error)}")
             failure.__cause__ = error
             _answer(batch, failure)
-            await _discard(connection)
-            return None
         except BaseException:
             for item in batch:
                 item.done.cancel()
             raise
-        _answer(batch, None)
-        return connection
+        else:
+            _answer(batch, None)
+
+    async def _disconnect(self) -> None:
+        """After a failed transaction the connection is in an unknown state; the next batch gets another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):
+                await connection.invalidate()
+                await connection.close()
 
     async def _commit(self, commit: Callable[[], Awaitable[None]]) -> None:
         """The one place where anything becomes durable; tests put their crashes here."""
@@ -200,12 +213,16 @@ def _answer(batch: list[_Waiting], failure: CommitFailed | None) -> None:
             item.done.set_exception(error)
 
 
-async def _discard(connection: AsyncConnection | None) -> None:
-    """After a failed transaction the connection is in an unknown state: the next batch gets a fresh one."""
-    if connection is not None:
-        with suppress(Exception):
-            await connection.invalidate()
-            await connection.close()
+async def _whole(work: Coroutine[Any, Any, T]) -> T:
+    """Do it to its end, also when cancelled meanwhile: half-opened connections leak a thread each."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled() and task.exception() is None and isinstance(task.result(), AsyncConnection):
+            await cast("AsyncConnection", task.result()).close()
+        raise
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,124 @@
+"""Group commit: changes that wait share a commit, and each stands or falls alone."""
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from skep.flow import CommitFailed, Database
+from skep.flow.testing import CrashingDatabase
+
+
+@pytest.fixture(autouse=True)
+async def table(database: Database) -> None:
+    await database.write(lambda c: c.exec_driver_sql("CREATE TABLE t(n INTEGER PRIMARY KEY)"))
+
+
+async def insert(connection: AsyncConnection, n: int) -> int:
+    await connection.execute(text("INSERT INTO t VALUES (:n)"), {"n": n})
+    return n
+
+
+async def numbers(database: Database) -> list[int]:
+    async with database.read() as connection:
+        return [row.n for row in await connection.execute(text("SELECT n FROM t ORDER BY n"))]
+
+
+async def test_changes_that_wait_at_the_same_time_share_a_commit(url: str) -> None:
+    database = await CrashingDatabase.open(url, durable=False)
+    database.arm(None)
+
+    answers = await asyncio.gather(*(database.write(partial(insert, n=n)) for n in range(50)))
+
+    assert answers == list(range(50))
+    assert database.points == 2  # one commit
+    await database.close()
+
+
+async def test_a_change_that_fails_takes_back_its_own_writes_only(database: Database) -> None:
+    async def half(connection: AsyncConnection) -> None:
+        await insert(connection, 7)
+        raise KeyError("no")
+
+    results = await asyncio.gather(
+        database.write(lambda c: insert(c, 1)),
+        database.write(half),
+        database.write(lambda c: insert(c, 1)),
+        database.write(lambda c: insert(c, 2)),
+        return_exceptions=True,
+    )
+
+    assert [type(result).__name__ for result in results] == ["int", "KeyError", "IntegrityError", "int"]
+    assert await numbers(database) == [1, 2]
+
+
+async def test_what_is_written_through_a_reader_is_not_kept(database: Database) -> None:
+    async with database.read() as connection:
+        await insert(connection, 1)
+
+    assert await numbers(database) == []
+
+
+async def test_a_caller_that_gives_up_before_its_change_began_takes_it_back(database: Database) -> None:
+    gate = asyncio.Event()
+
+    async def slow(_connection: AsyncConnection) -> None:
+        await gate.wait()
+
+    first = asyncio.create_task(database.write(slow))
+    second = asyncio.create_task(database.write(lambda c: insert(c, 1)))
+    await asyncio.sleep(0.01)
+    second.cancel()
+    await asyncio.sleep(0)
+    gate.set()
+    await first
+    await database.write(lambda c: insert(c, 2))
+
+    assert await numbers(database) == [2]
+
+
+async def test_a_failing_transaction_fails_all_its_changes_and_the_next_one_works(
+    database: Database,
+) -> None:
+    async def broken(_connection: AsyncConnection) -> Any:
+        raise OSError("the disk is full")
+
+    first = database.submit(lambda c: insert(c, 1))
+    outcome: list[Exception | None] = []
+    database.submit(broken, isolated=False, answered=outcome.append)
+
+    with pytest.raises(CommitFailed, match="the disk is full"):
+        await first
+    assert str(outcome[0]) == "the database did not take the change: the disk is full"
+    assert await database.write(lambda c: insert(c, 3)) == 3
+    assert await numbers(database) == [3]
+
+
+async def test_a_change_cannot_wait_for_another_change(database: Database) -> None:
+    async def nested(_connection: AsyncConnection) -> int:
+        return await database.write(lambda c: insert(c, 1))
+
+    with pytest.raises(RuntimeError, match="write"):
+        await database.write(nested)
+
+
+async def test_a_closed_database_says_so(url: str) -> None:
+    database = await Database.open(url, durable=False)
+    await database.close()
+
+    with pytest.raises(CommitFailed, match="closed"):
+        await database.write(lambda c: insert(c, 1))
+
+
+async def test_readers_that_are_cancelled_leave_nothing_behind(database: Database) -> None:
+    tasks = [asyncio.create_task(numbers(database)) for _ in range(20)]
+    await asyncio.sleep(0.001)
+    for task in tasks[::2]:
+        task.cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert all(result == [] for result in results[1::2])
+    assert await numbers(database) == []
