@@ -44,6 +44,7 @@ def _no(note: str, *keys: str, harmless: tuple[object, ...] = ()) -> Keys:
 
 _OFF = (False, "false", None)
 _LATER = "not acted on yet"
+_NO_NEW_PRIVILEGES = (["no-new-privileges:true"], ["no-new-privileges"])
 
 TABLE: dict[str, Keys] = {
     "": _yes("name", "include", "services", "networks", "volumes", "configs", "secrets")
@@ -73,7 +74,7 @@ TABLE: dict[str, Keys] = {
     | _warn("names end in the app", "domainname")
     | _warn("logs are kept and rotated by skep", "logging")
     | _warn("skep chooses the runtime", "runtime", harmless=("runc", "crun"))
-    | _warn("no security option can be changed", "security_opt")
+    | _warn("no other option can be set", "security_opt", harmless=_NO_NEW_PRIVILEGES)
     | _warn("skep decides on user namespaces", "userns_mode")
     | _no("containers get no more rights than the defaults and cap_add", "privileged", harmless=_OFF)
     | _no("devices of the host are not given out", "devices", "device_cgroup_rules", "gpus")
