@@ -25,7 +25,7 @@ class Installation:
 
     def __init__(self, *, instance: str, networks: str, links: str, pool_size: str) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix=f"{instance}-", dir="/var/tmp"))
-        self.listen = f"127.0.0.1:{_free_port()}"
+        self.listen = f"127.0.0.1:{free_port()}"
         self.environment: Mapping[str, str] = {
             **{name: value for name, value in os.environ.items() if not name.startswith("SKEP_")},
             "SKEP_INSTANCE": instance,
@@ -161,7 +161,7 @@ class Installation:
             )
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
