@@ -201,6 +201,11 @@ class Hive:
         )
         return msgspec.structs.replace(spec, **changes)
 
+    def with_port(self, spec: ContainerSpec, nameserver: str) -> ContainerSpec:
+        """The same container, connected."""
+        port = self.port(spec.replica)
+        return msgspec.structs.replace(spec, ports=(port,), nameserver=IPv4Address(nameserver))
+
     def port(self, replica: ReplicaId) -> PortId:
         """A port in a sandbox that exists."""
         port = PortId(new_id())
@@ -243,13 +248,13 @@ class Hive:
 
     def processes(self) -> list[str]:
         return [
-            pid
-            for pid in [entry.name for entry in Path("/proc").iterdir()]
-            if pid.isdecimal() and str(self.run) in _command(int(pid))
+            entry.name
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdecimal() and str(self.run) in command_line(int(entry.name))
         ]
 
 
-def _command(pid: int) -> str:
+def command_line(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
     except OSError:
@@ -319,5 +324,5 @@ async def run_in(engine: Supervisor, container: ContainerId, *args: str, **chang
 
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what it waits for is the machine
+        while not condition():
             await asyncio.sleep(0.02)

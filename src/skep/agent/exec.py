@@ -112,7 +112,7 @@ class LocalExec:
 
     async def _kill(self) -> None:
         """The process inside first: once runc is gone nothing leads to it."""
-        pid = read_pid(self._files.pid)
+        pid = await self._pid_inside()
         inside = hold(pid, lambda it: self._cgroups.contains(self._container, it)) if pid else None
         if inside is not None:
             send(inside, signal.SIGKILL)
@@ -125,6 +125,15 @@ class LocalExec:
         if not self._exit.done() and self._process.poll() is None:
             self._process.kill()
             await self.wait()
+
+    async def _pid_inside(self) -> int | None:
+        """runc notes the pid once the process has begun, which a session may be closed before."""
+        deadline = self._loop.time() + _LAST_WORDS
+        while (pid := read_pid(self._files.pid)) is None and not self._exit.done():
+            if self._loop.time() > deadline:
+                return None
+            await asyncio.sleep(0.01)
+        return pid
 
     def _readable(self, descriptor: int) -> None:
         try:

@@ -107,9 +107,8 @@ class Cgroups:
         )
 
     def _pids(self, container: str) -> list[int]:
-        group = self._directory("pids", container)
-        files = [group / "cgroup.procs", *group.glob("**/*/cgroup.procs")]
-        return sorted({int(line) for file in files for line in _lines(file)})
+        groups = [Path(place) for place, _, _ in os.walk(self._directory("pids", container))]
+        return sorted({int(line) for group in groups for line in _lines(group / "cgroup.procs")})
 
     def _kill_all(self, container: str, pids: list[int]) -> None:
         switch = self._directory("", container) / "cgroup.kill"
