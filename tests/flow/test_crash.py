@@ -13,11 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
+from sqlalchemy.dialects import postgresql
 from tests.flow import workshop
 from tests.flow.workshop import Workshop
 
 from skep.flow import Database, FlowEngine, Registry, RunState
-from skep.flow.testing import LawBroken, Trial, check_three_laws, failing
+from skep.flow.journal import Statements
+from skep.flow.testing import CrashingDatabase, LawBroken, Trial, check_three_laws, failing
 
 CHAIN = """
 flow: chain
@@ -70,7 +72,7 @@ async def test_idempotent_steps_found_running_are_run_again(
     shop.block("c")
     await engine.__aenter__()
     run = await engine.start(engine.parse(CHAIN), {"name": "n"})
-    while not shop.calls["c"] or not shop.calls["b"]:  # noqa: ASYNC110
+    while not shop.calls["c"] or not shop.calls["b"]:
         await asyncio.sleep(0.002)
     await engine.abandon()
     await database.abandon()
@@ -95,7 +97,7 @@ async def test_an_at_most_once_step_found_running_asks_an_operator(
     shop.block("l")
     await engine.__aenter__()
     run = await engine.start(engine.parse("flow: f\nsteps: {l: {use: w.launch, with: {name: l}}}\n"), {})
-    while not shop.calls["l"]:  # noqa: ASYNC110
+    while not shop.calls["l"]:
         await asyncio.sleep(0.002)
     await engine.abandon()
     await database.abandon()
@@ -279,3 +281,27 @@ async def spawn(url: str, directory: Path, what: str) -> asyncio.subprocess.Proc
         stdout=asyncio.subprocess.PIPE,
         cwd=Path(__file__).parents[2],
     )
+
+
+@pytest.mark.parametrize("use", ["make", "enlist"])
+async def test_a_serial_step_costs_about_one_commit(
+    url: str, registry: Registry, shop: Workshop, use: str
+) -> None:
+    after = ["", *(f"s{i}" for i in range(19))]
+    steps = [f"  s{i}: {{use: w.{use}, with: {{name: s{i}}}, after: [{after[i]}]}}" for i in range(20)]
+    database = await CrashingDatabase.open(url, durable=False)
+    await shop.attach(database)
+    async with FlowEngine(database, registry, shop.environment) as engine:
+        database.arm(None)
+        await engine.wait(await engine.start(engine.parse("flow: f\nsteps:\n" + "\n".join(steps)), {}), 10)
+        commits = database.points // 2
+    await database.close()
+
+    assert commits <= 1.5 * 20
+
+
+def test_the_journal_speaks_to_postgresql_too() -> None:
+    statements = Statements(postgresql.asyncpg.dialect())  # type: ignore[no-untyped-call]
+
+    assert "ON CONFLICT (run, step) DO UPDATE" in statements.upsert_step
+    assert "$1" in statements.update_run

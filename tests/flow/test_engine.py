@@ -52,7 +52,7 @@ async def kinds(engine: FlowEngine, record: RunRecord) -> list[str]:
 
 async def until(condition: Any) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.002)
 
 

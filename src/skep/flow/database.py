@@ -140,6 +140,7 @@ class Database:
         try:
             while True:
                 await self._wake.wait()
+                await asyncio.sleep(0)  # tasks begun in this same moment get their changes into the batch
                 self._wake.clear()
                 while self._waiting:
                     batch, self._waiting = self._waiting[:LARGEST_BATCH], self._waiting[LARGEST_BATCH:]

@@ -32,6 +32,9 @@ from skep.flow.worker import Worker
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+PATIENCE = 5.0
+"""Seconds that a cancelled step has to end when the engine is closed."""
+
 Transaction = Callable[[AsyncConnection], Awaitable[None]]
 
 
@@ -373,10 +376,13 @@ class FlowEngine:
             await asyncio.wait(self._worker.under_way, timeout=seconds)
 
     async def _interrupt_steps(self) -> None:
-        for task in self._worker.under_way:
+        stubborn = set(self._worker.under_way)
+        for task in stubborn:
             task.cancel()
-        while self._worker.under_way:
-            await asyncio.wait(self._worker.under_way)
+        if stubborn:
+            _, stubborn = await asyncio.wait(stubborn, timeout=PATIENCE)
+        for task in stubborn:
+            log.error("flow.step_ignores_cancelling", step=task.get_name())
 
     def _forget(self) -> None:
         self._journal.stop()

@@ -58,7 +58,7 @@ class Journal:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sql = _Statements(database.engine.dialect)
+        self._sql = Statements(database.engine.dialect)
         self._batch = _Batch()
         self._in_flight: _Batch | None = None
         self._queued = False
@@ -159,7 +159,7 @@ def _call_all(actions: Sequence[Callable[[], None]]) -> None:
             log.exception("flow.defect")
 
 
-class _Statements:
+class Statements:
     """SQL text for the driver, compiled once: values are given by position, in the order of the columns."""
 
     def __init__(self, dialect: Dialect) -> None:

@@ -20,8 +20,7 @@ def resolve(worker: Worker, run: ActiveRun, step: str, choice: Choice, by: str) 
     index = run.execution.graph.index.get(step)
     if index is None or index not in run.stuck:
         raise WrongState(f"step {step!r} of run {run.id} does not wait for an operator")
-    if choice == "skip" and not run.row.cause:
-        _require_no_result(run, index)
+    _require_possible(run, index, choice)
     worker.event(run, "resolved", step, f"{choice} by {by}" if by else choice)
     if run.row.cause:
         _resolve_back(worker, run, index, choice)
@@ -32,19 +31,18 @@ def resolve(worker: Worker, run: ActiveRun, step: str, choice: Choice, by: str) 
 
 def _resolve_back(worker: Worker, run: ActiveRun, index: int, choice: Choice) -> None:
     if choice == "retry":
-        _retry_undo(worker, run, index)
+        run.stuck.discard(index)
+        worker.start_undo(run, index)
         return
     state = StepState.KEPT if choice == "skip" else StepState.UNDONE
     worker.undo(run, worker.settled(run, index, state))
 
 
-def _retry_undo(worker: Worker, run: ActiveRun, index: int) -> None:
+def _require_undo(run: ActiveRun, index: int) -> None:
     if run.bound is None or run.bound.codes[index].step.undo_do is None:
         raise WrongState(f"step {run.name(index)} has no undo to try again")
     if not run.execution.undo_begun:
         raise WrongState(f"step {run.name(index)} will be undone once the running steps have ended")
-    run.stuck.discard(index)
-    worker.start_undo(run, index)
 
 
 def _resolve_forward(worker: Worker, run: ActiveRun, index: int, choice: Choice) -> None:
@@ -60,6 +58,13 @@ def _resolve_forward(worker: Worker, run: ActiveRun, index: int, choice: Choice)
     else:
         worker.settled(run, index, StepState.SKIPPED)
         worker.completed(run, index, None)
+
+
+def _require_possible(run: ActiveRun, index: int, choice: Choice) -> None:
+    if choice == "skip" and not run.row.cause:
+        _require_no_result(run, index)
+    if choice == "retry" and run.row.cause:
+        _require_undo(run, index)
 
 
 def _require_no_result(run: ActiveRun, index: int) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 
 from skep.flow.active import ActiveRun
-from skep.flow.attempt import Disconnected, Doubt, Failure, NotCalled, Outcome, Postponed, Success
+from skep.flow.attempt import Disconnected, Doubt, Failure, NotCalled, Outcome, Postponed, Success, message_of
 from skep.flow.caller import Caller
 from skep.flow.journal import Journal
 from skep.flow.records import output_of
@@ -197,7 +197,7 @@ class Worker:
         if task.cancelled() and self.closing:
             return
         self._free += 1
-        outcome = self._cancelled(run, index) if task.cancelled() else task.result()
+        outcome = self._cancelled(run, index) if task.cancelled() else _result(task)
         (self._conclude_undo if undo else self._conclude)(run, index, outcome)
         self._admit()
 
@@ -347,3 +347,11 @@ class Worker:
         self, delay: float, run: ActiveRun, index: int, action: Callable[[ActiveRun, int], None]
     ) -> None:
         run.timers[index] = asyncio.get_running_loop().call_later(max(0.0, delay), action, run, index)
+
+
+def _result(task: asyncio.Task[Outcome]) -> Outcome:
+    error = task.exception()
+    if error is None:
+        return task.result()
+    log.error("flow.defect", exc_info=error)
+    return Failure(f"internal error: {message_of(error)}")
