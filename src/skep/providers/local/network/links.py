@@ -46,10 +46,13 @@ def there(name: str) -> bool:
 
 
 def delete(*names: str) -> None:
-    """Delete those of the interfaces that exist."""
-    found = [name for name in names if there(name)]
-    if found:
-        ip(*(f"link delete dev {name}" for name in found))
+    """Delete those of the interfaces that exist; the kernel may be doing so at the same time."""
+    for name in filter(there, names):
+        try:
+            ip(f"link delete dev {name}")
+        except HostFailure:
+            if there(name):
+                raise
 
 
 def nic(name: str) -> Nic | None:

@@ -1,0 +1,127 @@
+"""Decisions that need no kernel."""
+
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from typing import Literal
+
+import pytest
+from tests.providers.network.conftest import network, port
+
+from skep.model.errors import InvalidInput
+from skep.model.host import Publication
+from skep.model.ids import NetworkId, PortId, new_id
+from skep.providers.local.network import rules
+from skep.providers.local.network.directory import Directory
+from skep.providers.local.network.listeners import conflicting
+from skep.providers.local.network.naming import Names, bridge_end, link_addresses
+from skep.providers.local.network.nft import Chain, Found, Set, Table, plan
+
+
+def table(*rules: str, elements: dict[str, str] | None = None) -> Table:
+    return Table(
+        family="inet",
+        name="t",
+        sets=(Set("s", "map", "type ipv4_addr : ipv4_addr;", elements or {}),),
+        chains=(Chain("c", rules),),
+    )
+
+
+def found(like: Table) -> Found:
+    return Found(
+        {s.name: dict(s.elements or {}) for s in like.sets}, {chain.name: chain.tags for chain in like.chains}
+    )
+
+
+def test_what_is_right_is_not_touched() -> None:
+    wanted = table("accept", elements={"10.0.0.1": "10.0.0.2"})
+
+    assert plan(wanted, found(wanted)) == ""
+
+
+def test_only_what_differs_is_changed() -> None:
+    wanted = table("accept", elements={"10.0.0.1": "10.0.0.2", "10.0.0.3": "10.0.0.4"})
+    there = table("accept", elements={"10.0.0.1": "10.0.0.9", "10.0.0.3": "10.0.0.4"})
+
+    assert plan(wanted, found(there)).splitlines() == [
+        "delete element inet t s { 10.0.0.1 }",
+        "add element inet t s { 10.0.0.1 : 10.0.0.2 }",
+    ]
+
+
+def test_a_changed_rule_replaces_its_chain() -> None:
+    commands = plan(table("drop"), found(table("accept"))).splitlines()
+
+    assert commands[:2] == ["add chain inet t c", "flush chain inet t c"]
+    assert commands[2].startswith("add rule inet t c drop comment")
+
+
+def test_names_of_interfaces_fit_and_tell_instances_apart() -> None:
+    net, one = NetworkId(new_id()), PortId(new_id())
+
+    assert len(Names("skep").uplink(net)) <= 15
+    assert len(bridge_end(one)) <= 15
+    assert Names("skep").uplink(net) != Names("other").uplink(net)
+    with pytest.raises(InvalidInput):
+        Names("../x")
+
+
+def test_every_index_has_a_link_of_its_own() -> None:
+    pool = IPv4Network("100.100.0.0/16")
+
+    assert link_addresses(pool, 1) == (IPv4Address("100.100.0.5"), IPv4Address("100.100.0.6"))
+    assert link_addresses(pool, 16383)[1] == IPv4Address("100.100.255.254")
+    for index in (0, 16384):
+        with pytest.raises(InvalidInput):
+            link_addresses(pool, index)
+
+
+def publication(published: int, host_ip: str = "", protocol: Literal["tcp", "udp"] = "tcp") -> Publication:
+    return Publication(
+        host_ip=host_ip,
+        published=published,
+        protocol=protocol,
+        network=NetworkId("n"),
+        target=80,
+        addresses=(),
+    )
+
+
+def test_link_ports_are_kept_and_never_shared() -> None:
+    wanted = (publication(80), publication(80, "127.0.0.1"), publication(81))
+    before = {("tcp", "", 81): 5000}
+
+    assert rules.link_ports(wanted, before, {("tcp", 1024)}) == (80, 1025, 5000)
+
+
+@pytest.mark.parametrize(
+    ("listener", "host_ip", "meets"),
+    [
+        (("tcp", IPv4Address("0.0.0.0"), 80), "127.0.0.1", True),
+        (("tcp", IPv4Address("127.0.0.1"), 80), "0.0.0.0", True),
+        (("tcp", IPv4Address("127.0.0.1"), 80), "192.0.2.1", False),
+        (("tcp", IPv6Address("::"), 80), "192.0.2.1", True),
+        (("tcp", IPv6Address("::1"), 80), "0.0.0.0", False),
+        (("tcp", IPv6Address("::ffff:192.0.2.1"), 80), "192.0.2.1", True),
+        (("udp", IPv4Address("0.0.0.0"), 80), "0.0.0.0", False),
+        (("tcp", IPv4Address("0.0.0.0"), 81), "0.0.0.0", False),
+    ],
+)
+def test_a_listener_is_in_the_way_where_addresses_meet(
+    listener: tuple[str, IPv4Address | IPv6Address, int], host_ip: str, meets: bool
+) -> None:
+    assert (conflicting(publication(80, host_ip), [listener]) is not None) == meets
+
+
+def test_a_directory_forgets_all_it_learned() -> None:
+    net = network()
+    names = Directory(lambda replica: True)
+    ports = [port(net, number, "shop", ("web", f"web-{number}")) for number in (5, 6)]
+    for one in (*ports, *ports):
+        names.add(one)
+    assert names.resolve(ports[0].address, "web") == (ports[0].address, ports[1].address)
+
+    for one in ports:
+        names.remove(one.address)
+        names.remove(one.address)
+
+    assert names.resolve(ports[0].address, "web") is None
+    assert names.reverse(ports[0].address) is None
