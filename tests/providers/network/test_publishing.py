@@ -1,6 +1,7 @@
 """Ports of the host that lead to services."""
 
 import asyncio
+import socket
 from collections import Counter
 
 import pytest
@@ -131,3 +132,25 @@ async def test_deleting_the_network_takes_its_publications_along(world: World, f
     assert await fabric.networks() == set()
     assert await fabric.ports() == set()
     assert await world.ask(world.client, HOST, 80) == "refused"
+
+
+async def test_udp_is_published_too(world: World, fabric: LocalFabric) -> None:
+    net = network()
+    one = port(net, 5)
+    await fabric.ensure_network(net)
+    await fabric.plug(one)
+    await fabric.publish(publications(net, 5353, 53, (one.address,), protocol="udp"))
+    loop = asyncio.get_running_loop()
+
+    with (
+        await world.socket(fabric.sandbox(one.replica), socket.SOCK_DGRAM, ("0.0.0.0", 53)) as server,
+        await world.socket(world.client, socket.SOCK_DGRAM, None) as client,
+    ):
+        client.connect((HOST, 5353))
+        client.send(b"ping")
+        async with asyncio.timeout(2):
+            data, peer = await loop.sock_recvfrom(server, 100)
+            server.sendto(b"pong", peer)
+            answer = await loop.sock_recv(client, 100)
+
+    assert (data, peer[0], answer) == (b"ping", CLIENT, b"pong")

@@ -1,17 +1,21 @@
 """Decisions that need no kernel."""
 
+from contextlib import AsyncExitStack
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Literal
 
 import pytest
 from tests.providers.network.conftest import network, port
 
+from skep.control.ports import Fabric
 from skep.model.errors import InvalidInput
 from skep.model.host import Publication
 from skep.model.ids import NetworkId, PortId, new_id
-from skep.providers.local.network import rules
+from skep.providers.local.network import LocalFabric, rules
 from skep.providers.local.network.directory import Directory
+from skep.providers.local.network.forward import Forwarder
 from skep.providers.local.network.listeners import conflicting
+from skep.providers.local.network.namespaces import Namespaces
 from skep.providers.local.network.naming import Names, bridge_end, link_addresses
 from skep.providers.local.network.nft import Chain, Found, Set, Table, plan
 
@@ -125,3 +129,22 @@ def test_a_directory_forgets_all_it_learned() -> None:
 
     assert names.resolve(ports[0].address, "web") is None
     assert names.reverse(ports[0].address) is None
+
+
+async def test_an_asker_has_only_so_many_questions_under_way() -> None:
+    forwarder = Forwarder(Namespaces(), (), per_asker=2, total=3)
+
+    async with AsyncExitStack() as turns:
+        granted = [
+            await turns.enter_async_context(forwarder.turn(asker))
+            for asker in ("greedy", "greedy", "greedy", "modest", "late")
+        ]
+
+    assert granted == [True, True, False, True, False]
+    async with forwarder.turn("greedy") as again:
+        assert again
+
+
+def satisfies(fabric: LocalFabric) -> Fabric:
+    """For the type checker: the class is what control asks for."""
+    return fabric
