@@ -55,7 +55,8 @@ async def test_the_kernel_is_out_of_reach(engine: Supervisor, hive: Hive, said: 
     output = await answer(
         engine, hive, said,
         "mount -t tmpfs x /tmp; unshare -U true; mknod /tmp/disk b 254 0 && head -c1 /tmp/disk; "
-        "echo b > /proc/sysrq-trigger; echo 1 > /proc/sys/kernel/panic; head -c1 /proc/kcore | wc -c; hostname evil; "
+        "echo b > /proc/sysrq-trigger; echo 1 > /proc/sys/kernel/panic; head -c1 /proc/kcore | wc -c; "
+        "hostname evil; "
         "ls /sys/firmware | wc -l; mkdir /sys/fs/cgroup/pids/x; mkdir /sys/fs/cgroup/x",
     )  # fmt: skip
 
@@ -156,7 +157,8 @@ async def test_a_read_only_container_writes_to_its_volumes_only(
     )
     output = await answer(
         engine, hive, said,
-        "touch /x; touch /ro/x; touch /scratch/x && echo ok; stat -c %a /scratch; dd if=/dev/zero of=/scratch/y bs=1M count=2",
+        "touch /x; touch /ro/x; touch /scratch/x && echo ok; stat -c %a /scratch; "
+        "dd if=/dev/zero of=/scratch/y bs=1M count=2",
         read_only=True, mounts=mounts,
     )  # fmt: skip
 

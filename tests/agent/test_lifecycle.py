@@ -10,10 +10,11 @@ import pytest
 from tests.agent.conftest import Hive, Said, command_line, until
 
 from skep.agent.supervisor import Supervisor
-from skep.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from skep.model.errors import Conflict, HostFailure, InvalidInput, NotFound, Unavailable
 from skep.model.host import ContainerState, Health
 from skep.model.ids import ContainerId, Seconds
 from skep.model.spec import HealthCheck, RestartPolicy
+from skep.providers.local.kernel import mount, unmount
 
 pytestmark = pytest.mark.root
 
@@ -204,3 +205,29 @@ async def test_many_start_at_once(engine: Supervisor, hive: Hive) -> None:
 def engine_log(hive: Hive, container: ContainerId) -> str:
     log = hive.data / "containers" / container / "log"
     return log.read_text() if log.exists() else ""
+
+
+async def test_a_full_disk_is_told_and_leaves_nothing(hive: Hive) -> None:
+    hive.run.mkdir()
+    mount("tmpfs", hive.run, "tmpfs", options="size=64k")
+    try:
+        async with hive.supervisor() as engine:
+            (hive.run / "ballast").write_bytes(b"x" * 48 * 1024)
+            spec = hive.spec(extra_hosts={f"host-{number}": "10.0.0.1" for number in range(4000)})
+            with pytest.raises(HostFailure, match="shop/web-0: the host has no room left"):
+                await engine.start(spec)
+
+            assert await engine.list() == []
+            assert hive.leftovers() == []
+    finally:
+        unmount(hive.run)
+
+
+async def test_an_absent_container_is_told_apart(engine: Supervisor) -> None:
+    nobody = ContainerId("00000000000000000000")
+
+    await engine.stop(nobody)
+    await engine.remove(nobody)
+
+    with pytest.raises(NotFound):
+        await engine.wait_ready(nobody)

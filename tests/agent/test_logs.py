@@ -29,9 +29,7 @@ async def test_following_ends_when_the_container_is_removed(engine: Supervisor, 
 
 
 async def test_long_lines_and_both_streams(engine: Supervisor, hive: Hive) -> None:
-    spec = hive.spec(
-        "seq 1 9000 | tr '\\n' ' ' 2>/dev/null || awk 'BEGIN{for(i=0;i<20000;i++)printf \"abc\"}'; echo; echo err >&2"
-    )
+    spec = hive.spec("seq 1 9000 | tr '\\n' ' '; echo; echo err >&2")
     await engine.start(spec)
     await engine.wait_exit(spec.id)
 

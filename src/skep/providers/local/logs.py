@@ -215,7 +215,7 @@ def _seek_back(file: BinaryIO, wanted: int) -> int:
                 return 0
             end = start - 1
     wanted -= _ends_line(carried)
-    file.seek(0)
+    file.seek(len(carried) + 1 if wanted < 0 else 0)
     return max(0, wanted)
 
 
