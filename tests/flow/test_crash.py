@@ -33,6 +33,15 @@ steps:
 """
 
 
+MIXED = """
+flow: mixed
+steps:
+  a: {use: w.make, with: {name: a}}
+  b: {use: w.enlist, with: {name: b}}
+  c: {use: w.make, with: {name: c}, after: [a, b]}
+"""
+
+
 @asynccontextmanager
 async def new_workshop() -> AsyncIterator[Workshop]:
     yield Workshop()
@@ -48,11 +57,11 @@ async def reopen(url: str, registry: Registry, shop: Workshop) -> tuple[Database
 
 async def test_the_three_laws_hold_for_a_flow_of_mixed_steps(tmp_path: Path) -> None:
     registry = workshop.registry()
-    registry.add_flow(CHAIN, "chain.yaml")
+    registry.add_flow(MIXED, "mixed.yaml")
 
-    proof = await check_three_laws(registry, "chain", {"name": "n"}, new_workshop, tmp_path)
+    proof = await check_three_laws(registry, "mixed", {}, new_workshop, tmp_path)
 
-    assert proof.failures == 8
+    assert proof.failures == 6
     assert proof.crashes > 20
     assert proof.repetitions == 2
 
@@ -190,7 +199,7 @@ def graphs(draw: st.DrawFn) -> tuple[str, list[str]]:
 
 
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     derandomize=True,
