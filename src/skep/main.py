@@ -51,7 +51,7 @@ from skep.model.ids import new_id
 from skep.model.views import EventView
 from skep.providers.local import disks as pool
 from skep.providers.local import network
-from skep.providers.local.images import builds
+from skep.providers.local.images import store as image_store
 from skep.providers.local.images.build_network import BuildNetwork
 from skep.providers.local.images.store import OciImages
 from skep.providers.local.network.fabric import LocalFabric
@@ -85,7 +85,7 @@ def main() -> None:
         if arguments.verb == "up":
             uvloop.run(_up(settings))
         else:
-            uvloop.run(_down(settings, purge=arguments.verb == "purge"))
+            uvloop.run(tear_down(settings, purge=arguments.verb == "purge"))
     except SkepError as error:
         sys.exit(f"error: {error.message}")
     except OSError as error:
@@ -99,7 +99,7 @@ async def _up(settings: Configuration) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with _alone(settings):
-        async with _installation(settings) as control:
+        async with installation(settings) as control:
             host, port = settings.address
             server = make_server(build_app(control), host, port)
             serving = asyncio.create_task(server.serve())
@@ -113,7 +113,7 @@ async def _up(settings: Configuration) -> None:
 
 
 @asynccontextmanager
-async def _installation(settings: Configuration) -> AsyncIterator[Control]:
+async def installation(settings: Configuration) -> AsyncIterator[Control]:
     """Everything but the entrances, joined and running."""
     spool = settings.data / "spool"
     spool.mkdir(exist_ok=True, mode=0o700)
@@ -242,11 +242,11 @@ def _control(
     )
 
 
-async def _down(settings: Configuration, *, purge: bool) -> None:
+async def tear_down(settings: Configuration, *, purge: bool) -> None:
     """Remove what runs from the machine; with `purge` all data too.  The server must have ended."""
     with _alone(settings):
         removed = await remove_containers(settings.instance, settings.data, settings.run)
-        await builds.teardown(settings.data / "images", settings.instance)
+        await image_store.teardown(settings.data / "images", settings.instance, purge=purge)
         await network.teardown(settings.instance, settings.data, purge=purge)
         await pool.teardown(settings.data, settings.data / "pool", purge=purge)
         log.info("skep.down", containers=removed, purged=purge)

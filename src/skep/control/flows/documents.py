@@ -25,11 +25,12 @@ JOB_TIMEOUT = "24h"
 
 def apply(plan: Plan, spec: AppSpec, first_host: HostName) -> str:
     """The flow that leads from the current release to the planned one."""
-    steps: Steps = {}
+    steps: Steps = {"begin": {"use": "release.begin", "with": {"release": plan.release}}}
     for service, reference in plan.pulls.items():
         steps[f"image-{service}"] = {
             "flow": "image.fetch",
             "with": {"release": plan.release, "service": service, "reference": reference, "host": first_host},
+            "after": ["begin"],
         }
     steps["prepare"] = {"use": "release.prepare", "with": {"release": plan.release}, "after": list(steps)}
     for disk in plan.disks:

@@ -24,16 +24,34 @@ from skep.store.replicas import ContainerRow, ReplicaRow, ServiceRow
 
 
 @step(kind="transactional")
+async def begin(cx: Cloud, release: ReleaseId) -> None:
+    """The release is under way; undone, it has failed, and an app that never had another is gone.
+
+    Raises:
+        Conflict: the app was changed since the plan was made.
+    """
+    _, app, plan = await _load(cx.tx, release)
+    if app.version != plan.base_version:
+        raise Conflict(f"App {app.name!r} was changed while this was being planned: apply again.")
+
+
+@begin.undo
+async def _abandon(cx: Cloud, release: ReleaseId) -> None:
+    _, app, _ = await _load(cx.tx, release)
+    await releases.set_state(cx.tx, release, "failed")
+    if app.release_id is None:
+        await apps.delete(cx.tx, app.id)
+
+
+@step(kind="transactional")
 async def prepare(cx: Cloud, release: ReleaseId) -> None:
     """Claim what the release needs and point its replicas at their new containers.
 
     Raises:
-        Conflict: the app was changed since the plan was made, or a port is taken.
+        Conflict: a port is taken.
         Exhausted: a subnet is full.
     """
     row, app, plan = await _load(cx.tx, release)
-    if app.version != plan.base_version:
-        raise Conflict(f"App {app.name!r} was changed while this was being planned: apply again.")
     now = cx.env.now()
     addresses = Addresses(cx.tx, app.tenant_id, cx.env.networks, now)
     await addresses.add_networks(plan.networks, app.id)
@@ -54,12 +72,9 @@ async def prepare(cx: Cloud, release: ReleaseId) -> None:
 
 @prepare.undo
 async def _give_back(cx: Cloud, release: ReleaseId) -> None:
-    _, app, plan = await _load(cx.tx, release)
-    await releases.set_state(cx.tx, release, "failed")
+    _, _, plan = await _load(cx.tx, release)
     if await _is_prepared(cx.tx, plan):
         await _take_back(cx.tx, plan)
-    if app.release_id is None:
-        await apps.delete(cx.tx, app.id)
 
 
 @step(kind="transactional")

@@ -8,6 +8,7 @@ asked for.
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -95,11 +96,22 @@ class Reconciler:
                 disks={row.id for row in await disks.every(connection)},
             )
             leaving = {app.id for app in await apps.every(connection) if app.removing}
+        await self._record(state, every)
         here = [row for row in every if row.host == name and row.app_id not in busy | leaving]
         await self._restore_networks(name, state, here, ports)
         await self._restore_replicas(state, here, ports)
         await self._publish(host, here)
         await self._collect(name, state, rows)
+
+    async def _record(self, state: HostState, rows: list[ReplicaRow]) -> None:
+        """What the host sees is what is shown, also where news of it got lost."""
+        news = [
+            status
+            for row in rows
+            if (status := state.containers.get(row.container_id)) is not None and status != row.status
+        ]
+        for status in news:
+            await self._database.write(partial(replicas.set_status, status=status))
 
     async def _restore_replicas(self, state: HostState, here: list[ReplicaRow], ports: list[PortRow]) -> None:
         by_replica: dict[ReplicaId, list[PortRow]] = {}

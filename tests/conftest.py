@@ -1,0 +1,14 @@
+"""What all tests share: those that need root are skipped, with the reason, for everybody else."""
+
+import os
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() == 0:
+        return
+    skip = pytest.mark.skip(reason="needs root: it makes real containers, namespaces and mounts")
+    for item in items:
+        if item.get_closest_marker("root"):
+            item.add_marker(skip)
