@@ -10,14 +10,14 @@ last = collections.deque(maxlen=20)
 
 
 class Receiver(BaseHTTPRequestHandler):
-    def do_POST(self):
+    def do_POST(self):  # noqa: N802 - the name http.server calls
         for alert in json.loads(self.rfile.read(int(self.headers["Content-Length"])))["alerts"]:
             text = f"{alert['status']}: {alert['labels']['alertname']}: {alert['annotations'].get('summary', '')}"
             print(text)
             last.append(text)
         self.answer("")
 
-    def do_GET(self):
+    def do_GET(self):  # noqa: N802 - the name http.server calls
         self.answer("".join(f"{line}\n" for line in last))
 
     def answer(self, text):
@@ -26,7 +26,7 @@ class Receiver(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text.encode())
 
-    def log_message(self, format, *arguments):
+    def log_message(self, *arguments):
         pass
 
 

@@ -10,21 +10,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class WhoAmI(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self):
-        body = json.dumps({
-            "host": socket.gethostname(),
-            "asked_by": self.headers.get("X-Forwarded-For", self.client_address[0]),
-            "path": self.path,
-        }).encode() + b"\n"
+    def do_GET(self):  # noqa: N802 - the name http.server calls
+        asked_by = self.headers.get("X-Forwarded-For", self.client_address[0])
+        answer = {"host": socket.gethostname(), "asked_by": asked_by, "path": self.path}
+        body = json.dumps(answer).encode() + b"\n"
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format, *arguments):
+    def log_message(self, template, *arguments):
         if self.path != "/health":
-            super().log_message(format, *arguments)
+            super().log_message(template, *arguments)
 
 
 class Server(ThreadingHTTPServer):

@@ -33,10 +33,10 @@ def submit():
     return {"job": job.id}, 202
 
 
-@app.get("/jobs/<id>")
-def show(id):
+@app.get("/jobs/<job>")
+def show(job):
     try:
-        job = Job.fetch(id, connection=connect())
+        record = Job.fetch(job, connection=connect())
     except NoSuchJobError:
-        return {"error": f"there is no job {id}"}, 404
-    return {"job": id, "status": job.get_status(), "result": job.result}
+        return {"error": f"there is no job {job}"}, 404
+    return {"job": job, "status": record.get_status(), "result": record.result}

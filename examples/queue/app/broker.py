@@ -13,4 +13,5 @@ def connect():
 
 
 def queue():
-    return Queue(os.environ["QUEUE"], connection=connect(), default_timeout=int(os.environ.get("JOB_TIMEOUT", "30")))
+    timeout = int(os.environ.get("JOB_TIMEOUT", "30"))
+    return Queue(os.environ["QUEUE"], connection=connect(), default_timeout=timeout)

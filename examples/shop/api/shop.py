@@ -64,8 +64,8 @@ def health():
 
 @app.get("/api/shop")
 def shop():
-    products = [{"id": id, "name": name, "cents": cents} for id, name, cents in query(
-        "SELECT id, name, cents FROM products ORDER BY id")]
+    rows = query("SELECT id, name, cents FROM products ORDER BY id")
+    products = [{"id": number, "name": name, "cents": cents} for number, name, cents in rows]
     return {
         "title": os.environ.get("SHOP_TITLE", "Shop"),
         "version": os.environ["SHOP_VERSION"],
