@@ -10,14 +10,15 @@ last = collections.deque(maxlen=20)
 
 
 class Receiver(BaseHTTPRequestHandler):
-    def do_POST(self):  # noqa: N802 - the name http.server calls
+    def do_POST(self):
         for alert in json.loads(self.rfile.read(int(self.headers["Content-Length"])))["alerts"]:
-            text = f"{alert['status']}: {alert['labels']['alertname']}: {alert['annotations'].get('summary', '')}"
+            name, summary = alert["labels"]["alertname"], alert["annotations"].get("summary", "")
+            text = f"{alert['status']}: {name}: {summary}"
             print(text)
             last.append(text)
         self.answer("")
 
-    def do_GET(self):  # noqa: N802 - the name http.server calls
+    def do_GET(self):
         self.answer("".join(f"{line}\n" for line in last))
 
     def answer(self, text):

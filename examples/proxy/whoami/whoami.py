@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class WhoAmI(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self):  # noqa: N802 - the name http.server calls
+    def do_GET(self):
         asked_by = self.headers.get("X-Forwarded-For", self.client_address[0])
         answer = {"host": socket.gethostname(), "asked_by": asked_by, "path": self.path}
         body = json.dumps(answer).encode() + b"\n"
