@@ -101,8 +101,8 @@ class Blobs:
     def put_image(self, layer: Digest, diff_id: Digest, cmd: tuple[str, ...]) -> Digest:
         """Make an image of one layer that is here already; answers the manifest's digest."""
         configuration = plain_configuration(diff_id, cmd)
-        with self.path(layer).open("rb") as blob:
-            suffix = {b"\x1f\x8b": "+gzip", b"\x28\xb5": "+zstd"}.get(blob.read(2), "")
+        with self.path(layer).open("rb") as file:
+            suffix = {b"\x1f\x8b": "+gzip", b"\x28\xb5": "+zstd"}.get(file.read(2), "")
         return self.put_manifest(
             Manifest(
                 config=self.descriptor(self.put(configuration), OCI_CONFIG),

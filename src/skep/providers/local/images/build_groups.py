@@ -19,10 +19,10 @@ _WEIGHT_V1, _WEIGHT_V2 = "128", "13"
 
 
 class BuildGroup:
-    """`name` is the cgroup's path below the root, e.g. `skep-build`; the same in every hierarchy."""
+    """`name` is the cgroup's path below the root, the same in every hierarchy."""
 
-    def __init__(self, name: str, *, memory: Bytes, pids: int, mount: Path = _MOUNT) -> None:
-        self.name = name
+    def __init__(self, instance: str, *, memory: Bytes, pids: int, mount: Path = _MOUNT) -> None:
+        self.name = _name_of(instance)
         self._mount = mount
         self._unified = (mount / "cgroup.controllers").exists()
         self._settings_v1 = {
@@ -35,13 +35,6 @@ class BuildGroup:
     def prepare(self) -> tuple[Path, ...]:
         """Make the group and set its limits; answers the files through which the tool enters it."""
         return self._prepare_v2() if self._unified else self._prepare_v1()
-
-    def teardown(self) -> None:
-        """Remove the group in every hierarchy.  Absent is success."""
-        for folder in [self._mount / self.name, *self._mount.glob(f"*/{self.name}")]:
-            for inner in sorted(folder.glob("**/"), reverse=True):
-                with contextlib.suppress(OSError):
-                    inner.rmdir()
 
     def _prepare_v1(self) -> tuple[Path, ...]:
         entrances = []
@@ -62,6 +55,19 @@ class BuildGroup:
             _set(folder / setting, value)
         _set(folder / "cgroup.subtree_control", "+memory +pids +cpu")
         return (folder / "tool" / "cgroup.procs",)
+
+
+def remove_build_group(instance: str, mount: Path = _MOUNT) -> None:
+    """Remove the group in every hierarchy.  Absent is success."""
+    name = _name_of(instance)
+    for folder in [mount / name, *mount.glob(f"*/{name}")]:
+        for inner in sorted(folder.glob("**/"), reverse=True):
+            with contextlib.suppress(OSError):
+                inner.rmdir()
+
+
+def _name_of(instance: str) -> str:
+    return f"{instance}-build"
 
 
 def _set(file: Path, value: str) -> None:

@@ -87,7 +87,7 @@ class Builds:
         self._network = network
         self._runtime = runtime
         self._limits = limits
-        self._group = BuildGroup(f"{instance}-build", memory=limits.memory, pids=limits.pids)
+        self._group = BuildGroup(instance, memory=limits.memory, pids=limits.pids)
         self._slots = asyncio.Semaphore(limits.at_once)
         self._locks: dict[str, asyncio.Lock] = {}
 

@@ -85,7 +85,7 @@ def full_reference(reference: str) -> str:
     Raises:
         InvalidInput: it is no image reference.
     """
-    if not _REFERENCE.fullmatch(reference):
+    if not _REFERENCE.fullmatch(reference) or "//" in reference:
         raise InvalidInput(f"{reference[:200]!r} is not the name of an image.")
     registry, _, rest = reference.partition("/")
     if not rest or not ("." in registry or ":" in registry or registry == "localhost"):

@@ -22,6 +22,7 @@ from skep.model.ids import Bytes, Digest
 from skep.model.images import BuildSpec, ImageInfo, RegistryCredentials
 from skep.providers.local.commands import LineSink
 from skep.providers.local.images.blobs import Blobs, hex_of
+from skep.providers.local.images.build_groups import remove_build_group
 from skep.providers.local.images.build_network import BuildNetwork
 from skep.providers.local.images.builds import BuildLimits, Builds
 from skep.providers.local.images.debootstrap import bootstrap_tar
@@ -286,3 +287,11 @@ async def load_context(tar: Path, into: Path, limits: UnpackLimits | None = None
         InvalidInput: the tar is broken, hostile or too large.
     """
     await unpack_archive(tar, into, "files", limits or UnpackLimits())
+
+
+async def teardown(root: Path, instance: str, *, purge: bool = False) -> None:
+    """Remove network and cgroup of builds; with `purge` the store too.  Absent is success."""
+    await BuildNetwork(instance=instance).teardown()
+    await asyncio.to_thread(remove_build_group, instance)
+    if purge:
+        await asyncio.to_thread(remove_tree, root)

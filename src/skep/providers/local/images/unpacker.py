@@ -11,6 +11,7 @@ and `user.*` are taken: `trusted.overlay.*` from outside could redirect lookups.
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import posixpath
@@ -37,6 +38,10 @@ _WHITEOUT = ".wh."
 _SAFE_DEVICES = {(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2)}
 """null, zero, full, random, urandom, tty, ptmx."""
 _MEMORY = 2 << 30
+_FAULTS_OF_ARCHIVES = {
+    errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL,
+}  # fmt: skip
+"""What names that contradict each other lead to; anything else is the host's fault."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -336,6 +341,11 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     try:
         result = unpack(job)
+    except OSError as error:
+        if error.errno not in _FAULTS_OF_ARCHIVES:
+            raise
+        print(f"{error.filename or 'an entry'}: {error.strerror}", file=sys.stderr)
+        sys.exit(REFUSED)
     except (Refused, tarfile.TarError, zlib.error, zstandard.ZstdError, MemoryError, UnicodeError) as error:
         print(str(error) or "the archive is broken", file=sys.stderr)
         sys.exit(REFUSED)
