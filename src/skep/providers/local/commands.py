@@ -44,9 +44,9 @@ async def run(*args: str | Path, stdin: bytes = b"", environment: Mapping[str, s
     Raises:
         HostFailure: it is not installed or failed; the message has the tool's own last words.
     """
-    process = await _spawn(args, environment=environment, merged=False)
+    process = await _spawn(args, environment=environment, merged=False, fed=bool(stdin))
     try:
-        output, errors = await process.communicate(stdin)
+        output, errors = await _converse(process, stdin)
     finally:
         await _end(process)
     if process.returncode:
@@ -81,6 +81,14 @@ async def follow(
     return Outcome(code=code, lines=tuple(lines))
 
 
+async def _converse(process: asyncio.subprocess.Process, stdin: bytes) -> tuple[bytes, bytes]:
+    try:
+        return await process.communicate(stdin or None)
+    except RuntimeError:
+        # uvloop's word for a process that ended before it read its input: what it said still counts.
+        return await process.communicate()
+
+
 async def _read_lines(process: asyncio.subprocess.Process, lines: deque[str], on_line: LineSink) -> None:
     assert process.stdout is not None  # noqa: S101 - _spawn asked for a pipe
     rest = b""
@@ -105,13 +113,14 @@ async def _spawn(
     *,
     environment: Mapping[str, str] | None,
     merged: bool,
+    fed: bool = False,
     cwd: Path | None = None,
 ) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
     try:
         return await asyncio.create_subprocess_exec(
             *[str(argument) for argument in args],
-            stdin=asyncio.subprocess.DEVNULL if merged else pipe,
+            stdin=pipe if fed else asyncio.subprocess.DEVNULL,
             stdout=pipe,
             stderr=asyncio.subprocess.STDOUT if merged else pipe,
             env=None if environment is None else dict(environment),
