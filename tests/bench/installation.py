@@ -24,7 +24,7 @@ class Installation:
     """
 
     def __init__(self, *, instance: str, networks: str, links: str, pool_size: str) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix=f"{instance}-", dir="/var/tmp"))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{instance}-", dir="/srv"))
         self.listen = f"127.0.0.1:{free_port()}"
         self.environment: Mapping[str, str] = {
             **{name: value for name, value in os.environ.items() if not name.startswith("SKEP_")},
