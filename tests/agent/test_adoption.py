@@ -135,6 +135,19 @@ async def test_teardown_leaves_only_data(hive: Hive) -> None:
     assert (hive.data / "containers" / spec.id / "record.json").exists()
 
 
+async def test_after_a_teardown_nothing_starts_by_itself(hive: Hive) -> None:
+    spec = hive.spec(restart=RestartPolicy())
+    async with hive.supervisor() as engine:
+        await engine.start(spec)
+    await teardown(hive.instance, hive.data, hive.run)
+
+    async with hive.supervisor() as engine:
+        await asyncio.sleep(0.5)
+        assert (await engine.inspect(spec.id)).state is ContainerState.EXITED
+        await engine.start(spec)
+        assert (await engine.inspect(spec.id)).state is ContainerState.RUNNING
+
+
 async def reboot(hive: Hive) -> None:
     """What a reboot does to this instance: processes, mounts and `run` are gone, the boot id is another."""
     await teardown(hive.instance, hive.data, hive.run)

@@ -301,10 +301,14 @@ class Container:
         await self._now_running()
 
     async def _lost(self) -> None:
-        """The machine was restarted: what ran is gone, what it wrote is on its disks."""
+        """Machine or skep went down: what ran is gone, what it wrote is on its disks."""
         await self._around.in_thread(self._around.launcher.clear, self.spec.id)
         if self.record.finished_at is None:
-            self._remember(exit_code=_UNKNOWN, error="The host was restarted.", finished_at=time.time())
+            self._remember(
+                exit_code=_UNKNOWN,
+                error="The host was restarted, or skep was taken down.",
+                finished_at=time.time(),
+            )
             await self._write(durable=False)
         self.state = ContainerState.EXITED
         await self._announce()

@@ -4,6 +4,8 @@ import asyncio
 import shutil
 from pathlib import Path
 
+import msgspec
+
 from skep.agent.launcher import Launcher, forget_secrets
 from skep.agent.records import Records
 from skep.model.ids import ContainerId
@@ -23,10 +25,14 @@ async def teardown(instance: str, data: Path, run: Path) -> int:
 
 def _teardown(instance: str, data: Path, run: Path) -> int:
     runtime = Runtime.find(instance=instance, run=run)
-    launcher = Launcher(runtime=runtime, records=Records(data / "containers"), run=run)
+    records = Records(data / "containers")
+    launcher = Launcher(runtime=runtime, records=records, run=run)
     containers = sorted(launcher.left())
     for container in containers:
         launcher.clear(ContainerId(container))
+    for record in list(records.read_all()):
+        # As after a reboot: no policy restarts it before reconcilers have made its network and disks again.
+        records.write(msgspec.structs.replace(record, boot=""), durable=False)
     forget_secrets(run)
     for name in ("runc", "exits", "sockets", "containers", "secrets"):
         shutil.rmtree(run / name, ignore_errors=True)
