@@ -128,6 +128,13 @@ def test_long_chains_of_services_are_followed(load: Load) -> None:
     assert "wait for each other in a circle: s0 → s1" in problem(load, chain + ", depends_on: [s0]}")
 
 
+@pytest.mark.parametrize("key", ["ports", "expose"])
+def test_many_ranges_of_ports_are_refused_before_they_are_written_out(load: Load, key: str) -> None:
+    ranges = ",".join(f"'{n}-{n + 1000}'" for n in range(1, 3000))
+
+    assert "1024 ports" in problem(load, f"services: {{web: {{image: x, {key}: [{ranges}]}}}}")
+
+
 def test_include_bombs_are_refused(load: Load) -> None:
     files = {f"f{n}.yaml": f"include: [f{n + 1}.yaml, f{n + 1}.yaml]\nservices: {{}}" for n in range(20)}
     files["f20.yaml"] = "services: {}"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from skep.compose.cursor import Cursor
 from skep.compose.merge import RESET
 from skep.compose.mounts import parse_mount
-from skep.compose.ports import parse_ports, parse_range
+from skep.compose.ports import MOST_PORTS, parse_ports, parse_range
 from skep.compose.problems import Problems
 from skep.documents import Node, Value
 
@@ -127,7 +127,11 @@ def _ports(cursor: Cursor) -> Value:
         if isinstance(item.node.value, dict) or item.node.tag == RESET:
             result.append(item.node)
             continue
-        for port in item.parsed(parse_ports) or []:
+        ports = item.parsed(parse_ports) or []
+        if len(result) + len(ports) > MOST_PORTS:
+            item.error(f"a service may publish {MOST_PORTS} ports")
+            break
+        for port in ports:
             fields: dict[str, Value] = {
                 key: value for key, value in port._asdict().items() if value is not None
             }
@@ -143,6 +147,9 @@ def _expose(cursor: Cursor) -> Value:
         ports, _, protocol = text.partition("/")
         if protocol not in ("", "tcp", "udp", "sctp"):
             item.error(f"unknown protocol {protocol[:20]!r}")
+        if len(result) > MOST_PORTS:
+            item.error(f"a service may expose {MOST_PORTS} ports")
+            break
         numbers = item.parsed(lambda _, ports=ports, text=text: parse_range(ports, text)) or []  # type: ignore[misc]
         suffix = f"/{protocol}" if protocol else ""
         result.extend(Node(f"{number}{suffix}", item.position) for number in numbers)
