@@ -21,7 +21,7 @@ async def serving(control: FakeControl) -> AsyncIterator[str]:
         listener.bind(("127.0.0.1", 0))
         server = make_server(build_app(control.as_control()), "127.0.0.1", listener.getsockname()[1])
         task = asyncio.create_task(server._serve(sockets=[listener]))
-        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        while not server.started:
             await asyncio.sleep(0.005)
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"

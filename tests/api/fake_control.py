@@ -20,7 +20,7 @@ from skep.model.errors import Conflict, Forbidden, InvalidInput, NotFound, Unaut
 from skep.model.host import ExecSpec, LogLine
 from skep.model.ids import Bytes, TenantId, UserId
 from skep.model.images import BuildSpec, RegistryCredentials
-from skep.model.names import TenantName
+from skep.model.names import ServiceName, TenantName
 from skep.model.spec import AppSpec
 from skep.model.views import (
     Accepted,
@@ -118,13 +118,13 @@ class World:
     def replicas(self, spec: AppSpec) -> list[ReplicaView]:
         return [
             self._replica(spec, service, number)
-            for service in sorted(spec.services)
-            for number in range(spec.services[service].replicas)
+            for service, wanted in sorted(spec.services.items())
+            for number in range(wanted.replicas)
         ]
 
     def _replica(self, spec: AppSpec, service: str, number: int) -> ReplicaView:
         stopped = spec.name in self.stopped
-        ports = spec.services[service].ports
+        ports = spec.services[ServiceName(service)].ports
         return ReplicaView(
             id=f"{number:020d}",
             app=spec.name,
@@ -136,7 +136,7 @@ class World:
             addresses=(f"10.128.0.{number + 2}",),
             mac="02:00:00:00:00:01",
             ports=tuple(f"{p.host_ip}:{p.published}->{p.target}/{p.protocol}" for p in ports if p.published),
-            image=spec.services[service].image,
+            image=spec.services[ServiceName(service)].image,
             image_digest="sha256:" + "ab" * 32,
             revision=1,
             restarts=0,
@@ -331,7 +331,12 @@ class FakeExec:
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", spec.rows, spec.columns, 0, 0))
         process = await asyncio.create_subprocess_exec(
-            *spec.args, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+            *spec.args,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(slave)
         return cls(process, master)

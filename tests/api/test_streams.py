@@ -23,7 +23,7 @@ def line(number: int, text: str = "") -> LogLine:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - what is awaited has no event
+        while not condition():
             await asyncio.sleep(0.01)
 
 

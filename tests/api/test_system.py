@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import msgspec
@@ -68,7 +69,9 @@ async def test_version_and_health_need_no_token(stranger: httpx.AsyncClient) -> 
 async def test_it_is_not_ready_before_it_says_so(control: FakeControl) -> None:
     app = build_app(control.as_control(), ready=lambda: False)
 
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://skep") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(cast(Any, app)), base_url="http://skep"
+    ) as client:
         answer = await client.get("/readyz")
 
     assert answer.status_code == 503

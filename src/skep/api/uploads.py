@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from litestar import Request
+from litestar.exceptions import InternalServerException
 
 from skep.api.errors import TooLarge
 from skep.model.errors import InvalidInput, Unavailable
@@ -61,6 +62,8 @@ async def _patiently(chunks: AsyncIterator[bytes], patience: float) -> AsyncIter
                 chunk = await anext(chunks)
         except StopAsyncIteration:
             return
+        except InternalServerException as error:  # what Litestar makes of a client that goes away
+            raise Unavailable("The upload broke off.") from error
         except TimeoutError as error:
             raise Unavailable(f"The upload stood still for {patience:.0f} s and was dropped.") from error
         yield chunk

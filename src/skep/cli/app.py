@@ -66,6 +66,11 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 
+_EXEC_VALUES = frozenset(
+    ["-e", "--env", "-w", "--workdir", "-u", "--user", "-o", "--output", "--url", "--token", "--tenant"]
+)
+"""Options of `exec` that take a value."""
+
 
 def build(*, listing: bool = False) -> "App":
     """The command with all its sub-commands; for a `listing` of them none needs to be imported."""
@@ -103,7 +108,7 @@ def run(arguments: Sequence[str]) -> int:
 
     try:
         listing = list(arguments) in ([], ["--help"], ["-h"])
-        code = build(listing=listing)(list(arguments), exit_on_error=False)
+        code = build(listing=listing)(leave_to_command(arguments), exit_on_error=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else Exit.OK
     except Failure as failure:
@@ -116,6 +121,17 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
+
+
+def leave_to_command(arguments: Sequence[str]) -> list[str]:
+    """In `exec`, what follows the replica belongs to the command there, as with `docker exec`."""
+    given = list(arguments)
+    if given[:1] != ["exec"] or "--" in given:
+        return given
+    place = 1
+    while place < len(given) and given[place].startswith("-"):
+        place += 2 if given[place] in _EXEC_VALUES else 1
+    return [*given[: place + 1], "--", *given[place + 1 :]] if place + 1 < len(given) else given
 
 
 if __name__ == "__main__":

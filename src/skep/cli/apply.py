@@ -14,7 +14,7 @@ from skep.cli.output import document, say, show, warn
 from skep.cli.project import DEFAULT_PROJECT, ProjectOptions, load
 from skep.model.images import BuildSpec
 from skep.model.spec import AppSpec
-from skep.model.views import Accepted, AppDetail, ImageView, PlanView
+from skep.model.views import Accepted, AppDetail, PlanView
 
 if TYPE_CHECKING:
     from skep.compose import Project
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class ApplyOptions:
     """How to go about it."""
 
-    build: bool | None = None
-    """Build images always (--build) or never (--no-build); by default those that are missing."""
+    build: bool = True
+    """Build the images of services with `build:`; what has not changed comes from the cache."""
     pull: bool = False
     """Fetch images again even when they are there."""
     force_recreate: Annotated[bool, Parameter(negative=())] = False
@@ -163,23 +163,13 @@ def _builds(project: "Project") -> dict[str, "Build"]:
 
 
 def _make_images(client: Client, project: "Project", options: ApplyOptions) -> None:
-    builds = _builds(project)
-    if options.build is not False and builds:
-        there = {image.reference for image in client.get("/v1/images", list[ImageView])}
-        for reference, one in builds.items():
-            if options.build or reference not in there or _always(project, reference):
-                build_one(client, one, reference)
+    if options.build:
+        for reference, one in _builds(project).items():
+            build_one(client, one, reference)
     if options.pull:
-        for reference in sorted({s.spec.image for s in project.services.values() if not s.build}):
+        for reference in sorted({one.spec.image for one in project.services.values() if not one.build}):
             say(f"Pulling {reference}")
             finish(client, client.post("/v1/images/pull", Accepted, {"reference": reference}))
-
-
-def _always(project: "Project", reference: str) -> bool:
-    return any(
-        one.pull_policy == "build" and tagged(one.spec.image) == reference
-        for one in project.services.values()
-    )
 
 
 def _show_plan(client: Client, spec: AppSpec, common: Common) -> None:

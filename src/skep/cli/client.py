@@ -2,6 +2,7 @@
 
 import base64
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -37,13 +38,15 @@ class Client:
     def __init__(self, context: Context, reconnect_for: float = RECONNECT_FOR) -> None:
         self.context = context
         self._reconnect_for = reconnect_for
-        self._http = httpx.Client(
-            base_url=context.url,
-            headers=headers(context),
-            timeout=_TIMEOUT,
-            trust_env=False,
-            verify=context.url.startswith("https:"),
-        )
+        with self._reaching():
+            self._http = httpx.Client(
+                base_url=context.url,
+                headers=headers(context),
+                timeout=_TIMEOUT,
+                trust_env=False,
+                verify=context.url.startswith("https:"),
+            )
+        weakref.finalize(self, self._http.close)
 
     def get(self, path: str, kind: type[T], **query: object) -> T:
         return self._call("GET", path, kind, query)

@@ -146,7 +146,7 @@ def _raw(wanted: bool) -> Iterator[None]:
     import tty
 
     before = termios.tcgetattr(0)
-    tty.setraw(0)
+    tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is not lost
     try:
         yield
     finally:

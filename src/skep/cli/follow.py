@@ -11,7 +11,20 @@ from skep.cli.failures import Exit, Failure
 from skep.cli.output import say
 from skep.model.views import Accepted, RunDetail, RunEventView, RunView
 
-_MARKS = {"succeeded": "✓", "failed": "✗", "undone": "↶", "started": "•", "progress": "•", "retrying": "↻"}
+_MARKS = {
+    "succeeded": "✓",
+    "failed": "✗",
+    "undo-failed": "✗",
+    "in-doubt": "✗",
+    "undone": "↶",
+    "retrying": "↻",
+    "undo-retrying": "↻",
+}
+_STATES = {"progress": "started", "undo-retrying": "undoing", "undo-failed": "failed", "in-doubt": "failed"}
+"""What an event says of its step, where it is not the name of a state."""
+_AT_WORK = ("failed", "undoing", "retrying", "started")
+_DONE = ("succeeded", "undone", "skipped", "kept", "resolved")
+_SILENT = ("run-created", "run-started", "run-succeeded")
 _STUCK = "run-needs-operator"
 
 
@@ -26,14 +39,14 @@ class Group:
 
     @property
     def done(self) -> int:
-        return sum(state in ("succeeded", "undone", "skipped") for state in self.states.values())
+        return sum(state in _DONE for state in self.states.values())
 
     @property
     def state(self) -> str:
         states = set(self.states.values())
-        for first in ("failed", "undoing", "retrying", "started", "progress"):
+        for first in _AT_WORK:
             if first in states:
-                return "started" if first == "progress" else first
+                return first
         if states == {"pending"}:
             return "pending"
         if "undone" in states:
@@ -48,13 +61,13 @@ class Picture:
         self.run = detail.run
         self.groups: dict[str, Group] = {}
         for step in detail.steps:
-            self._group(step.name).states.setdefault(step.name, "pending")
+            self._group(step.name).states[step.name] = "pending"  # the history that follows says the rest
 
     def take(self, event: RunEventView) -> None:
         if not event.step:
             return
         group = self._group(event.step)
-        group.states[event.step] = event.kind
+        group.states[event.step] = _STATES.get(event.kind, event.kind)
         group.began = group.began or event.at
         group.ended = event.at
         group.message = event.message or ("" if event.kind == "succeeded" else group.message)
@@ -140,7 +153,7 @@ def judge(run: RunView) -> RunView:
 def plain_line(event: RunEventView, took: float | None) -> str:
     """The event as a line, or nothing for those that say nothing new."""
     if not event.step:
-        return "" if event.kind in ("run-started", "run-succeeded") else f"{event.kind}: {event.message}"
+        return "" if event.kind in _SILENT else f"{event.kind}: {event.message}"
     if event.kind == "started":
         return ""
     mark = _MARKS.get(event.kind, "•")

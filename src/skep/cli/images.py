@@ -70,7 +70,12 @@ def pull(
 
 @app.command(name="import")
 def import_image(
-    archive: Path, reference: str | None = None, /, *, shared: Shared = False, common: Common = DEFAULT
+    archive: Annotated[Path, Parameter(allow_leading_hyphen=True)],
+    reference: str | None = None,
+    /,
+    *,
+    shared: Shared = False,
+    common: Common = DEFAULT,
 ) -> None:
     """Import an OCI layout, a docker-archive or a root file-system tar.
 

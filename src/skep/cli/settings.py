@@ -83,6 +83,7 @@ def resolve(
     url: str | None, token: str | None, tenant: str | None, environment: Mapping[str, str] = os.environ
 ) -> Context:
     """Join what was given (options and environment come in as one) with the file and the local server."""
+    url = url or None
     config = read_config(config_path(environment))
     current = config.contexts.get(config.current) if url is None else _login_for(config, url)
     chosen = url or (current.url if current else local_url(environment))

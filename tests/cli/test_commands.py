@@ -1,0 +1,363 @@
+"""The commands against a server: what they print, and how they end."""
+
+import json
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.cli.conftest import Skep, command
+
+from skep.model.host import LogLine
+
+GOLDEN = Path(__file__).parent / "golden"
+
+TABLES = {
+    "ps": ["ps"],
+    "apps": ["apps"],
+    "show": ["show", "shop"],
+    "releases": ["releases", "shop"],
+    "stats": ["stats"],
+    "image-ls": ["image", "ls"],
+    "disk-ls": ["disk", "ls"],
+    "net-ls": ["net", "ls"],
+    "net-ports": ["net", "ports"],
+    "host-ls": ["host", "ls"],
+    "zone-ls": ["zone", "ls"],
+    "run-ls": ["run", "ls"],
+    "run-show": ["run", "show", "00000000000000000002"],
+}
+
+COMPOSE = """\
+services:
+  web:
+    build: web
+    ports: ["8080:80"]
+    deploy: {replicas: 2}
+  db:
+    image: db:1
+    volumes: ["data:/data"]
+volumes:
+  data: {}
+"""
+
+
+@pytest.fixture
+def shop(skep: Skep) -> Skep:
+    """A project named shop in the directory."""
+    (skep.directory / "compose.yaml").write_text(f"name: shop\n{COMPOSE}")
+    (skep.directory / "web").mkdir()
+    (skep.directory / "web" / "Dockerfile").write_text("FROM debian:bookworm\n")
+    return skep
+
+
+@pytest.fixture
+def running(shop: Skep) -> Skep:
+    assert shop("apply").returncode == 0
+    return shop
+
+
+def without_ages(text: str) -> str:
+    return re.sub(r"(?<![\d.])\d+[smhd]\b", "AGE", text)
+
+
+def test_apply_builds_releases_follows_and_prints_the_urls(shop: Skep) -> None:
+    done = shop("apply")
+
+    assert (done.returncode, done.stdout) == (0, "http://127.0.0.1:8080\n")
+    assert "Building shop-web:latest" in done.stderr
+    assert "✓ web-0.start" in done.stderr
+    assert "shop is running: 3 of 3 replicas run." in done.stderr
+    assert shop.world.apps["shop"].services["web"].image == "shop-web:latest"  # type: ignore[index]
+
+
+def test_apply_twice_has_nothing_to_do(running: Skep) -> None:
+    done = running("apply", "--no-build")
+
+    assert done.returncode == 0
+    assert "Nothing to do." in done.stderr
+
+
+def test_apply_can_be_left_waiting_for_nobody(shop: Skep) -> None:
+    done = shop("apply", "--no-wait", "--no-build")
+
+    assert done.returncode == 0
+    assert "skep run follow" in done.stderr
+
+
+def test_apply_that_fails_says_why_and_ends_with_one(shop: Skep) -> None:
+    shop.world.fail_with = "apply"
+
+    done = shop("apply")
+
+    assert done.returncode == 1
+    assert "error: apply shop: step web-1.start: no such luck" in done.stderr
+    assert "skep run show" in done.stderr
+
+
+def test_plan_and_dry_run_change_nothing(shop: Skep) -> None:
+    plan, dry = shop("plan"), shop("apply", "--dry-run")
+
+    assert plan.stdout == dry.stdout == (GOLDEN / "plan.txt").read_text()
+    assert shop.world.apps == {}
+    assert shop.world.uploads == {}
+
+
+def test_config_prints_what_the_file_comes_to(shop: Skep) -> None:
+    done = shop("config", "-p", "other")
+
+    spec = yaml.safe_load(done.stdout)
+    assert spec["name"] == "other"
+    assert spec["services"]["web"]["replicas"] == 2
+
+
+def test_a_compose_file_with_errors_names_every_line(skep: Skep) -> None:
+    (skep.directory / "compose.yaml").write_text("services:\n  web:\n    imag: x\n    image: [1]\n")
+
+    done = skep("apply")
+
+    assert done.returncode == 2
+    assert "compose.yaml:3" in done.stderr
+    assert "compose.yaml:4" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_compose_file_is_wrong_usage(skep: Skep) -> None:
+    for arguments in (["apply"], ["apply", "nothing.yaml"], ["plan", "-f", "nothing.yaml"]):
+        done = skep(*arguments)
+        assert done.returncode == 2, done.stderr
+        assert "error:" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_tables_in_a_pipe_are_the_golden_ones(running: Skep) -> None:
+    """Refresh them with `python -m tests.cli.refresh_golden` and read the difference."""
+    for name, arguments in TABLES.items():
+        done = running(*arguments)
+
+        assert (done.returncode, done.stderr) == (0, ""), name
+        assert without_ages(done.stdout) == (GOLDEN / f"{name}.txt").read_text(), name
+
+
+def test_everything_that_shows_something_speaks_json_and_yaml(running: Skep) -> None:
+    for text in ("ps", "show shop", "whoami", "version", "plan"):
+        as_json, as_yaml = running(*text.split(), "-o", "json"), running(*text.split(), "-o", "yaml")
+        assert json.loads(as_json.stdout) == yaml.safe_load(as_yaml.stdout), text
+
+
+def test_ps_hides_what_is_meant_to_be_stopped(running: Skep) -> None:
+    assert running("stop", "shop").returncode == 0
+
+    assert "web-0" not in running("ps").stdout
+    assert "web-0" in running("ps", "--all").stdout
+
+
+def test_apps_are_stopped_started_restarted_and_removed(running: Skep) -> None:
+    for arguments in (["stop", "shop/web"], ["start", "shop"], ["restart", "shop/db"], ["rm", "shop"]):
+        assert running(*arguments).returncode == 0, arguments
+    assert running("show", "shop").returncode == 3
+
+
+def test_data_is_not_removed_without_a_yes(running: Skep) -> None:
+    refused = running("rm", "shop", "--volumes")
+
+    assert refused.returncode == 2
+    assert "--yes" in refused.stderr
+    assert running("rm", "shop", "--volumes", "--yes").returncode == 0
+
+
+def log_line(second: int, text: str) -> LogLine:
+    return LogLine(time=f"2026-01-01T00:00:{second:02d}.0Z", stream="stdout", text=text)
+
+
+def test_logs_of_an_app_carry_the_replica_and_of_a_replica_do_not(running: Skep) -> None:
+    running.world.logs = {"web-0": [log_line(1, "a"), log_line(3, "c")], "web-1": [log_line(2, "b")]}
+
+    assert running("logs", "shop/web").stdout == "web-0 | a\nweb-1 | b\nweb-0 | c\n"
+    assert running("logs", "shop/web-0", "--tail", "1").stdout == "c\n"
+    assert running("logs", "shop/web-1", "-t").stdout == "2026-01-01T00:00:02.0Z b\n"
+    assert running("logs", "shop/nope").returncode == 3
+    assert running("logs", "shop/web", "--since", "yesterday").returncode == 2
+
+
+def test_logs_are_followed_until_interrupted(running: Skep) -> None:
+    running.world.logs = {"web-0": [log_line(1, "a")]}
+    following = running.start("logs", "-f", "shop/web-0")
+    assert following.stdout is not None
+
+    assert following.stdout.readline() == "a\n"
+    running.world.logs["web-0"].append(log_line(2, "b"))
+    assert following.stdout.readline() == "b\n"
+    following.send_signal(2)
+    assert following.wait(10) == 130
+    following.communicate()
+
+
+def test_exec_passes_input_output_and_the_exit_code(running: Skep) -> None:
+    done = running.process("exec", "shop/web-0", "--", "sh", "-c", "cat; echo err >&2; exit 7", stdin="hello")
+
+    assert (done.returncode, done.stdout, done.stderr) == (7, "hello", "err\n")
+
+
+def test_exec_without_dashes_leaves_options_to_the_command(running: Skep) -> None:
+    assert running.process("exec", "shop/db", "sh", "-c", "echo $0", "-o").stdout == "-o\n"
+
+
+def test_exec_carries_large_output_whole(running: Skep) -> None:
+    done = running.process("exec", "shop/db-0", "--", "sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x")
+
+    assert len(done.stdout) == 3_000_000
+
+
+def test_exec_says_what_is_wrong(running: Skep) -> None:
+    assert running.process("exec", "shop", "--", "true").returncode == 2
+    assert running.process("exec", "shop/nope", "--", "true").returncode == 3
+    running.token = "wrong"
+    assert running.process("exec", "shop/db-0", "--", "true").returncode == 4
+
+
+def test_images_come_and_go(skep: Skep) -> None:
+    (skep.directory / "root.tar").write_bytes(b"a tar")
+
+    assert skep("image", "import", "root.tar", "base:1").returncode == 0
+    assert skep.world.uploads["base:1"] == b"a tar"
+    assert skep("image", "import", "-", "base:2", stdin="piped").returncode == 0
+    assert skep.world.uploads["base:2"] == b"piped"
+    assert skep("image", "pull", "web:1", "-u", "ann", "--password-stdin", stdin="pw\n").returncode == 0
+    assert skep("image", "bootstrap", "debian").returncode == 0
+    assert skep("image", "rm", "base:1").returncode == 0
+    assert skep("image", "rm", "base:1").returncode == 3
+    assert "5.0 MiB" in skep("image", "prune").stderr
+    assert skep("image", "import", "nothing.tar").returncode == 2
+
+
+def test_tenants_users_and_tokens_come_and_go(skep: Skep) -> None:
+    assert skep("tenant", "create", "acme", "--memory", "8g").returncode == 0
+    assert skep.world.tenants["acme"].quota.memory == 8 << 30
+    assert skep("tenant", "create", "acme").returncode == 5
+    assert skep("user", "create", "ann", "--of", "acme", "--role", "viewer").returncode == 0
+    assert skep("token", "create", "ci", "--user", "ann", "--expires", "30d").stdout.startswith("skep_")
+    assert skep("token", "revoke", "tok-ci").returncode == 0
+    assert skep("user", "rm", "ann", "--yes").returncode == 0
+    assert skep("tenant", "rm", "acme", "--yes").returncode == 0
+
+
+def test_disks_and_runs_are_acted_on(running: Skep) -> None:
+    assert running("disk", "resize", "shop_data", "2g").returncode == 0
+    assert running.world.disks["shop_data"] == 2 << 30
+    assert running("disk", "resize", "shop_data", "much").returncode == 2
+    assert running("disk", "rm", "shop_data", "--yes").returncode == 0
+    assert running("run", "follow", "00000000000000000002").returncode == 0
+    assert running("run", "resolve", "00000000000000000002", "web-0.start", "retry").returncode == 0
+    assert running("run", "cancel", "00000000000000000002").returncode == 0
+    assert running("run", "cancel", "nope").returncode == 3
+
+
+def test_events_are_followed(skep: Skep) -> None:
+    following = skep.start("events", "shop", "-o", "json")
+    assert following.stdout is not None
+
+    assert json.loads(following.stdout.readline())["name"] == "web-0"
+    following.terminate()
+    following.communicate()
+
+
+def test_failures_end_with_their_code(running: Skep) -> None:
+    assert running("show", "nope").returncode == 3
+    assert running("net", "rm", "default").returncode == 5
+    assert running("nonsense").returncode == 2
+    assert running("ps", "--nonsense").returncode == 2
+    running.token = "wrong"
+    assert running("ps").returncode == 4
+    running.token = "viewer-secret"
+    assert running("host", "ls").returncode == 4
+
+
+def test_a_server_that_is_not_there_is_named_with_what_to_do(skep: Skep) -> None:
+    skep.url = "http://127.0.0.1:9"
+
+    for arguments in (["ps"], ["events"], ["status"], ["run", "show", "x"]):
+        assert skep(*arguments).returncode == 6, arguments
+    done = skep("ps")
+    assert "skep does not answer at http://127.0.0.1:9" in done.stderr
+    assert "skep up" in done.stderr
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://host", "http://", "http://[::1", "http://a b"])
+def test_a_url_that_is_none_is_no_traceback(skep: Skep, url: str) -> None:
+    skep.url = url
+
+    done = skep("ps")
+
+    assert done.returncode in (2, 6)
+    assert "Traceback" not in done.stderr
+
+
+def test_login_is_remembered_and_private(skep: Skep) -> None:
+    url = skep.url
+    assert skep("login", url, "--token", "wrong").returncode == 4
+    skep.extra = {"SKEP_URL": "", "SKEP_TOKEN": ""}
+
+    assert skep("login", url, stdin="member-secret\n").returncode == 0
+
+    path = skep.directory / "home" / ".config" / "skep" / "config.yaml"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "User:   member" in skep("whoami").stdout
+
+
+def test_the_local_admin_token_is_for_the_local_server_only(skep: Skep) -> None:
+    (skep.directory / "etc" / "admin.token").write_text("admin-secret\n")
+    listen = skep.url.removeprefix("http://")
+
+    skep.extra = {"SKEP_URL": "", "SKEP_TOKEN": "", "SKEP_LISTEN": listen}
+    assert "Role:   admin" in skep("whoami").stdout
+    skep.extra = {"SKEP_TOKEN": ""}
+    assert skep("whoami").returncode == 4
+
+
+def test_an_admin_acts_in_the_tenant_it_names(skep: Skep) -> None:
+    assert "Tenant: acme" in skep("whoami", "--tenant", "acme").stdout
+
+
+def test_the_version_comes_at_once() -> None:
+    def took() -> float:
+        began = time.monotonic()
+        subprocess.run(command(["--version"]), check=True, capture_output=True)
+        return time.monotonic() - began
+
+    assert min(took() for _ in range(5)) < 0.3
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_the_commands(skep: Skep, shell: str) -> None:
+    done = skep.process("completion", shell)
+
+    assert done.returncode == 0
+    for word in ("apply", "image", "bootstrap", "--force-recreate", "__complete"):
+        assert word in done.stdout
+
+
+def test_completion_knows_the_apps_and_is_silent_without_a_server(running: Skep) -> None:
+    assert "shop" in running.process("__complete", "show", "").stdout
+    assert "shop/web-0" in running.process("__complete", "exec", "").stdout
+    running.url = "http://127.0.0.1:9"
+    silent = running.process("__complete", "show", "")
+    assert (silent.returncode, silent.stderr) == (0, "")
+
+
+def test_a_reader_that_goes_away_is_no_error(running: Skep) -> None:
+    running.world.logs = {"web-0": [log_line(1, "x" * 100) for _ in range(20_000)]}
+    argv = " ".join([*command(["logs", "shop/web-0"]), "| head -1"])
+
+    done = subprocess.run(
+        ["sh", "-c", argv],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+        env=running.environment(),
+    )
+
+    assert done.stderr == ""
