@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import json
 import socket
 import tarfile
 from collections.abc import AsyncIterator, Callable
@@ -67,10 +68,45 @@ BASE = (
 )
 
 
+@pytest.fixture(scope="session")
+def base_layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image with a shell, built once from nothing, as an OCI layout."""
+    folder = tmp_path_factory.mktemp("base")
+    return asyncio.run(_build_base(folder))
+
+
+async def _build_base(folder: Path) -> Path:
+    context, instance = folder / "context", f"t{new_id()[-6:]}"
+    context.mkdir()
+    (context / "busybox").write_bytes(BUSYBOX.read_bytes())
+    (context / "busybox").chmod(0o755)
+    try:
+        async with store_at(folder / "store", instance) as store:
+            image = await store.build(context, BuildSpec(dockerfile_inline=BASE))
+            return write_layout(folder / "store", image, folder / "layout")
+    finally:
+        await teardown(folder / "store", instance)
+
+
 @pytest.fixture
-async def busybox(images: OciImages, context: Path) -> ImageInfo:
-    """A base image with a shell, built from nothing."""
-    return await images.build(context, BuildSpec(dockerfile_inline=BASE))
+async def busybox(images: OciImages, base_layout: Path) -> ImageInfo:
+    """A base image with a shell, in the store of the test."""
+    return (await images.load(base_layout))[""]
+
+
+def write_layout(store: Path, image: ImageInfo, target: Path, name: str = "") -> Path:
+    """An OCI layout that points to the blobs of a store."""
+    target.mkdir()
+    (target / "blobs").symlink_to(store / "blobs")
+    (target / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    descriptor = {
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": image.digest,
+        "size": (store / "blobs" / "sha256" / image.digest[7:]).stat().st_size,
+        "annotations": {"org.opencontainers.image.ref.name": name} if name else {},
+    }
+    (target / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [descriptor]}))
+    return target
 
 
 @pytest.fixture
@@ -143,14 +179,6 @@ async def _answers(port: int) -> None:
 
 async def push(store: Path, image: ImageInfo, reference: str, credentials: str = "") -> None:
     """Bring an image of a store into a registry, with skopeo."""
-    layout = store / "tmp" / f"push-{new_id()}"
-    layout.mkdir()
-    (layout / "blobs").symlink_to(store / "blobs")
-    (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
-    size = (store / "blobs" / "sha256" / image.digest[7:]).stat().st_size
-    (layout / "index.json").write_text(
-        '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json",'
-        f'"digest":"{image.digest}","size":{size}}}]}}'
-    )
+    layout = write_layout(store, image, store / "tmp" / f"push-{new_id()}")
     login = ["--dest-creds", credentials] if credentials else []
     await run("skopeo", "copy", "--dest-tls-verify=false", *login, f"oci:{layout}", f"docker://{reference}")

@@ -3,7 +3,7 @@
 import pytest
 
 from skep.model.errors import InvalidInput, Unsupported
-from skep.providers.local.images.dockerfiles import base_references, check_instructions
+from skep.providers.local.images.dockerfiles import base_references, check_instructions, expand_bases
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,9 @@ def test_caches_and_memory_may_be_mounted() -> None:
 def test_another_escape_character_is_refused_because_it_could_hide_instructions() -> None:
     with pytest.raises(Unsupported):
         check_instructions("# escape=`\nFROM a\n")
+
+
+def test_arguments_in_from_are_replaced_without_moving_other_lines() -> None:
+    text = "ARG V=1\nFROM \\\n  base:${V} AS x\nRUN echo ${V}\nFROM x\n"
+
+    assert expand_bases(text, {"V": "2"}) == "ARG V=1\nFROM base:2 AS x\n\nRUN echo ${V}\nFROM x\n"

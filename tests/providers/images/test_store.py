@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.providers.images.conftest import BUSYBOX, Layer, entry, store_at
+from tests.providers.images.conftest import BUSYBOX, Layer, entry, store_at, write_layout
 
 from skep.model.errors import HostFailure, InvalidInput, NotFound
 from skep.model.ids import Digest
@@ -34,32 +35,12 @@ async def merged(layers: tuple[Path, ...], place: Path, program: str) -> str:
         await run("umount", place)
 
 
-async def oci_layout(images: OciImages, image: ImageInfo, tmp_path: Path, name: str = "app:1") -> Path:
-    """Export an image as an OCI layout of its own."""
-    store, target = tmp_path / "store", tmp_path / "layout"
-    (target / "blobs" / "sha256").mkdir(parents=True)
-    manifest = json.loads((store / "blobs" / "sha256" / image.digest[7:]).read_text())
-    for digest in (
-        image.digest,
-        manifest["config"]["digest"],
-        *(layer["digest"] for layer in manifest["layers"]),
-    ):
-        blob = store / "blobs" / "sha256" / digest[7:]
-        (target / "blobs" / "sha256" / digest[7:]).write_bytes(blob.read_bytes())
-    (target / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
-    index = {
-        "schemaVersion": 2,
-        "manifests": [
-            {
-                "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                "digest": image.digest,
-                "size": (target / "blobs" / "sha256" / image.digest[7:]).stat().st_size,
-                "annotations": {"org.opencontainers.image.ref.name": name},
-            }
-        ],
-    }
-    (target / "index.json").write_text(json.dumps(index))
-    return target
+def oci_layout(image: ImageInfo, tmp_path: Path, name: str = "app:1") -> Path:
+    """Export an image as an OCI layout with copies of its blobs."""
+    layout = write_layout(tmp_path / "store", image, tmp_path / "layout", name)
+    (layout / "blobs").unlink()
+    shutil.copytree(tmp_path / "store" / "blobs", layout / "blobs")
+    return layout
 
 
 async def test_a_root_tar_becomes_an_image_of_one_layer(images: OciImages, tar_of: Layer) -> None:
@@ -75,7 +56,7 @@ async def test_a_root_tar_becomes_an_image_of_one_layer(images: OciImages, tar_o
 async def test_an_oci_layout_is_loaded_from_a_folder_and_from_a_tar(
     images: OciImages, busybox: ImageInfo, tmp_path: Path, instance: str
 ) -> None:
-    layout = await oci_layout(images, busybox, tmp_path)
+    layout = oci_layout(busybox, tmp_path)
     with tarfile.open(tmp_path / "layout.tar", "w") as tar:
         tar.add(layout, arcname=".")
 
@@ -88,7 +69,7 @@ async def test_an_oci_layout_is_loaded_from_a_folder_and_from_a_tar(
 async def test_a_docker_archive_is_loaded_with_its_names(
     images: OciImages, busybox: ImageInfo, tmp_path: Path, instance: str
 ) -> None:
-    layout = await oci_layout(images, busybox, tmp_path)
+    layout = oci_layout(busybox, tmp_path)
     archive = tmp_path / "saved.tar"
     await run("skopeo", "copy", f"oci:{layout}:app:1", f"docker-archive:{archive}:example.org/app:1")
 
@@ -103,7 +84,7 @@ async def test_a_docker_archive_is_loaded_with_its_names(
 async def test_a_blob_with_another_content_than_its_digest_is_refused(
     images: OciImages, busybox: ImageInfo, tmp_path: Path, instance: str
 ) -> None:
-    layout = await oci_layout(images, busybox, tmp_path)
+    layout = oci_layout(busybox, tmp_path)
     for blob in (layout / "blobs" / "sha256").iterdir():
         original = blob.read_bytes()
         blob.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
@@ -117,7 +98,7 @@ async def test_a_blob_with_another_content_than_its_digest_is_refused(
 async def test_a_configuration_that_lies_about_its_layers_is_refused(
     images: OciImages, busybox: ImageInfo, tmp_path: Path, instance: str
 ) -> None:
-    layout = await oci_layout(images, busybox, tmp_path)
+    layout = oci_layout(busybox, tmp_path)
     folder = layout / "blobs" / "sha256"
     manifest = json.loads((folder / busybox.digest[7:]).read_text())
     config = json.loads((folder / manifest["config"]["digest"][7:]).read_text())

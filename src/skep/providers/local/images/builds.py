@@ -23,7 +23,7 @@ from skep.providers.local.commands import LineSink, Outcome, follow
 from skep.providers.local.images.blobs import Blobs, hex_of
 from skep.providers.local.images.build_groups import BuildGroup
 from skep.providers.local.images.build_network import BuildNetwork, upstream_servers
-from skep.providers.local.images.dockerfiles import base_references, check_instructions
+from skep.providers.local.images.dockerfiles import base_references, check_instructions, expand_bases
 from skep.providers.local.images.layers import remove_tree, size_of
 from skep.providers.local.images.manifests import (
     OCI_MANIFEST,
@@ -158,7 +158,7 @@ class Builds:
     def _command(
         self, scope: str, context: Path, build: BuildSpec, job: Path, dockerfile: str
     ) -> tuple[str | Path, ...]:
-        (job / "Dockerfile").write_text(dockerfile)
+        (job / "Dockerfile").write_text(expand_bases(dockerfile, build.args))
         (job / "ignore").write_text(_read_ignore(context, build.dockerfile))
         bases = [f"{name}=container-image://{_base_name(digest)}" for name, digest in build.bases.items()]
         return (

@@ -38,6 +38,7 @@ class Instruction(msgspec.Struct, frozen=True):
     value: str
     line: int
     """Counts from 1."""
+    last_line: int
 
 
 def base_references(dockerfile: str, args: Mapping[str, str] | None = None) -> list[str]:
@@ -68,6 +69,24 @@ def base_references(dockerfile: str, args: Mapping[str, str] | None = None) -> l
     if not count:
         raise InvalidInput("The Dockerfile has no FROM.")
     return list(found)
+
+
+def expand_bases(dockerfile: str, args: Mapping[str, str] | None = None) -> str:
+    """The Dockerfile with the ARGs of its FROM instructions replaced; lines keep their numbers.
+
+    buildah 1.28 looks for a given base image before it expands them.
+    """
+    lines = dockerfile.splitlines()
+    scope: dict[str, str] = {}
+    seen_from = False
+    for step in _instructions(dockerfile):
+        if step.name == "ARG" and not seen_from:
+            scope |= _declared(step, dict(args or {}), scope)
+        elif step.name == "FROM":
+            seen_from = True
+            blank = [""] * (step.last_line - step.line)
+            lines[step.line - 1 : step.last_line] = [f"FROM {_expand(step.value, scope)}", *blank]
+    return "\n".join([*lines, ""])
 
 
 def check_instructions(dockerfile: str) -> None:
@@ -101,7 +120,7 @@ def _check_mount(mount: str, line: int) -> None:
 def _instructions(dockerfile: str) -> list[Instruction]:
     parser = DockerfileParser(fileobj=io.BytesIO(dockerfile.encode()))
     return [
-        Instruction(step["instruction"].upper(), step["value"], step["startline"] + 1)
+        Instruction(step["instruction"].upper(), step["value"], step["startline"] + 1, step["endline"] + 1)
         for step in parser.structure
         if step["instruction"] != "COMMENT"
     ]
