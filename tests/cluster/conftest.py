@@ -19,6 +19,6 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
         await running.load(busybox_archive(tmp_path))
         yield running
     finally:
-        running.kill()
+        await running.close()
         await tear_down(settings, purge=True)
     assert await leftover(settings.instance, tmp_path) == []

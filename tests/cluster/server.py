@@ -55,6 +55,10 @@ class Server:
             self._process.kill()
             self._process.wait()
 
+    async def close(self) -> None:
+        self.kill()
+        await self._client.aclose()
+
     async def load(self, archive: Path) -> None:
         answer = await self.ask(
             "POST", "/images/import?reference=busybox:1&shared=true", content=archive.read_bytes()
