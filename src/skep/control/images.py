@@ -76,7 +76,7 @@ class Images:
         async with self._database.read() as connection:
             rows = await images.visible(connection, caller.tenant)
         mine = {row.reference: row.digest for row in sorted(rows, key=lambda row: row.tenant_id)}
-        build = msgspec.structs.replace(build, bases=mine)
+        build = msgspec.structs.replace(build, bases=mine, scope=caller.tenant)
         return await self._run(
             caller,
             "image.build",

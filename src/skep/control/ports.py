@@ -8,6 +8,7 @@ All raise `HostFailure` when the kernel or a tool refuses, with the tool's own w
 """
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -195,8 +196,19 @@ class ImageStore(Protocol):
         Raises InvalidInput: it is none of these, or a digest does not match.
         """
 
+    def context(self, archive: Path) -> AbstractAsyncContextManager[Path]:
+        """An uploaded build context (a tar), unpacked safely for as long as it is needed.
+
+        Raises InvalidInput: it is broken, hostile or too large.
+        """
+
+    async def bases(self, context: Path, build: BuildSpec) -> list[str]:
+        """The images the Dockerfile builds on, as it writes them.  Raises InvalidInput: it is wrong."""
+
     async def build(self, context: Path, build: BuildSpec, progress: Progress = ...) -> ImageInfo:
-        """Run a Dockerfile.  `context` is the directory; isolated from the host and from tenants.
+        """Run a Dockerfile in the unpacked context, isolated from the host and from tenants.
+
+        Every image it builds on must be in `build.bases`.
 
         Raises InvalidInput: the Dockerfile is wrong or a command failed; ends with its last output.
         """

@@ -8,7 +8,7 @@ from skep.model.errors import InvalidInput, NotFound, Unavailable
 from skep.model.ids import ContainerId, Digest, ImageId, ReleaseId, new_id
 from skep.model.images import BuildSpec, ImageInfo, RegistryCredentials
 from skep.model.names import ServiceName
-from skep.model.references import for_registry
+from skep.model.references import for_registry, normalize
 from skep.store import images, releases
 from skep.store.images import ImageRow
 
@@ -23,9 +23,23 @@ async def pull(cx: OnHost, reference: str, upload: str) -> ImageInfo:
 
 
 @step(timeout=3600)
-async def build(cx: OnHost, upload: str, build: BuildSpec) -> ImageInfo:
-    """Run the Dockerfile in the uploaded context."""
-    return await cx.env.host.images.build(cx.env.spool / upload, build, cx.progress)
+async def build(cx: OnHost, upload: str, reference: str, build: BuildSpec) -> dict[str, ImageInfo]:
+    """Run the Dockerfile in the uploaded context; answers the image, and what had to be pulled for it.
+
+    `build.bases` are the images the tenant may build on; what else the Dockerfile names comes from a registry.
+    """
+    store = cx.env.host.images
+    async with store.context(cx.env.spool / upload) as context:
+        pulled: dict[str, ImageInfo] = {}
+        bases: dict[str, Digest] = {}
+        for written in await store.bases(context, build):
+            name = normalize(written)
+            if name not in build.bases and name not in pulled:
+                cx.progress(f"pulling {name}")
+                pulled[name] = await store.pull(for_registry(name), None, cx.progress)
+            bases[written] = build.bases.get(name) or pulled[name].digest
+        image = await store.build(context, msgspec.structs.replace(build, bases=bases), cx.progress)
+    return pulled | {reference: image}
 
 
 @step(timeout=3600)

@@ -105,7 +105,7 @@ class Builds:
         scope = _checked_scope(build.scope)
         dockerfile = read_dockerfile(context, build)
         check_instructions(dockerfile)
-        _check_bases(base_references(dockerfile, build.args), build.bases)
+        _check_bases(needed_bases(context, build), build.bases)
         async with self._slots, self._locked(scope), self._job() as job:
             for digest in sorted(set(build.bases.values())):
                 await self._bring(scope, digest, job, progress)
@@ -271,6 +271,11 @@ class Builds:
             yield job
         finally:
             await asyncio.to_thread(remove_tree, job)
+
+
+def needed_bases(context: Path, build: BuildSpec) -> list[str]:
+    """The images that the Dockerfile names in FROM and COPY --from, as it writes them."""
+    return base_references(read_dockerfile(context, build), build.args)
 
 
 def read_dockerfile(context: Path, build: BuildSpec) -> str:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,7 +24,7 @@ from skep.providers.local.commands import LineSink
 from skep.providers.local.images.blobs import Blobs, hex_of
 from skep.providers.local.images.build_groups import remove_build_group
 from skep.providers.local.images.build_network import BuildNetwork
-from skep.providers.local.images.builds import BuildLimits, Builds
+from skep.providers.local.images.builds import BuildLimits, Builds, needed_bases
 from skep.providers.local.images.debootstrap import bootstrap_tar
 from skep.providers.local.images.layers import Layers, UnpackLimits, remove_tree, unpack_archive
 from skep.providers.local.images.manifests import Descriptor, checked_digest, describe, read_manifest
@@ -126,6 +126,15 @@ class OciImages:
             with self._workplace() as place:
                 found = await self._import(kind, source, place, progress)
             return {name: await self._register(digest, progress) for name, digest in found.items()}
+
+    @contextlib.asynccontextmanager
+    async def context(self, archive: Path) -> AsyncIterator[Path]:
+        with self._workplace() as place:
+            await load_context(archive, place, self._unpack_limits)
+            yield place
+
+    async def bases(self, context: Path, build: BuildSpec) -> list[str]:
+        return await asyncio.to_thread(needed_bases, context, build)
 
     async def build(self, context: Path, build: BuildSpec, progress: LineSink = _silent) -> ImageInfo:
         for digest in build.bases.values():
