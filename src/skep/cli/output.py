@@ -11,6 +11,8 @@ import msgspec
 T = TypeVar("T")
 Column = tuple[str, Callable[[T], object]]
 
+_WIDE = 10_000
+
 _STYLES = {
     "running": "green",
     "healthy": "green",
@@ -94,10 +96,11 @@ def _rich_table(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> None:
 
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for head in heads:
-        grid.add_column(head, overflow="fold")
+        grid.add_column(head, no_wrap=True)
     for row in rows:
         grid.add_row(*(Text(cell, style=style(cell)) for cell in row))
-    Console(highlight=False, no_color=not colourful()).print(grid)
+    # wider than the screen is left to the terminal to wrap: cells stay whole, and can be copied
+    Console(highlight=False, no_color=not colourful(), width=_WIDE).print(grid, crop=False)
 
 
 def style(state: str) -> str:

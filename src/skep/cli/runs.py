@@ -157,7 +157,7 @@ def events(
         if common.output != "table":
             print(msgspec.json.encode(event).decode(), flush=True)
             continue
-        what = f"{event.app}/{event.name}" if event.name not in ("", event.app) else event.app
+        what = "/".join(dict.fromkeys(filter(None, (event.app, event.name))))
         message = f": {event.message}" if event.message else ""
         print(f"{event.at}  {event.kind:<8} {what}  {event.state}{message}", flush=True)
 

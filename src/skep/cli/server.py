@@ -5,6 +5,7 @@ The server is `python -m skep.main`, always a process of its own.  Where systemd
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,9 +17,10 @@ from cyclopts import Parameter
 from skep.cli.common import DEFAULT, Common
 from skep.cli.failures import Exit, Failure
 from skep.cli.output import confirm, document, say
-from skep.cli.settings import local_token_file, local_url
+from skep.cli.settings import local_token_file, local_url, server_setting
 
 _PATIENCE = 60.0
+_PATIENCE_AT_END = 20.0
 _UNIT = "skep.service"
 _MAIN = [sys.executable, "-m", "skep.main"]
 
@@ -71,7 +73,8 @@ def down() -> int:
     _need_root()
     if _systemd():
         _run(["systemctl", "stop", _UNIT])
-    return _child("down")
+    _end_server()
+    return _child("down", "skep is down; data stays.")
 
 
 def purge(*, yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative=())] = False) -> int:
@@ -88,7 +91,8 @@ def purge(*, yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative=())] 
     confirm("Remove all of skep with all data of all tenants?", yes)
     if _systemd():
         _run(["systemctl", "stop", _UNIT])
-    return _child("purge", "--yes")
+    _end_server()
+    return _child("purge", "skep is gone from this machine, with all data.")
 
 
 def status(*, common: Common = DEFAULT) -> int:
@@ -163,8 +167,36 @@ def _ready(url: str) -> bool:
         connection.close()
 
 
-def _child(*arguments: str) -> int:
-    return subprocess.run([*_MAIN, *arguments], check=False).returncode
+def _end_server() -> None:
+    """SIGTERM to the server and wait; one that hangs is killed, which it is made to survive."""
+    pid = _server_pid()
+    if pid is None:
+        return
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _PATIENCE_AT_END
+    while _server_pid() == pid:
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _server_pid() -> int | None:
+    """The process that the pid file names, if that is a server and not a later process with its number."""
+    path = Path(server_setting("run", "/run/skep")) / "skep.pid"
+    try:
+        pid = int(path.read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return None
+    return pid if b"skep.main" in command else None
+
+
+def _child(verb: str, word: str) -> int:
+    """Have the server's own code do it; answers its exit code."""
+    code = subprocess.run([*_MAIN, verb], check=False).returncode
+    if code == 0:
+        say(word)
+    return code
 
 
 def _run(command: list[str]) -> None:

@@ -71,8 +71,26 @@ def write_config(path: Path, config: Config) -> None:
     draft.replace(path)
 
 
+def server_setting(key: str, default: str, environment: Mapping[str, str] = os.environ) -> str:
+    """A key of this machine's server as that reads it: SKEP_KEY, its skep.yaml, or the default."""
+    given = environment.get(f"SKEP_{key.upper()}")
+    path = Path(environment.get("SKEP_ETC", "/etc/skep")) / "skep.yaml"
+    if given or not os.access(path, os.R_OK):
+        return given or default
+    import yaml
+
+    try:
+        data = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return default  # the server says what is wrong with it
+    return str(data.get(key, default)) if isinstance(data, dict) else default
+
+
 def local_url(environment: Mapping[str, str] = os.environ) -> str:
-    return "http://" + environment.get("SKEP_LISTEN", LOCAL_LISTEN)
+    """Where this machine's server answers to this machine."""
+    host, _, port = server_setting("listen", LOCAL_LISTEN, environment).rpartition(":")
+    loopback = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}  # noqa: S104 - not bound here
+    return f"http://{loopback.get(host, host)}:{port}"
 
 
 def local_token_file(environment: Mapping[str, str] = os.environ) -> Path:

@@ -1,0 +1,64 @@
+"""`skep up`, `down` and `purge` of an installation of its own on this machine."""
+
+import secrets
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.cli.conftest import Skep
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def installation(skep: Skep, tmp_path: Path) -> Iterator[Skep]:
+    listen = f"127.0.0.1:{free_port()}"
+    skep.extra = {
+        "SKEP_URL": "",
+        "SKEP_TOKEN": "",
+        "SKEP_INSTANCE": f"c{secrets.token_hex(2)}",
+        "SKEP_DATA": str(tmp_path / "data"),
+        "SKEP_RUN": str(tmp_path / "run"),
+        "SKEP_LOG": str(tmp_path / "log"),
+        "SKEP_LISTEN": listen,
+        "SKEP_POOL_SIZE": "1GiB",
+        "SKEP_NETWORKS": "10.76.0.0/16",
+        "SKEP_LINKS": "100.102.0.0/16",
+    }
+    try:
+        yield skep
+    finally:
+        skep.process("purge", "--yes")
+
+
+@pytest.mark.root
+def test_a_server_comes_up_in_the_background_and_goes_down(installation: Skep, tmp_path: Path) -> None:
+    up = installation.process("up")
+
+    assert up.returncode == 0, up.stderr
+    url = up.stdout.split()[1]
+    assert httpx.get(f"{url}/readyz").status_code == 200
+    assert str(tmp_path / "etc" / "admin.token") in up.stdout
+    assert "Role:   admin" in installation("whoami").stdout
+    again = installation.process("up")
+    assert (again.returncode, "already" in again.stderr) == (0, True)
+    assert installation.process("down").returncode == 0
+    assert installation("status").returncode == 6
+    assert installation.process("down").returncode == 0
+
+
+@pytest.mark.root
+def test_a_server_that_cannot_start_says_why(installation: Skep) -> None:
+    installation.extra["SKEP_NETWORKS"] = "nonsense"
+
+    up = installation.process("up")
+
+    assert up.returncode == 1
+    assert "nonsense" in up.stderr
+    assert "Traceback" not in up.stderr
