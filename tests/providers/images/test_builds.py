@@ -1,11 +1,13 @@
 """Builds by real buildah and runc."""
 
 import asyncio
+import sys
 import time
 from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
+from tests.providers.images.conftest import store_at
 
 from skep.model.errors import InvalidInput
 from skep.model.ids import Seconds
@@ -175,6 +177,35 @@ async def test_a_build_that_takes_too_long_is_killed_with_everything_it_started(
     finally:
         await teardown(root, instance, purge=True)
     assert not list(Path("/sys/fs/cgroup").glob(f"**/{instance}-build"))
+
+
+async def test_a_killed_skep_takes_its_builds_along(tmp_path: Path, context: Path, instance: str) -> None:
+    root = tmp_path / "store"
+    (context / "Dockerfile").write_text(
+        'FROM scratch\nCOPY busybox /bin/busybox\nRUN ["/bin/busybox", "sleep", "98764"]\n'
+    )
+    code = (
+        "import asyncio,sys\nfrom pathlib import Path\nfrom skep.model.images import BuildSpec\n"
+        "from tests.providers.images.conftest import store_at\nasync def main():\n"
+        " async with store_at(Path(sys.argv[1]), sys.argv[2]) as s:\n"
+        "  await s.build(Path(sys.argv[3]), BuildSpec())\nasyncio.run(main())"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, root, instance, context)
+    try:
+        while "busybox sleep 98764" not in await run("ps", "-eo", "args"):
+            await asyncio.sleep(0.1)
+            assert process.returncode is None
+    finally:
+        process.kill()
+        await process.wait()
+
+    try:
+        await asyncio.sleep(0.5)
+        assert "busybox sleep 98764" not in await run("ps", "-eo", "args")
+        async with store_at(root, instance):
+            assert not list((root / "build").glob("job-*"))
+    finally:
+        await teardown(root, instance, purge=True)
 
 
 async def test_the_network_of_builds_leads_out_but_not_to_the_host(

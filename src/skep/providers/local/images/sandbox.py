@@ -83,6 +83,7 @@ def inside(room: Room, command: Sequence[str | Path]) -> list[str]:
     network = [f"--net={room.network}"] if room.network else []
     enter = ["nsenter", *network] if network else ["unshare", "--net"]
     return [
+        *("setpriv", "--pdeathsig", "KILL"),  # a killed skep takes its builds along
         *("sh", "-c", _JOIN, "join", _joined(room.groups)),
         *("nice", "-n", "10", "ionice", "-c", "2", "-n", "7"),
         *enter,

@@ -11,12 +11,14 @@ and `user.*` are taken: `trusted.overlay.*` from outside could redirect lookups.
 """
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import os
 import posixpath
 import resource
 import shutil
+import signal
 import stat
 import sys
 import tarfile
@@ -38,6 +40,7 @@ _WHITEOUT = ".wh."
 _SAFE_DEVICES = {(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2)}
 """null, zero, full, random, urandom, tty, ptmx."""
 _MEMORY = 2 << 30
+_PR_SET_PDEATHSIG = 1
 _FAULTS_OF_ARCHIVES = {
     errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL,
 }  # fmt: skip
@@ -338,6 +341,7 @@ def unpack(job: Job) -> Result:
 
 def main() -> None:
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody waits for the result of an orphan
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     try:
         result = unpack(job)
