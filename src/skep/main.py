@@ -179,7 +179,7 @@ async def _local_host(
         OciImages(
             root=settings.data / "images",
             scratch=settings.data / "scratch",
-            build_network=BuildNetwork(instance=settings.instance),
+            build_network=_build_network(settings),
             runtime=str(runtime.binary),
             instance=settings.instance,
             insecure=settings.insecure_registries,
@@ -208,6 +208,13 @@ async def _local_host(
     )
     facts = read_facts(runtime.cgroups)
     return LocalHost(facts=facts, engine=engine, disks=disks, fabric=fabric, images=images)
+
+
+def _build_network(settings: Configuration) -> BuildNetwork:
+    """Builds use the first link of the pool, which no tenant network has: those count from one."""
+    link = next(settings.links.subnets(new_prefix=30))
+    others = tuple(settings.links.address_exclude(link))
+    return BuildNetwork(instance=settings.instance, subnet=link, refused=others)
 
 
 def _control(

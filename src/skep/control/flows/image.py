@@ -26,7 +26,7 @@ async def pull(cx: OnHost, reference: str, upload: str) -> ImageInfo:
 async def build(cx: OnHost, upload: str, reference: str, build: BuildSpec) -> dict[str, ImageInfo]:
     """Run the Dockerfile in the uploaded context; answers the image, and what had to be pulled for it.
 
-    `build.bases` are the images the tenant may build on; what else the Dockerfile names comes from a registry.
+    `build.bases` are the images the tenant may build on; others that the Dockerfile names are pulled.
     """
     store = cx.env.host.images
     async with store.context(cx.env.spool / upload) as context:
