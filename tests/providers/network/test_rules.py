@@ -131,6 +131,24 @@ def test_a_directory_forgets_all_it_learned() -> None:
     assert names.reverse(ports[0].address) is None
 
 
+def test_a_replica_on_two_networks_means_both_and_its_own_app_first() -> None:
+    edge, inside = network(), network()
+    mine_at_edge, mine_inside = port(edge, 5, "shop", ("proxy",)), port(inside, 5, "shop", ("proxy",))
+    places: dict[IPv4Address, list[tuple[Directory, IPv4Address]]] = {}
+    at_edge = Directory(lambda replica: True, lambda asker: places.get(asker.address, []))
+    within = Directory(lambda replica: True)
+    places[mine_at_edge.address] = [(within, mine_inside.address)]
+    stranger, backend = port(edge, 7, "blog", ("backend",)), port(inside, 9, "shop", ("backend",))
+    for one in (mine_at_edge, stranger):
+        at_edge.add(one)
+    for one in (mine_inside, backend):
+        within.add(one)
+
+    assert at_edge.resolve(mine_at_edge.address, "backend") == (backend.address,)
+    assert at_edge.resolve(mine_at_edge.address, "backend.blog") == (stranger.address,)
+    assert at_edge.resolve(stranger.address, "proxy") == (mine_at_edge.address,)
+
+
 async def test_an_asker_has_only_so_many_questions_under_way() -> None:
     forwarder = Forwarder(Namespaces(), (), per_asker=2, total=3)
 

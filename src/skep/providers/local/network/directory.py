@@ -1,6 +1,6 @@
 """The names on one network: who is called what, and who asks.  Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 
 from skep.model.host import PortConfig
@@ -12,10 +12,17 @@ class Directory:
 
     A name alone means the asker's own app first, then the only other app that has it.  `name.app` means that
     app's.  `is_up` says whose names resolve; a name of a replica that is down is still a name of ours.
+    A replica on several networks asks the resolver of one and means all: `elsewhere` answers the other
+    directories it is in, with its address there.
     """
 
-    def __init__(self, is_up: Callable[[ReplicaId], bool]) -> None:
+    def __init__(
+        self,
+        is_up: Callable[[ReplicaId], bool],
+        elsewhere: "Callable[[PortConfig], Iterable[tuple[Directory, IPv4Address]]]" = lambda port: (),
+    ) -> None:
         self._is_up = is_up
+        self._elsewhere = elsewhere
         self._ports: dict[IPv4Address, PortConfig] = {}
         self._owners: dict[str, dict[str, dict[IPv4Address, None]]] = {}
 
@@ -43,11 +50,15 @@ class Directory:
         return self._ports.get(address)
 
     def resolve(self, asker: IPv4Address, name: str) -> tuple[IPv4Address, ...] | None:
-        """The addresses behind the name (none: all down), or None: not a name of this network."""
-        addresses = self._find(asker, name.lower())
-        if addresses is None:
-            return None
-        return tuple(address for address in addresses if self._is_up(self._ports[address].replica))
+        """The addresses behind the name (none: all down), or None: not a name that the asker can mean."""
+        port = self._ports.get(asker)
+        places = [(self, asker), *(self._elsewhere(port) if port else ())]
+        for find in (Directory._own, Directory._others):
+            for directory, address in places:
+                found = find(directory, address, name.lower())
+                if found is not None:
+                    return tuple(one for one in found if directory._is_up(directory._ports[one].replica))
+        return None
 
     def reverse(self, address: IPv4Address) -> str | None:
         """The replica's own name with its app, if one is known and up."""
@@ -56,11 +67,12 @@ class Directory:
             return None
         return f"{port.names[min(1, len(port.names) - 1)]}.{port.app}"
 
-    def _find(self, asker: IPv4Address, name: str) -> dict[IPv4Address, None] | None:
-        apps = self._owners.get(name, {})
+    def _own(self, asker: IPv4Address, name: str) -> dict[IPv4Address, None] | None:
         port = self._ports.get(asker)
-        if port and port.app in apps:
-            return apps[port.app]
+        return self._owners.get(name, {}).get(port.app) if port else None
+
+    def _others(self, asker: IPv4Address, name: str) -> dict[IPv4Address, None] | None:
+        apps = self._owners.get(name, {})
         if len(apps) == 1:
             return next(iter(apps.values()))
         alone, _, app = name.rpartition(".")

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from skep.model.errors import Conflict, NotFound
-from skep.model.host import NetworkConfig
+from skep.model.host import NetworkConfig, PortConfig
 from skep.model.ids import NetworkId
 from skep.providers.local.network import links, nft, rules
 from skep.providers.local.network.directory import Directory
@@ -64,10 +64,19 @@ class Routers:
     def directory(self, network: NetworkId) -> Directory:
         """The names on the network, filled from the state when first asked for."""
         if network not in self._directories:
-            directory = self._directories[network] = Directory(self._state.resolves)
+            directory = self._directories[network] = Directory(self._state.resolves, self._elsewhere)
             for port in self._state.ports_on(network):
                 directory.add(port)
         return self._directories[network]
+
+    def _elsewhere(self, port: PortConfig) -> list[tuple[Directory, IPv4Address]]:
+        """The other networks that the port's replica is on, with its address there."""
+        record = self._state.sandboxes.get(port.replica)
+        return [
+            (self.directory(other.network), other.address)
+            for other in (record.ports if record else ())
+            if other.network != port.network and other.network in self._state.networks
+        ]
 
     async def ensure(self, network: NetworkConfig) -> None:
         """Make what is missing of the network; what lives is not touched."""
