@@ -8,18 +8,21 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Network
 from pathlib import Path
 
+import httpx
 import msgspec
 
 from skep.configuration import Configuration
 from skep.control.callers import Caller
 from skep.control.control import Control
 from skep.main import installation, tear_down
+from skep.model.errors import NotFound
 from skep.model.ids import Bytes
-from skep.model.spec import AppSpec, ServiceSpec
+from skep.model.names import AppName, ServiceName
+from skep.model.spec import AppSpec, AppVolume, ServiceSpec
 from skep.model.views import Accepted, ReplicaView, RunView
 
 MiB = 1024 * 1024
@@ -100,9 +103,10 @@ class Machine:
         try:
             async with asyncio.timeout(timeout):
                 while True:
-                    view = await self.replica(app, name)
-                    if true(view):
-                        return view
+                    with suppress(NotFound):  # a run may not have come as far as that
+                        view = await self.replica(app, name)
+                        if true(view):
+                            return view
                     await asyncio.sleep(0.05)
         except TimeoutError:
             raise AssertionError(f"{app}/{name} never became as wanted: {view}") from None
@@ -145,6 +149,25 @@ def service(*command: str, **changes: object) -> ServiceSpec:
         stop_grace_period=0.5,
     )
     return msgspec.structs.replace(spec, **changes)
+
+
+def app(name: str = "shop", **services: ServiceSpec) -> AppSpec:
+    """An app of these services, with the volumes they mount."""
+    volumes = {
+        mount.source: AppVolume()
+        for spec in services.values()
+        for mount in spec.mounts
+        if mount.type == "volume" and mount.source
+    }
+    return AppSpec(
+        name=AppName(name), services={ServiceName(k): v for k, v in services.items()}, volumes=volumes
+    )
+
+
+async def fetch(port: int) -> str:
+    """What answers on the host's published port."""
+    async with httpx.AsyncClient(timeout=5) as client:
+        return (await client.get(f"http://127.0.0.1:{port}/")).text
 
 
 async def leftover(instance: str, folder: Path, patience: float = 5) -> list[str]:

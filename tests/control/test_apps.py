@@ -3,16 +3,14 @@
 import asyncio
 from pathlib import Path
 
-import httpx
 import pytest
-from tests.machines import Machine, service
+from tests.machines import Machine, app, fetch, service
 
 from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound
 from skep.model.names import AppName, ServiceName
 from skep.model.spec import (
     AppFile,
     AppSpec,
-    AppVolume,
     Dependency,
     FileMount,
     HealthCheck,
@@ -22,23 +20,6 @@ from skep.model.spec import (
 )
 
 pytestmark = pytest.mark.root
-
-
-def app(name: str = "shop", **services: ServiceSpec) -> AppSpec:
-    volumes = {
-        mount.source: AppVolume()
-        for spec in services.values()
-        for mount in spec.mounts
-        if mount.type == "volume" and mount.source
-    }
-    return AppSpec(
-        name=AppName(name), services={ServiceName(k): v for k, v in services.items()}, volumes=volumes
-    )
-
-
-async def fetch(port: int) -> str:
-    async with httpx.AsyncClient(timeout=5) as client:
-        return (await client.get(f"http://127.0.0.1:{port}/")).text
 
 
 async def test_an_applied_app_runs_and_answers_on_its_published_port(cloud: Machine) -> None:

@@ -223,7 +223,9 @@ class Apps:
         try:
             return await self._run(app, document, f"apply {spec.name} (revision {plan.revision})", insert)
         except IntegrityError as error:
-            raise Conflict(f"App {spec.name!r} was just made by somebody else: apply again.") from error
+            raise Conflict(
+                f"App {spec.name!r} or its tenant was just changed by somebody else: apply again."
+            ) from error
 
     async def _run(
         self,

@@ -1,13 +1,14 @@
 """Runs: how a change goes on, and what to do when it needs somebody."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from skep.control import facts
 from skep.control.callers import Caller, Role
 from skep.control.clock import rfc3339
-from skep.flow import Database, FlowEngine, RunEvent, RunId, RunRecord, StepRecord
-from skep.model.errors import NotFound
+from skep.flow import Database, FlowEngine, RunEvent, RunId, RunRecord, StepRecord, WrongState
+from skep.model.errors import Conflict, NotFound
 from skep.model.views import RunDetail, RunEventView, RunView, StepView
 from skep.store import tenants
 
@@ -29,18 +30,23 @@ class Runs:
             yield _event(event)
 
     async def cancel(self, caller: Caller, run: str) -> None:
-        """Stop the run and undo what it did."""
+        """Stop the run and undo what it did.  Raises Conflict: it has ended."""
         caller.must_change()
         record = await self._find(caller, run)
-        await self._flows.cancel(record.id)
+        with _conflicts():
+            await self._flows.cancel(record.id)
 
     async def resolve(
         self, caller: Caller, run: str, step: str, choice: Literal["retry", "skip", "mark-undone"]
     ) -> None:
-        """Decide for a run that needs an operator; kept in its history with the caller's name."""
+        """Decide for a run that needs an operator; kept in its history with the caller's name.
+
+        Raises Conflict: the step does not wait for a decision, or this one is impossible.
+        """
         caller.must_operate()
         record = await self._find(caller, run)
-        await self._flows.resolve(record.id, step, choice, by=caller.user_name)
+        with _conflicts():
+            await self._flows.resolve(record.id, step, choice, by=caller.user_name)
 
     async def list(
         self, caller: Caller, *, app: str | None = None, active: bool = False, limit: int = 50
@@ -81,6 +87,15 @@ class Runs:
             finished=rfc3339(run.finished),
             output=run.output or {},
         )
+
+
+@contextmanager
+def _conflicts() -> Iterator[None]:
+    """The engine's word for what cannot be done in this state, as the caller's."""
+    try:
+        yield
+    except WrongState as error:
+        raise Conflict(f"{error.message[:1].upper()}{error.message[1:]}.") from error
 
 
 def _step(step: StepRecord) -> StepView:

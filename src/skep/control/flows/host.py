@@ -1,6 +1,6 @@
 """Removing what nobody needs any more from a host."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -21,8 +21,18 @@ class Leftovers(msgspec.Struct, frozen=True, kw_only=True):
     networks: list[NetworkId] = []
 
     @property
+    def ids(self) -> list[str]:
+        """All of them; ids of different kinds never are the same."""
+        return [name for field in self.__struct_fields__ for name in getattr(self, field)]
+
+    @property
     def empty(self) -> bool:
-        return not any(getattr(self, field) for field in self.__struct_fields__)
+        return not self.ids
+
+    def only(self, wanted: Callable[[str], bool]) -> "Leftovers":
+        """Those whose id is wanted."""
+        kinds = self.__struct_fields__
+        return Leftovers(**{kind: [name for name in getattr(self, kind) if wanted(name)] for kind in kinds})
 
 
 @step

@@ -1,6 +1,6 @@
 """Not trying the impossible all the time: each key waits longer after each attempt."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 FIRST = 1.0
 LONGEST = 120.0
@@ -22,6 +22,6 @@ class Backoff:
         count = self._next[key][0] + 1 if key in self._next else 0
         self._next[key] = (count, self._monotonic() + min(LONGEST, FIRST * 2 ** min(count, 16)))
 
-    def keep_only(self, keys: set[str]) -> None:
+    def keep_only(self, keys: Collection[str]) -> None:
         """Forget those that need no attempt any more: they are well again."""
         self._next = {key: value for key, value in self._next.items() if key in keys}

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Set
 import msgspec
 
 from skep.control.flows.host import Leftovers
-from skep.model.host import ContainerState, ContainerStatus, DiskUsage
+from skep.model.host import ContainerState, ContainerStatus, DiskUsage, Health
 from skep.model.ids import ContainerId, DiskId, NetworkId, PortId, ReplicaId, ServiceId
 from skep.store.networks import PortRow
 from skep.store.replicas import ReplicaRow
@@ -53,6 +53,26 @@ def missing(
 def _lost(status: ContainerStatus) -> bool:
     """It ended unseen, as by a reboot; one that was seen to end has an exit code and its policy's answer."""
     return status.state is ContainerState.EXITED and status.exit_code is None
+
+
+def vanished(replicas: Collection[ReplicaRow], state: HostState) -> list[ContainerStatus]:
+    """What is to be shown of containers that were seen before and that their host no longer has."""
+    return [
+        msgspec.structs.replace(
+            replica.status,
+            state=ContainerState.EXITED,
+            health=Health.NONE,
+            pid=None,
+            exit_code=None,
+            error=f"Its container is gone from {replica.host} and is being made again.",
+        )
+        for replica in replicas
+        if replica.desired == "running"
+        and replica.status is not None
+        and replica.status.id == replica.container_id
+        and replica.status.state is not ContainerState.EXITED
+        and replica.container_id not in state.containers
+    ]
 
 
 def leftovers(state: HostState, rows: Rows) -> Leftovers:

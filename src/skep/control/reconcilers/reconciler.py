@@ -7,7 +7,8 @@ asked for.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Set
 from functools import partial
 
 import structlog
@@ -18,11 +19,11 @@ from skep.control.flows import documents
 from skep.control.hosts import HostDirectory
 from skep.control.ports import Host
 from skep.control.reconcilers.backoff import Backoff
-from skep.control.reconcilers.decisions import HostState, Rows, leftovers, missing
+from skep.control.reconcilers.decisions import HostState, Rows, leftovers, missing, vanished
 from skep.flow import Database, FlowEngine
-from skep.model.errors import SkepError
+from skep.model.errors import NotFound, SkepError
 from skep.model.host import ServicePublications
-from skep.model.ids import AppId, HostName, NetworkId, ReplicaId
+from skep.model.ids import AppId, ContainerId, HostName, NetworkId, ReplicaId
 from skep.store import apps, disks, networks, replicas
 from skep.store.networks import PortRow
 from skep.store.replicas import ReplicaRow
@@ -54,8 +55,7 @@ class Reconciler:
         self._hosts = hosts
         self._desired = desired
         self._apps = apps
-        self._restores = Backoff(monotonic)
-        self._repairs = Backoff(monotonic)
+        self._attempts = defaultdict[str, Backoff](lambda: Backoff(monotonic))
         self._woken = woken
 
     async def run(self) -> None:
@@ -68,9 +68,12 @@ class Reconciler:
             await self._pause()
 
     async def reconcile(self) -> None:
-        """One pass over all hosts and apps."""
+        """One pass over all hosts and apps; a host that does not answer keeps nobody else waiting."""
         for name in self._hosts.names():
-            await self._host(name, self._hosts.on(name))
+            try:
+                await self._host(name, self._hosts.on(name))
+            except Exception:
+                log.exception("reconciler.host-failed", host=name)
         await self._removals()
 
     async def _pause(self) -> None:
@@ -96,33 +99,47 @@ class Reconciler:
                 disks={row.id for row in await disks.every(connection)},
             )
             leaving = {app.id for app in await apps.every(connection) if app.removing}
-        await self._record(state, every)
-        here = [row for row in every if row.host == name and row.app_id not in busy | leaving]
+        members = [row for row in every if row.host == name]
+        here = [row for row in members if row.app_id not in busy | leaving]
+        await self._record(host, state, members, here)
         await self._restore_networks(name, state, here, ports)
-        await self._restore_replicas(state, here, ports)
+        changing = {row.id for row in members if row.app_id in busy}
+        await self._restore_replicas(name, state, here, ports, changing)
         await self._publish(host, here)
         await self._collect(name, state, rows)
 
-    async def _record(self, state: HostState, rows: list[ReplicaRow]) -> None:
+    async def _record(
+        self, host: Host, state: HostState, members: list[ReplicaRow], here: list[ReplicaRow]
+    ) -> None:
         """What the host sees is what is shown, also where news of it got lost."""
         news = [
             status
-            for row in rows
+            for row in members
             if (status := state.containers.get(row.container_id)) is not None and status != row.status
         ]
+        news += [status for status in vanished(here, state) if not await _is_there(host, status.id)]
         for status in news:
             await self._database.write(partial(replicas.set_status, status=status))
 
-    async def _restore_replicas(self, state: HostState, here: list[ReplicaRow], ports: list[PortRow]) -> None:
+    async def _restore_replicas(
+        self,
+        name: HostName,
+        state: HostState,
+        here: list[ReplicaRow],
+        ports: list[PortRow],
+        changing: Set[ReplicaId],
+    ) -> None:
+        """Whether a `changing` one is well again will be seen when its run has ended."""
         by_replica: dict[ReplicaId, list[PortRow]] = {}
         for port in ports:
             by_replica.setdefault(port.replica_id, []).append(port)
         lacking = missing(here, by_replica, state)
-        self._restores.keep_only({row.id for row, _ in lacking})
+        attempts = self._attempts[f"restore:{name}"]
+        attempts.keep_only({row.id for row, _ in lacking} | changing)
         by_app: dict[AppId, list[tuple[ReplicaRow, bool]]] = {}
         for row, fresh in lacking:
-            if self._restores.ready(row.id):
-                self._restores.attempted(row.id)
+            if attempts.ready(row.id):
+                attempts.attempted(row.id)
                 by_app.setdefault(row.app_id, []).append((row, fresh))
         for app, rows in by_app.items():
             names = ", ".join(row.name for row, _ in rows[:5])
@@ -136,11 +153,12 @@ class Reconciler:
         for port in ports:
             if port.replica_id in containers:
                 users.setdefault(port.network_id, []).append(port)
+        attempts = self._attempts[f"network:{name}"]
+        attempts.keep_only(users.keys() - state.networks)
         for network, members in users.items():
-            key = f"network:{network}"
-            if network in state.networks or not self._repairs.ready(key):
+            if network in state.networks or not attempts.ready(network):
                 continue
-            self._repairs.attempted(key)
+            attempts.attempted(network)
             await self._flows.start(
                 "network.restore",
                 {
@@ -163,22 +181,29 @@ class Reconciler:
                     log.warning("publish.failed", service=service, error=error.message)
 
     async def _collect(self, name: HostName, state: HostState, rows: Rows) -> None:
-        found = leftovers(state, rows)
-        if found.empty or await self._flows.list(labels={"collect": name}, active=True, limit=1):
+        if await self._flows.list(labels={"collect": name}, active=True, limit=1):
             return
-        log.info("leftovers.found", host=name, leftovers=found)
+        found, attempts = leftovers(state, rows), self._attempts[f"collect:{name}"]
+        attempts.keep_only(set(found.ids))
+        due = found.only(attempts.ready)
+        if due.empty:
+            return
+        for leftover in due.ids:
+            attempts.attempted(leftover)
+        log.info("leftovers.found", host=name, leftovers=due)
         await self._flows.start(
-            "host.collect", {"host": name, "leftovers": found}, title="clean up", labels={"collect": name}
+            "host.collect", {"host": name, "leftovers": due}, title="clean up", labels={"collect": name}
         )
 
     async def _removals(self) -> None:
         busy = await self._busy()
         async with self._database.read() as connection:
-            leaving = [app for app in await apps.every(connection) if app.removing and app.id not in busy]
+            leaving = [app for app in await apps.every(connection) if app.removing]
+        attempts = self._attempts["remove"]
+        attempts.keep_only({app.id for app in leaving})
         for app in leaving:
-            key = f"removal:{app.id}"
-            if self._repairs.ready(key):
-                self._repairs.attempted(key)
+            if app.id not in busy and attempts.ready(app.id):
+                attempts.attempted(app.id)
                 await self._apps.start_removal(app)
 
     async def _start(self, document: str, title: str, tenant: str, app: AppId) -> None:
@@ -189,6 +214,15 @@ class Reconciler:
     async def _busy(self) -> set[str]:
         """Apps with an active run."""
         return {run.labels.get("app", "") for run in await self._flows.list(active=True, limit=100_000)}
+
+
+async def _is_there(host: Host, container: ContainerId) -> bool:
+    """As of now: it may have been made after the pass began."""
+    try:
+        await host.engine.inspect(container)
+    except NotFound:
+        return False
+    return True
 
 
 async def _look(host: Host) -> HostState:
