@@ -1,0 +1,79 @@
+"""Disks as numbers: how large each is, and how full.  Satisfies `DiskPool` of control."""
+
+import errno
+import os
+from pathlib import Path
+
+import msgspec
+
+from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound
+from skep.model.host import DiskSpec, DiskUsage, PoolUsage
+from skep.model.ids import Bytes, DiskId
+
+_METADATA = 1024 * 1024
+"""Bytes that the pool must have free for another disk, as the local one."""
+
+LARGE = Bytes(1024**4)
+
+
+class SimulatedPool:
+    """A pool of `size` bytes; as the local one it may promise more than it has.
+
+    The paths of disks lie below `root` and exist in name only.
+    """
+
+    def __init__(self, *, size: Bytes = LARGE, root: Path = Path("/simulated/disks")) -> None:
+        self._size = size
+        self._root = root
+        self._disks: dict[DiskId, DiskUsage] = {}
+
+    async def create(self, disk: DiskSpec) -> None:
+        there = self._disks.get(disk.id)
+        if there is not None and (there.size, there.kind) != (disk.size, disk.kind):
+            raise Conflict(f"Disk {disk.id} exists as a {there.kind} disk of {there.size} bytes.")
+        if there is not None:
+            return
+        if self._free() < _METADATA:
+            raise Exhausted("The disk pool is full. Delete disks or enlarge the pool.")
+        self._disks[disk.id] = DiskUsage(size=disk.size, used=Bytes(0), kind=disk.kind)
+
+    async def resize(self, disk: DiskId, size: Bytes) -> None:
+        usage = self._find(disk)
+        if size < usage.used:
+            raise InvalidInput(f"Disk {disk} holds {usage.used} bytes and cannot become {size} bytes large.")
+        self._disks[disk] = msgspec.structs.replace(usage, size=size)
+
+    async def path(self, disk: DiskId) -> Path:
+        self._find(disk)
+        return self._root / disk
+
+    async def delete(self, disk: DiskId) -> None:
+        self._disks.pop(disk, None)
+
+    async def list(self) -> dict[DiskId, DiskUsage]:
+        return dict(self._disks)
+
+    async def usage(self) -> PoolUsage:
+        free = self._free()
+        return PoolUsage(total=self._size, used=Bytes(self._size - free), free=Bytes(free))
+
+    def fill(self, disk: DiskId, used: Bytes) -> None:
+        """Let the disk hold so many bytes, as if a container had written them.
+
+        Raises:
+            OSError: EDQUOT, the disk is smaller; ENOSPC, the pool is full.
+        """
+        usage = self._find(disk)
+        if used > usage.size:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        if used - usage.used > self._free():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._disks[disk] = msgspec.structs.replace(usage, used=used)
+
+    def _find(self, disk: DiskId) -> DiskUsage:
+        if disk not in self._disks:
+            raise NotFound(f"There is no disk {disk} on this host.")
+        return self._disks[disk]
+
+    def _free(self) -> int:
+        return max(0, self._size - sum(usage.used for usage in self._disks.values()))

@@ -1,0 +1,125 @@
+"""Networks as records: who is plugged in where, and what is published.  Satisfies `Fabric` of control."""
+
+from collections.abc import Collection
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import msgspec
+
+from skep.model.errors import Conflict, InvalidInput, NotFound
+from skep.model.host import NetworkConfig, PortConfig, Publication, ServicePublications
+from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
+
+_ANYWHERE = "0.0.0.0"  # noqa: S104 - compared, not bound
+
+
+class SimulatedFabric:
+    """`listening`: the (protocol, port) pairs that processes of the host itself listen on."""
+
+    def __init__(
+        self, *, root: Path = Path("/simulated/netns"), listening: Collection[tuple[str, int]] = ()
+    ) -> None:
+        self._root = root
+        self._listening = frozenset(listening)
+        self._networks: dict[NetworkId, NetworkConfig] = {}
+        self._sandboxes: dict[ReplicaId, dict[PortId, PortConfig]] = {}
+        self._published: dict[ServiceId, ServicePublications] = {}
+        self._resolvable: set[ReplicaId] = set()
+
+    async def ensure_network(self, network: NetworkConfig) -> None:
+        for other in self._networks.values():
+            if other.index == network.index and other.id != network.id:
+                raise Conflict(f"Network {other.id} already has index {network.index} on this host.")
+        self._networks[network.id] = network
+
+    async def delete_network(self, network: NetworkId) -> None:
+        """With its ports and with what leads to it, as the local one."""
+        for port in [port for port in self._ports() if port.network == network]:
+            await self.unplug(port.id)
+        for service, items in list(self._published.items()):
+            left = tuple(item for item in items.publications if item.network != network)
+            self._published[service] = msgspec.structs.replace(items, publications=left)
+        self._networks.pop(network, None)
+
+    async def plug(self, port: PortConfig) -> None:
+        self._check(port, self._known(port.network))
+        for other in self._ports():
+            if other.id == port.id and other.replica != port.replica:
+                raise Conflict(f"Port {port.id} is plugged into replica {other.replica}; unplug it first.")
+            if other.id != port.id and (other.network, other.address) == (port.network, port.address):
+                raise Conflict(f"Address {port.address} is in use by port {other.id}.")
+        self._sandboxes.setdefault(port.replica, {})[port.id] = port
+
+    async def unplug(self, port: PortId) -> None:
+        for ports in self._sandboxes.values():
+            ports.pop(port, None)
+
+    async def remove_sandbox(self, replica: ReplicaId) -> None:
+        self._sandboxes.pop(replica, None)
+        self._resolvable.discard(replica)
+
+    def sandbox(self, replica: ReplicaId) -> Path:
+        return self._root / replica
+
+    async def set_resolvable(self, replica: ReplicaId, up: bool) -> None:
+        if up and replica in self._sandboxes:
+            self._resolvable.add(replica)
+        else:
+            self._resolvable.discard(replica)
+
+    async def publish(self, publications: ServicePublications) -> None:
+        for item in publications.publications:
+            self._check_publication(item, publications.service)
+        self._published[publications.service] = publications
+
+    async def unpublish(self, service: ServiceId) -> None:
+        self._published.pop(service, None)
+
+    async def networks(self) -> set[NetworkId]:
+        return set(self._networks)
+
+    async def ports(self) -> set[PortId]:
+        return {port.id for port in self._ports()}
+
+    async def sandboxes(self) -> set[ReplicaId]:
+        return set(self._sandboxes)
+
+    async def published(self) -> dict[ServiceId, ServicePublications]:
+        return dict(self._published)
+
+    def resolve(self, network: NetworkId, name: str) -> set[IPv4Address]:
+        """What the network's resolver would answer for a name within the app that has it."""
+        return {
+            port.address
+            for port in self._ports()
+            if port.network == network and name in port.names and port.replica in self._resolvable
+        }
+
+    def _ports(self) -> list[PortConfig]:
+        return [port for ports in self._sandboxes.values() for port in ports.values()]
+
+    def _known(self, network: NetworkId) -> NetworkConfig:
+        if network not in self._networks:
+            raise NotFound(f"This host has no network {network}; ensure it first.")
+        return self._networks[network]
+
+    @staticmethod
+    def _check(port: PortConfig, network: NetworkConfig) -> None:
+        if port.address not in network.subnet or port.address == network.gateway:
+            raise InvalidInput(f"Address {port.address} is not free for a port of subnet {network.subnet}.")
+
+    def _check_publication(self, item: Publication, service: ServiceId) -> None:
+        network = self._known(item.network)
+        if network.internal:
+            raise InvalidInput(f"Network {network.name!r} is internal: nothing on it can be published.")
+        if (item.protocol, item.published) in self._listening:
+            raise Conflict(f"Port {item.published}/{item.protocol} is in use: a process of the host listens.")
+        for other, items in self._published.items():
+            if other != service and any(_overlap(item, there) for there in items.publications):
+                raise Conflict(f"Port {item.published}/{item.protocol} is already published by {other}.")
+
+
+def _overlap(one: Publication, other: Publication) -> bool:
+    return (one.protocol, one.published) == (other.protocol, other.published) and (
+        one.host_ip == other.host_ip or _ANYWHERE in (one.host_ip, other.host_ip)
+    )

@@ -1,0 +1,31 @@
+"""A whole simulated host."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from skep.model.host import HostFacts
+from skep.model.ids import Bytes
+from skep.providers.simulated.disks import SimulatedPool
+from skep.providers.simulated.engine import Events, SimulatedEngine
+from skep.providers.simulated.fabric import SimulatedFabric
+from skep.providers.simulated.images import SimulatedImages
+
+FACTS = HostFacts(cpus=4, memory=Bytes(16 * 1024**3), kernel="simulated", cgroups="v2", boot_id="simulated")
+
+
+@dataclass(frozen=True)
+class SimulatedHost:
+    """Satisfies `Host` of control."""
+
+    facts: HostFacts
+    engine: SimulatedEngine
+    disks: SimulatedPool
+    fabric: SimulatedFabric
+    images: SimulatedImages
+
+    @classmethod
+    def make(cls, *, facts: HostFacts = FACTS, events: Events | None = None) -> Self:
+        """A host with nothing on it yet."""
+        disks, fabric, images = SimulatedPool(), SimulatedFabric(), SimulatedImages()
+        engine = SimulatedEngine(disks=disks, fabric=fabric, images=images, events=events)
+        return cls(facts=facts, engine=engine, disks=disks, fabric=fabric, images=images)

@@ -1,0 +1,138 @@
+"""What control may expect of every disk pool."""
+
+import errno
+import os
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from skep.control.ports import DiskPool
+from skep.model.errors import Conflict, InvalidInput, NotFound
+from skep.model.host import DiskSpec
+from skep.model.ids import Bytes, DiskId, new_id
+from skep.providers.local.disks import BtrfsPool, teardown
+from skep.providers.simulated import SimulatedPool
+
+MIB = 1024 * 1024
+
+
+def disk(size: int = 16 * MIB) -> DiskSpec:
+    return DiskSpec(id=DiskId(new_id()), size=Bytes(size), kind="data")
+
+
+class DiskPoolContract(ABC):
+    @abstractmethod
+    async def write(self, pool: DiskPool, disk: DiskId, size: int) -> None:
+        """Write so many bytes to the disk.  Raises OSError."""
+
+    async def test_a_new_disk_has_its_size_and_a_path(self, pool: DiskPool) -> None:
+        spec = disk()
+
+        await pool.create(spec)
+
+        usage = (await pool.list())[spec.id]
+        assert (usage.size, usage.kind) == (spec.size, "data")
+        assert usage.used < MIB
+        assert (await pool.path(spec.id)).name == spec.id
+
+    async def test_creating_an_equal_disk_again_is_success(self, pool: DiskPool) -> None:
+        spec = disk()
+        await pool.create(spec)
+        await self.write(pool, spec.id, 2 * MIB)
+
+        await pool.create(spec)
+
+        assert (await pool.list())[spec.id].used >= 2 * MIB
+
+    async def test_creating_an_unequal_disk_is_a_conflict(self, pool: DiskPool) -> None:
+        spec = disk()
+        await pool.create(spec)
+
+        for other in (
+            DiskSpec(id=spec.id, size=Bytes(8 * MIB), kind="data"),
+            DiskSpec(id=spec.id, size=spec.size, kind="system"),
+        ):
+            with pytest.raises(Conflict):
+                await pool.create(other)
+
+    async def test_writes_beyond_the_size_fail_with_edquot(self, pool: DiskPool) -> None:
+        spec = disk(4 * MIB)
+        await pool.create(spec)
+
+        with pytest.raises(OSError) as caught:
+            await self.write(pool, spec.id, 8 * MIB)
+
+        assert caught.value.errno == errno.EDQUOT
+
+    async def test_a_grown_disk_takes_more(self, pool: DiskPool) -> None:
+        spec = disk(4 * MIB)
+        await pool.create(spec)
+
+        await pool.resize(spec.id, Bytes(16 * MIB))
+
+        await self.write(pool, spec.id, 8 * MIB)
+        assert (await pool.list())[spec.id].size == 16 * MIB
+
+    async def test_a_disk_does_not_become_smaller_than_what_it_holds(self, pool: DiskPool) -> None:
+        spec = disk()
+        await pool.create(spec)
+        await self.write(pool, spec.id, 8 * MIB)
+
+        with pytest.raises(InvalidInput):
+            await pool.resize(spec.id, Bytes(4 * MIB))
+
+        assert (await pool.list())[spec.id].size == spec.size
+
+    async def test_a_deleted_disk_is_gone_and_deleting_it_again_is_success(self, pool: DiskPool) -> None:
+        spec = disk()
+        await pool.create(spec)
+
+        await pool.delete(spec.id)
+        await pool.delete(spec.id)
+
+        assert spec.id not in await pool.list()
+
+    async def test_what_is_not_there_is_not_found(self, pool: DiskPool) -> None:
+        with pytest.raises(NotFound):
+            await pool.path(DiskId(new_id()))
+        with pytest.raises(NotFound):
+            await pool.resize(DiskId(new_id()), Bytes(MIB))
+
+    async def test_the_parts_of_the_pool_make_the_whole(self, pool: DiskPool) -> None:
+        usage = await pool.usage()
+
+        assert 0 < usage.free <= usage.total
+        assert usage.used + usage.free == usage.total
+
+
+class TestSimulatedPool(DiskPoolContract):
+    @pytest.fixture
+    def pool(self) -> SimulatedPool:
+        return SimulatedPool(size=Bytes(300 * MIB))
+
+    async def write(self, pool: DiskPool, disk: DiskId, size: int) -> None:
+        assert isinstance(pool, SimulatedPool)
+        pool.fill(disk, Bytes(size))
+
+
+@pytest.mark.root
+class TestBtrfsPool(DiskPoolContract):
+    @pytest.fixture
+    async def pool(self, tmp_path: Path) -> AsyncIterator[BtrfsPool]:
+        root, mount = tmp_path / "root", tmp_path / "mount"
+        try:
+            async with BtrfsPool(
+                root=root, mount=mount, device=None, size=Bytes(300 * MIB), reserve=Bytes(8 * MIB)
+            ) as pool:
+                yield pool
+        finally:
+            await teardown(root, mount, purge=True)
+
+    async def write(self, pool: DiskPool, disk: DiskId, size: int) -> None:
+        path = await pool.path(disk) / "file"
+        with path.open("wb", buffering=0) as file:
+            for _ in range(size // MIB):
+                file.write(os.urandom(MIB))
+            os.fsync(file.fileno())

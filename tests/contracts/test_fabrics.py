@@ -1,0 +1,167 @@
+"""What control may expect of every fabric."""
+
+import socket
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+from tests.providers.network.conftest import World, network, port, publications
+
+from skep.control.ports import Fabric
+from skep.model.errors import Conflict, InvalidInput, NotFound
+from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId, new_id, short
+from skep.providers.local.network import LocalFabric
+from skep.providers.simulated import SimulatedFabric
+
+TAKEN = 18_999
+"""The TCP port on which a process of the host listens."""
+
+
+class FabricContract:
+    async def test_a_network_that_is_ensured_twice_is_there_once(self, fabric: Fabric) -> None:
+        net = network()
+
+        await fabric.ensure_network(net)
+        await fabric.ensure_network(net)
+
+        assert await fabric.networks() == {net.id}
+
+    async def test_networks_cannot_share_an_index(self, fabric: Fabric) -> None:
+        await fabric.ensure_network(network(index=1))
+
+        with pytest.raises(Conflict):
+            await fabric.ensure_network(network(index=1, subnet="10.2.0.0/24"))
+
+    async def test_the_first_port_makes_the_sandbox(self, fabric: Fabric) -> None:
+        net = network()
+        nic = port(net, 5)
+        await fabric.ensure_network(net)
+
+        await fabric.plug(nic)
+        await fabric.plug(nic)
+
+        assert await fabric.ports() == {nic.id}
+        assert await fabric.sandboxes() == {nic.replica}
+        assert fabric.sandbox(nic.replica).name.endswith(short(nic.replica))
+
+    async def test_a_port_needs_its_network(self, fabric: Fabric) -> None:
+        with pytest.raises(NotFound):
+            await fabric.plug(port(network(), 5))
+
+    async def test_an_address_belongs_to_one_port(self, fabric: Fabric) -> None:
+        net = network()
+        await fabric.ensure_network(net)
+        await fabric.plug(port(net, 5))
+
+        with pytest.raises(Conflict):
+            await fabric.plug(port(net, 5))
+        with pytest.raises(InvalidInput):
+            await fabric.plug(port(net, 1))
+
+    async def test_an_unplugged_port_leaves_the_sandbox_with_its_others(self, fabric: Fabric) -> None:
+        one, two = network(index=1), network(index=2, subnet="10.2.0.0/24")
+        first = port(one, 5)
+        second = msgspec.structs.replace(
+            port(two, 5, interface="eth1"), replica=first.replica, default_route=False
+        )
+        for net, nic in ((one, first), (two, second)):
+            await fabric.ensure_network(net)
+            await fabric.plug(nic)
+
+        await fabric.unplug(first.id)
+
+        assert await fabric.ports() == {second.id}
+        assert await fabric.sandboxes() == {first.replica}
+
+    async def test_a_removed_sandbox_takes_its_ports_along(self, fabric: Fabric) -> None:
+        net = network()
+        nic = port(net, 5)
+        await fabric.ensure_network(net)
+        await fabric.plug(nic)
+
+        await fabric.remove_sandbox(nic.replica)
+
+        assert await fabric.ports() == set()
+        assert await fabric.sandboxes() == set()
+        await fabric.plug(msgspec.structs.replace(nic, id=PortId(new_id()), replica=ReplicaId(new_id())))
+
+    async def test_publishing_replaces_what_the_service_published(self, fabric: Fabric) -> None:
+        net = network()
+        await fabric.ensure_network(net)
+        service = ServiceId(new_id())
+        before = publications(net, 18_080, 80, (net.subnet[5],), service=service)
+        after = publications(net, 18_081, 80, (net.subnet[6],), service=service)
+
+        await fabric.publish(before)
+        await fabric.publish(after)
+
+        assert await fabric.published() == {service: after}
+        await fabric.publish(publications(net, 18_080, 80, (net.subnet[5],)))
+
+    async def test_a_port_is_published_by_one_service_only(self, fabric: Fabric) -> None:
+        net = network()
+        await fabric.ensure_network(net)
+        first = publications(net, 18_080, 80, (net.subnet[5],))
+        await fabric.publish(first)
+
+        for taken in (18_080, TAKEN):
+            with pytest.raises(Conflict):
+                await fabric.publish(publications(net, taken, 80, (net.subnet[6],)))
+
+        assert await fabric.published() == {first.service: first}
+
+    async def test_an_internal_network_publishes_nothing(self, fabric: Fabric) -> None:
+        net = network(internal=True)
+        await fabric.ensure_network(net)
+
+        with pytest.raises(InvalidInput):
+            await fabric.publish(publications(net, 18_080, 80, (net.subnet[5],)))
+
+    async def test_a_deleted_network_leaves_nothing_that_led_to_it(self, fabric: Fabric) -> None:
+        net = network()
+        nic = port(net, 5)
+        await fabric.ensure_network(net)
+        await fabric.plug(nic)
+        items = publications(net, 18_080, 80, (net.subnet[5],))
+        await fabric.publish(items)
+
+        await fabric.delete_network(net.id)
+
+        assert (await fabric.networks(), await fabric.ports()) == (set(), set())
+        left = (await fabric.published()).get(items.service)
+        assert left is None or left.publications == ()
+
+    async def test_removing_what_is_absent_is_success(self, fabric: Fabric) -> None:
+        await fabric.delete_network(NetworkId(new_id()))
+        await fabric.unplug(PortId(new_id()))
+        await fabric.remove_sandbox(ReplicaId(new_id()))
+        await fabric.unpublish(ServiceId(new_id()))
+        await fabric.set_resolvable(ReplicaId(new_id()), True)
+
+
+class TestSimulatedFabric(FabricContract):
+    @pytest.fixture
+    def fabric(self) -> SimulatedFabric:
+        return SimulatedFabric(listening=[("tcp", TAKEN)])
+
+    async def test_names_resolve_while_the_replica_runs(self, fabric: SimulatedFabric) -> None:
+        net = network()
+        nic = port(net, 5, names=("web-0", "web"))
+        await fabric.ensure_network(net)
+        await fabric.plug(nic)
+        await fabric.set_resolvable(nic.replica, True)
+        up = fabric.resolve(net.id, "web")
+
+        await fabric.set_resolvable(nic.replica, False)
+
+        assert (up, fabric.resolve(net.id, "web")) == ({nic.address}, set())
+
+
+@pytest.mark.root
+class TestLocalFabric(FabricContract):
+    @pytest.fixture
+    async def fabric(self, world: World) -> AsyncIterator[LocalFabric]:
+        with await world.socket(world.host, socket.SOCK_STREAM, ("0.0.0.0", TAKEN)) as listener:
+            listener.listen()
+            async with world.open() as opened:
+                yield opened
