@@ -16,6 +16,18 @@ from skep.configuration import Configuration
 JSON = dict[str, Any]
 
 
+MAIN = (sys.executable, "-m", "skep.main")
+
+
+def environment(settings: Configuration) -> dict[str, str]:
+    """The settings as the process reads them."""
+    return {
+        f"SKEP_{key.upper()}": str(value)
+        for key, value in msgspec.structs.asdict(settings).items()
+        if value is not None and not isinstance(value, tuple)
+    }
+
+
 class Server:
     def __init__(self, settings: Configuration, log: Path) -> None:
         self.settings = settings
@@ -25,17 +37,9 @@ class Server:
 
     async def up(self) -> None:
         """Start it and wait until it answers."""
-        environment = {
-            f"SKEP_{key.upper()}": str(value)
-            for key, value in msgspec.structs.asdict(self.settings).items()
-            if value is not None and not isinstance(value, tuple)
-        }
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "skep.main", "up"],
-                env=os.environ | environment,
-                stdout=log,
-                stderr=log,
+                [*MAIN, "up"], env=os.environ | environment(self.settings), stdout=log, stderr=log
             )
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
@@ -55,9 +59,41 @@ class Server:
             self._process.kill()
             self._process.wait()
 
+    def down(self) -> None:
+        """`skep down`: the server ends, its containers too."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(20)
+        subprocess.run([*MAIN, "down"], env=os.environ | environment(self.settings), check=True)
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     async def close(self) -> None:
         self.kill()
         await self._client.aclose()
+
+    async def apply(self, spec: JSON, *, expect: str = "succeeded") -> JSON:
+        answer = await self.ask("POST", f"/apps/{spec['name']}/releases", json=spec)
+        run = await self.ended(answer["run"])
+        assert run["state"] == expect, run
+        return run
+
+    async def try_(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """The answer as it is, problem or not."""
+        return await self._client.request(method, path, **arguments)
+
+    async def runs(self, app: str, replica: str, timeout: float = 20) -> JSON:
+        """The replica, once it runs."""
+        view: JSON = {}
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            for view in await self.ask("GET", f"/replicas?app={app}"):
+                if view["name"] == replica and view["state"] == "running":
+                    return view
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"{app}/{replica} does not run: {view}\n{self._log.read_text()[-3000:]}")
 
     async def load(self, archive: Path) -> None:
         answer = await self.ask(

@@ -301,17 +301,27 @@ class Container:
         await self._now_running()
 
     async def _lost(self) -> None:
-        """Machine or skep went down: what ran is gone, what it wrote is on its disks."""
+        """Machine or skep went down: what ran is gone, what it wrote is on its disks.
+
+        No exit code means that nobody saw its end, so that reconcilers start it again.
+        """
         await self._around.in_thread(self._around.launcher.clear, self.spec.id)
-        if self.record.finished_at is None:
+        if self.record.finished_at is None or self._was_to_restart():
             self._remember(
-                exit_code=_UNKNOWN,
+                exit_code=None,
                 error="The host was restarted, or skep was taken down.",
-                finished_at=time.time(),
+                finished_at=self.record.finished_at or time.time(),
             )
             await self._write(durable=False)
         self.state = ContainerState.EXITED
         await self._announce()
+
+    def _was_to_restart(self) -> bool:
+        """Whether it had ended, and its policy would have started it again."""
+        record = self.record
+        if not record.wanted or record.exit_code is None:
+            return False
+        return decide(self.spec.restart, record.exit_code, Seconds(0), record.history) is not None
 
     # -- what the kernel tells --------------------------------------------------------------------
 
