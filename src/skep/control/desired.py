@@ -3,6 +3,7 @@
 A container's specification never changes (another release gives it another id), so it is made once.
 """
 
+import asyncio
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +25,16 @@ from skep.model.host import (
     Publication,
     ServicePublications,
 )
-from skep.model.ids import Bytes, ContainerId, DiskId, NetworkId, PortId, Seconds, ServiceId
+from skep.model.ids import (
+    Bytes,
+    ContainerId,
+    DiskId,
+    NetworkId,
+    PortId,
+    ReplicaId,
+    Seconds,
+    ServiceId,
+)
 from skep.model.images import ImageConfig
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec, FileMount, HealthCheck, Mount, ServiceSpec
@@ -47,23 +57,24 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DesiredState:
-    """Satisfies `ports.Desired` from the store."""
+    """Satisfies `ports.Desired` from the store.
+
+    A release is read whole when the first of its containers is asked for: a hundred replicas then cost as
+    many queries as one.
+    """
 
     def __init__(self, database: Database, limits: Limits) -> None:
         self._database = database
         self._limits = limits
         self._containers: dict[ContainerId, ContainerSpec] = {}
+        self._ports: dict[PortId, PortConfig] = {}
+        self._reading = asyncio.Lock()
 
     async def container(self, container: ContainerId) -> ContainerSpec:
-        known = self._containers.get(container)
-        if known is not None:
-            return known
-        async with self._database.read() as connection:
-            spec = await self._container(connection, container)
-        while len(self._containers) >= CACHED:
-            self._containers.pop(next(iter(self._containers)))
-        self._containers[container] = spec
-        return spec
+        if container not in self._containers:
+            async with self._reading:
+                await self._read(container)
+        return self._containers[container]
 
     async def wanted(self, container: ContainerId) -> bool:
         async with self._database.read() as connection:
@@ -76,11 +87,13 @@ class DesiredState:
         return network_config(row)
 
     async def port(self, port: PortId) -> PortConfig:
-        async with self._database.read() as connection:
-            row = _found(await networks.port(connection, port), f"Port {port}")
-            replica = _found(await replicas.get(connection, row.replica_id), f"Replica {row.replica_id}")
-            app = _found(await apps.get(connection, replica.app_id), f"App {replica.app_id}")
-        return port_config(row, app.name)
+        if port not in self._ports:
+            async with self._database.read() as connection:
+                row = _found(await networks.port(connection, port), f"Port {port}")
+                replica = _found(await replicas.get(connection, row.replica_id), f"Replica {row.replica_id}")
+                app = _found(await apps.get(connection, replica.app_id), f"App {replica.app_id}")
+            return port_config(row, app.name)
+        return self._ports[port]
 
     async def disk(self, disk: DiskId) -> DiskSpec:
         async with self._database.read() as connection:
@@ -123,28 +136,75 @@ class DesiredState:
         async with self._database.read() as connection:
             return _found(await apps.file(connection, digest), "The content of a config or secret")
 
-    async def _container(self, connection: AsyncConnection, container: ContainerId) -> ContainerSpec:
-        row = _found(await replicas.container(connection, container), f"Container {container}")
-        replica = _found(await replicas.get(connection, row.replica_id), f"Replica {row.replica_id}")
-        release = _found(await releases.get(connection, row.release_id), f"Release {row.release_id}")
-        service = release.spec.services[ServiceName(replica.service)]
-        by_name = {network.name: network for network in await networks.every(connection, row.tenant_id)}
-        wanted = [
-            by_name.get(network_name(release.spec.name, name, release.spec))
-            for name, _ in attachments(service)
-        ]
-        ports = {port.network_id: port for port in await networks.ports_of(connection, replica=replica.id)}
-        mounts = [
-            await _mount(connection, mount, release, replica)
+    async def _read(self, container: ContainerId) -> None:
+        """Unless another asker has read its release meanwhile."""
+        if container in self._containers:
+            return
+        async with self._database.read() as connection:
+            row = _found(await replicas.container(connection, container), f"Container {container}")
+            release = _found(await releases.get(connection, row.release_id), f"Release {row.release_id}")
+            facts = await _facts(connection, release)
+        self._learn(release, facts)
+
+    def _learn(self, release: ReleaseRow, facts: "_ReleaseFacts") -> None:
+        if len(self._containers) > CACHED:
+            self._containers.clear()
+            self._ports.clear()
+        for row in facts.containers:
+            replica = facts.replicas[row.replica_id]
+            ports = facts.ports.get(replica.id, [])
+            self._ports |= {port.id: port_config(port, release.spec.name) for port in ports}
+            self._containers[row.id] = _assembled(row, replica, release, ports, facts, self._limits)
+
+
+class _ReleaseFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the containers of one release are made of; networks and disks are the tenant's, by name."""
+
+    containers: list[ContainerRow]
+    replicas: dict[ReplicaId, ReplicaRow]
+    ports: dict[ReplicaId, list[PortRow]]
+    networks: dict[str, NetworkRow]
+    disks: dict[str, DiskId]
+
+
+async def _facts(connection: AsyncConnection, release: ReleaseRow) -> _ReleaseFacts:
+    app, tenant = release.app_id, release.tenant_id
+    containers = await replicas.containers_of(connection, app)
+    ports: dict[ReplicaId, list[PortRow]] = {}
+    for port in await networks.ports_of(connection, app=app):
+        ports.setdefault(port.replica_id, []).append(port)
+    return _ReleaseFacts(
+        containers=[row for row in containers if row.release_id == release.id],
+        replicas={row.id: row for row in await replicas.find(connection, app=app)},
+        ports=ports,
+        networks={row.name: row for row in await networks.every(connection, tenant)},
+        disks={row.name: row.id for row in await disks.every(connection, tenant) if row.kind == "data"},
+    )
+
+
+def _assembled(
+    row: ContainerRow,
+    replica: ReplicaRow,
+    release: ReleaseRow,
+    ports: list[PortRow],
+    facts: _ReleaseFacts,
+    limits: Limits,
+) -> ContainerSpec:
+    spec = release.spec
+    service = spec.services[ServiceName(replica.service)]
+    names = [network_name(spec.name, name, spec) for name, _ in attachments(service)]
+    by_network = {port.network_id: port.id for port in ports}
+    attached = [facts.networks[name] for name in names if name in facts.networks]
+    attached = [network for network in attached if network.id in by_network]
+    return msgspec.structs.replace(
+        container_spec(row, replica, release, limits),
+        mounts=tuple(
+            _mount(mount, release, replica, facts.disks)
             for mount in sorted(service.mounts, key=lambda mount: mount.target.count("/"))
-        ]
-        attached = [network for network in wanted if network is not None and network.id in ports]
-        return msgspec.structs.replace(
-            container_spec(row, replica, release, self._limits),
-            mounts=tuple(mounts),
-            ports=tuple(ports[network.id].id for network in attached),
-            nameserver=IPv4Address(attached[0].gateway) if attached else None,
-        )
+        ),
+        ports=tuple(by_network[network.id] for network in attached),
+        nameserver=IPv4Address(attached[0].gateway) if attached else None,
+    )
 
 
 def container_spec(
@@ -256,8 +316,8 @@ def _serving(members: list[ReplicaRow]) -> list[ReplicaRow]:
     return running or wanted
 
 
-async def _mount(
-    connection: AsyncConnection, mount: Mount, release: ReleaseRow, replica: ReplicaRow
+def _mount(
+    mount: Mount, release: ReleaseRow, replica: ReplicaRow, disks_by_name: dict[str, DiskId]
 ) -> ContainerMount:
     if mount.type == "bind":
         return ContainerMount(
@@ -270,10 +330,8 @@ async def _mount(
         size = Bytes(mount.size) if mount.size else None
         return ContainerMount(target=mount.target, size=size, mode=mount.mode, read_only=mount.read_only)
     name = disk_name(release.spec.name, replica.service, replica.ordinal, mount, release.spec)
-    disk = _found(await disks.by_name(connection, release.tenant_id, name), f"Disk {name!r}")
-    return ContainerMount(
-        target=mount.target, disk=disk.id, read_only=mount.read_only, copy_up=not mount.nocopy
-    )
+    disk = _found(disks_by_name.get(name), f"Disk {name!r}")
+    return ContainerMount(target=mount.target, disk=disk, read_only=mount.read_only, copy_up=not mount.nocopy)
 
 
 def _file(mount: FileMount, spec: AppSpec, *, secret: bool) -> ContainerFile:

@@ -1,15 +1,19 @@
 """What happens in a tenant, as it happens; and where hosts report what they saw."""
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.bus.inprocess import InProcessBus
 from skep.control.callers import Caller
 from skep.control.clock import Now, rfc3339
 from skep.flow import Database, RunRecord
 from skep.model.host import ContainerStatus, Health
-from skep.model.ids import AppId, ContainerId
+from skep.model.ids import ContainerId
 from skep.model.views import EventView
-from skep.store import apps, replicas
+from skep.store import replicas
+from skep.store.replicas import ReplicaOwner
 
 Bus = InProcessBus[EventView]
 
@@ -36,20 +40,17 @@ class Observations:
         self._now = now
 
     async def observed(self, status: ContainerStatus) -> None:
-        await self._database.write(lambda connection: replicas.set_status(connection, status))
-        async with self._database.read() as connection:
-            row = await replicas.get(connection, status.replica)
-            app = await apps.get(connection, AppId(row.app_id)) if row else None
-        if row is not None and app is not None and row.container_id == status.id:
+        owner = await self._database.write(partial(_record, status=status))
+        if owner is not None:
             event = EventView(
                 kind="replica",
-                app=app.name,
-                name=row.name,
+                app=owner.app,
+                name=owner.name,
                 state=status.state.value,
                 at=rfc3339(self._now()),
                 message=_remark(status),
             )
-            self._bus.publish(f"event.{row.tenant_id}.replica", event)
+            self._bus.publish(f"event.{owner.tenant_id}.replica", event)
         self._wake()
 
     async def removed(self, container: ContainerId) -> None:
@@ -67,6 +68,14 @@ class Observations:
         )
         self._bus.publish(f"event.{run.tenant}.run", event)
         self._wake()
+
+
+async def _record(connection: AsyncConnection, status: ContainerStatus) -> ReplicaOwner | None:
+    """None: the replica is gone, or has another container by now."""
+    owner = await replicas.owner(connection, status.id)
+    if owner is not None:
+        await replicas.set_status(connection, status)
+    return owner
 
 
 def _remark(status: ContainerStatus) -> str:

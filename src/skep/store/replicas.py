@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from skep.model.host import ContainerStatus
 from skep.model.ids import AppId, ContainerId, DiskId, HostName, ReleaseId, ReplicaId, ServiceId, TenantId
 from skep.store import rows
-from skep.store.tables import containers, replicas, services
+from skep.store.tables import apps, containers, replicas, services
 
 
 class ServiceRow(rows.Row, frozen=True, kw_only=True):
@@ -54,6 +54,19 @@ class ContainerRow(rows.Row, frozen=True, kw_only=True):
     created: float
 
 
+class ReplicaOwner(rows.Row, frozen=True, kw_only=True):
+    """Whose container it is, as events tell it."""
+
+    tenant_id: TenantId
+    app: str
+    service: str
+    ordinal: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.service}-{self.ordinal}"
+
+
 async def services_of(connection: AsyncConnection, app: AppId) -> list[ServiceRow]:
     query = sa.select(services).where(services.c.app_id == app).order_by(services.c.name)
     return await rows.many(connection, query, ServiceRow)
@@ -85,6 +98,16 @@ async def of_service(connection: AsyncConnection, service: ServiceId) -> list[Re
 
 async def get(connection: AsyncConnection, replica: ReplicaId) -> ReplicaRow | None:
     return await rows.one(connection, sa.select(replicas).where(replicas.c.id == replica), ReplicaRow)
+
+
+async def owner(connection: AsyncConnection, container_id: ContainerId) -> ReplicaOwner | None:
+    """The owner of a container that is its replica's current one."""
+    query = (
+        sa.select(replicas.c.tenant_id, apps.c.name.label("app"), replicas.c.service, replicas.c.ordinal)
+        .join(apps, replicas.c.app_id == apps.c.id)
+        .where(replicas.c.container_id == container_id)
+    )
+    return await rows.one(connection, query, ReplicaOwner)
 
 
 async def by_container(connection: AsyncConnection, container: ContainerId) -> ReplicaRow | None:
