@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from skep.model.errors import NotFound
+from skep.model.host import ContainerState
 from skep.model.ids import (
     AppId,
     Bytes,
@@ -92,6 +93,8 @@ class ReplicaChange(msgspec.Struct, frozen=True, kw_only=True):
     """Its size, where the change makes one; None: the system disk of before is kept."""
     ports: tuple[NewPort, ...] = ()
     disks: tuple[str, ...] = ()
+    before: Literal["running", "stopped", "ended"] = "running"
+    """How a replica that stays was found, for the way back; ended: wanted, but it has exited."""
     reason: str = ""
 
     @property
@@ -145,6 +148,13 @@ def make_plan(
         NotFound: an external network or volume does not exist.
     """
     return _Planner(facts, spec, new_id, place, default_disk, force_recreate).plan()
+
+
+def found(row: ReplicaRow) -> Literal["running", "stopped", "ended"]:
+    """What a failed change has to bring back."""
+    if row.desired != "running":
+        return "stopped"
+    return "ended" if row.status is not None and row.status.state is ContainerState.EXITED else "running"
 
 
 def disk_name(app: str, service: str, ordinal: int, mount: Mount, spec: AppSpec) -> str:
@@ -283,6 +293,7 @@ class _Planner:
                 ordinal=row.ordinal,
                 host=row.host,
                 container=row.container_id,
+                before=found(row),
                 reason=reason,
             )
         keep_disk = self.spec.services[name].x_skep.keep_system_disk
@@ -300,6 +311,7 @@ class _Planner:
             new_system_disk=None if keep_disk else self._system_disk_size(name),
             ports=self._ports(name, row.ordinal, row.id),
             disks=self._disks(name, row.ordinal, row.host),
+            before=found(row),
             reason=reason,
         )
 

@@ -159,6 +159,8 @@ class Trial:
     crashes: tuple[int, ...] = ()
     operator: Callable[[StepRecord], Choice] | None = None
     timeout: float = 60.0
+    key: str = "trial"
+    """Of the run: another one in the same world and file needs another key."""
     points: int = field(default=0, init=False)
     """How many points the last life passed: those where a crash can be tried."""
     crashed: int = field(default=0, init=False)
@@ -205,7 +207,7 @@ class Trial:
     async def _carry_out(self, engine: FlowEngine) -> RunRecord:
         await engine.__aenter__()
         # The key makes the start repeatable: a caller who was not answered asks again.
-        self._id = await engine.start(self.flow, self.input, key="trial")
+        self._id = await engine.start(self.flow, self.input, key=self.key)
         while True:
             record = await self._ended_or_stuck(engine, self._id)
             if record.state is not RunState.NEEDS_OPERATOR:
@@ -278,6 +280,31 @@ async def check_three_laws(
     )
 
 
+async def check_one_way(
+    registry: Registry,
+    flow: str | Flow,
+    input: Mapping[str, object],  # noqa: A002
+    worlds: Worlds,
+    directory: Path,
+    *,
+    every: int = 1,
+) -> Proof:
+    """The laws for flows that remove, which have no way back: asked again, they come to their end.
+
+    Whichever step fails, the same flow started again ends as if nothing had failed; crashes and repetitions
+    change nothing either.
+
+    Raises:
+        LawBroken: names the law, the step or point, and how the world differs.
+    """
+    bench = _Bench(registry, flow, input, worlds, directory, None)
+    return Proof(
+        failures=await bench.ask_again_anywhere(),
+        crashes=await bench.crash_anywhere(every, forward_only=True),
+        repetitions=await bench.repeat_forward(),
+    )
+
+
 @dataclass
 class _Bench:
     registry: Registry
@@ -287,6 +314,7 @@ class _Bench:
     directory: Path
     operator: Operator | None
     _files: Iterator[int] = field(default_factory=itertools.count)
+    _fresh: End | None = None
 
     async def fail_anywhere(self) -> int:
         names = self._step_names()
@@ -295,11 +323,25 @@ class _Bench:
             await self._expect_untouched(said, failing(name, after_its_effect=after))
         return 2 * len(names)
 
-    async def crash_anywhere(self, every: int) -> int:
+    async def ask_again_anywhere(self) -> int:
+        names = self._step_names()
+        wanted, _ = await self._outcome("without a failure", untouched)
+        for name, after in itertools.product(names, (False, True)):
+            said = f"asked again: {name} had failed {'after' if after else 'before'} its effect"
+            async with self.worlds() as world:
+                file = self._file()
+                for key, around in (("fails", failing(name, after_its_effect=after)), ("again", untouched)):
+                    record = await Trial(
+                        self.registry, self.flow, self.input, world, file, around, key=key
+                    ).run()
+                _compare(said, wanted, (record.state.value, await _look(world, file)))
+        return 2 * len(names)
+
+    async def crash_anywhere(self, every: int, *, forward_only: bool = False) -> int:
         """Through a run that succeeds, and through one whose last step fails."""
         tried = 0
         allowed = [await self._untouched()] if self.operator else []
-        for around in (untouched, *self._last_step_fails()):
+        for around in (untouched, *([] if forward_only else self._last_step_fails())):
             wanted, points = await self._outcome("without a crash", around)
             for point in range(0, points, every):
                 said = f"crash anywhere: died at point {point} of {points}"
@@ -309,10 +351,14 @@ class _Bench:
                 tried += 1
         return tried
 
-    async def repeat_anywhere(self) -> int:
+    async def repeat_forward(self) -> int:
         wanted, _ = await self._outcome("without a repetition", untouched)
         end, _ = await self._outcome("repeat anywhere", repeating())
         _compare("repeat anywhere: every do was called twice", wanted, end)
+        return 1
+
+    async def repeat_anywhere(self) -> int:
+        await self.repeat_forward()
         for around in self._last_step_fails():
             await self._expect_untouched("repeat anywhere: every undo was called twice", repeating(around))
         return 2
@@ -331,8 +377,10 @@ class _Bench:
 
     async def _untouched(self) -> End:
         """The end of a run that failed as it should: the world is as a fresh one."""
-        async with self.worlds() as fresh:
-            return RunState.FAILED.value, await _look(fresh, self._file())
+        if self._fresh is None:
+            async with self.worlds() as fresh:
+                self._fresh = RunState.FAILED.value, await _look(fresh, self._file())
+        return self._fresh
 
     async def _outcome(self, said: str, around: Around, crashes: tuple[int, ...] = ()) -> tuple[End, int]:
         """The end of a run in a fresh world, and how many points it passed."""

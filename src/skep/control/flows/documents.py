@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from skep.control.plans import Plan, ReplicaChange
+from skep.control.plans import Plan, ReplicaChange, found
 from skep.documents import resolve
 from skep.model.ids import AppId, ContainerId, DiskId, HostName, NetworkId, ReplicaId, ServiceId
 from skep.model.names import ServiceName
@@ -73,7 +73,7 @@ def switch_on(app: AppId, spec: AppSpec, replicas: Iterable[ReplicaRow]) -> str:
     nodes = _by_service(chosen)
     steps: Steps = {"want": _want("running", chosen)}
     for row in chosen:
-        steps[row.name] = _on_host(row, "engine.resume", {"container": row.container_id}) | {
+        steps[row.name] = _on_host(row, "engine.resume", _resumed(row)) | {
             "after": ["want", *_dependencies(spec, ServiceName(row.service), nodes)]
         }
         steps[f"{row.name}-ready"] = _ready(row, spec)
@@ -87,7 +87,8 @@ def switch_off(app: AppId, spec: AppSpec, replicas: Iterable[ReplicaRow]) -> str
     nodes = _by_service(chosen)
     steps: Steps = {"want": _want("stopped", chosen)}
     for row in chosen:
-        steps[row.name] = _on_host(row, "engine.halt", {"container": row.container_id}) | {
+        values = {"container": row.container_id, "running": found(row) == "running"}
+        steps[row.name] = _on_host(row, "engine.halt", values) | {
             "after": ["want", *_dependants(spec, ServiceName(row.service), nodes)]
         }
     return _document("app.stop", f"app/{app}", steps)
@@ -100,7 +101,9 @@ def restart(app: AppId, spec: AppSpec, replicas: Iterable[ReplicaRow]) -> str:
     steps: Steps = {"want": _want("running", chosen)}
     for row in chosen:
         before = spec.services[ServiceName(row.service)].depends_on
-        steps[row.name] = _on_host(row, "engine.restart", {"container": row.container_id}) | {
+        use = "engine.restart" if row.desired == "running" else "engine.resume"
+        values = {"container": row.container_id} if row.desired == "running" else _resumed(row)
+        steps[row.name] = _on_host(row, use, values) | {
             "after": ["want", *(node for name in before for node in nodes.get(name, []))]
         }
     return _document("app.restart", f"app/{app}", steps)
@@ -164,7 +167,7 @@ def _replica(change: ReplicaChange) -> dict[str, Any]:
         return {
             "use": "engine.resume",
             "on": f"agent.{change.host}",
-            "with": {"container": change.container},
+            "with": {"container": change.container, "stopped": True},
         }
     values = {
         "replica": change.replica,
@@ -175,7 +178,12 @@ def _replica(change: ReplicaChange) -> dict[str, Any]:
     if change.action == "create":
         return {"flow": "replica.create", "with": values}
     flow = "replica.rebase" if change.new_system_disk is None else "replica.replace"
-    return {"flow": flow, "with": values | {"previous": change.previous}}
+    previous = {"previous": change.previous, "running": change.before == "running"}
+    return {"flow": flow, "with": values | previous}
+
+
+def _resumed(row: ReplicaRow) -> dict[str, Any]:
+    return {"container": row.container_id, "stopped": found(row) != "running"}
 
 
 def _ready(item: ReplicaChange | ReplicaRow, spec: AppSpec) -> dict[str, Any]:

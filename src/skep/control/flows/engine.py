@@ -19,25 +19,27 @@ async def _remove_started(cx: OnHost, container: ContainerId) -> None:
 
 
 @step
-async def resume(cx: OnHost, container: ContainerId) -> None:
-    """Start a container that was stopped; undone, it is stopped again."""
+async def resume(cx: OnHost, container: ContainerId, stopped: bool = True) -> None:
+    """Start a container; undone, it is stopped again if it was `stopped` before."""
     await cx.env.host.engine.start(await cx.env.desired.container(container))
 
 
 @resume.undo
-async def _halt_resumed(cx: OnHost, container: ContainerId) -> None:
-    await _stop_if_there(cx, container)
+async def _halt_resumed(cx: OnHost, container: ContainerId, stopped: bool = True) -> None:
+    if stopped:
+        await _stop_if_there(cx, container)
 
 
 @step
-async def halt(cx: OnHost, container: ContainerId) -> None:
-    """Stop the container and keep it; undone, it runs again."""
+async def halt(cx: OnHost, container: ContainerId, running: bool = True) -> None:
+    """Stop the container and keep it; undone, it runs again if it was `running` before."""
     await _stop_if_there(cx, container)
 
 
 @halt.undo
-async def _resume_halted(cx: OnHost, container: ContainerId) -> None:
-    await cx.env.host.engine.start(await cx.env.desired.container(container))
+async def _resume_halted(cx: OnHost, container: ContainerId, running: bool = True) -> None:
+    if running:
+        await cx.env.host.engine.start(await cx.env.desired.container(container))
 
 
 @step

@@ -130,8 +130,9 @@ async def _take_back(tx: AsyncConnection, plan: Plan) -> None:
     await replicas.delete_services(tx, [plan.services[name] for name in plan.new_services])
     await disks.delete(tx, [*(disk.id for disk in plan.disks), *_new_system_disks(plan)])
     await networks.delete(tx, await _unused_networks(tx, plan))
-    stopped = [change.replica for change in plan.replicas if change.action == "start"]
-    await replicas.set_desired(tx, stopped, "stopped")
+    stopped = [change for change in plan.replicas if change.action in ("start", "update")]
+    stopped = [change for change in stopped if change.before == "stopped"]
+    await replicas.set_desired(tx, [change.replica for change in stopped], "stopped")
 
 
 async def _insert_disks(tx: AsyncConnection, plan: Plan, row: ReleaseRow) -> None:

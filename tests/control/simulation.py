@@ -1,0 +1,308 @@
+"""A cloud on a simulated host, for trials: real use cases, real rows, real flows, no kernel."""
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from skep.control.apps import Apps
+from skep.control.callers import Caller, Role
+from skep.control.desired import DesiredState, Limits
+from skep.control.disks import Disks
+from skep.control.flows.environment import CloudEnvironment, HostEnvironment
+from skep.control.hosts import HostDirectory
+from skep.control.images import Images
+from skep.control.networks import Networks
+from skep.control.settings import Settings
+from skep.control.setup import UNBOUNDED
+from skep.flow import Database, Flow, FlowEngine, Registry, RunId, RunState
+from skep.model.ids import Bytes, HostName, ImageId, RegionName, TenantId, UserId, ZoneName
+from skep.model.names import AppName, ServiceName, TenantName
+from skep.model.spec import AppSpec, AppVolume, Mount, ServiceSpec
+from skep.model.views import Accepted
+from skep.providers.simulated import SimulatedHost
+from skep.providers.simulated.host import FACTS
+from skep.providers.simulated.images import image
+from skep.store import apps, disks, hosts, images, networks, releases, replicas, rows, tenants
+from skep.store.hosts import HostRow, ZoneRow
+from skep.store.images import ImageRow
+from skep.store.tables import metadata
+from skep.store.tenants import TenantRow
+
+HOST = HostName("host-1")
+TENANT = TenantId("tenant")
+ALICE = Caller(
+    user=UserId("alice"),
+    user_name="alice",
+    role=Role.MEMBER,
+    tenant=TENANT,
+    tenant_name=TenantName("hive"),
+)
+BUSYBOX = image("b" * 64, 1024)
+DATA = Mount(type="volume", source="data", target="/data")
+NETWORKS = IPv4Network("10.128.0.0/9")
+
+
+def service(*args: str, **changes: object) -> ServiceSpec:
+    """A service of a simulated program (default: one that never ends)."""
+    spec = ServiceSpec(image="busybox:1", command=args or ("sleep", "infinity"))
+    return msgspec.structs.replace(spec, **changes)
+
+
+class Captured(FlowEngine):
+    """Takes what a use case would start, with its rows, and starts nothing."""
+
+    flow: str | Flow
+    input: Mapping[str, object]
+
+    async def start(
+        self,
+        flow: str | Flow,
+        input: Mapping[str, object],  # noqa: A002
+        *,
+        transaction: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+        **_about: Any,
+    ) -> RunId:
+        self.flow, self.input = flow, input
+        if transaction is not None:
+            await self._database.write(transaction)
+        return RunId("captured")
+
+
+class Cloud:
+    """The use cases of one tenant, joined as `main` joins them."""
+
+    def __init__(self, world: "CloudWorld", database: Database, flows: FlowEngine) -> None:
+        settings = Settings(
+            first_host=HOST,
+            spool=world.spool,
+            networks=NETWORKS,
+            default_disk=Bytes(1024**2),
+            limits=Limits(memory=Bytes(64 * 1024**2)),
+        )
+        directory = HostDirectory()
+        directory.add(HOST, world.host)
+        self.world = world
+        self.database = database
+        self.flows = flows
+        self.apps = Apps(database, flows, settings, world.now, world.new_id)
+        self.disks = Disks(database, flows, directory)
+        self.images = Images(database, flows, directory, settings, world.now)
+        self.networks = Networks(database, flows, settings)
+
+    async def done(self, accepted: Accepted) -> None:
+        """Wait for the run, which must succeed."""
+        assert accepted.run is not None, accepted.message
+        record = await self.flows.wait(RunId(accepted.run), 30)
+        assert record.state is RunState.SUCCEEDED, record.error
+
+
+Act = Callable[[Cloud], Awaitable[Any]]
+Rows = dict[str, list[dict[str, Any]]]
+"""By table."""
+
+
+class CloudWorld:
+    """Satisfies `skep.flow.testing.World`: rows as a template has them, and a host that fits."""
+
+    def __init__(self, folder: Path, rows_before: Rows) -> None:
+        self.spool = folder
+        self.host = SimulatedHost.make()
+        self._rows = rows_before
+        self._ids = itertools.count()
+        self._begun = False
+
+    def now(self) -> float:
+        return 1_800_000_000.0
+
+    def new_id(self) -> str:
+        return f"{next(self._ids):020}"
+
+    async def attach(self, database: Database) -> None:
+        self.database = database
+        self.desired = DesiredState(database, Limits())
+        if not self._begun:
+            self._begun = True
+            await database.write(self._fill)
+            await self._raise_host()
+
+    def environment(self, route: str) -> object:
+        if route == "":
+            return CloudEnvironment(spool=self.spool, now=self.now, networks=NETWORKS)
+        assert route == f"agent.{HOST}"
+        return HostEnvironment(host=self.host, desired=self.desired, spool=self.spool)
+
+    async def snapshot(self) -> object:
+        """Every row and everything on the host that is not for the reconcilers to settle.
+
+        They remove networks without a row from hosts, forward published ports to whoever runs, and forget
+        images without a reference.  What never became a release leaves no more than its record.
+        """
+        async with self.database.read() as connection:
+            found = await _rows(connection)
+        await self._publish_as_the_reconciler_does()
+        host, fabric = self.host, self.host.fabric
+        known = {row["id"] for row in found["networks"]}
+        return found | {
+            "running": {status.id: (status.state, status.health) for status in await host.engine.list()},
+            "on the host": {
+                "disks": await host.disks.list(),
+                "ports": await fabric.ports(),
+                "sandboxes": await fabric.sandboxes(),
+                "networks": await fabric.networks() & known,
+                "published": await fabric.published(),
+                "images": host.images.digests() & {row["digest"] for row in found["images"]},
+            },
+        }
+
+    async def _fill(self, connection: AsyncConnection) -> None:
+        await connection.run_sync(metadata.create_all)
+        for table in metadata.sorted_tables:
+            if self._rows.get(table.name):
+                await connection.execute(sa.insert(table), self._rows[table.name])
+
+    async def _raise_host(self) -> None:
+        """Make true what the rows want."""
+        host, desired = self.host, self.desired
+        async with self.database.read() as connection:
+            members = await replicas.find(connection)
+            wanted_disks = [row.id for row in await disks.every(connection)]
+            known = [row.info for row in await images.visible(connection, None)]
+        for info in known:
+            host.images.add(info)
+        for disk in wanted_disks:
+            await host.disks.create(await desired.disk(disk))
+        for member in members:
+            spec = await desired.container(member.container_id)
+            for port in [await desired.port(port) for port in spec.ports]:
+                await host.fabric.ensure_network(await desired.network(port.network))
+                await host.fabric.plug(port)
+            await host.engine.start(spec)
+            if member.desired == "stopped":
+                await host.engine.stop(spec.id)
+        await self._publish_as_the_reconciler_does()
+
+    async def _publish_as_the_reconciler_does(self) -> None:
+        async with self.database.read() as connection:
+            services = {row.service_id for row in await replicas.find(connection)}
+        for name in services:
+            await self.host.fabric.publish(await self.desired.publications(name))
+
+
+async def _seed(connection: AsyncConnection) -> None:
+    await hosts.ensure_zone(connection, ZoneRow(name=ZoneName("z"), region=RegionName("r")))
+    facts = FACTS
+    await hosts.save(
+        connection,
+        HostRow(
+            name=HOST,
+            zone=ZoneName("z"),
+            state="ready",
+            cpus=facts.cpus,
+            memory=facts.memory,
+            kernel=facts.kernel,
+            cgroups=facts.cgroups,
+            boot_id=facts.boot_id,
+        ),
+    )
+    tenant = TenantRow(id=TENANT, name=TenantName("hive"), quota=UNBOUNDED, created=0.0)
+    await tenants.insert(connection, tenant)
+    row = ImageRow(
+        id=ImageId("busybox"),
+        tenant_id=TENANT,
+        reference="busybox:1",
+        digest=BUSYBOX.digest,
+        info=BUSYBOX,
+        created=0.0,
+    )
+    await images.save(connection, row)
+
+
+async def _rows(connection: AsyncConnection) -> dict[str, Any]:
+    every = await apps.every(connection)
+    history = [row for app in every for row in await releases.of_app(connection, app.id)]
+    return {
+        "apps": [row for row in every if row.release_id is not None],
+        "releases": [
+            (row.id, row.state, row.images) for row in history if row.state not in ("pending", "failed")
+        ],
+        "replicas": [msgspec.structs.replace(row, status=None) for row in await replicas.find(connection)],
+        "containers": sorted(await replicas.containers_of(connection), key=lambda row: row.id),
+        "networks": _without(await networks.every(connection), "cursor"),
+        "ports": await networks.ports_of(connection),
+        "published": _without(await networks.published_ports(connection), "id"),
+        "disks": await disks.every(connection),
+        "images": _without(await images.visible(connection, None), "id"),
+    }
+
+
+def _without(found: list[Any], field: str) -> list[dict[str, Any]]:
+    """Rows without what differs between equal worlds."""
+    return [{key: value for key, value in rows.columns(row).items() if key != field} for row in found]
+
+
+class Laboratory:
+    """Fresh worlds for the trials of one flow: `before` is done once for real, `act` is what is tried."""
+
+    def __init__(self, folder: Path, registry: Registry) -> None:
+        self.registry = registry
+        self.flow: str | Flow = ""
+        self.input: Mapping[str, object] = {}
+        self._folder = folder
+        self._rows: Rows = {}
+        self._count = itertools.count()
+
+    @asynccontextmanager
+    async def worlds(self) -> AsyncIterator[CloudWorld]:
+        spool = self._folder / f"spool-{next(self._count)}"
+        spool.mkdir()
+        world = CloudWorld(spool, self._rows)
+        async with world.host.engine:
+            yield world
+
+    async def prepare(self, act: Act, before: Act | None = None) -> None:
+        database = await Database.open(f"sqlite+aiosqlite:///{self._folder / 'first.db'}", durable=False)
+        try:
+            await FlowEngine.create_tables_in(database)
+            async with self.worlds() as world:
+                await world.attach(database)
+                await database.write(_seed)
+                world.host.images.add(BUSYBOX)
+                if before is not None:
+                    async with FlowEngine(database, self.registry, world.environment) as engine:
+                        await before(Cloud(world, database, engine))
+                captured = Captured(database, self.registry, world.environment)
+                await act(Cloud(world, database, captured))
+            self.flow, self.input = captured.flow, captured.input
+            self._rows = await _dump(database)
+        finally:
+            await database.close()
+
+
+async def _dump(database: Database) -> Rows:
+    async with database.read() as connection:
+        return {
+            table.name: [dict(row) for row in (await connection.execute(sa.select(table))).mappings()]
+            for table in metadata.sorted_tables
+        }
+
+
+def app(name: str = "shop", **services: ServiceSpec) -> AppSpec:
+    """An app of these services, with the volumes they mount."""
+    volumes = {
+        mount.source: AppVolume()
+        for spec in services.values()
+        for mount in spec.mounts
+        if mount.type == "volume" and mount.source
+    }
+    return AppSpec(
+        name=AppName(name),
+        services={ServiceName(key): value for key, value in services.items()},
+        volumes=volumes,
+    )
