@@ -68,6 +68,7 @@ class DesiredState:
         self._limits = limits
         self._containers: dict[ContainerId, ContainerSpec] = {}
         self._ports: dict[PortId, PortConfig] = {}
+        self._networks: dict[NetworkId, NetworkConfig] = {}
         self._reading = asyncio.Lock()
 
     async def container(self, container: ContainerId) -> ContainerSpec:
@@ -82,9 +83,11 @@ class DesiredState:
         return row is not None and row.desired == "running"
 
     async def network(self, network: NetworkId) -> NetworkConfig:
-        async with self._database.read() as connection:
-            row = _found(await networks.get(connection, network), f"Network {network}")
-        return network_config(row)
+        if network not in self._networks:
+            async with self._database.read() as connection:
+                row = _found(await networks.get(connection, network), f"Network {network}")
+            self._networks[network] = network_config(row)
+        return self._networks[network]
 
     async def port(self, port: PortId) -> PortConfig:
         if port not in self._ports:
