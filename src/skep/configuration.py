@@ -52,7 +52,12 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def address(self) -> tuple[str, int]:
+        """Raises ValueError: it is not `address:port`."""
         host, _, port = self.listen.rpartition(":")
+        if not host or not port.isascii() or not port.isdecimal() or int(port) > 65_535:
+            raise ValueError(
+                f"listen: {self.listen!r} is not address:port; write something like 127.0.0.1:7537"
+            )
         return host.strip("[]"), int(port)
 
     @property

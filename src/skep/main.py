@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import structlog
 import uvloop
@@ -47,7 +48,7 @@ from skep.control.setup import prepare_installation
 from skep.control.tenants import Tenants
 from skep.control.tokens import Tokens
 from skep.control.users import Users
-from skep.flow import Database, FlowEngine
+from skep.flow import CommitFailed, Database, FlowEngine
 from skep.model.errors import Conflict, Forbidden, SkepError, Unavailable
 from skep.model.host import HostFacts
 from skep.model.ids import new_id
@@ -90,7 +91,7 @@ def main() -> None:
             uvloop.run(_up(settings))
         else:
             uvloop.run(tear_down(settings, purge=arguments.verb == "purge"))
-    except SkepError as error:
+    except (SkepError, CommitFailed) as error:
         sys.exit(f"error: {error.message}")
     except OSError as error:
         sys.exit(f"error: {error}")
@@ -305,21 +306,33 @@ def _alone(settings: Configuration) -> Iterator[None]:
     """One process per installation; its pid is in RUN/skep.pid while it lives.
 
     Raises:
-        Conflict: another one is there.
+        Conflict: another one is there, and stays.
     """
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.run.mkdir(parents=True, exist_ok=True, mode=0o700)
     pid_file = settings.run / "skep.pid"
     with (settings.data / "skep.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(f"skep is up already with {settings.data} (see {pid_file}).") from None
+        if not _locked(lock, _PATIENCE):
+            raise Conflict(f"skep is up already with {settings.data} (see {pid_file}).")
         pid_file.write_text(f"{os.getpid()}\n")
         try:
             yield
         finally:
             pid_file.unlink(missing_ok=True)
+
+
+def _locked(lock: TextIO, patience: float) -> bool:
+    """Whether the lock is ours, if need be after `patience` seconds: who has it may be about to end."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        else:
+            return True
 
 
 @asynccontextmanager

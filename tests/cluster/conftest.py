@@ -23,7 +23,8 @@ async def serving(settings: Configuration, folder: Path) -> AsyncIterator[Server
     finally:
         await running.close()
         await tear_down(settings, purge=True)
-    assert await leftover(settings.instance, folder) == []
+    for part in (settings.data, settings.run):
+        assert await leftover(settings.instance, part) == []
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ class Server:
                 [*MAIN, "up"], env=os.environ | environment(self.settings), stdout=log, stderr=log
             )
         deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and self.alive:
             try:
                 if (await self._client.get(f"http://{self.settings.listen}/readyz")).status_code == 200:
                     break

@@ -13,6 +13,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
+from skep.flow import CommitFailed
 from skep.model.errors import (
     Conflict,
     Exhausted,
@@ -95,6 +96,8 @@ def problem_of(error: BaseException) -> Problem:
         return _problem(status_of(error), error.code, error.message, details=_plain(error.details))
     if isinstance(error, HTTPException) and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
         return _refused(error)
+    if isinstance(error, CommitFailed):
+        return problem_of(Unavailable(f"Nothing was changed, for {error.message}. The operator can help."))
     if isinstance(error, RecursionError):  # only a decoder meets one, in a body made for that
         return problem_of(InvalidInput("The body is nested too deeply."))
     request = secrets.token_hex(8)
