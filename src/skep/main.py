@@ -65,6 +65,9 @@ from skep.store.schema import migrate
 
 log = structlog.get_logger("skep")
 
+_PATIENCE = 10.0
+"""Seconds that a server which is ending has to give its place to the next one."""
+
 
 @dataclass(frozen=True)
 class LocalHost:

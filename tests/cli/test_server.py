@@ -1,7 +1,12 @@
 """`skep up`, `down` and `purge` of an installation of its own on this machine."""
 
+import fcntl
+import os
 import secrets
+import signal
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +56,26 @@ def test_a_server_comes_up_in_the_background_and_goes_down(installation: Skep, t
     assert installation.process("down").returncode == 0
     assert installation("status").returncode == 6
     assert installation.process("down").returncode == 0
+
+
+@pytest.mark.root
+def test_a_server_comes_up_while_the_last_one_is_ending(installation: Skep, tmp_path: Path) -> None:
+    assert installation.process("up").returncode == 0
+    pid = tmp_path / "run" / "skep.pid"
+    last = int(pid.read_text())
+
+    os.kill(last, signal.SIGTERM)
+    while pid.exists():
+        time.sleep(0.05)
+    with (tmp_path / "data" / "skep.lock").open() as lock:  # as if it took its time after that
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        later = threading.Timer(1.5, fcntl.flock, (lock, fcntl.LOCK_UN))
+        later.start()
+        up = installation.process("up")
+        later.join()
+
+    assert up.returncode == 0, up.stderr
+    assert int(pid.read_text()) != last
 
 
 @pytest.mark.root
