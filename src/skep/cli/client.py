@@ -125,7 +125,8 @@ class Client:
                     return
                 if event.event == "error":
                     raise problem_failure(event.data)
-                yield event.event, event.data
+                if event.data:  # a comment that keeps the stream alive comes without
+                    yield event.event, event.data
         raise httpx.RemoteProtocolError("the stream ended early")
 
     def _call(
