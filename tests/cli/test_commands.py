@@ -10,6 +10,7 @@ import pytest
 import yaml
 from tests.cli.conftest import Skep, command
 
+from skep.api import streams
 from skep.model.host import LogLine
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -226,11 +227,24 @@ def test_images_come_and_go(skep: Skep) -> None:
     assert skep("image", "import", "-", "base:2", stdin="piped").returncode == 0
     assert skep.world.uploads["base:2"] == b"piped"
     assert skep("image", "pull", "web:1", "-u", "ann", "--password-stdin", stdin="pw\n").returncode == 0
-    assert skep("image", "bootstrap", "debian").returncode == 0
+    for words in ([], ["debian"], ["bookworm"], ["trixie"]):
+        assert skep("image", "bootstrap", *words).returncode == 0
+    assert {"debian:bookworm", "debian:trixie"} <= skep.world.images.keys()
     assert skep("image", "rm", "base:1").returncode == 0
     assert skep("image", "rm", "base:1").returncode == 3
     assert "5.0 MiB" in skep("image", "prune").stderr
     assert skep("image", "import", "nothing.tar").returncode == 2
+
+
+def test_events_that_keep_a_stream_alive_are_nothing_to_follow(
+    skep: Skep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "KEEP_ALIVE", 0.02)
+    skep.world.pace = 0.2
+
+    done = skep("image", "pull", "web:1")
+
+    assert (done.returncode, done.stderr.count("✓")) == (0, 1)
 
 
 def test_tenants_users_and_tokens_come_and_go(skep: Skep) -> None:

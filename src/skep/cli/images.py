@@ -17,6 +17,8 @@ from skep.model.views import Accepted, ImageView, PruneView
 app = App(name="image", help="Images: list, pull, import, build, remove.")
 
 Shared = Annotated[bool, Parameter(negative=())]
+_STABLE = "bookworm"
+"""The release of Debian that `debian` means, and that the examples build on."""
 
 
 @app.command(name="ls")
@@ -140,31 +142,27 @@ def build(
 
 @app.command
 def bootstrap(
-    distribution: str = "debian",
+    suite: str = _STABLE,
     /,
     *,
-    suite: str = "bookworm",
     reference: str | None = None,
     shared: bool = True,
     common: Common = DEFAULT,
 ) -> None:
-    """Make a base image from the packages of a distribution; needs no registry. For admins.
+    """Make a base image from Debian's packages; needs no registry. For admins.
 
-    Example: `skep image bootstrap debian` makes `debian:bookworm`
+    Examples: `skep image bootstrap` makes `debian:bookworm`; `skep image bootstrap trixie`
 
     Parameters
     ----------
-    distribution
-        Only `debian`, for now.
     suite
-        Release of the distribution.
+        Release of Debian: `bookworm`, `trixie` or another; `debian` means `bookworm`.
     reference
         Name of the image; by default debian:SUITE.
     shared
         Show it to all tenants.
     """
-    if distribution != "debian":
-        raise Failure(f"{distribution!r} cannot be made, only debian can.", Exit.INVALID)
+    suite = _STABLE if suite == "debian" else suite.removeprefix("debian:")
     body = {"suite": suite, "reference": reference or f"debian:{suite}", "shared": shared}
     client = common.connect()
     finish(client, client.post("/v1/images/bootstrap", Accepted, body))
