@@ -153,5 +153,5 @@ async def reboot(hive: Hive) -> None:
     await teardown(hive.instance, hive.data, hive.run)
     records = Records(hive.data / "containers")
     for record in list(records.read_all()):
-        records.write(msgspec.structs.replace(record, boot="another-boot"), durable=False)
+        records.write(msgspec.structs.replace(record, boot="another-boot"))
     shutil.rmtree(hive.run)

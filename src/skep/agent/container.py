@@ -171,7 +171,7 @@ class Container:
         self.record = Record(
             spec=spec, restarts=before.restarts, started_at=before.started_at, boot=boot_id()
         )
-        await self._write(durable=True)
+        self._write()
         try:
             await self._launch()
         except BaseException as error:
@@ -186,7 +186,7 @@ class Container:
         self._pid = await self._around.in_thread(launch)
         self._remember(started_at=time.time(), started_boot=_boottime(), boot=boot_id())
         self._remember(finished_at=None, exit_code=None, oom_killed=False, error="")
-        await self._write(durable=False)
+        self._write()
         await self._now_running()
 
     async def _now_running(self) -> None:
@@ -211,7 +211,7 @@ class Container:
         self._calm()
         if self.record.wanted:
             self._remember(wanted=False)
-            await self._write(durable=True)
+            self._write()
         if self.running:
             await self._end(self.spec.stop_grace_period if grace is None else grace)
         elif self.state is ContainerState.RESTARTING:
@@ -228,7 +228,7 @@ class Container:
     async def _restart(self) -> None:
         await self._stop(None)
         self._remember(wanted=True, history=History(), restarts=self.record.restarts + 1)
-        await self._write(durable=True)
+        self._write()
         try:
             await self._launch()
         except BaseException as error:
@@ -257,7 +257,7 @@ class Container:
         self._calm()
         self._unwatch()
         self._remember(wanted=False)
-        await self._write(durable=True)
+        self._write()
         self.state = ContainerState.EXITED
         await self._forget()
 
@@ -276,7 +276,7 @@ class Container:
     async def _fail(self, error: BaseException) -> None:
         self._remember(error=str(error), finished_at=time.time())
         self.state = ContainerState.EXITED
-        await self._write(durable=False)
+        self._write()
         await self._announce()
 
     async def _adopt(self) -> None:
@@ -312,7 +312,7 @@ class Container:
                 error="The host was restarted, or skep was taken down.",
                 finished_at=self.record.finished_at or time.time(),
             )
-            await self._write(durable=False)
+            self._write()
         self.state = ContainerState.EXITED
         await self._announce()
 
@@ -350,7 +350,7 @@ class Container:
         self._remember(history=again.history)
         self.state = ContainerState.RESTARTING
         self._timer = asyncio.get_running_loop().call_later(again.after, self._due)
-        await self._write(durable=False)
+        self._write()
         await self._announce()
 
     def _due(self) -> None:
@@ -360,7 +360,7 @@ class Container:
         """Exited for good: give back all but record, configs, log, and what is on its disks."""
         await self._around.in_thread(self._around.launcher.clear, self.spec.id)
         self.state = ContainerState.EXITED
-        await self._write(durable=False)
+        self._write()
         await self._announce()
 
     # -- small things -----------------------------------------------------------------------------
@@ -415,20 +415,13 @@ class Container:
     def _remember(self, **changes: Any) -> None:
         self.record = msgspec.structs.replace(self.record, **changes)
 
-    async def _write(self, *, durable: bool) -> None:
-        record = self.record
+    def _write(self) -> None:
         if self.removed:
             return
         try:
-            if durable:
-                await self._around.in_thread(self._write_now, record, True)
-            else:
-                self._write_now(record, False)
+            self._around.records.write(self.record)
         except OSError as error:
             raise HostFailure(f"{self.spec.name}: its record cannot be written: {error.strerror}") from error
-
-    def _write_now(self, record: Record, durable: bool) -> None:
-        self._around.records.write(record, durable=durable)
 
     async def _announce(self) -> None:
         """Tell everybody who waits, the resolver, and control."""

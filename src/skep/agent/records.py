@@ -4,7 +4,6 @@ One directory per container holds `record.json`, its configs and its log.  A rec
 is made and disappears after everything is gone.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,19 +61,17 @@ class Records:
             except (OSError, msgspec.MsgspecError) as error:
                 _log.warning("container.record-unreadable", container=directory.name, error=str(error))
 
-    def write(self, record: Record, *, durable: bool) -> None:
-        """Replace the record in one step.  `durable` waits for the disk."""
+    def write(self, record: Record) -> None:
+        """Replace the record in one step.
+
+        Nobody waits for the disk: after a power cut no container runs, and control starts anew those whose
+        record got lost.
+        """
         directory = self.directory(record.spec.id)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = directory / "record.json.new"
-        with temporary.open("wb") as file:
-            file.write(_encoder.encode(record))
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+        temporary.write_bytes(_encoder.encode(record))
         temporary.replace(directory / "record.json")
-        if durable:
-            _sync(directory)
 
     def delete(self, container: ContainerId) -> None:
         """Remove the record and all the directory holds; none is success."""
@@ -87,14 +84,6 @@ class Records:
 
 def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _to_text(value: Any) -> str:

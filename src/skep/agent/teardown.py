@@ -32,7 +32,7 @@ def _teardown(instance: str, data: Path, run: Path) -> int:
         launcher.clear(ContainerId(container))
     for record in list(records.read_all()):
         # As after a reboot: no policy restarts it before reconcilers have made its network and disks again.
-        records.write(msgspec.structs.replace(record, boot=""), durable=False)
+        records.write(msgspec.structs.replace(record, boot=""))
     forget_secrets(run)
     for name in ("runc", "exits", "sockets", "containers", "secrets"):
         shutil.rmtree(run / name, ignore_errors=True)

@@ -1,22 +1,25 @@
 """What the fabric was told, kept in DATA/network/*.json so that it outlives skep and the machine's boots.
 
-One file per thing, replaced whole (write, fsync, rename, fsync of the directory).  A record is written before
-the kernel is changed and removed after it, so nothing in the kernel is without a record.
+One file per thing, replaced whole.  A record is written before the kernel is changed and removed after it, so
+nothing in the kernel is without a record.  Nobody waits for the disk: a power cut that loses a record loses
+what it speaks of too, and control makes it anew.  For the same reason a damaged record is as good as none.
 """
 
-import os
 import re
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+import structlog
 
-from skep.model.errors import HostFailure, InvalidInput
+from skep.model.errors import InvalidInput
 from skep.model.host import NetworkConfig, PortConfig, ServicePublications
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
 from skep.providers.local.network.namespaces import Namespaces
 from skep.providers.local.network.rules import Route
+
+log = structlog.get_logger()
 
 R = TypeVar("R", bound=msgspec.Struct)
 A = TypeVar("A", IPv4Address, IPv4Network)
@@ -63,7 +66,7 @@ class State:
         self._namespaces = namespaces
 
     async def load(self) -> None:
-        """Raises HostFailure: a file is not what skep wrote."""
+        """Read what an earlier process was told."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         read = self._namespaces.on_host
         self.networks = {n.id: n for n in await read(lambda: self._all("network", NetworkConfig))}
@@ -130,7 +133,8 @@ class State:
         self.sandboxes[record.replica] = record
 
     def _all(self, kind: str, record: type[R]) -> list[R]:
-        return [_decode(path, record) for path in sorted(self.directory.glob(f"{kind}-*.json"))]
+        found = [_decode(path, record) for path in sorted(self.directory.glob(f"{kind}-*.json"))]
+        return [one for one in found if one is not None]
 
     def _path(self, kind: str, identifier: str) -> Path:
         if not _ID.fullmatch(identifier):
@@ -148,26 +152,12 @@ class State:
 
 def _replace(path: Path, content: bytes) -> None:
     fresh = path.with_suffix(".new")
-    with fresh.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    fresh.write_bytes(content)
     fresh.rename(path)
-    _sync(path.parent)
 
 
 def _unlink(path: Path) -> None:
-    if path.exists():
-        path.unlink()
-        _sync(path.parent)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    path.unlink(missing_ok=True)
 
 
 def _address(kind: type[A], text: str) -> A:
@@ -175,8 +165,10 @@ def _address(kind: type[A], text: str) -> A:
     return kind(text)
 
 
-def _decode(path: Path, record: type[R]) -> R:
+def _decode(path: Path, record: type[R]) -> R | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=record, dec_hook=_address)
     except msgspec.DecodeError as error:
-        raise HostFailure(f"{path} is damaged ({error}); remove it and it will be made again.") from error
+        log.warning("network.record_damaged", path=str(path), error=str(error))
+        path.unlink()
+        return None
