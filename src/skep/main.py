@@ -31,7 +31,7 @@ from skep.configuration import Configuration
 from skep.control.apps import Apps
 from skep.control.auth import Auth
 from skep.control.control import Control
-from skep.control.desired import DesiredState, Limits
+from skep.control.desired import DesiredState
 from skep.control.disks import Disks
 from skep.control.events import Events, Observations
 from skep.control.flows.catalogue import make_registry
@@ -45,6 +45,7 @@ from skep.control.replicas import Replicas
 from skep.control.runs import Runs
 from skep.control.settings import Settings
 from skep.control.setup import prepare_installation
+from skep.control.specifications import Limits
 from skep.control.tenants import Tenants
 from skep.control.tokens import Tokens
 from skep.control.users import Users
