@@ -1,19 +1,21 @@
 """A cloud on a simulated host, for trials: real use cases, real rows, real flows, no kernel."""
 
 import itertools
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.apps import Apps
 from skep.control.callers import Caller, Role
-from skep.control.desired import DesiredState, Limits
+from skep.control.desired import DesiredState
 from skep.control.disks import Disks
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
 from skep.control.hosts import HostDirectory
@@ -21,6 +23,7 @@ from skep.control.images import Images
 from skep.control.networks import Networks
 from skep.control.settings import Settings
 from skep.control.setup import UNBOUNDED
+from skep.control.specifications import Limits
 from skep.flow import Database, Flow, FlowEngine, Registry, RunId, RunState
 from skep.model.ids import Bytes, HostName, ImageId, RegionName, TenantId, UserId, ZoneName
 from skep.model.names import AppName, ServiceName, TenantName
@@ -58,8 +61,8 @@ def service(*args: str, **changes: object) -> ServiceSpec:
 class Captured(FlowEngine):
     """Takes what a use case would start, with its rows, and starts nothing."""
 
-    flow: str | Flow
-    input: Mapping[str, object]
+    flow: str | Flow = ""
+    input: Mapping[str, object] = MappingProxyType({})
 
     async def start(
         self,
@@ -104,17 +107,47 @@ class Cloud:
 
 
 Act = Callable[[Cloud], Awaitable[Any]]
-Rows = dict[str, list[dict[str, Any]]]
-"""By table."""
+
+Litter = Callable[[SimulatedHost], Awaitable[None]]
+
+
+async def tidy(_host: SimulatedHost) -> None:
+    """Nothing lies around."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A database as SQLite has it, to be made again without any thought: worlds are many."""
+
+    schema: list[str] = field(default_factory=list)
+    rows: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
+
+    @classmethod
+    async def of(cls, database: Database) -> "Template":
+        async with database.read() as connection:
+            names = {table.name for table in metadata.sorted_tables}
+            made = await connection.exec_driver_sql(
+                "SELECT tbl_name, sql FROM sqlite_master ORDER BY type DESC"
+            )
+            schema = [row.sql for row in made if row.tbl_name in names and row.sql]
+            rows_of = {
+                table.name: [
+                    tuple(row) for row in await connection.exec_driver_sql(f"SELECT * FROM {table.name}")
+                ]
+                for table in metadata.sorted_tables
+            }
+        return cls(schema, {name: found for name, found in rows_of.items() if found})
 
 
 class CloudWorld:
     """Satisfies `skep.flow.testing.World`: rows as a template has them, and a host that fits."""
 
-    def __init__(self, folder: Path, rows_before: Rows) -> None:
+    def __init__(self, folder: Path, template: Template, litter: Litter) -> None:
         self.spool = folder
         self.host = SimulatedHost.make()
-        self._rows = rows_before
+        self._template = template
+        self._litter = litter
+        self._touched = False
         self._ids = itertools.count()
         self._begun = False
 
@@ -133,6 +166,7 @@ class CloudWorld:
             await self._raise_host()
 
     def environment(self, route: str) -> object:
+        self._touched = True
         if route == "":
             return CloudEnvironment(spool=self.spool, now=self.now, networks=NETWORKS)
         assert route == f"agent.{HOST}"
@@ -142,7 +176,8 @@ class CloudWorld:
         """Every row and everything on the host that is not for the reconcilers to settle.
 
         They remove networks without a row from hosts, forward published ports to whoever runs, and forget
-        images without a reference.  What never became a release leaves no more than its record.
+        images without a reference.  What never became a release leaves no more than its record.  Uploads
+        belong to the run: once it has begun, none may be left.
         """
         async with self.database.read() as connection:
             found = await _rows(connection)
@@ -150,6 +185,7 @@ class CloudWorld:
         host, fabric = self.host, self.host.fabric
         known = {row["id"] for row in found["networks"]}
         return found | {
+            "uploads": sorted(self.spool.iterdir()) if self._touched else [],
             "running": {status.id: (status.state, status.health) for status in await host.engine.list()},
             "on the host": {
                 "disks": await host.disks.list(),
@@ -162,10 +198,11 @@ class CloudWorld:
         }
 
     async def _fill(self, connection: AsyncConnection) -> None:
-        await connection.run_sync(metadata.create_all)
-        for table in metadata.sorted_tables:
-            if self._rows.get(table.name):
-                await connection.execute(sa.insert(table), self._rows[table.name])
+        for statement in self._template.schema:
+            await connection.exec_driver_sql(statement)
+        for table, found in self._template.rows.items():
+            marks = ", ".join("?" * len(found[0]))
+            await connection.exec_driver_sql(f"INSERT INTO {table} VALUES ({marks})", found)
 
     async def _raise_host(self) -> None:
         """Make true what the rows want."""
@@ -187,6 +224,7 @@ class CloudWorld:
             if member.desired == "stopped":
                 await host.engine.stop(spec.id)
         await self._publish_as_the_reconciler_does()
+        await self._litter(host)
 
     async def _publish_as_the_reconciler_does(self) -> None:
         async with self.database.read() as connection:
@@ -196,6 +234,7 @@ class CloudWorld:
 
 
 async def _seed(connection: AsyncConnection) -> None:
+    await connection.run_sync(metadata.create_all)
     await hosts.ensure_zone(connection, ZoneRow(name=ZoneName("z"), region=RegionName("r")))
     facts = FACTS
     await hosts.save(
@@ -250,19 +289,23 @@ def _without(found: list[Any], field: str) -> list[dict[str, Any]]:
 class Laboratory:
     """Fresh worlds for the trials of one flow: `before` is done once for real, `act` is what is tried."""
 
-    def __init__(self, folder: Path, registry: Registry) -> None:
+    def __init__(self, folder: Path, registry: Registry, litter: Litter = tidy) -> None:
         self.registry = registry
+        self._litter = litter
+        self._uploads: list[Path] = []
         self.flow: str | Flow = ""
         self.input: Mapping[str, object] = {}
         self._folder = folder
-        self._rows: Rows = {}
+        self._template = Template()
         self._count = itertools.count()
 
     @asynccontextmanager
     async def worlds(self) -> AsyncIterator[CloudWorld]:
         spool = self._folder / f"spool-{next(self._count)}"
         spool.mkdir()
-        world = CloudWorld(spool, self._rows)
+        for upload in self._uploads:
+            shutil.copy(upload, spool)
+        world = CloudWorld(spool, self._template, self._litter)
         async with world.host.engine:
             yield world
 
@@ -271,26 +314,18 @@ class Laboratory:
         try:
             await FlowEngine.create_tables_in(database)
             async with self.worlds() as world:
-                await world.attach(database)
                 await database.write(_seed)
-                world.host.images.add(BUSYBOX)
+                await world.attach(database)
                 if before is not None:
                     async with FlowEngine(database, self.registry, world.environment) as engine:
                         await before(Cloud(world, database, engine))
                 captured = Captured(database, self.registry, world.environment)
                 await act(Cloud(world, database, captured))
             self.flow, self.input = captured.flow, captured.input
-            self._rows = await _dump(database)
+            self._template = await Template.of(database)
+            self._uploads = list(world.spool.iterdir())
         finally:
             await database.close()
-
-
-async def _dump(database: Database) -> Rows:
-    async with database.read() as connection:
-        return {
-            table.name: [dict(row) for row in (await connection.execute(sa.select(table))).mappings()]
-            for table in metadata.sorted_tables
-        }
 
 
 def app(name: str = "shop", **services: ServiceSpec) -> AppSpec:

@@ -34,6 +34,12 @@ async def resize(cx: OnHost, disk: DiskId, size: Bytes) -> None:
     await cx.env.host.disks.resize(disk, size)
 
 
+@resize.undo
+async def _resize_back(cx: OnHost, disk: DiskId, size: Bytes) -> None:
+    """Its row has the size of before until the last step."""
+    await cx.env.host.disks.resize(disk, (await cx.env.desired.disk(disk)).size)
+
+
 @step(kind="transactional")
 async def record_size(cx: Cloud, disk: DiskId, size: Bytes) -> None:
     await disks.set_size(cx.tx, disk, size)
