@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import tempfile
 import time
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -38,6 +39,22 @@ async def test_an_unchanged_build_gives_the_same_digest(
     assert "A=b" in first.config.env
     assert first.config.exposed_ports == ("80/tcp",)
     assert first.config.user == "nobody"
+
+
+@pytest.mark.parametrize("parent", ["/var/tmp", "/tmp", "/dev/shm"])
+async def test_the_store_may_lie_anywhere(
+    base_layout: Path, context: Path, instance: str, parent: str
+) -> None:
+    with tempfile.TemporaryDirectory(dir=parent, prefix="a: path + [more], 'quoted'=") as folder:
+        root = Path(folder) / "store"
+        try:
+            async with store_at(root, instance) as images:
+                base = (await images.load(base_layout))[""]
+                image = await images.build(context, on(base, "RUN echo here > /where"))
+                *_, layer = await images.unpack(image.digest)
+                assert (layer / "where").read_text() == "here\n"
+        finally:
+            await teardown(root, instance, purge=True)
 
 
 async def test_several_stages_arguments_labels_and_targets(

@@ -36,8 +36,14 @@ from skep.providers.local.images.manifests import (
 from skep.providers.local.images.sandbox import Room, inside
 
 _SCOPE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_STORAGE = "/build/cache/storage"
+_JOB = Path("/build/job")
+_CONTEXT = Path("/build/context")
 _RUN_ROOT = "/run/buildah"
-"""Inside the room: state of mounts, which goes with it."""
+"""Inside the room: the scope's storage, this step's folder, the context; state of mounts, gone with it."""
+_BUILDAH = ("buildah", "--root", _STORAGE, "--runroot", _RUN_ROOT, "--storage-driver", "overlay")
+_STORED = f"containers-storage:[overlay@{_STORAGE}+{_RUN_ROOT}]"
+"""The prefix of images in the scope's storage, as containers-transports(5) writes it."""
 _LARGEST_DOCKERFILE = 1024 * 1024
 _LAST_LINES = 20
 _NOISE = re.compile(
@@ -109,7 +115,8 @@ class Builds:
         async with self._slots, self._locked(scope), self._job() as job:
             for digest in sorted(set(build.bases.values())):
                 await self._bring(scope, digest, job, progress)
-            command = self._command(scope, context, build, job, dockerfile)
+            _write_instructions(context, build, job, dockerfile)
+            command = _command(self._runtime, f"/{self._group.name}/{job.name}", build)
             told = _translated(progress, build.bases)
             outcome = await self._run(scope, command, job, told, context=context, networked=True)
             if outcome.code:
@@ -128,9 +135,9 @@ class Builds:
             folder.mkdir(parents=True)
             for layer in stored:
                 (folder / hex_of(layer)).touch()
-            source = f"{self._storage(built.scope)}@{built.image}"
             command = ("skopeo", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers")
-            await self._must(built.scope, (*command, source, f"oci:{target}:image"), job)
+            copied = (f"{_STORED}@{built.image}", f"oci:{_JOB / target.name}:image")
+            await self._must(built.scope, (*command, *copied), job)
             return await asyncio.to_thread(self._collect, target, stored)
 
     async def prune(self) -> Bytes:
@@ -145,36 +152,13 @@ class Builds:
 
     async def _bring(self, scope: str, digest: Digest, job: Path, progress: LineSink) -> None:
         """Make a base image available to the builds of a scope under a private name."""
-        have = await self._run(
-            scope, (*self._buildah(scope), "images", "-q", _base_name(digest)), job, _ignore
-        )
+        have = await self._run(scope, (*_BUILDAH, "images", "-q", _base_name(digest)), job, _ignore)
         if have.code == 0:
             return
         progress(f"preparing base {digest[:19]}")
         layout = await asyncio.to_thread(self._blobs.layout_of, digest, job / f"base-{hex_of(digest)}")
-        target = f"{self._storage(scope)}{_base_name(digest)}"
-        await self._must(scope, ("skopeo", "copy", "--quiet", f"oci:{layout}:image", target), job)
-
-    def _command(
-        self, scope: str, context: Path, build: BuildSpec, job: Path, dockerfile: str
-    ) -> tuple[str | Path, ...]:
-        (job / "Dockerfile").write_text(expand_bases(dockerfile, build.args))
-        (job / "ignore").write_text(_read_ignore(context, build.dockerfile))
-        bases = [f"{name}=container-image://{_base_name(digest)}" for name, digest in build.bases.items()]
-        return (
-            *self._buildah(scope),
-            *("build", "--isolation", "oci", "--runtime", self._runtime, "--network", "host", "--pull=never"),
-            *("--layers", "--cgroup-parent", f"/{self._group.name}/{job.name}", "--file", job / "Dockerfile"),
-            # buildah would show the host's cgroups, writable by the root of the build.
-            *("--volume", "/run/empty:/sys/fs/cgroup:ro"),
-            *("--ignorefile", job / "ignore", "--iidfile", job / "image", "--identity-label=false"),
-            *(["--no-cache"] if build.no_cache else []),
-            *(["--target", build.target] if build.target else []),
-            *(part for base in bases for part in ("--build-context", base)),
-            *(part for key, value in build.args.items() for part in ("--build-arg", f"{key}={value}")),
-            *(part for key, value in build.labels.items() for part in ("--label", f"{key}={value}")),
-            context,
-        )
+        source, target = f"oci:{_JOB / layout.name}:image", f"{_STORED}{_base_name(digest)}"
+        await self._must(scope, ("skopeo", "copy", "--quiet", source, target), job)
 
     async def _must(self, scope: str, command: tuple[str | Path, ...], job: Path) -> None:
         """Run a step that has no reason to fail."""
@@ -198,8 +182,8 @@ class Builds:
         base.mkdir(exist_ok=True)
         room = Room(
             base=base,
-            writable=(self._root / scope, job),
-            readable=(context,) if context else (),
+            writable={str(Path(_STORAGE).parent): self._root / scope, str(_JOB): job},
+            readable={str(_CONTEXT): context} if context else {},
             network=self._network.path if networked and self._network else None,
             groups=await asyncio.to_thread(self._group.prepare),
             nameservers=tuple(str(server) for server in upstream_servers()) if networked else (),
@@ -213,14 +197,6 @@ class Builds:
             )
         except TimeoutError as error:
             raise InvalidInput(f"The build took longer than {self._limits.timeout:.0f} s.") from error
-
-    def _buildah(self, scope: str) -> tuple[str, ...]:
-        places = ("--root", str(self._root / scope / "storage"), "--runroot", _RUN_ROOT)
-        return ("buildah", *places, "--storage-driver", "overlay")
-
-    def _storage(self, scope: str) -> str:
-        """The prefix of images in a scope's storage, as containers-transports(5) writes it."""
-        return f"containers-storage:[overlay@{self._root / scope / 'storage'}+{_RUN_ROOT}]"
 
     def _collect(self, target: Path, stored: Mapping[Digest, Descriptor]) -> Digest:
         """Take over what is new in a written layout, and its manifest with our own layers in it."""
@@ -271,6 +247,30 @@ class Builds:
             yield job
         finally:
             await asyncio.to_thread(remove_tree, job)
+
+
+def _command(runtime: str, group: str, build: BuildSpec) -> tuple[str | Path, ...]:
+    """The build, by paths inside the room."""
+    bases = [f"{name}=container-image://{_base_name(digest)}" for name, digest in build.bases.items()]
+    return (
+        *_BUILDAH,
+        *("build", "--isolation", "oci", "--runtime", runtime, "--network", "host", "--pull=never"),
+        *("--layers", "--cgroup-parent", group, "--file", _JOB / "Dockerfile"),
+        # buildah would show the host's cgroups, writable by the root of the build.
+        *("--volume", "/run/empty:/sys/fs/cgroup:ro"),
+        *("--ignorefile", _JOB / "ignore", "--iidfile", _JOB / "image", "--identity-label=false"),
+        *(["--no-cache"] if build.no_cache else []),
+        *(["--target", build.target] if build.target else []),
+        *(part for base in bases for part in ("--build-context", base)),
+        *(part for key, value in build.args.items() for part in ("--build-arg", f"{key}={value}")),
+        *(part for key, value in build.labels.items() for part in ("--label", f"{key}={value}")),
+        _CONTEXT,
+    )
+
+
+def _write_instructions(context: Path, build: BuildSpec, job: Path, dockerfile: str) -> None:
+    (job / "Dockerfile").write_text(expand_bases(dockerfile, build.args))
+    (job / "ignore").write_text(_read_ignore(context, build.dockerfile))
 
 
 def needed_bases(context: Path, build: BuildSpec) -> list[str]:
@@ -330,11 +330,12 @@ def _translated(progress: LineSink, bases: Mapping[str, Digest]) -> LineSink:
 
 
 def _environment(job: Path) -> dict[str, str]:
+    """Of a process in the room."""
     (job / "tmp").mkdir(exist_ok=True)
     return {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root",
-        "TMPDIR": str(job / "tmp"),
+        "TMPDIR": str(_JOB / "tmp"),
         "CONTAINERS_CONF": "/etc/containers/containers.conf",
         "CONTAINERS_REGISTRIES_CONF": "/etc/containers/registries.conf",
     }

@@ -6,22 +6,23 @@ read-only, a few devices, and the folders of this build.  The room is a mount an
 first process ends, however it ends, every process and mount in it is gone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
-    """`base` is an empty folder to mount the room on; the other folders keep their paths inside it.
+    """`base` is an empty folder to mount the room on; `writable` and `readable` are shown below its names.
 
+    So nothing inside depends on where the folders lie: tools read much into `+`, `,`, `[` and `:` of a path.
     Large temporary files go to $TMPDIR, which must lie in a writable folder.  The processes enter `groups`
     (cgroup.procs files).  Without a `network` there is only loopback.  /run/empty is an empty folder.
     """
 
     base: Path
-    writable: tuple[Path, ...]
-    readable: tuple[Path, ...] = ()
+    writable: Mapping[str, Path]
+    readable: Mapping[str, Path] = {}
     network: Path | None = None
     groups: tuple[Path, ...] = ()
     nameservers: tuple[str, ...] = ()
@@ -32,19 +33,18 @@ _POLICY = '{"default":[{"type":"insecureAcceptAnything"}]}'
 
 _ENTER = r"""
 set -eu
-base=$1 writable=$2 readable=$3 nameservers=$4; shift 4
+base=$1 nameservers=$2; shift 2
 mount -t tmpfs -o mode=755,size=64m skep-build "$base"
 cd "$base"
 mkdir -p etc/containers proc sys dev dev/shm run/empty tmp var old root
 ln -s "$TMPDIR" var/tmp
-show_writable() { mkdir -p ".$1"; mount --bind "$1" ".$1"; }
-show_readable() { mkdir -p ".$1"; mount --bind "$1" ".$1"; mount -o remount,bind,ro ".$1"; }
+show() { mkdir -p ".$2"; mount --bind "$3" ".$2"; if [ "$1" = ro ]; then mount -o remount,bind,ro ".$2"; fi; }
 for name in bin sbin lib lib32 lib64 libx32 usr; do
   if [ -L "/$name" ]; then cp -P "/$name" "$name"
-  elif [ -d "/$name" ]; then show_readable "/$name"; fi
+  elif [ -d "/$name" ]; then show ro "/$name" "/$name"; fi
 done
 for name in etc/ssl etc/ca-certificates etc/alternatives; do
-  if [ -d "/$name" ]; then show_readable "/$name"; fi
+  if [ -d "/$name" ]; then show ro "/$name" "/$name"; fi
 done
 for name in null zero full random urandom tty; do
   touch "dev/$name"; mount --bind "/dev/$name" "dev/$name"
@@ -62,9 +62,8 @@ printf 'unqualified-search-registries = []\n' > etc/containers/registries.conf
 printf '[network]\ncni_config_dir = "/run/no-cni"\n' > etc/containers/containers.conf
 : > etc/resolv.conf
 for server in $nameservers; do echo "nameserver $server" >> etc/resolv.conf; done
-split() { old=$IFS; IFS=:; set -f; set -- $1; IFS=$old; for path; do "$show" "$path"; done; }
-show=show_writable; split "$writable"
-show=show_readable; split "$readable"
+while [ "$1" != -- ]; do show "$1" "$2" "$3"; shift 3; done
+shift
 pivot_root . old
 cd /
 umount -l /old
@@ -75,16 +74,12 @@ _JOIN = 'groups=$1; shift; IFS=:; for group in $groups; do echo $$ > "$group"; d
 
 
 def inside(room: Room, command: Sequence[str | Path]) -> list[str]:
-    """The command line that runs `command` in the room, as politely as possible.
-
-    Raises:
-        ValueError: a path has a colon, which separates paths here.
-    """
+    """The command line that runs `command` in the room, as politely as possible."""
     network = [f"--net={room.network}"] if room.network else []
     enter = ["nsenter", *network] if network else ["unshare", "--net"]
     return [
         *("setpriv", "--pdeathsig", "KILL"),  # a killed skep takes its builds along
-        *("sh", "-c", _JOIN, "join", _joined(room.groups)),
+        *("sh", "-c", _JOIN, "join", ":".join(str(group) for group in room.groups)),
         *("nice", "-n", "10", "ionice", "-c", "2", "-n", "7"),
         *enter,
         *(
@@ -98,13 +93,13 @@ def inside(room: Room, command: Sequence[str | Path]) -> list[str]:
             "--propagation",
             "private",
         ),
-        *("sh", "-c", _ENTER, "enter", str(room.base), _joined(room.writable), _joined(room.readable)),
-        " ".join(room.nameservers),
+        *("sh", "-c", _ENTER, "enter", str(room.base), " ".join(room.nameservers)),
+        *_shown("rw", room.writable),
+        *_shown("ro", room.readable),
+        "--",
         *(str(part) for part in command),
     ]
 
 
-def _joined(paths: tuple[Path, ...]) -> str:
-    if any(":" in str(path) for path in paths):
-        raise ValueError("a path with ':' cannot be shown in a build")
-    return ":".join(str(path) for path in paths)
+def _shown(how: str, folders: Mapping[str, Path]) -> list[str]:
+    return [part for name, folder in folders.items() for part in (how, name, str(folder))]
