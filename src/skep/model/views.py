@@ -302,7 +302,7 @@ class EventView(View, frozen=True, kw_only=True):
 
 
 class LogView(View, frozen=True, kw_only=True):
-    """One line that a container of the replica wrote; `time` has nanoseconds, `stream` is stdout or stderr."""
+    """One line that the replica wrote; `time` has nanoseconds, `stream` is stdout or stderr."""
 
     replica: str
     time: str

@@ -42,8 +42,8 @@ def _upgrade(connection: sa.Connection) -> None:
         return
     if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
         raise Conflict(
-            f"The database has schema {current}, which this version of skep does not know: it was written by a "
-            "newer one. Start that version again, or restore a backup."
+            f"The database has schema {current}, which this version of skep does not know: a newer one "
+            "wrote it. Start that version again, or restore a backup."
         )
     command.upgrade(config, "head")
 
