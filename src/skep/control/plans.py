@@ -120,11 +120,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     republish: tuple[ServiceName, ...] = ()
     published_before: tuple[PublishedRow, ...] = ()
     """What the services in `republish` published until now."""
+    respecified: bool = False
+    """The spec differs from the current one, if only in what touches no replica (`depends_on`)."""
 
     @property
     def empty(self) -> bool:
         return (
-            all(change.action == "keep" for change in self.replicas)
+            not self.respecified
+            and all(change.action == "keep" for change in self.replicas)
             and not self.networks
             and not self.disks
             and not self.new_services
@@ -251,6 +254,7 @@ class _Planner:
                 for row in self.facts.published
                 if row.service_id in {self.known_services.get(name) for name in republish}
             ),
+            respecified=self.facts.current != self.spec,
         )
 
     def _service(self, name: ServiceName) -> list[ReplicaChange]:
