@@ -57,7 +57,7 @@ async def reboot(server: Server) -> None:
     before = list(records.read_all())
     await tear_down(server.settings, purge=False)
     for record in before:
-        records.write(msgspec.structs.replace(record, boot="the-boot-before"), durable=False)
+        records.write(msgspec.structs.replace(record, boot="the-boot-before"))
     for path in server.settings.data.glob("*/sandbox-*.json"):
         path.write_text(path.read_text().replace(boot_id(), "the-boot-before"))
     shutil.rmtree(server.settings.run)
@@ -118,6 +118,18 @@ async def test_what_was_stopped_stays_stopped(server: Server, interrupt: Any) ->
     await asyncio.sleep(1)
 
     assert [view["state"] for view in await server.ask("GET", "/replicas?app=shop")] == ["stopped"]
+
+
+async def test_a_container_without_a_record_is_made_again_by_the_next_server(server: Server) -> None:
+    await server.apply(shop(web=web()))
+    (directory,) = (server.settings.data / "containers").iterdir()
+
+    server.kill()
+    shutil.rmtree(directory)
+    await server.up()
+
+    await server.runs("shop", "web-0")
+    assert await read("data") == "start\n" * 2
 
 
 async def test_an_apply_that_waits_goes_on_after_a_kill(server: Server) -> None:
