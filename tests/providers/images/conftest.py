@@ -15,6 +15,7 @@ from skep.model.errors import HostFailure
 from skep.model.ids import new_id
 from skep.model.images import BuildSpec, ImageInfo
 from skep.providers.local.commands import run
+from skep.providers.local.images.blobs import Blobs
 from skep.providers.local.images.store import OciImages, teardown
 
 BUSYBOX = Path("/bin/busybox")
@@ -182,3 +183,13 @@ async def push(store: Path, image: ImageInfo, reference: str, credentials: str =
     layout = write_layout(store, image, store / "tmp" / f"push-{new_id()}")
     login = ["--dest-creds", credentials] if credentials else []
     await run("skopeo", "copy", "--dest-tls-verify=false", *login, f"oci:{layout}", f"docker://{reference}")
+
+
+HEALTHY = "HEALTHCHECK --interval=7s CMD true"
+
+
+def docker_layout(store: Path, image: ImageInfo, target: Path) -> Path:
+    """A layout whose one image, which has a health check, is of Docker's schema 2."""
+    layout = Blobs(store, store / "tmp").layout_of(image.digest, target)
+    assert "vnd.docker.distribution.manifest.v2" in (layout / "index.json").read_text()
+    return layout

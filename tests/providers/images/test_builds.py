@@ -57,6 +57,24 @@ async def test_the_store_may_lie_anywhere(
             await teardown(root, instance, purge=True)
 
 
+async def test_a_health_check_is_kept_and_inherited(
+    images: OciImages, busybox: ImageInfo, context: Path
+) -> None:
+    spec = on(busybox, "STOPSIGNAL SIGINT", "HEALTHCHECK --interval=5s --retries=2 CMD test -e /ok")
+
+    first = await images.build(context, spec)
+    again = await images.build(context, spec)
+    heir = await images.build(context, on(first, "ENV A=b", "RUN touch /ok"))
+    none = await images.build(context, on(first, "HEALTHCHECK NONE"))
+
+    assert first == again
+    assert first.layers == busybox.layers
+    assert first.config.stop_signal == "SIGINT"
+    assert first.config.healthcheck_test == heir.config.healthcheck_test == ("CMD-SHELL", "test -e /ok")
+    assert (heir.config.healthcheck_interval, heir.config.healthcheck_retries) == (5.0, 2)
+    assert none.config.healthcheck_test == ("NONE",)
+
+
 async def test_several_stages_arguments_labels_and_targets(
     images: OciImages, busybox: ImageInfo, context: Path
 ) -> None:

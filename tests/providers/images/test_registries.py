@@ -4,10 +4,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.providers.images.conftest import PASSWORD, push, registry, store_at
+from tests.providers.images.conftest import HEALTHY, PASSWORD, docker_layout, push, registry, store_at
 
 from skep.model.errors import InvalidInput, NotFound, Unauthenticated, Unavailable
-from skep.model.images import ImageInfo, RegistryCredentials
+from skep.model.images import BuildSpec, ImageInfo, RegistryCredentials
+from skep.providers.local.commands import run
 from skep.providers.local.images.skopeo import full_reference
 from skep.providers.local.images.store import OciImages
 
@@ -39,6 +40,29 @@ async def test_an_image_is_pulled_unpacked_and_not_fetched_twice(
         assert (layers[0] / "bin/busybox").stat().st_mode & 0o111
         assert before
         assert before == inodes(tmp_path / "other")
+
+
+async def test_an_image_in_dockers_format_keeps_its_health_check(
+    images: OciImages, busybox: ImageInfo, context: Path, tmp_path: Path, instance: str
+) -> None:
+    spec = BuildSpec(dockerfile_inline=f"FROM base\n{HEALTHY}\n", bases={"base": busybox.digest})
+    image = await images.build(context, spec)
+    layout = docker_layout(tmp_path / "store", image, tmp_path / "docker")
+    async with registry(tmp_path / "registry") as host, store_at(tmp_path / "other", instance) as other:
+        await run("skopeo", "copy", "--dest-tls-verify=false", f"oci:{layout}", f"docker://{host}/app:1")
+        assert "docker.distribution" in await run(
+            "skopeo", "inspect", "--tls-verify=false", "--raw", f"docker://{host}/app:1"
+        )
+
+        pulled = await other.pull(f"{host}/app:1")
+        again = await other.pull(f"{host}/app:1")
+
+        assert pulled == again
+        assert pulled.config == image.config
+        assert (pulled.config.healthcheck_test, pulled.config.healthcheck_interval) == (
+            ("CMD-SHELL", "true"),
+            7.0,
+        )
 
 
 async def test_many_pulls_at_once_end_well(

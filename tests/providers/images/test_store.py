@@ -12,7 +12,15 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.providers.images.conftest import BUSYBOX, Layer, entry, store_at, write_layout
+from tests.providers.images.conftest import (
+    BUSYBOX,
+    HEALTHY,
+    Layer,
+    docker_layout,
+    entry,
+    store_at,
+    write_layout,
+)
 
 from skep.model.errors import HostFailure, InvalidInput, NotFound
 from skep.model.ids import Digest
@@ -64,6 +72,21 @@ async def test_an_oci_layout_is_loaded_from_a_folder_and_from_a_tar(
         for source in (layout, tmp_path / "layout.tar"):
             assert await other.load(source) == {"app:1": busybox}
             await other.prune(set())
+
+
+async def test_a_docker_archive_keeps_its_health_check(
+    images: OciImages, busybox: ImageInfo, context: Path, tmp_path: Path
+) -> None:
+    spec = BuildSpec(dockerfile_inline=f"FROM base\n{HEALTHY}\n", bases={"base": busybox.digest})
+    image = await images.build(context, spec)
+    layout = docker_layout(tmp_path / "store", image, tmp_path / "docker")
+    await run("skopeo", "copy", f"oci:{layout}", f"docker-archive:{tmp_path / 'saved.tar'}:app:1")
+    await images.prune(set())
+
+    loaded = (await images.load(tmp_path / "saved.tar"))["docker.io/library/app:1"]
+
+    assert loaded.config.healthcheck_test == ("CMD-SHELL", "true")
+    assert loaded.config.healthcheck_interval == 7.0
 
 
 async def test_a_docker_archive_is_loaded_with_its_names(

@@ -66,7 +66,7 @@ class SimulatedImages:
             case Kind.OCI_TAR:
                 return self._named(_names_of_layout(_member(source, "index.json")), _hash_of(source))
             case Kind.DOCKER_TAR:
-                names = [name for names in saved_images(source) for name in names or ("",)]
+                names = [name for saved in saved_images(source) for name in saved.names or ("",)]
                 return self._named(names, _hash_of(source))
             case Kind.ROOT_TAR:
                 _must_hold_files(source)

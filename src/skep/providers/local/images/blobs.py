@@ -18,14 +18,15 @@ from skep.providers.local.images.manifests import (
     OCI_CONFIG,
     OCI_LAYER,
     OCI_MANIFEST,
-    REF_NAME,
     Descriptor,
     Index,
     Manifest,
+    as_docker,
     checked_digest,
     digest_of,
     plain_configuration,
     read_manifest,
+    with_healthcheck,
 )
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -113,6 +114,20 @@ class Blobs:
     def put_manifest(self, manifest: Manifest) -> Digest:
         return self.put(msgspec.json.encode(manifest))
 
+    def with_healthcheck(self, digest: Digest, source: bytes) -> Digest:
+        """The image, or one like it that has the health check of the configuration it was made from.
+
+        Raises:
+            InvalidInput: `source` is the configuration of another image.
+        """
+        manifest = read_manifest(self.document(digest))
+        before = self.document(checked_digest(manifest.config.digest))
+        configuration = with_healthcheck(before, source)
+        if configuration == before:
+            return digest
+        config = self.descriptor(self.put(configuration), OCI_CONFIG)
+        return self.put_manifest(msgspec.structs.replace(manifest, config=config))
+
     def descriptor(self, digest: Digest, media_type: str) -> Descriptor:
         return Descriptor(media_type=media_type, digest=digest, size=self.path(digest).stat().st_size)
 
@@ -124,17 +139,22 @@ class Blobs:
         self.path(digest).unlink(missing_ok=True)
 
     def layout_of(self, digest: Digest, folder: Path) -> Path:
-        """Write an OCI layout that holds just this image, named `image`, by hard links to its blobs."""
+        """Write an OCI layout that holds just this image, by hard links to its blobs.
+
+        Tools take over its health check: where it has one, its manifest there is one of Docker's.
+        """
         manifest = read_manifest(self.document(digest))
         inside = folder / "blobs" / "sha256"
         inside.mkdir(parents=True)
         for part in {digest, *(Digest(part.digest) for part in (manifest.config, *manifest.layers))}:
             (inside / hex_of(part)).hardlink_to(self.path(part))
-        named = msgspec.structs.replace(
-            self.descriptor(digest, OCI_MANIFEST), annotations={REF_NAME: "image"}
-        )
+        only = self.descriptor(digest, OCI_MANIFEST)
+        if docker := as_docker(manifest, self.document(Digest(manifest.config.digest))):
+            data = msgspec.json.encode(docker)
+            only = Descriptor(media_type=docker.media_type, digest=digest_of(data), size=len(data))
+            (inside / hex_of(digest_of(data))).write_bytes(data)
         (folder / "oci-layout").write_bytes(_LAYOUT)
-        (folder / "index.json").write_bytes(msgspec.json.encode(Index(manifests=(named,))))
+        (folder / "index.json").write_bytes(msgspec.json.encode(Index(manifests=(only,))))
         return folder
 
 

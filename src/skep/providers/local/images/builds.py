@@ -44,6 +44,8 @@ _RUN_ROOT = "/run/buildah"
 _BUILDAH = ("buildah", "--root", _STORAGE, "--runroot", _RUN_ROOT, "--storage-driver", "overlay")
 _STORED = f"containers-storage:[overlay@{_STORAGE}+{_RUN_ROOT}]"
 """The prefix of images in the scope's storage, as containers-transports(5) writes it."""
+_CONFIGURATION = "configuration.json"
+_INSPECT = ("sh", "-c", 'skopeo inspect --config --raw "$1" > "$2"', "inspect")
 _LARGEST_DOCKERFILE = 1024 * 1024
 _LAST_LINES = 20
 _NOISE = re.compile(
@@ -135,9 +137,10 @@ class Builds:
             folder.mkdir(parents=True)
             for layer in stored:
                 (folder / hex_of(layer)).touch()
+            source = f"{_STORED}@{built.image}"
             command = ("skopeo", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers")
-            copied = (f"{_STORED}@{built.image}", f"oci:{_JOB / target.name}:image")
-            await self._must(built.scope, (*command, *copied), job)
+            await self._must(built.scope, (*command, source, f"oci:{_JOB / target.name}:image"), job)
+            await self._must(built.scope, (*_INSPECT, source, _JOB / target.name / _CONFIGURATION), job)
             return await asyncio.to_thread(self._collect, target, stored)
 
     async def prune(self) -> Bytes:
@@ -157,7 +160,7 @@ class Builds:
             return
         progress(f"preparing base {digest[:19]}")
         layout = await asyncio.to_thread(self._blobs.layout_of, digest, job / f"base-{hex_of(digest)}")
-        source, target = f"oci:{_JOB / layout.name}:image", f"{_STORED}{_base_name(digest)}"
+        source, target = f"oci:{_JOB / layout.name}", f"{_STORED}{_base_name(digest)}"
         await self._must(scope, ("skopeo", "copy", "--quiet", source, target), job)
 
     async def _must(self, scope: str, command: tuple[str | Path, ...], job: Path) -> None:
@@ -210,9 +213,10 @@ class Builds:
             stored.get(Digest(diff_id)) or self._take(folder, layer)
             for diff_id, layer in zip(diff_ids, manifest.layers, strict=True)
         )
-        return self._blobs.put_manifest(
+        image = self._blobs.put_manifest(
             msgspec.structs.replace(manifest, layers=layers, media_type=OCI_MANIFEST)
         )
+        return self._blobs.with_healthcheck(image, (target / _CONFIGURATION).read_bytes())
 
     def _take(self, folder: Path, layer: Descriptor) -> Descriptor:
         digest = checked_digest(layer.digest)
@@ -253,9 +257,10 @@ def _command(runtime: str, group: str, build: BuildSpec) -> tuple[str | Path, ..
     """The build, by paths inside the room."""
     bases = [f"{name}=container-image://{_base_name(digest)}" for name, digest in build.bases.items()]
     return (
+        # Docker's format has HEALTHCHECK, ONBUILD and SHELL; `export` turns it into OCI's.
         *_BUILDAH,
         *("build", "--isolation", "oci", "--runtime", runtime, "--network", "host", "--pull=never"),
-        *("--layers", "--cgroup-parent", group, "--file", _JOB / "Dockerfile"),
+        *("--format", "docker", "--layers", "--cgroup-parent", group, "--file", _JOB / "Dockerfile"),
         # buildah would show the host's cgroups, writable by the root of the build.
         *("--volume", "/run/empty:/sys/fs/cgroup:ro"),
         *("--ignorefile", _JOB / "ignore", "--iidfile", _JOB / "image", "--identity-label=false"),

@@ -7,7 +7,7 @@ same fields the same way.
 import hashlib
 import platform
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -20,6 +20,12 @@ _T = TypeVar("_T")
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+_DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+_DOCKER_LAYERS = {
+    OCI_LAYER: "application/vnd.docker.image.rootfs.diff.tar",
+    f"{OCI_LAYER}+gzip": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+}
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 REF_NAME = "org.opencontainers.image.ref.name"
 _FULL_NAME = "io.containerd.image.name"
@@ -161,6 +167,45 @@ def describe(digest: Digest, manifest: Manifest, configuration: bytes) -> ImageI
         size=Bytes(manifest.config.size + sum(layer.size for layer in manifest.layers)),
         architecture=read.architecture or HOST_ARCHITECTURE,
         created=read.created or "",
+    )
+
+
+def with_healthcheck(configuration: bytes, source: bytes) -> bytes:
+    """The configuration with the health check of its `source`, which a conversion to OCI leaves out.
+
+    OCI's configuration has no word for it, so containers/image drops it; Docker's `Healthcheck` fits in as it
+    is.  Without one the configuration stays what it is, byte by byte.
+
+    Raises:
+        InvalidInput: they are of different images.
+    """
+    theirs = _decode(source, dict[str, Any], "configuration")
+    check = (theirs.get("config") or {}).get("Healthcheck")
+    ours = _decode(configuration, dict[str, Any], "configuration")
+    process = ours.get("config") or {}
+    if not check or process.get("Healthcheck") == check:
+        return configuration
+    if theirs.get("rootfs") != ours.get("rootfs"):
+        raise InvalidInput("The image changed while it was fetched.")
+    return msgspec.json.encode(ours | {"config": process | {"Healthcheck": check}})
+
+
+def as_docker(manifest: Manifest, configuration: bytes) -> Manifest | None:
+    """The same image under Docker's media types, for tools that believe a health check only there.
+
+    None: it has no health check, or a layer in a compression that Docker's schema 2 does not know.
+    """
+    process = _decode(configuration, Configuration, "configuration").config
+    layers = [_DOCKER_LAYERS.get(layer.media_type) for layer in manifest.layers]
+    if process is None or process.healthcheck is None or None in layers:
+        return None
+    return Manifest(
+        media_type=_DOCKER_MANIFEST,
+        config=msgspec.structs.replace(manifest.config, media_type=_DOCKER_CONFIG),
+        layers=tuple(
+            msgspec.structs.replace(layer, media_type=name or "")
+            for layer, name in zip(manifest.layers, layers, strict=True)
+        ),
     )
 
 

@@ -1,5 +1,6 @@
 """Fetching images with skopeo, and telling a user what a registry's refusal means."""
 
+import asyncio
 import base64
 import ipaddress
 import os
@@ -11,15 +12,22 @@ from pathlib import Path
 
 import msgspec
 
-from skep.model.errors import InvalidInput, NotFound, SkepError, Unauthenticated, Unavailable
+from skep.model.errors import HostFailure, InvalidInput, NotFound, SkepError, Unauthenticated, Unavailable
 from skep.model.ids import Digest
 from skep.model.images import RegistryCredentials
-from skep.providers.local.commands import LineSink, Outcome, follow
+from skep.providers.local.commands import LineSink, Outcome, follow, run
 from skep.providers.local.images.manifests import checked_digest, for_this_host, read_index
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - credentials belong into memory, not onto a disk
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]{0,500}")
 _DOCKER_HUB = "docker.io"
+
+
+class Fetched(msgspec.Struct, frozen=True, kw_only=True):
+    """An image that lies in the blob folder as OCI, and the configuration it had at its source."""
+
+    digest: Digest
+    configuration: bytes
 
 
 class Skopeo:
@@ -32,20 +40,24 @@ class Skopeo:
 
     async def fetch(
         self, reference: str, credentials: RegistryCredentials | None, workplace: Path, progress: LineSink
-    ) -> Digest:
-        """Copy from a registry; answers the manifest's digest.
+    ) -> Fetched:
+        """Copy from a registry.
 
         Raises:
             NotFound, Unauthenticated, Unavailable: what the registry said.
         """
         name = full_reference(reference)
         with _authfile(name, credentials) as auth:
-            options = ["--src-tls-verify=false"] if self._may_be_plain(registry_of(name)) else []
+            plain = self._may_be_plain(registry_of(name))
+            options = ["--src-tls-verify=false"] if plain else []
             options += ["--authfile", str(auth)] if auth else ["--src-no-creds"]
             outcome = await self._copy([*options, f"docker://{name}"], workplace, progress)
-        if outcome.code:
-            raise explain_refusal(reference, outcome.text, with_credentials=credentials is not None)
-        return _copied(workplace)
+            if outcome.code:
+                raise explain_refusal(reference, outcome.text, with_credentials=credentials is not None)
+            options = ["--tls-verify=false"] if plain else []
+            options += ["--authfile", str(auth)] if auth else ["--no-creds"]
+            configuration = await self._configuration([*options, f"docker://{name}"], reference)
+        return Fetched(digest=_copied(workplace), configuration=configuration)
 
     async def convert(self, source: str, workplace: Path, progress: LineSink) -> Digest:
         """Copy from a local archive in skopeo's notation.  Raises InvalidInput: it is broken."""
@@ -53,6 +65,15 @@ class Skopeo:
         if outcome.code:
             raise InvalidInput(f"The archive cannot be read: {_reason(outcome.text)}")
         return _copied(workplace)
+
+    async def _configuration(self, arguments: list[str], reference: str) -> bytes:
+        """The image's configuration as the registry has it, before any conversion."""
+        command = ["skopeo", "inspect", "--config", "--raw", "--retry-times", "2", *arguments]
+        try:
+            async with asyncio.timeout(self._timeout):
+                return (await run(*command)).encode()
+        except (HostFailure, TimeoutError) as error:
+            raise Unavailable(f"The configuration of {reference!r} could not be fetched: {error}") from error
 
     async def _copy(self, arguments: list[str], workplace: Path, progress: LineSink) -> Outcome:
         command = ["skopeo", "copy", "--dest-shared-blob-dir", str(self._blobs), *arguments]

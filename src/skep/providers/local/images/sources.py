@@ -34,7 +34,15 @@ class Kind(StrEnum):
 class _Saved(msgspec.Struct, frozen=True, rename="pascal"):
     """An entry of docker-archive's manifest.json."""
 
+    config: str = ""
     repo_tags: tuple[str, ...] | None = None
+
+
+class Saved(msgspec.Struct, frozen=True, kw_only=True):
+    """An image in a docker-archive: its references there, and its configuration."""
+
+    names: tuple[str, ...]
+    configuration: bytes
 
 
 def detect(source: Path) -> Kind:
@@ -51,16 +59,22 @@ def detect(source: Path) -> Kind:
     return Kind.DOCKER_TAR if "manifest.json" in names else Kind.ROOT_TAR
 
 
-def saved_images(source: Path) -> list[tuple[str, ...]]:
-    """The references of each image in a docker-archive, in their order there."""
+def saved_images(source: Path) -> list[Saved]:
+    """The images of a docker-archive, in their order there."""
     try:
         with tarfile.open(source, "r:*") as tar:
-            file = tar.extractfile("manifest.json")
-            data = file.read(_LARGEST_INDEX) if file else b""
-        entries = msgspec.json.decode(data, type=tuple[_Saved, ...])
+            entries = msgspec.json.decode(_member(tar, "manifest.json"), type=tuple[_Saved, ...])
+            return [
+                Saved(names=entry.repo_tags or (), configuration=_member(tar, entry.config))
+                for entry in entries
+            ]
     except (tarfile.TarError, OSError, EOFError, KeyError, msgspec.MsgspecError) as error:
         raise InvalidInput(f"The manifest of the docker-archive cannot be read: {error}") from error
-    return [entry.repo_tags or () for entry in entries]
+
+
+def _member(tar: tarfile.TarFile, name: str) -> bytes:
+    file = tar.extractfile(name)
+    return file.read(_LARGEST_INDEX) if file else b""
 
 
 def import_layout(folder: Path, blobs: Blobs) -> dict[str, Digest]:

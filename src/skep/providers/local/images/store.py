@@ -116,7 +116,10 @@ class OciImages:
     ) -> ImageInfo:
         async with self._transfers.shared():
             with self._workplace() as place:
-                digest = await self._skopeo.fetch(reference, credentials, place / "oci", progress)
+                fetched = await self._skopeo.fetch(reference, credentials, place / "oci", progress)
+            digest = await asyncio.to_thread(
+                self._blobs.with_healthcheck, fetched.digest, fetched.configuration
+            )
             return await self._register(digest, progress)
 
     async def load(self, source: Path, progress: LineSink = _silent) -> dict[str, ImageInfo]:
@@ -223,10 +226,11 @@ class OciImages:
         if ":" in str(source):
             raise Unsupported("The path of a docker-archive must not contain ':'.")
         found: dict[str, Digest] = {}
-        for number, names in enumerate(await asyncio.to_thread(saved_images, source)):
+        for number, saved in enumerate(await asyncio.to_thread(saved_images, source)):
             target = place / str(number)
             digest = await self._skopeo.convert(f"docker-archive:{source}:@{number}", target, progress)
-            found |= dict.fromkeys(names or ("",), digest)
+            digest = await asyncio.to_thread(self._blobs.with_healthcheck, digest, saved.configuration)
+            found |= dict.fromkeys(saved.names or ("",), digest)
         return found
 
     async def _import_root(self, source: Path, cmd: tuple[str, ...], progress: LineSink) -> Digest:
