@@ -18,8 +18,8 @@ from skep.model.spec import (
     ServiceSpec,
 )
 
-NAMES = ["web", "db", "1e3", "0x10", "a_b", "on", "null", "08"]
-"""Also such as YAML takes for something else."""
+NAMES = ["web", "db", "1e3", "0", "a_b", "image", "publish", "08", "null"]
+"""Also such as YAML takes for something else, and such as steps are called."""
 CONDITIONS = ["service_started", "service_healthy", "service_completed_successfully"]
 
 
@@ -49,7 +49,9 @@ def _services(draw: st.DrawFn, name: str, earlier: list[str]) -> ServiceSpec:
         command=draw(st.sampled_from([None, ("sleep", "1"), ("sleep", "2")])),
         replicas=draw(st.integers(0, 3)),
         ports=tuple(PublishedPort(target=port) for port in draw(st.lists(st.integers(1, 9), max_size=2))),
-        mounts=tuple(Mount(type="volume", source=volume, target=f"/{volume}") for volume in volumes),
+        mounts=tuple(
+            Mount(type="volume", source=volume, target=f"/{volume or 'anonymous'}") for volume in volumes
+        ),
         networks={
             net: NetworkAttachment(priority=draw(st.integers(0, 2)), aliases=(f"{name}-alias",))
             for net in nets

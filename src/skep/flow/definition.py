@@ -18,7 +18,8 @@ from skep.flow.errors import FlowError, Problem
 from skep.flow.expressions import INPUT, Constant, Expression, parse
 from skep.flow.hints import Hint
 
-_STEP_NAME = re.compile(r"[A-Za-z_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
+_STEP_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
+"""One that begins with a digit can be waited for, but not be referred to by `$`."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _FLOW_KEYS = frozenset({"flow", "description", "input", "lock", "steps", "output"})

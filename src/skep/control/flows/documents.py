@@ -40,7 +40,7 @@ def apply(plan: Plan, spec: AppSpec, first_host: HostName) -> str:
     """The flow that leads from the current release to the planned one."""
     steps: Steps = {"begin": {"use": "release.begin", "with": {"release": plan.release}}}
     for service, reference in plan.pulls.items():
-        steps[f"image-{service}"] = {
+        steps[f"{service}-image"] = {
             "flow": "image.fetch",
             "with": {"release": plan.release, "service": service, "reference": reference, "host": first_host},
             "after": ["begin"],
@@ -228,7 +228,7 @@ def _add_publications(steps: Steps, plan: Plan, spec: AppSpec, nodes: Mapping[st
     hosts = {change.service: change.host for change in plan.replicas}
     for name, service in spec.services.items():
         if name in hosts and (service.ports or name in plan.republish):
-            steps[f"publish-{name}"] = _route(
+            steps[f"{name}-publish"] = _route(
                 "network.publish",
                 hosts[name],
                 {"service": plan.services[name]},

@@ -1,0 +1,146 @@
+"""Subnets and addresses: each promised once, and never one that belongs to the network itself."""
+
+from ipaddress import IPv4Address, IPv4Network
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.control.samples import network_row
+
+from skep.control.addresses import SUBNET_BITS, choose_addresses, choose_subnet, mac_address
+from skep.model.errors import Conflict, Exhausted, InvalidInput
+from skep.model.ids import PortId
+from skep.store.networks import NetworkRow
+
+POOL = IPv4Network("10.128.0.0/9")
+
+
+def number(text: str) -> int:
+    return int(IPv4Address(text))
+
+
+def network(subnet: str = "10.1.0.0/28", cursor: int = 0) -> NetworkRow:
+    space = IPv4Network(subnet)
+    row = network_row("default", subnet)
+    return msgspec.structs.replace(
+        row, gateway=str(space[1]), cursor=cursor or int(space.network_address) + 1
+    )
+
+
+networks = st.builds(
+    lambda bits, start, offset: network(
+        str(IPv4Network((number("10.0.0.0") + (start << (32 - bits)), bits))),
+        number("10.0.0.0") + (start << (32 - bits)) + offset % (1 << (32 - bits)),
+    ),
+    st.integers(24, 29),
+    st.integers(0, 50),
+    st.integers(0, 255),
+)
+
+
+@given(networks, st.data())
+def test_no_address_is_given_twice_and_none_that_is_the_networks_own(
+    row: NetworkRow, data: st.DataObject
+) -> None:
+    subnet = IPv4Network(row.subnet)
+    every = [int(address) for address in subnet.hosts() if str(address) != row.gateway]
+    used = data.draw(st.sets(st.sampled_from(every)))
+    free = [address for address in every if address not in used]
+    fixed = data.draw(st.lists(st.sampled_from(free), unique=True)) if free else []
+    others = data.draw(st.integers(0, len(free) - len(fixed)))
+    wanted = data.draw(st.permutations([*(str(IPv4Address(one)) for one in fixed), *[None] * others]))
+
+    chosen, _ = choose_addresses(row, list(wanted), set(used))
+
+    assert len(set(chosen)) == len(chosen) == len(wanted)
+    assert set(chosen) <= set(free)
+    for one, text in zip(chosen, wanted, strict=True):
+        assert text is None or one == number(text)
+
+
+@given(networks, st.integers(0, 5))
+def test_exactly_what_is_there_can_be_given_out(row: NetworkRow, more: int) -> None:
+    capacity = IPv4Network(row.subnet).num_addresses - 3
+
+    chosen, _ = choose_addresses(row, [None] * capacity, set())
+
+    assert len(set(chosen)) == capacity
+    with pytest.raises(Exhausted, match=f"all {capacity} addresses are in use"):
+        choose_addresses(row, [None] * (capacity + 1 + more), set())
+
+
+def test_a_freed_address_rests_until_the_others_had_their_turn() -> None:
+    row = network()
+    seen: list[int] = []
+    for _ in range(13):
+        (address,), cursor = choose_addresses(row, [None], set())
+        row = msgspec.structs.replace(row, cursor=cursor)
+        seen.append(address)
+
+    assert seen == [number("10.1.0.2") + step for step in range(13)]
+    assert choose_addresses(row, [None], set())[0] == [number("10.1.0.2")]
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        ("10.1.0.300", InvalidInput, "is not an IPv4 address"),
+        ("10.2.0.5", InvalidInput, "is not in subnet 10.1.0.0/28"),
+        ("10.1.0.1", Conflict, "10.1.0.1 of network 'default' is in use"),
+        ("10.1.0.0", Conflict, "in use"),
+        ("10.1.0.15", Conflict, "in use"),
+        ("10.1.0.7", Conflict, "in use"),
+    ],
+)
+def test_a_fixed_address_must_be_free(text: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        choose_addresses(network(), [text], {number("10.1.0.7")})
+
+
+def test_a_fixed_address_is_not_given_twice() -> None:
+    with pytest.raises(Conflict):
+        choose_addresses(network(), ["10.1.0.5", "10.1.0.5"], set())
+
+
+@given(st.lists(st.integers(1, 16_383), unique=True, max_size=30))
+def test_subnets_that_nobody_chose_never_overlap(numbers: list[int]) -> None:
+    taken: list[IPv4Network] = []
+    for index in numbers:
+        subnet = choose_subnet(None, "n", taken, POOL, index)
+        assert subnet.prefixlen == SUBNET_BITS
+        assert subnet.subnet_of(POOL)
+        assert not any(subnet.overlaps(other) for other in taken)
+        taken.append(subnet)
+
+
+def test_a_pool_without_room_is_named() -> None:
+    pool = IPv4Network("10.0.0.0/19")
+    taken = list(pool.subnets(new_prefix=20))
+
+    with pytest.raises(Exhausted, match=r"No subnet of 10\.0\.0\.0/19 is left for network 'back'"):
+        choose_subnet(None, "back", taken, pool, 1)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "words"),
+    [
+        ("10.1.0.0/33", InvalidInput, "is not an IPv4 subnet"),
+        ("10.1.0.5/24", InvalidInput, "host bits"),
+        ("fd00::/64", InvalidInput, "is not an IPv4 subnet"),
+        ("10.1.0.0/30", InvalidInput, "too small"),
+        ("10.9.0.0/25", Conflict, "overlaps 10.9.0.0/24"),
+    ],
+)
+def test_a_chosen_subnet_must_make_sense(wanted: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        choose_subnet(wanted, "back", [IPv4Network("10.9.0.0/24")], POOL, 1)
+
+
+@given(st.text(max_size=30))
+def test_a_mac_is_one_nics_own_and_always_the_same(port: str) -> None:
+    mac = mac_address(PortId(port))
+
+    first = int(mac[:2], 16)
+    assert (first & 1, first & 2, len(mac)) == (0, 2, 17)
+    assert mac == mac_address(PortId(port))
