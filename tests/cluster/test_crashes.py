@@ -14,7 +14,7 @@ from tests.cluster.server import Server
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-ROUNDS = int(os.environ.get("SKEP_CRASHES", "20"))
+ROUNDS = int(os.environ.get("SKEP_CRASHES", "10"))
 SPEC = {
     "name": "shop",
     "services": {
