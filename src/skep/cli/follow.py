@@ -25,6 +25,8 @@ _STATES = {"progress": "started", "undo-retrying": "undoing", "undo-failed": "fa
 _AT_WORK = ("failed", "undoing", "retrying", "started")
 _DONE = ("succeeded", "undone", "skipped", "kept", "resolved")
 _SILENT = ("run-created", "run-started", "run-succeeded")
+_HOUSEKEEPING = ("hold", "discard", "record")
+"""Steps that say nothing to who waits for an image, as long as they succeed."""
 _STUCK = "run-needs-operator"
 
 
@@ -154,7 +156,7 @@ def plain_line(event: RunEventView, took: float | None) -> str:
     """The event as a line, or nothing for those that say nothing new."""
     if not event.step:
         return "" if event.kind in _SILENT else f"{event.kind}: {event.message}"
-    if event.kind == "started":
+    if event.kind == "started" or (event.kind == "succeeded" and event.step in _HOUSEKEEPING):
         return ""
     mark = _MARKS.get(event.kind, "•")
     time = f" ({took:.1f}s)" if took is not None and event.kind in ("succeeded", "failed") else ""

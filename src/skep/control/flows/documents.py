@@ -4,6 +4,7 @@ A document is data like any hand-written flow: it is stored with its run, shown 
 inlines the flows of this folder (`replica.create`, …), which operators may change.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -32,6 +33,7 @@ def _text(dumper: Any, value: str) -> yaml.Node:
 _Dumper.add_representer(str, _text)
 
 Steps = dict[str, dict[str, Any]]
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 JOB_TIMEOUT = "24h"
 """How long a service that others wait for to complete may take."""
 
@@ -46,16 +48,13 @@ def apply(plan: Plan, spec: AppSpec, first_host: HostName) -> str:
             "after": ["begin"],
         }
     steps["prepare"] = {"use": "release.prepare", "with": {"release": plan.release}, "after": list(steps)}
-    for disk in plan.disks:
-        steps[f"disk-{disk.id}"] = {
-            "use": "disk.create",
-            "on": f"agent.{disk.host}",
-            "with": {"disk": disk.id},
-            "after": ["prepare"],
-        }
-    new_disks = {disk.name: f"disk-{disk.id}" for disk in plan.disks}
     acting = [change for change in plan.replicas if change.action in ("create", "update", "start")]
     nodes = _by_service(acting)
+    taken = {f"{change.name}{end}" for change in acting for end in ("", "-ready", "-completed")}
+    new_disks: dict[str, str] = {}
+    for disk in plan.disks:
+        name = new_disks[disk.name] = _named("disk", disk.name, disk.id, taken)
+        steps[name] = _route("disk.create", disk.host, {"disk": disk.id}, ["prepare"])
     for change in acting:
         after = ["prepare", *(new_disks[name] for name in change.disks if name in new_disks)]
         after += _dependencies(spec, change.service, nodes)
@@ -128,14 +127,23 @@ def remove(
     disks: Iterable[tuple[DiskId, HostName]],
     services: Iterable[tuple[ServiceId, HostName]],
     networks: Iterable[tuple[NetworkId, HostName]],
+    names: Mapping[str, str] = {},
 ) -> str:
-    """Remove everything of the app, users before used, and last its rows."""
+    """Remove everything of the app, users before used, and last its rows.
+
+    `names` are what people call things, by id; steps of things without one are named by the id.
+    """
     steps: Steps = {}
-    for service, host in services:
-        steps[f"unpublish-{service}"] = _route("network.unpublish", host, {"service": service}, [])
-    quiet = list(steps)
     chosen = list(replicas)
     nodes = _by_service(chosen)
+    taken = {row.name for row in chosen}
+
+    def step(kind: str, thing: str) -> str:
+        return _named(kind, names.get(thing, thing), thing, taken)
+
+    for service, host in services:
+        steps[step("unpublish", service)] = _route("network.unpublish", host, {"service": service}, [])
+    quiet = list(steps)
     for row in chosen:
         steps[row.name] = _on_host(row, "engine.remove", {"container": row.container_id}) | {
             "after": [*quiet, *_dependants(spec, ServiceName(row.service), nodes)]
@@ -143,17 +151,29 @@ def remove(
     current = {row.container_id for row in chosen}
     for container, host in containers:
         if container not in current:
-            steps[f"container-{container}"] = _route("engine.remove", host, {"container": container}, quiet)
+            steps[step("container", container)] = _route(
+                "engine.remove", host, {"container": container}, quiet
+            )
     stopped = list(steps)
     for replica, host in sandboxes:
-        steps[f"sandbox-{replica}"] = _route("network.remove_sandbox", host, {"replica": replica}, stopped)
+        steps[step("sandbox", replica)] = _route(
+            "network.remove_sandbox", host, {"replica": replica}, stopped
+        )
     unplugged = list(steps)
     for disk, host in disks:
-        steps[f"disk-{disk}"] = _route("disk.delete", host, {"disk": disk}, stopped)
+        steps[step("disk", disk)] = _route("disk.delete", host, {"disk": disk}, stopped)
     for network, host in networks:
-        steps[f"network-{network}"] = _route("network.delete", host, {"network": network}, unplugged)
+        steps[step("network", network)] = _route("network.delete", host, {"network": network}, unplugged)
     steps["forget"] = {"use": "app.forget", "with": {"app": app}, "after": list(steps)}
     return _document("app.remove", f"app/{app}", steps)
+
+
+def _named(kind: str, name: str, identity: str, taken: set[str]) -> str:
+    """A step's name that people recognise; with the identity instead where it is `taken`, which it is now."""
+    step = f"{kind}-{_UNSAFE.sub('-', name)}".rstrip("-")
+    step = f"{kind}-{identity}" if step in taken else step
+    taken.add(step)
+    return step
 
 
 def _want(desired: str, replicas: Iterable[ReplicaRow]) -> dict[str, Any]:
