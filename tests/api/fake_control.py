@@ -87,6 +87,8 @@ class World:
     """Seconds between two events of a run."""
     fail_with: str = ""
     """A run whose title contains this fails."""
+    finished: dict[str, int] = field(default_factory=dict)
+    """How many replicas of an app are done."""
 
     def start(self, title: str, steps: tuple[str, ...]) -> Accepted:
         run = f"0{len(self.runs) + 1:019d}"
@@ -254,7 +256,8 @@ class FakeApps:
             revision=1,
             services=tuple(sorted(spec.services)),
             replicas=len(replicas),
-            running=0 if stopped else len(replicas),
+            running=0 if stopped else len(replicas) - self.world.finished.get(spec.name, 0),
+            finished=self.world.finished.get(spec.name, 0),
             urls=tuple(sorted(urls)),
             created=THEN,
             updated=THEN,

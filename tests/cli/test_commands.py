@@ -11,7 +11,9 @@ import yaml
 from tests.cli.conftest import Skep, command
 
 from skep.api import streams
+from skep.cli.follow import plain_line
 from skep.model.host import LogLine
+from skep.model.views import RunEventView
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -72,6 +74,27 @@ def test_apply_builds_releases_follows_and_prints_the_urls(shop: Skep) -> None:
     assert "✓ web-0.start" in done.stderr
     assert "shop is running: 3 of 3 replicas run." in done.stderr
     assert shop.world.apps["shop"].services["web"].image == "shop-web:latest"  # type: ignore[index]
+
+
+def test_a_job_that_is_done_is_not_missing(shop: Skep) -> None:
+    shop.world.finished["shop"] = 1
+
+    done = shop("apply")
+
+    assert "shop is running: 2 of 2 replicas run, 1 has finished." in done.stderr
+    assert "2/2" in shop("apps").stdout
+    assert "2 of 2 running, 1 has finished" in shop("show", "shop").stdout
+
+
+def test_housekeeping_is_told_only_when_it_fails() -> None:
+    assert plain_line(event("record", "succeeded"), 0.1) == ""
+    assert plain_line(event("record", "failed", "no room"), 0.1) == "✗ record failed (0.1s): no room"
+    assert plain_line(event("pull", "succeeded"), 0.1) == "✓ pull (0.1s)"
+
+
+def event(step: str, kind: str, message: str = "") -> RunEventView:
+    at = "2026-01-01T00:00:00Z"
+    return RunEventView(sequence=1, run="r", step=step, kind=kind, at=at, message=message)
 
 
 def test_apply_twice_has_nothing_to_do(running: Skep) -> None:

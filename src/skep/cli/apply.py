@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from skep.cli.apps import tally
 from skep.cli.client import Client
 from skep.cli.common import DEFAULT, Common
 from skep.cli.failures import Exit, Failure
@@ -200,6 +201,6 @@ def _show_result(client: Client, app: str, common: Common) -> None:
     if common.output != "table":
         document(detail.app, common.output)
         return
-    say(f"{app} is {detail.app.state.value}: {detail.app.running} of {detail.app.replicas} replicas run.")
+    say(f"{app} is {detail.app.state.value}: {tally(detail.app, 'replicas run')}.")
     for url in detail.app.urls:
         print(url)

@@ -24,7 +24,7 @@ def apps(*, common: Common = DEFAULT) -> None:
     columns = [
         ("NAME", lambda app: app.name),
         ("STATE", lambda app: app.state.value),
-        ("RUNNING", lambda app: f"{app.running}/{app.replicas}"),
+        ("RUNNING", lambda app: f"{app.running}/{app.replicas - app.finished}"),
         ("REVISION", lambda app: app.revision),
         ("URLS", lambda app: app.urls),
         ("UPDATED", lambda app: age(app.updated)),
@@ -48,7 +48,7 @@ def show_app(app: AppArgument, /, *, common: Common = DEFAULT) -> None:
         ("State", lambda one: one.app.state.value),
         ("Revision", lambda one: one.app.revision),
         ("Services", lambda one: one.app.services),
-        ("Replicas", lambda one: f"{one.app.running} of {one.app.replicas} running"),
+        ("Replicas", lambda one: tally(one.app, "running")),
         ("URLs", lambda one: one.app.urls),
         ("Created", lambda one: age(one.app.created) + " ago"),
         ("Updated", lambda one: age(one.app.updated) + " ago"),
@@ -217,6 +217,12 @@ def _show_replicas(replicas: list[ReplicaView], output: str) -> None:
         ("STARTED", lambda one: age(one.started)),
     ]
     show(replicas, columns, output)
+
+
+def tally(app: AppView, run: str) -> str:
+    """How many replicas run of those that should, and how many need not any more: their one job is done."""
+    done = f", {app.finished} {'has' if app.finished == 1 else 'have'} finished" if app.finished else ""
+    return f"{app.running} of {app.replicas - app.finished} {run}{done}"
 
 
 def state(replica: ReplicaView) -> str:

@@ -32,6 +32,7 @@ async def app(
     services = await replicas.services_of(connection, row.id)
     published = await networks.published_ports(connection, services=[service.id for service in services])
     running = sum(state(member) == "running" for member in members)
+    finished = sum(_finished(member) for member in members)
     return AppView(
         id=row.id,
         name=row.name,
@@ -41,6 +42,7 @@ async def app(
         services=tuple(service.name for service in services),
         replicas=len(members),
         running=running,
+        finished=finished,
         urls=tuple(
             f"http://{public_host if port.host_ip == '0.0.0.0' else port.host_ip}:{port.published}"  # noqa: S104
             for port in published
@@ -67,9 +69,17 @@ def _well(member: ReplicaRow) -> bool:
         return True
     if member.status is None:
         return False
-    if member.status.state is ContainerState.EXITED:
-        return member.status.exit_code == 0
+    if _finished(member):
+        return True
     return member.status.state is ContainerState.RUNNING and member.status.health is not Health.UNHEALTHY
+
+
+def _finished(member: ReplicaRow) -> bool:
+    """Its one job is done: it ended well, and nothing starts it again."""
+    status = member.status
+    if member.desired != "running" or status is None:
+        return False
+    return status.state is ContainerState.EXITED and status.exit_code == 0
 
 
 def state(member: ReplicaRow) -> str:
@@ -191,16 +201,15 @@ async def removal_document(connection: AsyncConnection, row: AppRow, release: Re
     """The flow that removes all that the app's rows know of."""
     members = await replicas.find(connection, app=row.id)
     hosts = {member.id: member.host for member in members}
+    containers = await replicas.containers_of(connection, row.id)
     every_disk = await disks.every(connection, app=row.id)
     tenant_networks = await networks.every(connection, row.tenant_id)
+    of_replicas: dict[str, str] = {member.id: member.name for member in members}
     return documents.remove(
         row.id,
         release.spec if release else AppSpec(name=row.name, services={}),
         replicas=members,
-        containers=[
-            (container.id, hosts[container.replica_id])
-            for container in await replicas.containers_of(connection, row.id)
-        ],
+        containers=[(container.id, hosts[container.replica_id]) for container in containers],
         sandboxes=[(member.id, member.host) for member in members],
         disks=[(disk.id, disk.host) for disk in every_disk if disk.kind == "system" or row.remove_volumes],
         services=sorted({(member.service_id, member.host) for member in members}),
@@ -210,4 +219,11 @@ async def removal_document(connection: AsyncConnection, row: AppRow, release: Re
             if network.app_id == row.id
             for host in sorted(set(hosts.values()))
         ],
+        names={
+            **of_replicas,
+            **{member.service_id: member.service for member in members},
+            **{disk.id: disk.name for disk in every_disk},
+            **{container.system_disk: of_replicas[container.replica_id] for container in containers},
+            **{network.id: network.name for network in tenant_networks},
+        },
     )

@@ -41,6 +41,8 @@ class AppView(View, frozen=True, kw_only=True):
     services: tuple[str, ...]
     replicas: int
     running: int
+    finished: int = 0
+    """Replicas whose one job is done, and that need not run."""
     urls: tuple[str, ...]
     created: str
     updated: str
