@@ -2,19 +2,15 @@
 
 import argparse
 import asyncio
-import fcntl
-import gc
 import os
 import shutil
 import signal
-import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 import structlog
 import uvloop
@@ -50,10 +46,11 @@ from skep.control.tenants import Tenants
 from skep.control.tokens import Tokens
 from skep.control.users import Users
 from skep.flow import CommitFailed, Database, FlowEngine
-from skep.model.errors import Conflict, Forbidden, SkepError, Unavailable
+from skep.model.errors import SkepError, Unavailable
 from skep.model.host import HostFacts
 from skep.model.ids import new_id
 from skep.model.views import EventView
+from skep.process import alone, collect_garbage_seldom, listener_on, log_events, must_be_root
 from skep.providers.local import disks as pool
 from skep.providers.local import network
 from skep.providers.local.images import store as image_store
@@ -65,9 +62,6 @@ from skep.providers.local.runtime import Runtime
 from skep.store.schema import migrate
 
 log = structlog.get_logger("skep")
-
-_PATIENCE = 10.0
-"""Seconds that a server which is ending has to give its place to the next one."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +81,10 @@ def main() -> None:
     parser.add_argument("verb", choices=["up", "down", "purge"])
     parser.add_argument("--foreground", action="store_true", help="stay in the foreground (up always does)")
     arguments = parser.parse_args()
-    _log_events()
+    log_events()
     try:
         settings = configuration.read(os.environ)
-        _must_be_root()
+        must_be_root()
         if arguments.verb == "up":
             uvloop.run(_up(settings))
         else:
@@ -103,13 +97,13 @@ def main() -> None:
 
 async def _up(settings: Configuration) -> None:
     """Serve until SIGTERM or SIGINT.  Containers go on when the process ends, and are adopted by the next."""
-    _collect_garbage_seldom()
+    collect_garbage_seldom()
     started = time.monotonic()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     require_programs()
-    with _alone(settings), _listener(settings) as listener:
+    with alone(settings), listener_on(settings) as listener:
         async with installation(settings) as control:
             server = make_server(build_app(control), *settings.address)
             serving = asyncio.create_task(server.serve([listener]))
@@ -272,7 +266,7 @@ def _control(
 
 async def tear_down(settings: Configuration, *, purge: bool) -> None:
     """Remove what runs from the machine; with `purge` all data too.  The server must have ended."""
-    with _alone(settings):
+    with alone(settings):
         removed = await remove_containers(settings.instance, settings.data, settings.run)
         await image_store.teardown(settings.data / "images", settings.instance, purge=purge)
         await network.teardown(settings.instance, settings.data, purge=purge)
@@ -282,61 +276,6 @@ async def tear_down(settings: Configuration, *, purge: bool) -> None:
         for directory in (settings.data, settings.run):
             shutil.rmtree(directory, ignore_errors=True)
         (settings.etc / "admin.token").unlink(missing_ok=True)
-
-
-@contextmanager
-def _listener(settings: Configuration) -> Iterator[socket.socket]:
-    """The API's address, ours before anything is made.
-
-    Raises:
-        Conflict: somebody else has it, or it is none of this machine.
-    """
-    host, port = settings.address
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise Conflict(
-                f"skep cannot listen on {settings.listen}: {reason}. "
-                "'listen' in skep.yaml, or SKEP_LISTEN, chooses another address."
-            ) from error
-        yield listener
-
-
-@contextmanager
-def _alone(settings: Configuration) -> Iterator[None]:
-    """One process per installation; its pid is in RUN/skep.pid while it lives.
-
-    Raises:
-        Conflict: another one is there, and stays.
-    """
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    settings.run.mkdir(parents=True, exist_ok=True, mode=0o700)
-    pid_file = settings.run / "skep.pid"
-    with (settings.data / "skep.lock").open("w") as lock:
-        if not _locked(lock, _PATIENCE):
-            raise Conflict(f"skep is up already with {settings.data} (see {pid_file}).")
-        pid_file.write_text(f"{os.getpid()}\n")
-        try:
-            yield
-        finally:
-            pid_file.unlink(missing_ok=True)
-
-
-def _locked(lock: TextIO, patience: float) -> bool:
-    """Whether the lock is ours, if need be after `patience` seconds: who has it may be about to end."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.1)
-        else:
-            return True
 
 
 @asynccontextmanager
@@ -350,42 +289,11 @@ async def _background(work: Coroutine[None, None, None], name: str) -> AsyncIter
             await task
 
 
-def _collect_garbage_seldom() -> None:
-    """What was imported stays for ever, and most objects die by their count: a fifth of the time of a busy
-    process went into looking at them all again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-
-
 def _sweep(spool: Path) -> None:
     """Uploads whose run never began: a day is longer than any run may wait."""
     for path in spool.iterdir():
         if path.stat().st_mtime < time.time() - 86_400:
             path.unlink()
-
-
-def _must_be_root() -> None:
-    if os.geteuid() != 0:
-        raise Forbidden(
-            "skep makes namespaces, mounts and containers, so it must be started as root: use sudo."
-        )
-
-
-def _log_events() -> None:
-    """Events with fields: one JSON object per line, or coloured text on a terminal."""
-    renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
 
 
 if __name__ == "__main__":
