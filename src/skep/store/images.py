@@ -39,10 +39,6 @@ async def resolve(connection: AsyncConnection, tenant: str, references: Iterable
     return {row.reference: row for row in found}
 
 
-async def by_digest(connection: AsyncConnection, digest: str) -> ImageRow | None:
-    return await rows.one(connection, sa.select(images).where(images.c.digest == digest).limit(1), ImageRow)
-
-
 async def save(connection: AsyncConnection, image: ImageRow) -> None:
     """Point the reference at the image, whether it was there or not."""
     await remove(connection, image.tenant_id, image.reference)

@@ -79,11 +79,6 @@ async def numbers(connection: AsyncConnection) -> set[int]:
     return set((await connection.execute(sa.select(networks.c.number))).scalars())
 
 
-async def used_addresses(connection: AsyncConnection, network: NetworkId) -> set[int]:
-    query = sa.select(ports.c.address).where(ports.c.network_id == network)
-    return set((await connection.execute(query)).scalars())
-
-
 async def ports_of(
     connection: AsyncConnection,
     *,

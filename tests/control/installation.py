@@ -1,0 +1,157 @@
+"""A whole control on a simulated host, with callers of every role."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from skep.bus.inprocess import InProcessBus
+from skep.control.apps import Apps
+from skep.control.auth import Auth
+from skep.control.callers import Caller, Role
+from skep.control.control import Control
+from skep.control.desired import DesiredState
+from skep.control.disks import Disks
+from skep.control.events import Events, Observations
+from skep.control.flows.catalogue import make_registry
+from skep.control.flows.environment import CloudEnvironment, HostEnvironment
+from skep.control.hosts import HostDirectory, Hosts
+from skep.control.images import Images
+from skep.control.networks import Networks
+from skep.control.replicas import Replicas
+from skep.control.runs import Runs
+from skep.control.settings import Settings
+from skep.control.setup import prepare_installation
+from skep.control.specifications import Limits
+from skep.control.tenants import Tenants
+from skep.control.tokens import Tokens
+from skep.control.users import Users
+from skep.flow import Database, FlowEngine, RunId, RunState
+from skep.model.ids import Bytes, HostName, ImageId, RegionName, ZoneName, new_id
+from skep.model.views import Accepted, EventView
+from skep.providers.simulated import SimulatedHost
+from skep.providers.simulated.host import FACTS
+from skep.providers.simulated.images import image
+from skep.store import images
+from skep.store.images import ImageRow
+from skep.store.schema import migrate
+
+HOST = HostName("host-1")
+REGISTRY = make_registry()
+
+
+@dataclass
+class Clock:
+    """Stands still until it is moved.  Seconds since 1970."""
+
+    time: float = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+class Installation:
+    def __init__(
+        self, control: Control, database: Database, flows: FlowEngine, host: SimulatedHost, clock: Clock
+    ) -> None:
+        self.control = control
+        self.database = database
+        self.flows = flows
+        self.host = host
+        self.clock = clock
+        self.admin: Caller
+
+    async def person(self, name: str, role: Role, tenant: str = "default") -> Caller:
+        """A new user who is logged in."""
+        await self.control.users.create(self.admin, name, tenant, role)
+        made = await self.control.tokens.create(self.admin, "login", user=name)
+        return await self.control.auth.authenticate(made.secret)
+
+    async def finish(self, accepted: Accepted) -> None:
+        assert accepted.run is not None, accepted.message
+        record = await self.flows.wait(RunId(accepted.run), 30)
+        assert record.state is RunState.SUCCEEDED, record.error
+
+
+@asynccontextmanager
+async def installation(folder: Path) -> AsyncIterator[Installation]:
+    """With an admin, and the image `busybox:1` that everybody may use."""
+    clock = Clock()
+    database = await Database.open(f"sqlite+aiosqlite:///{folder / 'skep.db'}", durable=False)
+    try:
+        await migrate(database.engine)
+        bus = InProcessBus[EventView]()
+        observations = Observations(database, bus, asyncio.Event().set, clock)
+        host = SimulatedHost.make(events=observations)
+        desired = DesiredState(database, Limits())
+        environments = {
+            "": CloudEnvironment(spool=folder, now=clock, networks=IPv4Network("10.128.0.0/9")),
+            f"agent.{HOST}": HostEnvironment(host=host, desired=desired, spool=folder),
+        }
+        await prepare_installation(
+            database,
+            region=RegionName("region"),
+            zone=ZoneName("zone"),
+            host=HOST,
+            facts=FACTS,
+            token_file=folder / "admin.token",
+            now=clock,
+            new_id=new_id,
+        )
+        flows = FlowEngine(database, REGISTRY, environments.__getitem__, create_tables=False, grace=0)
+        flows.on_end(observations.run_ended)
+        async with flows, host.engine:
+            control = _control(database, flows, host, folder, clock, bus)
+            made = Installation(control, database, flows, host, clock)
+            made.admin = await made.control.auth.authenticate((folder / "admin.token").read_text().strip())
+            await _share_busybox(made)
+            yield made
+    finally:
+        await database.close()
+
+
+def _control(
+    database: Database,
+    flows: FlowEngine,
+    host: SimulatedHost,
+    folder: Path,
+    clock: Clock,
+    bus: InProcessBus[EventView],
+) -> Control:
+    settings = Settings(
+        first_host=HOST,
+        spool=folder,
+        default_disk=Bytes(1024**2),
+        limits=Limits(memory=Bytes(64 * 1024**2)),
+    )
+    directory = HostDirectory()
+    directory.add(HOST, host)
+    return Control(
+        auth=Auth(database, clock),
+        apps=Apps(database, flows, settings, clock, new_id),
+        replicas=Replicas(database, directory),
+        images=Images(database, flows, directory, settings, clock),
+        runs=Runs(database, flows),
+        disks=Disks(database, flows, directory),
+        networks=Networks(database, flows, settings),
+        hosts=Hosts(database, directory),
+        tenants=Tenants(database, clock),
+        users=Users(database, clock),
+        tokens=Tokens(database, clock),
+        events=Events(bus),
+    )
+
+
+async def _share_busybox(made: Installation) -> None:
+    info = made.host.images.add(image("b" * 64, 1024))
+    row = ImageRow(
+        id=ImageId(new_id()),
+        tenant_id=images.SHARED,
+        reference="busybox:1",
+        digest=info.digest,
+        info=info,
+        created=made.clock(),
+    )
+    await made.database.write(lambda connection: images.save(connection, row))

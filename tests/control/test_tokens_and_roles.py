@@ -1,0 +1,311 @@
+"""Who may do what: a table of every use case, and how people prove who they are."""
+
+import inspect
+from collections.abc import AsyncIterator, Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+import sqlalchemy as sa
+from tests.control.installation import Installation, installation
+from tests.control.simulation import DATA, app, service
+
+from skep.control.callers import Caller, Role
+from skep.control.control import Control
+from skep.model.errors import Conflict, Forbidden, InvalidInput, NotFound, SkepError, Unauthenticated
+from skep.model.host import ExecSpec
+from skep.model.images import BuildSpec
+from skep.store.tables import tokens
+
+SHOP = app(web=service(), db=service(mounts=(DATA,)))
+TRUE = ExecSpec(args=("true",))
+ANYBODY, MEMBERS, ADMINS = "anybody", "members", "admins"
+
+Call = Callable[[Control, Caller], Any]
+
+MATRIX: dict[str, tuple[str, Call]] = {
+    "apps.show": (ANYBODY, lambda c, who: c.apps.show(who, "shop")),
+    "apps.releases": (ANYBODY, lambda c, who: c.apps.releases(who, "shop")),
+    "apps.plan": (ANYBODY, lambda c, who: c.apps.plan(who, SHOP)),
+    "apps.list": (ANYBODY, lambda c, who: c.apps.list(who)),
+    "apps.apply": (MEMBERS, lambda c, who: c.apps.apply(who, SHOP)),
+    "apps.stop": (MEMBERS, lambda c, who: c.apps.stop(who, "shop")),
+    "apps.start": (MEMBERS, lambda c, who: c.apps.start(who, "shop")),
+    "apps.restart": (MEMBERS, lambda c, who: c.apps.restart(who, "shop")),
+    "apps.remove": (MEMBERS, lambda c, who: c.apps.remove(who, "shop")),
+    "replicas.show": (ANYBODY, lambda c, who: c.replicas.show(who, "shop", "web-0")),
+    "replicas.logs": (ANYBODY, lambda c, who: c.replicas.logs(who, "shop", "web-0")),
+    "replicas.usage": (ANYBODY, lambda c, who: c.replicas.usage(who, "shop")),
+    "replicas.list": (ANYBODY, lambda c, who: c.replicas.list(who, "shop")),
+    "replicas.exec": (MEMBERS, lambda c, who: c.replicas.exec(who, "shop", "web-0", TRUE)),
+    "images.list": (ANYBODY, lambda c, who: c.images.list(who)),
+    "images.pull": (MEMBERS, lambda c, who: c.images.pull(who, "redis:7")),
+    "images.load": (MEMBERS, lambda c, who: c.images.load(who, Path("upload"), "redis:7")),
+    "images.build": (MEMBERS, lambda c, who: c.images.build(who, Path("upload"), BuildSpec(), "redis:7")),
+    "images.remove": (MEMBERS, lambda c, who: c.images.remove(who, "nothing:1")),
+    "images.bootstrap": (ADMINS, lambda c, who: c.images.bootstrap(who, "bookworm", "debian:12")),
+    "images.prune": (ADMINS, lambda c, who: c.images.prune(who)),
+    "runs.show": (ANYBODY, lambda c, who: c.runs.show(who, "none")),
+    "runs.follow": (ANYBODY, lambda c, who: c.runs.follow(who, "none")),
+    "runs.list": (ANYBODY, lambda c, who: c.runs.list(who)),
+    "runs.cancel": (MEMBERS, lambda c, who: c.runs.cancel(who, "none")),
+    "runs.resolve": (ADMINS, lambda c, who: c.runs.resolve(who, "none", "step", "retry")),
+    "disks.list": (ANYBODY, lambda c, who: c.disks.list(who)),
+    "disks.resize": (MEMBERS, lambda c, who: c.disks.resize(who, "shop_data", 2 * 1024**2)),
+    "disks.remove": (MEMBERS, lambda c, who: c.disks.remove(who, "shop_data")),
+    "networks.ports": (ANYBODY, lambda c, who: c.networks.ports(who, "default")),
+    "networks.list": (ANYBODY, lambda c, who: c.networks.list(who)),
+    "networks.remove": (MEMBERS, lambda c, who: c.networks.remove(who, "default")),
+    "hosts.zones": (ADMINS, lambda c, who: c.hosts.zones(who)),
+    "hosts.list": (ADMINS, lambda c, who: c.hosts.list(who)),
+    "tenants.create": (ADMINS, lambda c, who: c.tenants.create(who, f"for-{who.user_name}")),
+    "tenants.remove": (ADMINS, lambda c, who: c.tenants.remove(who, "nobody")),
+    "tenants.list": (ADMINS, lambda c, who: c.tenants.list(who)),
+    "users.create": (ADMINS, lambda c, who: c.users.create(who, "new", "default", Role.VIEWER)),
+    "users.remove": (ADMINS, lambda c, who: c.users.remove(who, "nobody")),
+    "users.whoami": (ANYBODY, lambda c, who: c.users.whoami(who)),
+    "users.list": (ANYBODY, lambda c, who: c.users.list(who)),
+    "tokens.create": (ANYBODY, lambda c, who: c.tokens.create(who, "mine")),
+    "tokens.revoke": (ANYBODY, lambda c, who: c.tokens.revoke(who, "none")),
+    "tokens.list": (ANYBODY, lambda c, who: c.tokens.list(who)),
+    "events.follow": (ANYBODY, lambda c, who: c.events.follow(who)),
+}
+OF_THE_TENANT = [
+    "apps.show",
+    "apps.releases",
+    "apps.stop",
+    "apps.start",
+    "apps.restart",
+    "apps.remove",
+    "replicas.show",
+    "replicas.logs",
+    "replicas.usage",
+    "replicas.list",
+    "replicas.exec",
+    "disks.resize",
+    "disks.remove",
+    "networks.ports",
+    "networks.remove",
+]
+"""Use cases that name a thing of one tenant."""
+INTERNAL = {"auth.authenticate", "apps.start_removal", "images.upload_path"}
+"""They take no caller: entrances and reconcilers answer for them."""
+ALLOWED = {
+    Role.VIEWER: {ANYBODY},
+    Role.MEMBER: {ANYBODY, MEMBERS},
+    Role.ADMIN: {ANYBODY, MEMBERS, ADMINS},
+}
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[Installation]:
+    async with installation(tmp_path) as made:
+        yield made
+
+
+async def carry_out(control: Control, caller: Caller, case: str) -> None:
+    """Ask; of what goes on for ever only its beginning."""
+    asked = MATRIX[case][1](control, caller)
+    if inspect.isasyncgen(asked):
+        if case == "events.follow":
+            await asked.aclose()
+            return
+        async for _ in asked:
+            break
+    else:
+        await asked
+
+
+def use_cases() -> set[str]:
+    """Every public method of control."""
+    return {
+        f"{part.name}.{name}"
+        for part in fields(Control)
+        for name, _ in inspect.getmembers(get_type_hints(Control)[part.name], inspect.isfunction)
+        if not name.startswith("_")
+    }
+
+
+def test_every_use_case_has_a_row_in_the_table() -> None:
+    assert use_cases() == set(MATRIX) | INTERNAL
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_each_role_may_do_what_the_table_says(house: Installation, role: Role) -> None:
+    caller = await house.person("kim", role)
+    await house.finish(await house.control.apps.apply(house.admin, SHOP))
+
+    for case, (needed, _) in MATRIX.items():
+        forbidden = False
+        try:
+            await carry_out(house.control, caller, case)
+        except Forbidden:
+            forbidden = True
+        except SkepError:
+            pass
+        assert forbidden == (needed not in ALLOWED[role]), f"{case} by a {role}"
+
+
+@pytest.mark.parametrize("case", OF_THE_TENANT)
+async def test_what_belongs_to_another_tenant_is_not_found(house: Installation, case: str) -> None:
+    await house.control.tenants.create(house.admin, "other")
+    stranger = await house.person("kim", Role.MEMBER, "other")
+    await house.finish(await house.control.apps.apply(house.admin, SHOP))
+
+    with pytest.raises(NotFound):
+        await carry_out(house.control, stranger, case)
+
+
+async def test_lists_show_what_is_the_tenants_own(house: Installation) -> None:
+    await house.control.tenants.create(house.admin, "other")
+    stranger = await house.person("kim", Role.MEMBER, "other")
+    accepted = await house.control.apps.apply(house.admin, SHOP)
+    await house.finish(accepted)
+    control = house.control
+
+    assert await control.apps.list(stranger) == []
+    assert await control.replicas.list(stranger) == []
+    assert await control.replicas.usage(stranger) == []
+    assert await control.runs.list(stranger) == []
+    assert await control.disks.list(stranger) == []
+    assert await control.networks.list(stranger) == []
+    assert await control.networks.ports(stranger) == []
+    assert [image.tenant for image in await control.images.list(stranger)] == [None]
+    assert [user.name for user in await control.users.list(stranger)] == ["kim"]
+    assert [token.user for token in await control.tokens.list(stranger)] == ["kim"]
+    with pytest.raises(NotFound):
+        await control.runs.show(stranger, str(accepted.run))
+    with pytest.raises(NotFound):
+        await control.runs.cancel(stranger, str(accepted.run))
+
+
+async def test_images_for_everybody_are_the_operators_to_share_and_to_remove(house: Installation) -> None:
+    member = await house.person("kim", Role.MEMBER)
+
+    for asked in (
+        house.control.images.pull(member, "redis:7", shared=True),
+        house.control.images.load(member, Path("upload"), "redis:7", shared=True),
+        house.control.images.remove(member, "busybox:1"),
+    ):
+        with pytest.raises(Forbidden):
+            await asked
+
+
+async def test_a_token_is_shown_once_and_kept_as_a_hash_only(house: Installation) -> None:
+    made = await house.control.tokens.create(house.admin, "laptop")
+
+    async with house.database.read() as connection:
+        stored = (await connection.execute(sa.select(tokens))).all()
+    assert made.secret.startswith("skep_")
+    assert len(made.secret) >= 48
+    assert made.secret not in str(stored)
+    assert (await house.control.auth.authenticate(made.secret)).user_name == "admin"
+
+
+async def test_unknown_expired_and_revoked_tokens_are_refused_alike(house: Installation) -> None:
+    control = house.control
+    expired = await control.tokens.create(house.admin, "short", expires_in=60)
+    revoked = await control.tokens.create(house.admin, "gone")
+    await control.auth.authenticate(expired.secret)
+    await control.tokens.revoke(house.admin, revoked.token.id)
+    house.clock.time += 60
+
+    messages = set()
+    for secret in (expired.secret, revoked.secret, "skep_unknown", ""):
+        with pytest.raises(Unauthenticated) as caught:
+            await control.auth.authenticate(secret)
+        messages.add(caught.value.message)
+
+    assert len(messages) == 1
+
+
+async def test_a_token_must_live_for_a_while(house: Installation) -> None:
+    with pytest.raises(InvalidInput):
+        await house.control.tokens.create(house.admin, "no", expires_in=0)
+
+
+async def test_people_make_and_revoke_their_own_tokens_only(house: Installation) -> None:
+    control = house.control
+    kim = await house.person("kim", Role.MEMBER)
+    admins = (await control.tokens.create(house.admin, "laptop")).token
+
+    with pytest.raises(Forbidden):
+        await control.tokens.create(kim, "theirs", user="admin")
+    with pytest.raises(NotFound):
+        await control.tokens.revoke(kim, admins.id)
+
+    own = await control.tokens.create(kim, "mine")
+    await control.tokens.revoke(kim, own.token.id)
+    assert admins.id in {token.id for token in await control.tokens.list(house.admin)}
+
+
+async def test_a_removed_user_is_out_at_once(house: Installation) -> None:
+    control = house.control
+    await house.person("kim", Role.MEMBER)
+    secret = (await control.tokens.create(house.admin, "login", user="kim")).secret
+
+    await control.users.remove(house.admin, "kim")
+
+    with pytest.raises(Unauthenticated):
+        await control.auth.authenticate(secret)
+    with pytest.raises(Conflict):
+        await control.users.remove(house.admin, "admin")
+
+
+async def test_only_admins_act_in_other_tenants(house: Installation) -> None:
+    control = house.control
+    await control.tenants.create(house.admin, "other")
+    await house.person("kim", Role.MEMBER)
+    kim = (await control.tokens.create(house.admin, "login", user="kim")).secret
+    admin = (await control.tokens.create(house.admin, "login")).secret
+
+    assert (await control.auth.authenticate(kim, "default")).tenant_name == "default"
+    assert (await control.auth.authenticate(admin, "other")).tenant_name == "other"
+    for tenant in ("other", "there-is-none"):
+        with pytest.raises(Forbidden):
+            await control.auth.authenticate(kim, tenant)
+    with pytest.raises(NotFound):
+        await control.auth.authenticate(admin, "there-is-none")
+
+
+async def test_the_use_of_a_token_is_recorded_once_a_minute(house: Installation) -> None:
+    control = house.control
+    made = await control.tokens.create(house.admin, "laptop")
+    seen = []
+    for step in (0, 30, 31):
+        house.clock.time += step
+        await control.auth.authenticate(made.secret)
+        found = {token.id: token for token in await control.tokens.list(house.admin)}
+        seen.append(found[made.token.id].last_used)
+
+    assert seen[0] == seen[1]
+    assert seen[2] != seen[1]
+
+
+async def test_names_of_users_and_tenants_are_unique(house: Installation) -> None:
+    control = house.control
+    await house.person("kim", Role.MEMBER)
+    await control.tenants.create(house.admin, "other")
+
+    with pytest.raises(Conflict):
+        await control.users.create(house.admin, "kim", "other", Role.VIEWER)
+    with pytest.raises(Conflict):
+        await control.tenants.create(house.admin, "other")
+    with pytest.raises(NotFound):
+        await control.users.create(house.admin, "lee", "nowhere", Role.VIEWER)
+
+
+async def test_a_tenant_goes_only_when_it_owns_nothing(house: Installation) -> None:
+    control = house.control
+    await control.tenants.create(house.admin, "other")
+    member = await house.person("kim", Role.MEMBER, "other")
+    await house.finish(await control.apps.apply(member, SHOP))
+    with pytest.raises(Conflict, match="still owns shop"):
+        await control.tenants.remove(house.admin, "other")
+    await house.finish(await control.apps.remove(member, "shop", volumes=True))
+
+    await control.tenants.remove(house.admin, "other")
+
+    assert [tenant.name for tenant in await control.tenants.list(house.admin)] == ["default"]
+    assert [user.name for user in await control.users.list(house.admin)] == ["admin"]

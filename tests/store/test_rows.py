@@ -1,0 +1,457 @@
+"""Every function of the store on a real database: what is written is what is read."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from types import ModuleType
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from skep.flow import Database
+from skep.model.host import ContainerState, ContainerStatus, Health
+from skep.model.ids import (
+    AppId,
+    Bytes,
+    ContainerId,
+    DiskId,
+    HostName,
+    ImageId,
+    NetworkId,
+    PortId,
+    RegionName,
+    ReleaseId,
+    ReplicaId,
+    ServiceId,
+    TenantId,
+    TokenId,
+    UserId,
+    ZoneName,
+)
+from skep.model.names import AppName, ServiceName, TenantName
+from skep.model.spec import AppSpec, HealthCheck, ServiceSpec
+from skep.model.views import Quota
+from skep.providers.simulated.images import image
+from skep.store import apps, disks, hosts, images, networks, releases, replicas, rows, tenants, users
+from skep.store.apps import AppRow
+from skep.store.disks import DiskRow
+from skep.store.hosts import HostRow, ZoneRow
+from skep.store.images import SHARED, ImageRow
+from skep.store.networks import NetworkRow, PortRow, PublishedRow
+from skep.store.releases import ReleaseRow
+from skep.store.replicas import ContainerRow, ReplicaRow, ServiceRow
+from skep.store.tenants import TenantRow
+from skep.store.users import TokenRow, UserRow
+
+T = TypeVar("T")
+MODULES = (apps, disks, hosts, images, networks, releases, replicas, tenants, users)
+
+A, B = TenantId("a"), TenantId("b")
+HOST = HostName("host-1")
+INFO = image("b" * 64, 5)
+SPEC = AppSpec(
+    name=AppName("shop"),
+    services={
+        ServiceName("web"): ServiceSpec(image="busybox:1", healthcheck=HealthCheck(test=("CMD", "true")))
+    },
+)
+TENANTS = [
+    TenantRow(id=one, name=TenantName(f"tenant-{one}"), quota=Quota(apps=3), created=1.5) for one in (A, B)
+]
+MACHINE = HostRow(
+    name=HOST,
+    zone=ZoneName("z"),
+    state="ready",
+    cpus=2,
+    memory=Bytes(2**40),
+    kernel="6.18",
+    cgroups="v2",
+    boot_id="x",
+)
+APP = AppRow(id=AppId("app"), tenant_id=A, name=AppName("shop"), created=1.0, updated=2.0)
+RELEASE = ReleaseRow(
+    id=ReleaseId("release"),
+    tenant_id=A,
+    app_id=APP.id,
+    revision=1,
+    state="pending",
+    spec=SPEC,
+    plan="{}",
+    images={"web": INFO},
+    created_by="kim",
+    created=1.0,
+)
+SERVICE = ServiceRow(id=ServiceId("service"), tenant_id=A, app_id=APP.id, name="web")
+REPLICA = ReplicaRow(
+    id=ReplicaId("replica"),
+    tenant_id=A,
+    app_id=APP.id,
+    service_id=SERVICE.id,
+    service="web",
+    ordinal=0,
+    host=HOST,
+    container_id=ContainerId("container"),
+    desired="running",
+    created=1.0,
+)
+CONTAINER = ContainerRow(
+    id=REPLICA.container_id,
+    tenant_id=A,
+    replica_id=REPLICA.id,
+    release_id=RELEASE.id,
+    system_disk=DiskId("disk"),
+    fingerprint="f",
+    created=1.0,
+)
+NETWORK = NetworkRow(
+    id=NetworkId("network"),
+    tenant_id=A,
+    app_id=None,
+    name="default",
+    subnet="10.1.0.0/24",
+    gateway="10.1.0.1",
+    number=1,
+    cursor=2**32 - 1,
+    internal=False,
+    created=1.0,
+)
+PORT = PortRow(
+    id=PortId("port"),
+    tenant_id=A,
+    network_id=NETWORK.id,
+    replica_id=REPLICA.id,
+    address=2**32 - 2,
+    mac="02:00:00:00:00:01",
+    names=("web-0", "web"),
+    position=0,
+)
+PUBLISHED = PublishedRow(
+    id="published",
+    tenant_id=A,
+    service_id=SERVICE.id,
+    host=HOST,
+    host_ip="0.0.0.0",
+    protocol="tcp",
+    published=8080,
+    target=80,
+)
+DISK = DiskRow(
+    id=DiskId("disk"),
+    tenant_id=A,
+    app_id=APP.id,
+    name="shop_data",
+    kind="data",
+    size=Bytes(2**40),
+    host=HOST,
+    created=1.0,
+)
+IMAGE = ImageRow(
+    id=ImageId("image"), tenant_id=A, reference="redis:7", digest=INFO.digest, info=INFO, created=1.0
+)
+USER = UserRow(id=UserId("user"), tenant_id=A, name="kim", role="member", created=1.0)
+TOKEN = TokenRow(
+    id=TokenId("token"),
+    tenant_id=A,
+    user_id=USER.id,
+    name="laptop",
+    hash="h",
+    created=1.0,
+    expires=None,
+    last_used=None,
+)
+
+
+def changed(row: Any, **changes: Any) -> Any:
+    return msgspec.structs.replace(row, **changes)
+
+
+class Store:
+    """Calls functions of the store, each in a transaction of its own, and remembers which."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def do(self, function: Callable[..., Awaitable[T]], *args: Any, **named: Any) -> T:
+        CALLED.add(function)
+        return await self.database.write(lambda tx: function(tx, *args, **named))
+
+    async def see(self, function: Callable[..., Awaitable[T]], *args: Any, **named: Any) -> T:
+        CALLED.add(function)
+        async with self.database.read() as connection:
+            return await function(connection, *args, **named)
+
+
+CALLED: set[Callable[..., object]] = set()
+
+
+@pytest.fixture
+async def store(database: Database) -> Store:
+    """With two tenants, a host, and an app of one replica."""
+    made = Store(database)
+    for tenant in TENANTS:
+        await made.do(tenants.insert, tenant)
+    await made.do(hosts.ensure_zone, ZoneRow(name=ZoneName("z"), region=RegionName("r")))
+    await made.do(hosts.save, MACHINE)
+    await made.do(apps.insert, APP)
+    await made.do(releases.insert, RELEASE)
+    await made.do(replicas.insert_services, [SERVICE])
+    await made.do(replicas.insert, [REPLICA])
+    await made.do(replicas.insert_containers, [CONTAINER])
+    await made.do(networks.insert, [NETWORK])
+    await made.do(networks.insert_ports, [PORT])
+    await made.do(networks.insert_published, [PUBLISHED])
+    await made.do(disks.insert, [DISK])
+    return made
+
+
+async def test_tenants(store: Store) -> None:
+    assert await store.see(tenants.every) == TENANTS
+    assert await store.see(tenants.get, A) == TENANTS[0]
+    assert await store.see(tenants.by_name, "tenant-b") == TENANTS[1]
+
+    await store.do(tenants.delete, B)
+
+    assert await store.see(tenants.get, B) is None
+
+
+async def test_a_tenant_that_owns_rows_cannot_be_deleted(store: Store) -> None:
+    with pytest.raises(IntegrityError):
+        await store.do(tenants.delete, A)
+
+
+async def test_hosts_and_zones(store: Store) -> None:
+    zone = ZoneRow(name=ZoneName("z"), region=RegionName("r"))
+    await store.do(hosts.ensure_zone, zone)
+    await store.do(hosts.save, changed(MACHINE, boot_id="y"))
+
+    assert await store.see(hosts.every) == [changed(MACHINE, boot_id="y")]
+    assert await store.see(hosts.every_zone) == [zone]
+
+
+async def test_users_and_tokens(store: Store) -> None:
+    await store.do(users.insert, USER)
+    await store.do(users.insert_token, TOKEN)
+    await store.do(users.touch_token, TOKEN.id, 9.0)
+
+    assert await store.see(users.every) == await store.see(users.every, A) == [USER]
+    assert await store.see(users.every, B) == []
+    assert await store.see(users.get, USER.id) == await store.see(users.by_name, "kim") == USER
+    assert await store.see(users.token_by_hash, "h") == changed(TOKEN, last_used=9.0)
+    assert len(await store.see(users.tokens_of, USER.id)) == len(await store.see(users.tokens_of, None)) == 1
+
+    await store.do(users.insert_token, changed(TOKEN, id=TokenId("other"), hash="i"))
+    await store.do(users.delete_token, TokenId("other"))
+    await store.do(users.delete, USER.id)
+
+    assert await store.see(users.tokens_of, None) == []
+    assert await store.see(users.every) == []
+
+
+async def test_apps(store: Store) -> None:
+    assert await store.see(apps.get, APP.id) == await store.see(apps.by_name, A, "shop") == APP
+    assert await store.see(apps.by_name, B, "shop") is None
+
+    later = changed(APP, release_id=RELEASE.id, revision=1, version=2, removing=True, remove_volumes=True)
+    await store.do(apps.save, later)
+
+    assert await store.see(apps.every) == await store.see(apps.every, A) == [later]
+    assert await store.see(apps.every, B) == []
+
+
+async def test_a_deleted_app_takes_its_own_rows_along_and_leaves_disks(store: Store) -> None:
+    await store.do(networks.insert, [changed(NETWORK, id="own", app_id=APP.id, name="shop_own", number=2)])
+    await store.do(networks.delete_ports, [PORT.id])
+    await store.do(networks.delete_published, [PUBLISHED.id])
+
+    await store.do(apps.delete, APP.id)
+
+    assert await store.see(releases.of_app, APP.id) == []
+    assert await store.see(replicas.find) == []
+    assert await store.see(replicas.containers_of) == []
+    assert await store.see(networks.every) == [NETWORK]
+    assert await store.see(disks.every) == [DISK]
+
+
+async def test_files_are_kept_by_digest_for_each_tenant(store: Store) -> None:
+    await store.do(apps.save_files, A, {"d": b"\0one"})
+    await store.do(apps.save_files, A, {"d": b"never", "e": b"two"})
+    await store.do(apps.save_files, B, {"e": b"two"})
+
+    assert await store.see(apps.file, "d") == b"\0one"
+    assert await store.see(apps.file, "e") == b"two"
+    assert await store.see(apps.file, "f") is None
+
+
+async def test_releases(store: Store) -> None:
+    assert await store.see(releases.get, RELEASE.id) == RELEASE
+    assert await store.see(releases.current) == []
+    assert await store.see(releases.highest_revision, APP.id) == 1
+    assert await store.see(releases.highest_revision, AppId("none")) == 0
+
+    await store.do(releases.insert, changed(RELEASE, id=ReleaseId("second"), revision=2))
+    await store.do(releases.set_state, RELEASE.id, "current")
+    await store.do(releases.set_images, RELEASE.id, {})
+
+    now = changed(RELEASE, state="current", images={})
+    assert await store.see(releases.current) == [now]
+    assert [row.revision for row in await store.see(releases.of_app, APP.id)] == [2, 1]
+
+
+async def test_services_replicas_and_containers(store: Store) -> None:
+    assert await store.see(replicas.services_of, APP.id) == [SERVICE]
+    assert await store.see(replicas.of_service, SERVICE.id) == [REPLICA]
+    assert await store.see(replicas.get, REPLICA.id) == REPLICA
+    assert await store.see(replicas.by_container, CONTAINER.id) == REPLICA
+    owner = await store.see(replicas.owner, CONTAINER.id)
+    assert owner is not None
+    assert (owner.tenant_id, owner.app) == (A, "shop")
+    assert await store.see(replicas.find, tenant=A) == await store.see(replicas.find, app=APP.id) == [REPLICA]
+    assert await store.see(replicas.find, tenant=B) == []
+    assert await store.see(replicas.container, CONTAINER.id) == CONTAINER
+    assert await store.see(replicas.containers_of, APP.id) == [CONTAINER]
+    assert await store.see(replicas.containers_of, AppId("none")) == []
+
+    await store.do(replicas.set_desired, [REPLICA.id], "stopped")
+    await store.do(replicas.delete_containers, [CONTAINER.id])
+    assert (await store.see(replicas.find))[0].desired == "stopped"
+
+    await store.do(networks.delete_ports, [PORT.id])
+    await store.do(replicas.delete, [REPLICA.id])
+    await store.do(networks.delete_published, [PUBLISHED.id])
+    await store.do(replicas.delete_services, [SERVICE.id])
+    assert await store.see(replicas.find) == []
+    assert await store.see(replicas.services_of, APP.id) == []
+
+
+async def test_news_of_a_replaced_container_is_dropped(store: Store) -> None:
+    status = ContainerStatus(
+        id=CONTAINER.id,
+        replica=REPLICA.id,
+        state=ContainerState.RUNNING,
+        health=Health.HEALTHY,
+        started_at=1.5,
+    )
+    await store.do(replicas.set_status, status)
+    seen = (await store.see(replicas.find))[0].status
+
+    await store.do(replicas.set_container, REPLICA.id, ContainerId("next"))
+    await store.do(replicas.set_status, status)
+
+    assert seen == status
+    assert await store.see(replicas.get, REPLICA.id) == changed(REPLICA, container_id="next")
+
+
+async def test_networks_and_ports(store: Store) -> None:
+    assert await store.see(networks.every, A) == [await store.see(networks.get, NETWORK.id)] == [NETWORK]
+    assert await store.see(networks.every, B) == []
+    assert await store.see(networks.numbers) == {1}
+    assert await store.see(networks.port, PORT.id) == PORT
+    for its in ({"tenant": A}, {"app": APP.id}, {"replica": REPLICA.id}, {"network": NETWORK.id}, {}):
+        assert await store.see(networks.ports_of, **its) == [PORT]
+    for other in ({"tenant": B}, {"app": "no"}, {"replica": "no"}, {"network": "no"}):
+        assert await store.see(networks.ports_of, **other) == []
+
+    await store.do(networks.set_cursor, NETWORK.id, 7)
+    await store.do(networks.set_names, PORT.id, ("other",))
+
+    assert (await store.see(networks.every))[0].cursor == 7
+    assert (await store.see(networks.ports_of))[0].names == ("other",)
+
+
+async def test_an_address_is_given_once_in_a_network(store: Store) -> None:
+    with pytest.raises(IntegrityError):
+        await store.do(networks.insert_ports, [changed(PORT, id="twice", replica_id="other")])
+
+
+async def test_a_network_with_ports_cannot_be_deleted(store: Store) -> None:
+    with pytest.raises(IntegrityError):
+        await store.do(networks.delete, [NETWORK.id])
+
+    await store.do(networks.delete_ports, [PORT.id])
+    await store.do(networks.delete, [NETWORK.id])
+
+    assert await store.see(networks.every) == []
+
+
+async def test_published_ports(store: Store) -> None:
+    for its in ({}, {"tenant": A}, {"services": [SERVICE.id]}):
+        assert await store.see(networks.published_ports, **its) == [PUBLISHED]
+    assert await store.see(networks.published_ports, tenant=B) == []
+    assert await store.see(networks.published_ports, services=[]) == []
+
+    with pytest.raises(IntegrityError):
+        await store.do(networks.insert_published, [changed(PUBLISHED, id="twice")])
+
+
+async def test_disks(store: Store) -> None:
+    assert await store.see(disks.get, DISK.id) == await store.see(disks.by_name, A, "shop_data") == DISK
+    assert await store.see(disks.by_name, B, "shop_data") is None
+    assert await store.see(disks.every, A) == await store.see(disks.every, app=APP.id) == [DISK]
+    assert await store.see(disks.every, B) == []
+
+    await store.do(disks.set_size, DISK.id, Bytes(5))
+    await store.do(disks.set_app, [DISK.id], None)
+    assert await store.see(disks.get, DISK.id) == changed(DISK, size=5, app_id=None)
+
+    await store.do(disks.delete, [DISK.id, "absent"])
+    assert await store.see(disks.every) == []
+
+
+async def test_a_tenants_own_image_comes_before_a_shared_one(store: Store) -> None:
+    shared = changed(IMAGE, id="shared", tenant_id=SHARED, digest=image("c" * 64, 5).digest)
+    await store.do(images.save, shared)
+    await store.do(images.save, IMAGE)
+    await store.do(images.save, changed(IMAGE, id="again"))
+
+    assert await store.see(images.resolve, A, ["redis:7", "absent:1"]) == {
+        "redis:7": changed(IMAGE, id="again")
+    }
+    assert await store.see(images.resolve, B, ["redis:7"]) == {"redis:7": shared}
+    assert len(await store.see(images.visible, A)) == len(await store.see(images.visible, None)) == 2
+    assert await store.see(images.visible, B) == [shared]
+
+    await store.do(images.remove, A, "redis:7")
+    assert await store.see(images.visible, None) == [shared]
+
+
+async def test_images_of_releases_in_use_are_referenced(store: Store) -> None:
+    assert await store.see(images.referenced_by_releases) == {INFO.digest}
+
+    await store.do(releases.set_state, RELEASE.id, "superseded")
+
+    assert await store.see(images.referenced_by_releases) == set()
+
+
+async def test_more_ids_than_a_query_may_have_parameters(store: Store) -> None:
+    many = [changed(DISK, id=f"disk-{number}", name=f"d{number}") for number in range(2500)]
+    await store.do(disks.insert, many)
+
+    await store.do(disks.delete, [disk.id for disk in many])
+
+    assert await store.see(disks.every) == [DISK]
+
+
+async def test_inserting_nothing_is_no_query(database: Database) -> None:
+    await database.write(lambda tx: disks.insert(tx, []))
+
+
+def test_rows_have_the_columns_of_their_tables() -> None:
+    assert set(rows.columns(DISK)) == {"id", "tenant_id", "app_id", "name", "kind", "size", "host", "created"}
+
+
+def functions(module: ModuleType) -> set[Callable[..., object]]:
+    return {
+        value
+        for name, value in vars(module).items()
+        if inspect.iscoroutinefunction(value) and value.__module__ == module.__name__ and name[0] != "_"
+    }
+
+
+def test_every_function_of_the_store_was_called() -> None:
+    """The last test of the file; alone it has nothing to say."""
+    if len(CALLED) < 40:
+        pytest.skip("only part of the file was run")
+
+    missed = {f"{one.__module__}.{one.__name__}" for module in MODULES for one in functions(module) - CALLED}
+    assert missed == set()
