@@ -9,7 +9,14 @@ from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.control.specifications import Limits, ReleaseFacts, container_of, network_config, port_config
+from skep.control.specifications import (
+    Limits,
+    ReleaseFacts,
+    container_of,
+    disk_spec,
+    network_config,
+    port_config,
+)
 from skep.flow import Database
 from skep.model.errors import NotFound
 from skep.model.host import (
@@ -51,6 +58,7 @@ class DesiredState:
         self._limits = limits
         self._containers: dict[ContainerId, ContainerSpec] = {}
         self._ports: dict[PortId, PortConfig] = {}
+        self._system_disks: dict[DiskId, DiskSpec] = {}
         self._networks: dict[NetworkId, NetworkConfig] = {}
         self._reading = asyncio.Lock()
 
@@ -82,9 +90,10 @@ class DesiredState:
         return self._ports[port]
 
     async def disk(self, disk: DiskId) -> DiskSpec:
+        if disk in self._system_disks:
+            return self._system_disks[disk]
         async with self._database.read() as connection:
-            row = _found(await disks.get(connection, disk), f"Disk {disk}")
-        return DiskSpec(id=row.id, size=row.size, kind="data" if row.kind == "data" else "system")
+            return disk_spec(_found(await disks.get(connection, disk), f"Disk {disk}"))
 
     async def publications(self, service: ServiceId) -> ServicePublications:
         """Connections go to the replicas that run; while none does, to all that should."""
@@ -136,10 +145,14 @@ class DesiredState:
         if len(self._containers) > CACHED:
             self._containers.clear()
             self._ports.clear()
+            self._system_disks.clear()
         for row in facts.containers:
             replica = facts.replicas[row.replica_id]
             ports = facts.ports.get(replica.id, [])
             self._ports |= {port.id: port_config(port, release.spec.name) for port in ports}
+            self._system_disks[row.system_disk] = disk_spec(
+                _found(facts.disks.get(row.system_disk), f"Disk {row.system_disk}")
+            )
             self._containers[row.id] = container_of(row, replica, release, ports, facts, self._limits)
 
 
@@ -154,7 +167,7 @@ async def _facts(connection: AsyncConnection, release: ReleaseRow) -> ReleaseFac
         replicas={row.id: row for row in await replicas.find(connection, app=app)},
         ports=ports,
         networks={row.name: row for row in await networks.every(connection, tenant)},
-        disks={row.name: row.id for row in await disks.every(connection, tenant) if row.kind == "data"},
+        disks={row.name: row for row in await disks.every(connection, tenant)},
     )
 
 

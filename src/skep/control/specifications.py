@@ -14,13 +14,15 @@ from skep.model.host import (
     ContainerFile,
     ContainerMount,
     ContainerSpec,
+    DiskSpec,
     NetworkConfig,
     PortConfig,
 )
-from skep.model.ids import Bytes, DiskId, ReplicaId, Seconds
+from skep.model.ids import Bytes, ReplicaId, Seconds
 from skep.model.images import ImageConfig
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec, FileMount, HealthCheck, Mount, ServiceSpec
+from skep.store.disks import DiskRow
 from skep.store.networks import NetworkRow, PortRow
 from skep.store.releases import ReleaseRow
 from skep.store.replicas import ContainerRow, ReplicaRow
@@ -42,7 +44,7 @@ class ReleaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     replicas: dict[ReplicaId, ReplicaRow]
     ports: dict[ReplicaId, list[PortRow]]
     networks: dict[str, NetworkRow]
-    disks: dict[str, DiskId]
+    disks: dict[str, DiskRow]
 
 
 def container_of(
@@ -155,6 +157,10 @@ def network_config(row: NetworkRow) -> NetworkConfig:
     )
 
 
+def disk_spec(row: DiskRow) -> DiskSpec:
+    return DiskSpec(id=row.id, size=row.size, kind="data" if row.kind == "data" else "system")
+
+
 def port_config(row: PortRow, app: str) -> PortConfig:
     return PortConfig(
         id=row.id,
@@ -170,7 +176,7 @@ def port_config(row: PortRow, app: str) -> PortConfig:
 
 
 def _mount(
-    mount: Mount, release: ReleaseRow, replica: ReplicaRow, disks_by_name: dict[str, DiskId]
+    mount: Mount, release: ReleaseRow, replica: ReplicaRow, disks_by_name: dict[str, DiskRow]
 ) -> ContainerMount:
     if mount.type == "bind":
         return ContainerMount(
@@ -186,7 +192,7 @@ def _mount(
     if name not in disks_by_name:
         raise NotFound(f"Disk {name!r} is gone.")
     return ContainerMount(
-        target=mount.target, disk=disks_by_name[name], read_only=mount.read_only, copy_up=not mount.nocopy
+        target=mount.target, disk=disks_by_name[name].id, read_only=mount.read_only, copy_up=not mount.nocopy
     )
 
 

@@ -38,6 +38,10 @@ PATIENCE = 5.0
 Transaction = Callable[[AsyncConnection], Awaitable[None]]
 
 
+GATHERING = 0.02
+"""Seconds a follower lets news gather: a busy run has hundreds of events a second, each look is a query."""
+
+
 def full_jitter(tries: int) -> float:
     """Seconds to wait after so many tries: anything up to 0.2 s doubled each time, 30 s at most.
 
@@ -222,6 +226,7 @@ class FlowEngine:
                 if over:
                     return
                 await news.wait()
+                await asyncio.sleep(GATHERING)
         finally:
             if active is not None:
                 active.followers.discard(news)

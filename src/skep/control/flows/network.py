@@ -2,18 +2,25 @@
 
 from skep.control.flows.environment import Cloud, OnHost
 from skep.flow import step
-from skep.model.errors import Conflict
+from skep.model.errors import Conflict, HostFailure, NotFound
 from skep.model.ids import ContainerId, NetworkId, ReplicaId, ServiceId
 from skep.store import networks
 
 
 async def plug_container(cx: OnHost, container: ContainerId) -> None:
-    """Plug every port of the container's replica; their networks are made first."""
+    """Plug every port of the container's replica; a network that lacks something is made whole first.
+
+    Networks are there nearly always, and looking costs as much as plugging: so the plug is tried first.
+    """
+    fabric = cx.env.host.fabric
     spec = await cx.env.desired.container(container)
     for port_id in spec.ports:
         port = await cx.env.desired.port(port_id)
-        await cx.env.host.fabric.ensure_network(await cx.env.desired.network(port.network))
-        await cx.env.host.fabric.plug(port)
+        try:
+            await fabric.plug(port)
+        except (NotFound, HostFailure):
+            await fabric.ensure_network(await cx.env.desired.network(port.network))
+            await fabric.plug(port)
 
 
 @step
