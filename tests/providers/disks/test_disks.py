@@ -47,6 +47,12 @@ def kernel_groups(mount: Path) -> set[str]:
     return {entry.name for entry in groups.iterdir() if entry.name.startswith("1_")}
 
 
+def make_read_only(subvolume: Path) -> None:
+    """BTRFS_IOC_SUBVOL_SETFLAGS with BTRFS_SUBVOL_RDONLY, which the owner of a subvolume may do."""
+    with btrfs.directory(subvolume) as fd:
+        fcntl.ioctl(fd, (1 << 30) | (8 << 16) | (0x94 << 8) | 26, struct.pack("=Q", 2))
+
+
 @pytest.fixture
 async def folder(tmp_path: Path) -> AsyncIterator[Path]:
     """A place for a pool; whatever lies mounted there is gone afterwards."""
@@ -152,6 +158,28 @@ async def test_usage_follows_what_is_written(pool: BtrfsPool) -> None:
     usage = await pool.usage()
     assert usage.total == 291 * MIB
     assert usage.used >= 10 * MIB
+
+
+async def test_delete_takes_read_only_and_deeply_nested_subvolumes_along(
+    pool: BtrfsPool, folder: Path
+) -> None:
+    disk = data_disk(64 * MIB)
+    await pool.create(disk)
+    place = root = await pool.path(disk.id)
+    descriptor = os.open(root, os.O_RDONLY)
+    for _ in range(1200):  # deeper than Python's stack, by a path longer than PATH_MAX
+        btrfs.create_subvolume(descriptor, "deep")
+        inner = os.open("deep", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    os.close(descriptor)
+    for _ in range(3):
+        make_read_only(place)
+        place = place / "deep"
+
+    await pool.delete(disk.id)
+
+    assert await run("btrfs", "subvolume", "list", folder / "mount") == ""
 
 
 async def test_delete_takes_nested_subvolumes_open_files_and_the_quota_group_along(

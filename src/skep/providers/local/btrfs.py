@@ -8,12 +8,15 @@ quotas a subvolume made *inside* the disk joins the parents of its parent's grou
 the limit by making subvolumes (which needs no privilege).
 """
 
+import ctypes
 import fcntl
 import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import msgspec
 
 _MAGIC = 0x94
 _VOL_ARGS = 4096
@@ -25,6 +28,8 @@ _ROOT_REF = 156
 _LIMIT_MAX_RFER = 1 << 0
 _NO_LIMIT = (1 << 64) - 1
 _ENABLE_FULL, _ENABLE_SIMPLE = 1, 4
+_HANDLE_WITHOUT_PARENT = 0x4D
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _code(direction: int, number: int, size: int) -> int:
@@ -34,8 +39,10 @@ def _code(direction: int, number: int, size: int) -> int:
 _RESIZE = _code(1, 3, _VOL_ARGS)
 _SYNC = _code(0, 8, 0)
 _SUBVOL_CREATE = _code(1, 14, _VOL_ARGS)
+_SNAP_DESTROY = _code(1, 15, _VOL_ARGS)
 _TREE_SEARCH = _code(3, 17, 4096)
 _INO_LOOKUP = _code(3, 18, 4096)
+_SUBVOL_SETFLAGS = _code(1, 26, 8)
 _FS_INFO = _code(2, 31, 1024)
 _QUOTA_CTL = _code(3, 40, 16)
 _QGROUP_ASSIGN = _code(1, 41, 24)
@@ -84,23 +91,33 @@ def subvolume_id(fd: int) -> int:
     return int(struct.unpack_from("=Q", answer)[0])
 
 
-def child_subvolumes(fd: int, subvolume: int) -> list[int]:
-    """Ids of the subvolumes that lie directly in `subvolume`, wherever in its tree."""
-    children: list[int] = []
+class Inner(msgspec.Struct, frozen=True):
+    """A subvolume that lies in a directory (an inode) of another one."""
+
+    id: int
+    parent: int
+    directory: int
+    name: bytes
+
+
+def inner_subvolumes(fd: int, subvolume: int) -> list[Inner]:
+    """The subvolumes that lie directly in `subvolume`, wherever in its tree."""
+    found: list[Inner] = []
     first = 0
     while True:
         key = struct.pack("=7Q4I4Q", *_search_range(subvolume, first))
         answer = _call(fd, _TREE_SEARCH, key + bytes(4096 - len(key)))
-        found = int(struct.unpack_from("=I", answer, 64)[0])
-        if not found:
-            return children
+        items = int(struct.unpack_from("=I", answer, 64)[0])
+        if not items:
+            return found
         offset = 104
-        for _ in range(found):
+        for _ in range(items):
             _, _, child, kind, length = struct.unpack_from("=QQQII", answer, offset)
+            if kind == _ROOT_REF:
+                folder, _, size = struct.unpack_from("=QQH", answer, offset + 32)
+                found.append(Inner(child, subvolume, folder, answer[offset + 50 : offset + 50 + size]))
             offset += 32 + length
             first = child + 1
-            if kind == _ROOT_REF:
-                children.append(child)
 
 
 def _search_range(subvolume: int, first: int) -> tuple[int, ...]:
@@ -110,14 +127,37 @@ def _search_range(subvolume: int, first: int) -> tuple[int, ...]:
 
 
 def destroy_subvolume(fd: int, subvolume: int) -> list[int]:
-    """Delete it, wherever it lies, with the subvolumes in it; answers the ids of all.
+    """Delete it with the subvolumes in it; answers the ids of all.
 
-    The blocks are freed in the background.
+    A tenant may nest them deeper than calls or paths can be here, and make them read-only, which the kernel
+    would take for a reason to keep what lies in them.  The blocks are freed in the background.
     """
-    gone = [inner for child in child_subvolumes(fd, subvolume) for inner in destroy_subvolume(fd, child)]
+    outside_in = inner_subvolumes(fd, subvolume)
+    for one in outside_in:
+        outside_in += inner_subvolumes(fd, one.id)
+    for parent in {one.parent for one in outside_in}:
+        with _inode(fd, parent, _FIRST_FREE_OBJECT) as root:
+            _call(root, _SUBVOL_SETFLAGS, bytes(8))
+    for one in reversed(outside_in):
+        with _inode(fd, one.parent, one.directory) as folder:
+            _call(folder, _SNAP_DESTROY, struct.pack("=q4088s", 0, one.name))
     arguments = struct.pack("=qQQ32sQ", 0, 0, _SUBVOL_SPEC_BY_ID, b"", subvolume)
     _call(fd, _SNAP_DESTROY_V2, arguments + bytes(_VOL_ARGS - len(arguments)))
-    return [*gone, subvolume]
+    return [*(one.id for one in reversed(outside_in)), subvolume]
+
+
+@contextmanager
+def _inode(fd: int, subvolume: int, inode: int) -> Iterator[int]:
+    """A directory by its file handle (fs/btrfs/export.h), however long its path is."""
+    handle = struct.pack("=IiQQI", 20, _HANDLE_WITHOUT_PARENT, inode, subvolume, 0)
+    opened = int(_libc.open_by_handle_at(fd, handle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    if opened < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), f"subvolume {subvolume}")
+    try:
+        yield opened
+    finally:
+        os.close(opened)
 
 
 def enable_quota(fd: int, *, simple: bool) -> None:

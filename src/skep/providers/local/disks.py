@@ -20,7 +20,7 @@ from typing import Literal, Self
 import msgspec
 import structlog
 
-from skep.model.errors import Conflict, Exhausted, HostFailure, InvalidInput, NotFound
+from skep.model.errors import Conflict, Exhausted, HostFailure, InvalidInput, NotFound, SkepError
 from skep.model.host import DiskSpec, DiskUsage, PoolUsage
 from skep.model.ids import Bytes, DiskId
 from skep.providers.local import btrfs
@@ -108,8 +108,15 @@ class BtrfsPool:
         self._disks.mkdir(mode=0o700, exist_ok=True)
         for entry in list(self._disks.iterdir()):
             if entry.name.startswith(_HIDDEN):
-                self._destroy(entry)
+                self._destroy_left(entry)
         self._sweep_groups()
+
+    def _destroy_left(self, entry: Path) -> None:
+        """What one tenant's disk left must not keep the pool from all others."""
+        try:
+            self._destroy(entry)
+        except (SkepError, OSError) as error:
+            log.warning("pool.remains_not_deleted", path=str(entry), error=str(error))
 
     def _sweep_groups(self) -> None:
         """Delete the quota groups whose disk is gone; an empty group is never in use."""
