@@ -1,6 +1,8 @@
 """Users and groups of an image."""
 
 import os
+import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,14 @@ def test_strange_files_count_as_none(tmp_path: Path) -> None:
     (tmp_path / "etc" / "group").symlink_to("/proc/self/environ")
 
     assert Accounts.of(tmp_path).identify("0") == Identity(uid=0, gid=0)
+
+
+@pytest.mark.root
+def test_a_device_in_their_place_is_not_even_opened(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    os.mknod(tmp_path / "etc" / "passwd", stat.S_IFCHR | 0o666, os.makedev(10, 130))
+    opened: list[str] = []
+    sys.addaudithook(lambda event, details: opened.append(str(details[0])) if event == "open" else None)
+
+    assert Accounts.of(tmp_path).identify("0") == Identity(uid=0, gid=0)
+    assert not [path for path in opened if path.startswith("/proc/self/fd/")]

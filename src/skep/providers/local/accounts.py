@@ -81,10 +81,17 @@ def _rows(text: str, fields: int) -> list[list[str]]:
 def _read(rootfs: Path, path: str) -> str:
     """The text of a regular file inside the root file system; "" when there is none."""
     try:
-        descriptor = open_in_root(rootfs, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        descriptor = open_in_root(rootfs, path, os.O_PATH)
     except OSError:
         return ""
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+    try:
+        # Looked at before it is opened: a container may make device nodes, and opening some (a watchdog)
+        # already acts on the host.
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return ""
-        return file.read(_LIMIT).decode(errors="replace")
+        with Path(f"/proc/self/fd/{descriptor}").open("rb") as file:
+            return file.read(_LIMIT).decode(errors="replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
