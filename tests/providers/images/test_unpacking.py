@@ -4,6 +4,8 @@ import gzip
 import hashlib
 import os
 import stat
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -190,3 +192,22 @@ async def test_something_else_than_a_tar_is_refused(tmp_path: Path, target: Path
 
     with pytest.raises(InvalidInput):
         await unpack(tmp_path / "text", target)
+
+
+def test_an_archive_cannot_bring_code_for_the_unpacker(target: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "empty.tar"
+    tarfile.open(archive, "w").close()
+    job = {"archive": str(archive), "target": str(target), "max_bytes": 1, "max_entries": 9}
+    script = (
+        "import msgspec, sys\n"
+        "from skep.providers.local.images.unpacker import Job, unpack\n"
+        "sys.path.insert(0, '/')\n"
+        f"unpack(msgspec.convert({job!r}, Job))\n"
+        "import hostile\n"
+    )
+    (target / "hostile.py").write_text("print('hostile')")
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+    assert done.stdout == ""
+    assert "ImportError" in done.stderr or "ModuleNotFoundError" in done.stderr, done.stderr

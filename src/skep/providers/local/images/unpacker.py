@@ -325,6 +325,7 @@ def unpack(job: Job) -> Result:
         first = os.pread(file.fileno(), 4, 0)
         os.chroot(job.target)
         os.chdir("/")
+        sys.meta_path.clear()  # a module that is imported from now on would come out of the archive
         os.umask(0)
         outer = _Hashing(file)
         inner = _Hashing(decompressed(outer, first))
