@@ -1,14 +1,16 @@
 """Processes started in running containers."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
-from tests.agent.conftest import Hive, run_in, until
+from tests.agent.conftest import Hive, command_line, run_in, until
 
 from skep.agent.supervisor import Supervisor
 from skep.control.ports import ExecSession
-from skep.model.errors import Conflict, InvalidInput
+from skep.model.errors import Conflict, InvalidInput, Unavailable
 from skep.model.host import ExecSpec
+from skep.model.spec import HealthCheck
 
 pytestmark = pytest.mark.root
 
@@ -122,3 +124,44 @@ class Screen:
     async def _read(self) -> None:
         async for _, chunk in self._session.output():
             self.text += chunk.decode()
+
+
+async def test_a_closing_that_is_cancelled_leaves_no_process(engine: Supervisor, hive: Hive) -> None:
+    spec = hive.spec()
+    await engine.start(spec)
+    session = await engine.exec(spec.id, ExecSpec(args=("sleep", "4322")))
+    closing = asyncio.create_task(session.close())
+    await asyncio.sleep(0)
+
+    closing.cancel()
+    await asyncio.wait([closing])
+
+    assert closing.cancelled()
+    assert await session.wait() == 137
+    assert not [pid for pid in hive.processes() if "exec" in command_line(int(pid)).split("\0")]
+
+
+async def test_a_supervisor_that_ends_has_reaped_its_probes(hive: Hive) -> None:
+    check = HealthCheck(test=("CMD", "sleep", "4323"), interval=0.1)
+    async with hive.supervisor() as engine:
+        await engine.start(hive.spec(healthcheck=check))
+        await until(lambda: any("4323" in command_line(int(pid)) for pid in processes()))
+
+    assert not [pid for pid in hive.processes() if "exec" in command_line(int(pid)).split("\0")]
+
+
+async def test_a_supervisor_that_ends_does_not_wait_for_a_long_grace(hive: Hive) -> None:
+    spec = hive.spec("trap '' TERM; while true; do sleep 1; done", stop_grace_period=600.0)
+    async with hive.supervisor() as engine:
+        await engine.start(spec)
+        stopping = asyncio.create_task(engine.stop(spec.id))
+        await asyncio.sleep(0.2)
+
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(stopping, 5)
+    async with hive.supervisor() as engine:
+        assert (await engine.inspect(spec.id)).state == "running"
+
+
+def processes() -> list[str]:
+    return [entry.name for entry in Path("/proc").iterdir() if entry.name.isdecimal()]

@@ -60,6 +60,7 @@ class Container:
         self.log = ContainerLog(around.records.log(record.spec.id))
         self.state = ContainerState.CREATED if record.started_at is None else ContainerState.EXITED
         self.removed = False
+        self._let_go = False
         self._pid: int | None = None
         self._orders = asyncio.Lock()
         self._changed = asyncio.Condition()
@@ -113,9 +114,12 @@ class Container:
         await self._order(self._adopt())
 
     def let_go(self) -> None:
-        """Stop watching; the container goes on."""
+        """Stop watching; the container goes on.  An order that waits for its end gives up."""
         self._calm()
         self._unwatch()
+        if not self._let_go:
+            self._let_go = True
+            self._around.spawn(self._tell_waiting())
 
     # -- waiting ----------------------------------------------------------------------------------
 
@@ -193,7 +197,8 @@ class Container:
         self.state = ContainerState.RUNNING
         monitor = self._around.runtime.monitor(self.spec.id)
         if (check := self.spec.healthcheck) and command(check):
-            self._prober = Prober(check, self._probe, self._announce, self.record.started_boot)
+            started, spawn = self.record.started_boot, self._around.spawn
+            self._prober = Prober(check, self._probe, self._announce, started, spawn)
         await self._announce()
         if monitor is None:
             self._around.spawn(self._ended())
@@ -270,8 +275,7 @@ class Container:
         except BaseException:
             self.removed = False
             raise
-        async with self._changed:
-            self._changed.notify_all()
+        await self._tell_waiting()
 
     async def _fail(self, error: BaseException) -> None:
         self._remember(error=str(error), finished_at=time.time())
@@ -407,10 +411,16 @@ class Container:
         try:
             async with asyncio.timeout(seconds):
                 async with self._changed:
-                    await self._changed.wait_for(lambda: not self.running)
+                    await self._changed.wait_for(lambda: not self.running or self._let_go)
         except TimeoutError:
             return False
+        if self.running:
+            raise Unavailable(f"{self.spec.name}: skep ends before the container did.")
         return True
+
+    async def _tell_waiting(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
 
     def _remember(self, **changes: Any) -> None:
         self.record = msgspec.structs.replace(self.record, **changes)
@@ -426,8 +436,7 @@ class Container:
     async def _announce(self) -> None:
         """Tell everybody who waits, the resolver, and control."""
         status = self.status()
-        async with self._changed:
-            self._changed.notify_all()
+        await self._tell_waiting()
         await self._resolvable(self.running and status.health is not Health.UNHEALTHY)
         try:
             await self._around.events.observed(status)

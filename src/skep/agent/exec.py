@@ -54,6 +54,7 @@ class LocalExec:
         self._loop = asyncio.get_running_loop()
         self._chunks: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
         self._exit: asyncio.Future[int] = self._loop.create_future()
+        self._closing: asyncio.Task[None] | None = None
         self._readers = dict(outputs)
         self._paused: set[int] = set()
         for descriptor in [*outputs, *([inputs] if inputs is not None else [])]:
@@ -99,8 +100,23 @@ class LocalExec:
         return await asyncio.shield(self._exit)
 
     async def close(self) -> None:
-        if not self._exit.done():
-            await self._kill()
+        """Goes on to its end when the caller is cancelled: a process that nobody reaps would stay."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        try:
+            await asyncio.shield(self._closing)
+        except asyncio.CancelledError:
+            await asyncio.wait([self._closing])
+            raise
+
+    async def _close(self) -> None:
+        try:
+            if not self._exit.done():
+                await self._kill()
+        except BaseException:  # the loop itself is ending
+            self._process.kill()
+            self._process.wait()
+            raise
         self._watch.close()
         for descriptor in list(self._readers):
             self._finish(descriptor)
@@ -122,8 +138,8 @@ class LocalExec:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS):
                 await self.wait()
-        if not self._exit.done() and self._process.poll() is None:
-            self._process.kill()
+        if not self._exit.done():
+            self._process.kill()  # does nothing to one that has been reaped
             await self.wait()
 
     async def _pid_inside(self) -> int | None:

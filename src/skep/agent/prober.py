@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from skep.agent.probes import ProbeResult, ProbeState, judge, wait_before_next
 from skep.model.ids import Seconds
@@ -13,17 +14,25 @@ Run = Callable[[float], Awaitable[tuple[int | None, str]]]
 
 
 class Prober:
-    """`changed` is told every state whose health differs from the one before."""
+    """`changed` is told every state whose health differs from the one before.
+
+    `spawn` makes a task of it that somebody awaits: when stopped, it has a process to end.
+    """
 
     def __init__(
-        self, check: HealthCheck, run: Run, changed: Callable[[], Awaitable[None]], started_boot: float
+        self,
+        check: HealthCheck,
+        run: Run,
+        changed: Callable[[], Awaitable[None]],
+        started_boot: float,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[Any]] = asyncio.create_task,
     ) -> None:
         self.state = ProbeState()
         self._check = check
         self._run = run
         self._changed = changed
         self._started = started_boot
-        self._task = asyncio.create_task(self._forever())
+        self._task = spawn(self._forever())
 
     def stop(self) -> None:
         self._task.cancel()

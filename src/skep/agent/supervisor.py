@@ -77,13 +77,15 @@ class Supervisor:
     ) -> None:
         if self._rotation:
             self._rotation.cancel()
-        for container in self._containers.values():
-            container.let_go()
-        if self._tasks:
+        self._let_go()
+        while self._tasks:  # an order that was under way may have begun to watch anew
             await asyncio.wait(self._tasks)
+            self._let_go()
+        await asyncio.to_thread(self._threads.shutdown)
+
+    def _let_go(self) -> None:
         for container in self._containers.values():
             container.let_go()
-        await asyncio.to_thread(self._threads.shutdown)
 
     async def start(self, spec: ContainerSpec) -> None:
         container = self._containers.get(spec.id)
