@@ -1,0 +1,108 @@
+"""The configuration file, the environment over it, and errors that name the key."""
+
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from skep.configuration import Configuration, read
+from skep.model.errors import InvalidInput
+
+GIB = 1024**3
+
+
+def write(folder: Path, text: str) -> dict[str, str]:
+    """The environment that names the folder, in which the file lies."""
+    (folder / "skep.yaml").write_text(text)
+    return {"SKEP_ETC": str(folder)}
+
+
+def test_without_file_and_environment_everything_has_its_default(tmp_path: Path) -> None:
+    assert read({"SKEP_ETC": str(tmp_path)}) == Configuration(etc=tmp_path)
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
+    assert read(write(tmp_path, "# nothing\n")) == Configuration(etc=tmp_path)
+
+
+def test_the_file_is_read(tmp_path: Path) -> None:
+    found = read(
+        write(
+            tmp_path,
+            "data: /srv/skep\npool_size: 20GiB\ndefault_memory: 512m\nnetworks: 10.0.0.0/9\n"
+            "dns: [192.0.2.1, 192.0.2.2]\ndefault_pids: 100\n",
+        )
+    )
+
+    assert found.data == Path("/srv/skep")
+    assert (found.pool_size, found.default_memory, found.default_pids) == (20 * GIB, GIB // 2, 100)
+    assert found.networks == IPv4Network("10.0.0.0/9")
+    assert found.dns == ("192.0.2.1", "192.0.2.2")
+
+
+def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path, "listen: 127.0.0.1:1\npool_size: 1GiB\ndns: [192.0.2.9]\n")
+
+    found = read(
+        file
+        | {
+            "SKEP_LISTEN": "127.0.0.1:2",
+            "SKEP_DNS": "192.0.2.1,192.0.2.2",
+            "SKEP_POOL_DEVICE": "/dev/vdb",
+            "SKEP_DEFAULT_PIDS": "7",
+            "SKEP_POOL_SIZE": "",
+        }
+    )
+
+    assert found.address == ("127.0.0.1", 2)
+    assert found.dns == ("192.0.2.1", "192.0.2.2")
+    assert (found.pool_device, found.default_pids, found.pool_size) == (Path("/dev/vdb"), 7, GIB)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1024", 1024), ("1k", 1024), ("1.5 MiB", 1536 * 1024), ("20GB", 20 * GIB), ("2T", 2048 * GIB)],
+)
+def test_sizes_may_have_units(tmp_path: Path, text: str, size: int) -> None:
+    assert read({"SKEP_ETC": str(tmp_path), "SKEP_DEFAULT_DISK": text}).default_disk == size
+
+
+def test_the_database_lies_in_the_data_unless_it_is_named() -> None:
+    assert Configuration(data=Path("/d")).database_url == "sqlite+aiosqlite:////d/skep.db"
+    assert Configuration(database="postgresql+asyncpg://h/skep").database_url == "postgresql+asyncpg://h/skep"
+
+
+def test_an_address_may_be_ipv6() -> None:
+    assert Configuration(listen="[::1]:80").address == ("::1", 80)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("pool_size: many\n", "pool_size"),
+        ("pool_size: -1\n", "pool_size"),
+        ("default_pids: several\n", "default_pids"),
+        ("poolsize: 1GiB\n", "poolsize"),
+        ("networks: 10.0.0.0/40\n", "networks"),
+        ("links: here\n", "links"),
+        ("listen: localhost\n", "listen"),
+        ("listen: localhost:http\n", "listen"),
+        ("dns: 5\n", "dns"),
+        ("instance: ../etc\n", "instance"),
+        ("- a\n- b\n", "must be a mapping"),
+        ("a: [\n", "skep.yaml"),
+        ("data: 1\ndata: 2\n", "given twice"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read(write(tmp_path, text))
+
+    assert words in caught.value.message
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "skep.yaml").write_bytes(b"\xff\xfe\x00")
+
+    with pytest.raises(InvalidInput, match=r"Cannot read .*skep\.yaml"):
+        read({"SKEP_ETC": str(tmp_path)})
