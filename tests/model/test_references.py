@@ -55,6 +55,8 @@ def test_a_reference_has_one_form_here_and_one_for_registries(written: str, kept
         "redis:" + "a" * 129,
         "a/" * 200 + "b",
         "redis\n",
+        "redis:ä",
+        "r.example:٣/a",
         "--help",
         "-v",
         "$(id)",

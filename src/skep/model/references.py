@@ -13,7 +13,8 @@ _REFERENCE = re.compile(
     r"(?:(?P<domain>[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*"
     r"(?::\d+)?)/)?"
     r"(?P<path>[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*)"
-    r"(?::(?P<tag>\w[\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+    r"(?::(?P<tag>\w[\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
+    re.ASCII,
 )
 _HIDDEN_PREFIXES = ("docker.io/library/", "docker.io/", "index.docker.io/library/", "localhost/")
 
@@ -24,8 +25,8 @@ def normalize(reference: str) -> str:
     Raises:
         InvalidInput: not an image reference.
     """
-    match = _REFERENCE.fullmatch(reference)
-    if match is None or len(reference) > 400:
+    match = _REFERENCE.fullmatch(reference) if len(reference) <= 400 else None
+    if match is None:
         raise InvalidInput(
             f"{reference[:200]!r} is not an image reference; expected something like 'redis:7' or "
             "'registry.example.org/team/app:1.2'."
