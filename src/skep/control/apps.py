@@ -19,6 +19,7 @@ from skep.control.clock import Now
 from skep.control.facts import AppRecord
 from skep.control.flows import documents
 from skep.control.plans import Facts, Plan, make_plan
+from skep.control.publications import clash
 from skep.control.settings import Settings
 from skep.control.validation import check
 from skep.flow import Database, FlowEngine
@@ -257,14 +258,10 @@ class Apps:
     async def _ports_must_be_free(self, connection: AsyncConnection, spec: AppSpec, found: Facts) -> None:
         """An early answer; `release.prepare` decides."""
         own = {service.id for service in found.services}
-        taken = {
-            (row.protocol, row.published)
-            for row in await networks.published_ports(connection)
-            if row.service_id not in own
-        }
+        others = [row for row in await networks.published_ports(connection) if row.service_id not in own]
         for name, service in spec.services.items():
             for port in service.ports:
-                if (port.protocol, port.published) in taken:
+                if any(clash(port, port.published, row, row.published) for row in others):
                     raise Conflict(
                         f"Service {name!r}: port {port.published}/{port.protocol} of the host is taken by "
                         "another app. Publish another one, or leave the number out to be given a free one."

@@ -119,7 +119,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     replicas: tuple[ReplicaChange, ...] = ()
     republish: tuple[ServiceName, ...] = ()
     published_before: tuple[PublishedRow, ...] = ()
-    """What the services in `republish` published until now."""
+    """What the services in `republish` and the removed ones published until now."""
     respecified: bool = False
     """The spec differs from the current one, if only in what touches no replica (`depends_on`)."""
 
@@ -231,6 +231,7 @@ class _Planner:
             if volume.external and volume.external not in self.facts.disks:
                 raise NotFound(f"The external volume {volume.external!r} does not exist; see 'skep disk ls'.")
         republish = tuple(name for name in self.spec.services if self._ports_changed(name))
+        removed = {row.id for row in self.facts.services if ServiceName(row.name) not in self.spec.services}
         return Plan(
             app=self.facts.app,
             release=ReleaseId(self.new_id()),
@@ -252,7 +253,7 @@ class _Planner:
             published_before=tuple(
                 row
                 for row in self.facts.published
-                if row.service_id in {self.known_services.get(name) for name in republish}
+                if row.service_id in {self.known_services.get(name) for name in republish} | removed
             ),
             respecified=self.facts.current != self.spec,
         )

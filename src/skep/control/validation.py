@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterator
 
 from skep.control.callers import Caller, Role
+from skep.control.publications import clash
 from skep.model.errors import InvalidInput
 from skep.model.names import ServiceName, check_name
 from skep.model.references import normalize
-from skep.model.spec import AppSpec, ServiceSpec
+from skep.model.spec import AppSpec, PublishedPort, ServiceSpec
 
 MOST_SERVICES = 200
 MOST_REPLICAS = 1000
@@ -152,14 +153,16 @@ def _mounts(service: ServiceSpec, caller: Caller) -> Iterator[str]:
 
 
 def _double_publications(spec: AppSpec) -> Iterator[str]:
-    owners: dict[tuple[str, int], str] = {}
+    owners: dict[tuple[str, int], list[tuple[str, PublishedPort]]] = {}
     for name, service in spec.services.items():
         for port in service.ports:
             if port.published is None:
                 continue
-            owner = owners.setdefault((port.protocol, port.published), name)
-            if owner != name:
-                yield f"services {owner} and {name} both publish port {port.published}/{port.protocol}"
+            others = owners.setdefault((port.protocol, port.published), [])
+            for owner, other in others:
+                if clash(port, port.published, other, other.published):
+                    yield f"services {owner} and {name} both publish port {port.published}/{port.protocol}"
+            others.append((name, port))
 
 
 def _cycle(spec: AppSpec) -> list[str]:

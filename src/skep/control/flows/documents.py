@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from skep.control import publications
 from skep.control.plans import Plan, ReplicaChange, found
 from skep.documents import resolve
 from skep.model.ids import AppId, ContainerId, DiskId, HostName, NetworkId, ReplicaId, ServiceId
@@ -245,14 +246,20 @@ def _add_completions(steps: Steps, spec: AppSpec, acting: Iterable[ReplicaChange
 
 
 def _add_publications(steps: Steps, plan: Plan, spec: AppSpec, nodes: Mapping[str, list[str]]) -> None:
+    """What one service publishes and another published before is free in between: hosts refuse doubles."""
     hosts = {change.service: change.host for change in plan.replicas}
+    ready = [f"{node}-ready" for name in plan.republish for node in nodes.get(name, [])]
+    freed = []
+    for loser, host in publications.losers(plan, spec).items():
+        freed.append(f"unpublish-{loser}")
+        steps[freed[-1]] = _route("network.unpublish", host, {"service": loser}, ["prepare", *ready])
     for name, service in spec.services.items():
         if name in hosts and (service.ports or name in plan.republish):
             steps[f"{name}-publish"] = _route(
                 "network.publish",
                 hosts[name],
                 {"service": plan.services[name]},
-                ["prepare", *(f"{node}-ready" for node in nodes.get(name, []))],
+                ["prepare", *freed, *(f"{node}-ready" for node in nodes.get(name, []))],
             )
 
 

@@ -9,16 +9,16 @@ removed from the hosts by the reconciler of leftovers.
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from skep.control import publications
 from skep.control.addresses import Addresses
 from skep.control.flows.environment import Cloud
 from skep.control.plans import Plan, ReplicaChange, fingerprint
 from skep.flow import step
 from skep.model.errors import Conflict, NotFound
-from skep.model.ids import AppId, DiskId, NetworkId, PortId, ReleaseId, new_id
+from skep.model.ids import AppId, DiskId, NetworkId, PortId, ReleaseId
 from skep.store import apps, disks, networks, releases, replicas
 from skep.store.apps import AppRow
 from skep.store.disks import DiskRow
-from skep.store.networks import PublishedRow
 from skep.store.releases import ReleaseRow
 from skep.store.replicas import ContainerRow, ReplicaRow, ServiceRow
 
@@ -90,8 +90,8 @@ async def finish(cx: Cloud, release: ReleaseId) -> None:
     await networks.delete_ports(cx.tx, await _obsolete_ports(cx.tx, plan, app.id))
     await replicas.delete_containers(cx.tx, obsolete)
     await replicas.delete(cx.tx, removed)
-    published = await networks.published_ports(cx.tx, services=plan.removed_services)
-    await networks.delete_published(cx.tx, [port.id for port in published])
+    stays = publications.kept(plan, row.spec).values()
+    await networks.delete_published(cx.tx, [port.id for port in plan.published_before if port not in stays])
     await replicas.delete_services(cx.tx, plan.removed_services)
     await disks.delete(cx.tx, gone)
     if app.release_id is not None:
@@ -212,48 +212,21 @@ def _container(change: ReplicaChange, row: ReleaseRow) -> ContainerRow:
 
 
 async def _publish(tx: AsyncConnection, plan: Plan, row: ReleaseRow) -> None:
-    """Replace the published ports of the services whose ports changed."""
-    services = [plan.services[name] for name in plan.republish]
-    old = await networks.published_ports(tx, services=services)
-    await networks.delete_published(tx, [port.id for port in old])
-    taken = {
-        (port.protocol, port.published): port
-        for port in await networks.published_ports(tx)
-        if port.service_id not in plan.removed_services
-    }
-    hosts = {change.service: change.host for change in plan.replicas}
-    new = []
-    for name in sorted(hosts.keys() & set(plan.republish)):
-        for port in row.spec.services[name].ports:
-            number = port.published or _free_port({key[1] for key in taken})
-            if (port.protocol, number) in taken:
-                raise Conflict(f"Port {number}/{port.protocol} is already published by another service.")
-            published = PublishedRow(
-                id=new_id(),
-                tenant_id=row.tenant_id,
-                service_id=plan.services[name],
-                host=hosts[name],
-                host_ip=port.host_ip,
-                protocol=port.protocol,
-                published=number,
-                target=port.target,
-            )
-            taken[port.protocol, number] = published
-            new.append(published)
-    await networks.insert_published(tx, new)
+    """Claim what is published anew."""
+    own = {port.id for port in plan.published_before}
+    others = [port for port in await networks.published_ports(tx) if port.id not in own]
+    chosen = publications.choose(plan, row.spec, row.tenant_id, others)
+    await networks.delete_published(tx, [port.id for port in chosen.superseded])
+    await networks.insert_published(tx, chosen.new)
 
 
 async def _unpublish(tx: AsyncConnection, plan: Plan) -> None:
-    """Back to what the current release publishes."""
-    services = [plan.services[name] for name in plan.republish]
-    new = await networks.published_ports(tx, services=services)
-    await networks.delete_published(tx, [port.id for port in new])
-    await networks.insert_published(tx, plan.published_before)
-
-
-def _free_port(taken: set[int]) -> int:
-    """The lowest free port of the dynamic range (RFC 6335: 49152 to 65535)."""
-    return next(number for number in range(49152, 65536) if number not in taken)
+    """Back to what the current release publishes; nobody else could take its numbers meanwhile."""
+    before = {port.id: port for port in plan.published_before}
+    services = {plan.services[name] for name in plan.republish} | set(plan.removed_services)
+    present = {port.id for port in await networks.published_ports(tx, services=services)}
+    await networks.delete_published(tx, present - before.keys())
+    await networks.insert_published(tx, [port for name, port in before.items() if name not in present])
 
 
 async def _is_prepared(tx: AsyncConnection, plan: Plan) -> bool:
