@@ -250,3 +250,49 @@ def files_below(top: Path) -> list[Path]:
         if top.is_file()
         else [path for path in top.rglob("*") if path.is_file() and not path.is_symlink()]
     )
+
+
+@pytest.mark.parametrize("target", ["/dev", "/proc", "/sys", "/sys/fs", "/proc/sys/kernel", "/dev/", "//dev"])
+async def test_the_kernels_own_places_are_no_mount_targets(
+    engine: Supervisor, hive: Hive, target: str
+) -> None:
+    mount = ContainerMount(target=target, disk=DiskId(new_id()))
+
+    with pytest.raises(InvalidInput, match="nothing can be mounted"):
+        await engine.start(hive.spec(mounts=(mount,)))
+
+
+async def test_a_volume_that_a_link_leads_to_dev_unmasks_nothing(
+    engine: Supervisor, hive: Hive, said: Said
+) -> None:
+    disk = DiskId(new_id())
+    (await hive.disks.path(disk) / "null").symlink_to("/proc/version")
+    layer = hive.layer()
+    (layer / "data").symlink_to("/dev")
+    image = hive.images.add(hive.busybox, layer)
+    spec = hive.spec(
+        "echo $(head -c 9 /proc/keys) $(stat -c %F /dev/null)",
+        image=image,
+        mounts=(ContainerMount(target="/data", disk=disk),),
+    )
+
+    await engine.start(spec)
+
+    assert await said(spec.id) == "character special file"
+
+
+async def test_files_that_a_container_may_write_are_on_its_own_disk(
+    engine: Supervisor, hive: Hive, said: Said
+) -> None:
+    spec = hive.spec(
+        "for name in hosts hostname resolv.conf; do echo more >> /etc/$name; done; cat /etc/hostname"
+    )
+    await engine.start(spec)
+
+    assert await said(spec.id) == "web-0\nmore"
+    disk = await hive.disks.path(spec.system_disk)
+    grown = [path.name for path in sorted((disk / "etc").iterdir()) if path.read_text().endswith("more\n")]
+    assert grown == ["hostname", "hosts", "resolv.conf"]
+
+    await engine.start(spec)
+    assert (await said(spec.id)).endswith("web-0\nmore")

@@ -213,7 +213,7 @@ async def test_a_full_disk_is_told_and_leaves_nothing(hive: Hive) -> None:
     try:
         async with hive.supervisor() as engine:
             (hive.run / "ballast").write_bytes(b"x" * 48 * 1024)
-            spec = hive.spec(extra_hosts={f"host-{number}": "10.0.0.1" for number in range(4000)})
+            spec = hive.spec(environment={f"NAME_{number}": "value" for number in range(4000)})
             with pytest.raises(HostFailure, match="shop/web-0: the host has no room left"):
                 await engine.start(spec)
 

@@ -1,5 +1,6 @@
 """What one start of a container needs from the other parts of the host, and the mounts made of it."""
 
+import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,12 +68,19 @@ def volume_mounts(ingredients: Ingredients) -> Iterator[BundleMount]:
     """Disks, host paths and tmpfs; parents come before what is mounted inside them.
 
     Raises:
-        InvalidInput: a target is no absolute path below the root.
+        InvalidInput: a target is no absolute path below the root, or the kernel's own.
     """
     for mount in sorted(ingredients.spec.mounts, key=lambda mount: mount.target.rstrip("/").count("/")):
-        if not mount.target.startswith("/") or not mount.target.strip("/"):
-            raise InvalidInput(f"nothing can be mounted at '{mount.target[:80]}'")
+        check_target(mount.target, of_host=mount.path is not None)
         yield _volume(mount, ingredients)
+
+
+def check_target(target: str, *, of_host: bool = False) -> None:
+    """Raises InvalidInput: nothing can be mounted there (a path of the host, for admins, nearly anywhere)."""
+    clean = posixpath.normpath("/" + target.lstrip("/"))
+    kernel = clean == "/dev" or f"{clean}/".startswith(("/proc/", "/sys/"))
+    if not target.startswith("/") or not target.strip("/") or (kernel and not of_host):
+        raise InvalidInput(f"nothing can be mounted at '{target[:80]}'")
 
 
 def _volume(mount: ContainerMount, ingredients: Ingredients) -> BundleMount:

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from skep.agent.copy_up import copy_up
-from skep.agent.ingredients import Ingredients, hosts_file, resolver_file, volume_mounts
+from skep.agent.ingredients import Ingredients, check_target, hosts_file, resolver_file, volume_mounts
 from skep.agent.records import Records
 from skep.agent.refusals import explain, host_failure, named
 from skep.model.errors import InvalidInput, SkepError, Unsupported
@@ -150,13 +150,14 @@ class Launcher:
 
     def _mounts(self, ingredients: Ingredients, bundle: Path) -> Iterator[BundleMount]:
         """Volumes over the engine's own files: whoever mounts all of /etc wants that."""
-        yield from _network_files(ingredients, bundle / "etc")
+        yield from _network_files(ingredients)
         yield from volume_mounts(ingredients)
         yield from self._files(ingredients)
 
     def _files(self, ingredients: Ingredients) -> Iterator[BundleMount]:
         spec = ingredients.spec
         for number, (file, content) in enumerate(zip(spec.files, ingredients.files, strict=True)):
+            check_target(file.target)
             source = self._file_folder(spec.id, file.secret) / str(number)
             _write(source, content, uid=file.uid, gid=file.gid, mode=file.mode)
             yield BundleMount(destination=file.target, source=str(source), options=(*_BIND, "noexec", "ro"))
@@ -180,16 +181,28 @@ def forget_secrets(run: Path) -> None:
     unmount(run / "secrets")
 
 
-def _network_files(ingredients: Ingredients, folder: Path) -> Iterator[BundleMount]:
-    spec = ingredients.spec
+def _network_files(ingredients: Ingredients) -> Iterator[BundleMount]:
+    """Containers may write them, hence on the system disk: what grows there counts against its quota."""
+    spec, folder = ingredients.spec, ingredients.system / "etc"
     contents = {
         "hosts": hosts_file(spec, ingredients.addresses),
         "hostname": f"{spec.hostname}\n",
         "resolv.conf": resolver_file(spec),
     }
     for name, content in contents.items():
-        _write(folder / name, content.encode(), uid=0, gid=0, mode=0o644)
+        if not _holds(folder / name, content.encode()):  # a full disk has room for what is there already
+            _write(folder / name, content.encode(), uid=0, gid=0, mode=0o644)
         yield BundleMount(destination=f"/etc/{name}", source=str(folder / name), options=(*_BIND, "rw"))
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Asked of the size first: a container may have made it as large as its disk."""
+    try:
+        facts = path.lstat()
+        like = facts.st_size == len(content) and facts.st_mode & 0o7777 == 0o644
+        return like and path.read_bytes() == content
+    except FileNotFoundError:
+        return False
 
 
 def _write(path: Path, content: bytes, *, uid: int, gid: int, mode: int) -> None:

@@ -141,7 +141,7 @@ def config(bundle: Bundle, host: HostLimits) -> dict[str, Any]:
         "hostname": spec.hostname,
         "root": {"path": str(bundle.rootfs), "readonly": spec.read_only},
         "process": process(bundle, host, capabilities),
-        "mounts": [_mount(each) for each in (*_standard_mounts(spec), *_init_mount(bundle), *bundle.mounts)],
+        "mounts": [_mount(each) for each in _in_order(bundle)],
         "linux": {
             "cgroupsPath": bundle.cgroup,
             "namespaces": _namespaces(bundle.netns),
@@ -311,6 +311,19 @@ def _standard_mounts(spec: ContainerSpec) -> list[BundleMount]:
         _standard("/sys", "sysfs", "sysfs", *hard, "ro"),
         _standard("/sys/fs/cgroup", "cgroup", "cgroup", *hard, "relatime", "ro"),
     ]
+
+
+def _in_order(bundle: Bundle) -> list[BundleMount]:
+    """The engine's own after the tenant's: a volume that a link leads to /dev must not become /dev.
+
+    The runtime masks files with /dev/null; a volume in its place could put a link to anything there.  Paths
+    of the host are mounted for admins only, who may want them over /sys.
+    """
+    own = [*_standard_mounts(bundle.spec), *_init_mount(bundle)]
+    if any(mount.path for mount in bundle.spec.mounts):
+        return [*own, *bundle.mounts]
+    inside = [mount for mount in bundle.mounts if mount.destination.startswith("/dev/")]
+    return [*(mount for mount in bundle.mounts if mount not in inside), *own, *inside]
 
 
 def _standard(destination: str, kind: str, source: str, *options: str) -> BundleMount:
