@@ -133,7 +133,7 @@ async def machine(settings: Configuration, archive: Path) -> AsyncIterator[Machi
             admin = await control.auth.authenticate(token)
             result = Machine(control, settings, admin)
             if not await control.images.list(admin):
-                upload = control.images.upload_path()
+                upload = control.images.upload_path(admin)
                 shutil.copy(archive, upload)
                 await result.finish(await control.images.load(admin, upload, "busybox:1", shared=True))
             yield result

@@ -428,7 +428,7 @@ class FakeImages:
     async def prune(self, caller: Caller) -> PruneView:
         return PruneView(freed=Bytes(5 << 20))
 
-    def upload_path(self) -> Path:
+    def upload_path(self, caller: Caller) -> Path:
         return self.world.spool / f"upload-{len(list(self.world.spool.iterdir()))}-{len(self.world.uploads)}"
 
     def _take(self, caller: Caller, archive: Path, reference: str, verb: str) -> Accepted:

@@ -42,7 +42,7 @@ async def import_image(
 
     `reference` names the image; without it the name inside the archive is taken.
     """
-    archive = await receive(request, control.images.upload_path())
+    archive = await receive(request, control.images.upload_path(caller))
     return follow(await control.images.load(caller, archive, reference, shared=shared))
 
 
@@ -60,7 +60,7 @@ async def build_image(
     root of the context is built.
     """
     spec = decode_build(build)
-    context = await receive(request, control.images.upload_path())
+    context = await receive(request, control.images.upload_path(caller))
     return follow(await control.images.build(caller, context, spec, reference))
 
 

@@ -7,7 +7,7 @@ One change of an app at a time: a second one is refused while a run of the app i
 import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 import msgspec
 from sqlalchemy.exc import IntegrityError
@@ -70,8 +70,8 @@ class Apps:
     async def plan(self, caller: Caller, spec: AppSpec) -> PlanView:
         """What `apply` would do; changes nothing."""
         check(spec, caller)
-        wanted, _ = _settle(spec)
-        plan, facts_, _ = await self._plan(caller, wanted)
+        wanted, contents = _settle(spec)
+        plan, facts_, _ = await self._plan(caller, wanted, contents)
         return app_views.plan(plan, facts_, wanted)
 
     async def apply(self, caller: Caller, spec: AppSpec, *, force_recreate: bool = False) -> Accepted:
@@ -85,7 +85,7 @@ class Apps:
         check(spec, caller)
         wanted, contents = _settle(spec)
         async with self._turns[caller.tenant, spec.name]:
-            plan, _, record = await self._plan(caller, wanted, force_recreate=force_recreate)
+            plan, _, record = await self._plan(caller, wanted, contents, force_recreate=force_recreate)
             if record is not None:
                 await self._must_be_quiet(record.app)
             if plan.empty:
@@ -159,7 +159,7 @@ class Apps:
             return await self._run(record.app, document, f"{verb} {app}{f'/{service}' if service else ''}")
 
     async def _plan(
-        self, caller: Caller, spec: AppSpec, *, force_recreate: bool = False
+        self, caller: Caller, spec: AppSpec, contents: Collection[str], *, force_recreate: bool = False
     ) -> tuple[Plan, Facts, AppRecord | None]:
         settings = self._settings
         async with self._database.read() as connection:
@@ -167,6 +167,7 @@ class Apps:
             record = await facts.load_app(connection, caller.tenant, spec.name) if row else None
             if row is not None and row.removing:
                 raise Conflict(f"App {spec.name!r} is being removed: wait until it is gone.")
+            await facts.check_files(connection, caller.tenant, spec, contents)
             found = await facts.gather(connection, caller.tenant, record, AppId(self._new_id()), spec)
             hosts = await facts.candidates(connection, settings.limits.memory)
             await facts.check_quota(

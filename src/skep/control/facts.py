@@ -1,10 +1,12 @@
 """Reading from the store what plans and views are made of."""
 
+from collections.abc import Collection
+
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.plans import Facts
-from skep.model.errors import Exhausted, NotFound
+from skep.model.errors import Exhausted, InvalidInput, NotFound
 from skep.model.ids import AppId, Bytes, TenantId
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec
@@ -79,6 +81,24 @@ async def candidates(connection: AsyncConnection, default_memory: Bytes) -> list
         )
         for row in await hosts.every(connection)
     ]
+
+
+async def check_files(
+    connection: AsyncConnection, tenant: TenantId, spec: AppSpec, sent: Collection[str]
+) -> None:
+    """Whether every config and secret has come along, or is one of the tenant's own of before.
+
+    Raises:
+        InvalidInput: a digest alone; it opens nothing that others have sent.
+    """
+    declared = {f"config {name}": file.digest for name, file in spec.configs.items()}
+    declared |= {f"secret {name}": file.digest for name, file in spec.secrets.items()}
+    if set(declared.values()) <= set(sent):
+        return
+    known = await apps.known_files(connection, tenant) | set(sent)
+    missing = sorted(what for what, digest in declared.items() if digest not in known)
+    if missing:
+        raise InvalidInput(f"The content of {', '.join(missing[:10])} is not here: send it along.")
 
 
 async def check_quota(

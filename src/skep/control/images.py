@@ -5,6 +5,8 @@ underneath; who knows a digest gains nothing by it, since only references can be
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -50,42 +52,44 @@ class Images:
         name = normalize(reference)
         upload = ""
         if credentials is not None:
-            path = self.upload_path()
+            path = self.upload_path(caller)
             _write_private(path, msgspec.json.encode(credentials))
             upload = path.name
-        return await self._run(
-            caller, "image.pull", f"pull {name}", tenant=owner, reference=name, upload=upload
-        )
+        with self._dropped_unless_taken(upload):
+            return await self._run(
+                caller, "image.pull", f"pull {name}", tenant=owner, reference=name, upload=upload
+            )
 
     async def load(
         self, caller: Caller, archive: Path, reference: str | None, *, shared: bool = False
     ) -> Accepted:
         """Import an uploaded archive, which becomes the run's."""
-        owner = self._owner(caller, shared)
-        name = normalize(reference) if reference else ""
-        title = f"import {name or 'an archive'}"
-        return await self._run(caller, "image.load", title, tenant=owner, reference=name, upload=archive.name)
+        with self._dropped_unless_taken(archive.name):
+            owner = self._owner(caller, shared)
+            name = normalize(reference) if reference else ""
+            title = f"import {name or 'an archive'}"
+            return await self._run(
+                caller, "image.load", title, tenant=owner, reference=name, upload=archive.name
+            )
 
     async def build(self, caller: Caller, context: Path, build: BuildSpec, reference: str) -> Accepted:
         """Build from an uploaded context, which becomes the run's.
 
         Base images are resolved among the tenant's own and the shared ones, never in another tenant's.
         """
-        owner = self._owner(caller, shared=False)
-        name = normalize(reference)
-        async with self._database.read() as connection:
-            rows = await images.visible(connection, caller.tenant)
-        mine = {row.reference: row.digest for row in sorted(rows, key=lambda row: row.tenant_id)}
-        build = msgspec.structs.replace(build, bases=mine, scope=caller.tenant)
-        return await self._run(
-            caller,
-            "image.build",
-            f"build {name}",
-            tenant=owner,
-            reference=name,
-            upload=context.name,
-            build=build,
-        )
+        with self._dropped_unless_taken(context.name):
+            owner = self._owner(caller, shared=False)
+            name = normalize(reference)
+            bases = await self._bases(caller)
+            return await self._run(
+                caller,
+                "image.build",
+                f"build {name}",
+                tenant=owner,
+                reference=name,
+                upload=context.name,
+                build=msgspec.structs.replace(build, bases=bases, scope=caller.tenant),
+            )
 
     async def bootstrap(self, caller: Caller, suite: str, reference: str, *, shared: bool = True) -> Accepted:
         """Make a Debian base image on the host."""
@@ -129,8 +133,9 @@ class Images:
         freed = [await self._hosts.on(name).images.prune(keep) for name in self._hosts.names()]
         return PruneView(freed=Bytes(sum(freed)))
 
-    def upload_path(self) -> Path:
-        """A fresh path in the spool."""
+    def upload_path(self, caller: Caller) -> Path:
+        """A fresh path in the spool.  Raises Forbidden: nothing is taken from the caller."""
+        caller.must_change()
         return self._settings.spool / new_id()
 
     async def list(self, caller: Caller) -> list[ImageView]:
@@ -149,6 +154,21 @@ class Images:
             )
             for row in rows
         ]
+
+    async def _bases(self, caller: Caller) -> dict[str, Digest]:
+        async with self._database.read() as connection:
+            rows = await images.visible(connection, caller.tenant)
+        return {row.reference: row.digest for row in sorted(rows, key=lambda row: row.tenant_id)}
+
+    @contextmanager
+    def _dropped_unless_taken(self, upload: str) -> Iterator[None]:
+        """An upload that no run takes is thrown away."""
+        try:
+            yield
+        except Exception:
+            if upload:
+                (self._settings.spool / upload).unlink(missing_ok=True)
+            raise
 
     def _owner(self, caller: Caller, shared: bool) -> str:
         caller.must_change()

@@ -59,8 +59,7 @@ async def delete(connection: AsyncConnection, app: AppId) -> None:
 
 async def save_files(connection: AsyncConnection, tenant: TenantId, contents: Mapping[str, bytes]) -> None:
     """Keep contents by digest; what is there already stays."""
-    query = sa.select(files.c.digest).where(files.c.tenant_id == tenant)
-    known = set((await connection.execute(query)).scalars())
+    known = await known_files(connection, tenant)
     new = [
         {"digest": digest, "tenant_id": tenant, "content": content}
         for digest, content in contents.items()
@@ -68,6 +67,12 @@ async def save_files(connection: AsyncConnection, tenant: TenantId, contents: Ma
     ]
     if new:
         await connection.execute(sa.insert(files), new)
+
+
+async def known_files(connection: AsyncConnection, tenant: TenantId) -> set[str]:
+    """Digests of the contents that the tenant itself has sent."""
+    query = sa.select(files.c.digest).where(files.c.tenant_id == tenant)
+    return set((await connection.execute(query)).scalars())
 
 
 async def file(connection: AsyncConnection, digest: str) -> bytes | None:
