@@ -36,7 +36,7 @@ _numbers = itertools.count(secrets.randbelow(100))
 
 def configuration(folder: Path) -> Configuration:
     """An installation in `folder` with a small pool and link addresses of its own."""
-    number = next(_numbers) % 120
+    number = next(_numbers) % 64
     return Configuration(
         instance=f"t{secrets.token_hex(3)}",
         data=folder / "data",
@@ -46,7 +46,7 @@ def configuration(folder: Path) -> Configuration:
         pool_size=Bytes(1024 * MiB),
         default_disk=Bytes(64 * MiB),
         default_memory=Bytes(128 * MiB),
-        links=IPv4Network(f"100.{64 + number % 60}.{128 * (number // 60)}.0/17"),
+        links=IPv4Network(f"100.{64 + number % 32}.{128 * (number // 32)}.0/17"),
     )
 
 

@@ -40,7 +40,7 @@ def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
     for name in ("examples", "scripts"):
         shutil.copytree(ROOT / name, tmp_path / name)
     with Installation(
-        instance="skeptutor", networks="10.112.0.0/12", links="100.103.0.0/16", pool_size="20GiB"
+        instance="skeptutor", networks="10.112.0.0/12", links="100.98.0.0/16", pool_size="20GiB"
     ) as skep:
         skep.start()
         environment = {
