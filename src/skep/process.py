@@ -48,6 +48,7 @@ def alone(settings: Configuration) -> Iterator[None]:
         Conflict: another one is there, and stays.
     """
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.data.chmod(0o700)  # whoever made it: what lies in images runs as root for whoever reaches it
     settings.run.mkdir(parents=True, exist_ok=True, mode=0o700)
     pid_file = settings.run / "skep.pid"
     with (settings.data / "skep.lock").open("w") as lock:

@@ -26,6 +26,7 @@ from skep.model.errors import HostFailure, InvalidInput, NotFound
 from skep.model.ids import Digest
 from skep.model.images import BuildSpec, ImageInfo
 from skep.providers.local.commands import run
+from skep.providers.local.images import layers
 from skep.providers.local.images.layers import UnpackLimits
 from skep.providers.local.images.store import OciImages
 
@@ -230,6 +231,22 @@ async def test_a_layer_not_flushed_before_a_power_cut_is_unpacked_again(
     async with store_at(tmp_path / "store", instance) as again:
         (layer,) = await again.unpack(image.digest)
 
+    assert (layer / "f").read_text() == "whole"
+
+
+async def test_a_layer_that_a_killed_server_did_not_flush_is_flushed_by_the_next(
+    images: OciImages, tar_of: Layer, tmp_path: Path, instance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = (await images.load(tar_of((entry("f"), b"whole"))))[""]
+    (layer,) = await images.unpack(image.digest)
+    mark, here = layer.with_name(layer.name + ".volatile"), layers._boot_id()
+    mark.write_text(here)
+    monkeypatch.setattr(layers.Layers, "_flush", lambda self, diff_id: mark.write_text(f"flushed {diff_id}"))
+
+    async with store_at(tmp_path / "store", instance):
+        pass
+
+    assert mark.read_text() == f"flushed sha256:{layer.name}"
     assert (layer / "f").read_text() == "whole"
 
 

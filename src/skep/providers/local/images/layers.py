@@ -51,7 +51,7 @@ class Layers:
         self._flushes: set[asyncio.Task[None]] = set()
 
     def prepare(self) -> None:
-        """Delete layers that a power cut may have damaged."""
+        """Delete layers that a power cut may have damaged; flush what a killed server had no time to."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         for mark in list(self.folder.glob(f"*{_MARK}")):
@@ -60,7 +60,11 @@ class Layers:
                     "layer.discarded", layer=mark.stem, reason="not flushed before the host went down"
                 )
                 remove_tree(self.folder / mark.stem)
-            mark.unlink()
+                mark.unlink()
+            elif (self.folder / mark.stem).exists():
+                self._flush(Digest(f"sha256:{mark.stem}"))
+            else:
+                mark.unlink()
 
     async def close(self) -> None:
         await asyncio.gather(*self._flushes, return_exceptions=True)
