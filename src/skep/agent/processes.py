@@ -33,7 +33,8 @@ class ProcessMaker:
             raise InvalidInput(f"{container.name}: name a program to run.")
         bundle = self._runtime.bundle(container.id)
         try:
-            process = self._describe(container, spec, bundle)
+            # In a thread: the image's account files may be megabytes.
+            process = await asyncio.to_thread(self._describe, container, spec, bundle)
             files = ExecFiles(bundle / "exec", f"{next(self._numbers)}")
             files.process.write_bytes(msgspec.json.encode(process))
         except FileNotFoundError as error:
