@@ -1,18 +1,25 @@
 """What one tenant cannot get from, or do to, another; and what nobody can do by accident."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import pytest
-from tests.control.installation import Installation, installation
-from tests.control.simulation import app, service
+from tests.control.installation import HOST, Installation, installation
+from tests.control.simulation import DATA, app, service
 
 from skep.control.callers import Role
-from skep.model.errors import Forbidden, InvalidInput
+from skep.control.setup import prepare_installation
+from skep.model.errors import Conflict, Exhausted, Forbidden, InvalidInput, Unauthenticated
+from skep.model.ids import Bytes, RegionName, ZoneName, new_id
 from skep.model.images import BuildSpec
-from skep.model.spec import AppFile, AppSpec, FileMount
+from skep.model.spec import AppFile, AppSpec, Extensions, FileMount, Mount
+from skep.model.views import Quota
+from skep.providers.simulated.host import FACTS
+
+MiB = 1024**2
 
 
 @pytest.fixture
@@ -60,3 +67,63 @@ async def test_an_upload_that_is_refused_does_not_stay(cloud: Installation) -> N
 
     assert not archive.exists()
     assert not context.exists()
+
+
+async def test_apps_applied_at_the_same_moment_share_one_quota(cloud: Installation) -> None:
+    await cloud.control.tenants.create(cloud.admin, "small", Quota(replicas=3))
+    owner = await cloud.person("sam", Role.MEMBER, "small")
+    specs = [app(name, web=service(replicas=2)) for name in ("one", "two", "three")]
+
+    results = await asyncio.gather(
+        *(cloud.control.apps.apply(owner, spec) for spec in specs), return_exceptions=True
+    )
+
+    assert sum(isinstance(result, Exhausted) for result in results) == 2
+
+
+async def test_every_disk_of_an_app_counts_and_none_grows_beyond_the_quota(cloud: Installation) -> None:
+    await cloud.control.tenants.create(cloud.admin, "small", Quota(disk=Bytes(7 * MiB)))
+    owner = await cloud.person("sam", Role.MEMBER, "small")
+    own = Extensions(stateful=True, system_disk=MiB)
+    web = service(mounts=(DATA,), x_skep=own)
+
+    with pytest.raises(Exhausted):  # a system and a data disk of one MiB for each replica
+        await cloud.control.apps.plan(owner, app(web=msgspec.structs.replace(web, replicas=4)))
+    await cloud.finish(
+        await cloud.control.apps.apply(owner, app(web=msgspec.structs.replace(web, replicas=3)))
+    )
+    with pytest.raises(Exhausted):
+        await cloud.control.disks.resize(owner, "shop_data_web-0", 3 * MiB)
+    other = Mount(type="volume", source="other", target="/data")
+    with pytest.raises(Exhausted):  # the three stay, although nothing mounts them any more
+        await cloud.control.apps.plan(
+            owner, app(web=msgspec.structs.replace(web, replicas=3, mounts=(other,)))
+        )
+    await cloud.control.apps.plan(owner, app(web=msgspec.structs.replace(web, replicas=3)))
+
+
+async def test_a_tenant_does_not_take_its_admins_along(cloud: Installation) -> None:
+    with pytest.raises(Conflict, match="admin"):
+        await cloud.control.tenants.remove(cloud.admin, "default")
+
+
+async def test_a_revoked_token_of_the_installation_stays_revoked(cloud: Installation, tmp_path: Path) -> None:
+    file = tmp_path / "admin.token"
+    before = file.read_text().strip()
+    (token,) = await cloud.control.tokens.list(cloud.admin)
+    await cloud.control.tokens.revoke(cloud.admin, token.id)
+
+    await prepare_installation(
+        cloud.database,
+        region=RegionName("region"),
+        zone=ZoneName("zone"),
+        host=HOST,
+        facts=FACTS,
+        token_file=file,
+        now=cloud.clock,
+        new_id=new_id,
+    )
+
+    with pytest.raises(Unauthenticated):
+        await cloud.control.auth.authenticate(before)
+    assert (await cloud.control.auth.authenticate(file.read_text().strip())).role is Role.ADMIN

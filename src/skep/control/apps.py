@@ -13,13 +13,14 @@ import msgspec
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.control import app_views, facts
+from skep.control import app_views, facts, quotas
 from skep.control.callers import Caller
 from skep.control.clock import Now
 from skep.control.facts import AppRecord
 from skep.control.flows import documents
 from skep.control.plans import Facts, Plan, make_plan
 from skep.control.publications import clash
+from skep.control.quotas import Defaults
 from skep.control.settings import Settings
 from skep.control.validation import check
 from skep.flow import Database, FlowEngine
@@ -170,9 +171,7 @@ class Apps:
             await facts.check_files(connection, caller.tenant, spec, contents)
             found = await facts.gather(connection, caller.tenant, record, AppId(self._new_id()), spec)
             hosts = await facts.candidates(connection, settings.limits.memory)
-            await facts.check_quota(
-                connection, caller.tenant, found.app, spec, settings.default_disk, settings.limits.memory
-            )
+            await self._check_quota(connection, caller, found.app, spec)
             await self._ports_must_be_free(connection, spec, found)
 
         def choose(service: ServiceName) -> HostName:
@@ -216,6 +215,7 @@ class Apps:
         )
 
         async def insert(transaction: AsyncConnection) -> None:
+            await self._check_quota(transaction, caller, app.id, spec)
             if record is None:
                 await apps.insert(transaction, app)
             await apps.save_files(transaction, caller.tenant, contents)
@@ -255,6 +255,13 @@ class Apps:
                 f"'skep run follow {run.id}' or cancel it.",
                 run=run.id,
             )
+
+    async def _check_quota(
+        self, connection: AsyncConnection, caller: Caller, app: AppId, spec: AppSpec
+    ) -> None:
+        """Asked when planning, and decided with the release's row: apps may be applied at the same moment."""
+        defaults = Defaults(disk=self._settings.default_disk, memory=self._settings.limits.memory)
+        await quotas.check_app(connection, caller.tenant, app, spec, defaults)
 
     async def _ports_must_be_free(self, connection: AsyncConnection, spec: AppSpec, found: Facts) -> None:
         """An early answer; `release.prepare` decides."""

@@ -2,6 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from skep.control import quotas
 from skep.control.callers import Caller
 from skep.control.clock import rfc3339
 from skep.control.hosts import HostDirectory
@@ -34,12 +35,13 @@ class Disks:
         return await self._run(caller, row, "disk.delete", f"delete disk {row.name}")
 
     async def resize(self, caller: Caller, disk: str, size: int) -> Accepted:
-        """Give the disk another size while it is in use."""
+        """Give the disk another size while it is in use.  Raises Exhausted: beyond the tenant's quota."""
         caller.must_change()
         if not SMALLEST <= size <= 64 * 1024**4:
             raise InvalidInput(f"{size} bytes is no size for a disk: between 1 MiB and 64 TiB.")
         async with self._database.read() as connection:
             row = await _find(connection, caller, disk)
+            await quotas.check_disk(connection, caller.tenant, row, size)
         return await self._run(caller, row, "disk.resize", f"resize disk {row.name}", size=size)
 
     async def list(self, caller: Caller) -> list[DiskView]:

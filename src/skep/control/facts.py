@@ -6,13 +6,12 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.plans import Facts
-from skep.model.errors import Exhausted, InvalidInput, NotFound
+from skep.model.errors import InvalidInput, NotFound
 from skep.model.ids import AppId, Bytes, TenantId
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec
-from skep.model.views import Quota
 from skep.schedule.placement import Candidate
-from skep.store import apps, disks, hosts, images, networks, releases, replicas, tenants
+from skep.store import apps, disks, hosts, images, networks, releases, replicas
 from skep.store.apps import AppRow
 from skep.store.releases import ReleaseRow
 
@@ -99,55 +98,3 @@ async def check_files(
     missing = sorted(what for what, digest in declared.items() if digest not in known)
     if missing:
         raise InvalidInput(f"The content of {', '.join(missing[:10])} is not here: send it along.")
-
-
-async def check_quota(
-    connection: AsyncConnection, tenant: TenantId, app: AppId, spec: AppSpec, default: Bytes, memory: Bytes
-) -> None:
-    """Whether the tenant may have this app beside its others.
-
-    Raises:
-        Exhausted: names the bound, what it is, and what would be used.
-    """
-    row = await tenants.get(connection, tenant)
-    quota = row.quota if row else Quota()
-    used = await _usage(connection, tenant, app, memory)
-    wanted = _demand(spec, default, memory)
-    for name in wanted.__struct_fields__:
-        total, limit = getattr(used, name) + getattr(wanted, name), getattr(quota, name)
-        if total > limit:
-            raise Exhausted(
-                f"The tenant's quota of {limit} {name.replace('_', ' ')} would be exceeded ({total}). "
-                "Remove what is not needed, or ask the operator for more."
-            )
-
-
-async def _usage(connection: AsyncConnection, tenant: TenantId, without: AppId, memory: Bytes) -> Quota:
-    others = [row for row in await apps.every(connection, tenant) if row.id != without]
-    total = Quota(apps=0, replicas=0, cpus=0.0, memory=Bytes(0), disk=Bytes(0), published_ports=0)
-    for app in others:
-        release = await releases.get(connection, app.release_id) if app.release_id else None
-        if release is not None:
-            total = _add(total, _demand(release.spec, Bytes(0), memory))
-    kept = sum(row.size for row in await disks.every(connection, tenant) if row.app_id != without)
-    return msgspec.structs.replace(total, disk=Bytes(kept), apps=len(others))
-
-
-def _demand(spec: AppSpec, default_disk: Bytes, default_memory: Bytes) -> Quota:
-    services = spec.services.values()
-    data = sum(volume.size or default_disk for volume in spec.volumes.values() if not volume.external)
-    system = sum((service.x_skep.system_disk or default_disk) * service.replicas for service in services)
-    return Quota(
-        apps=1,
-        replicas=sum(service.replicas for service in services),
-        cpus=sum((service.resources.cpus or 0.0) * service.replicas for service in services),
-        memory=Bytes(
-            sum((service.resources.memory or default_memory) * service.replicas for service in services)
-        ),
-        disk=Bytes(data + system),
-        published_ports=sum(len(service.ports) for service in services),
-    )
-
-
-def _add(left: Quota, right: Quota) -> Quota:
-    return Quota(**{name: getattr(left, name) + getattr(right, name) for name in left.__struct_fields__})

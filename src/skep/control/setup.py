@@ -37,8 +37,11 @@ async def prepare_installation(
     now: Now,
     new_id: Callable[[], str],
 ) -> None:
-    """Make what is missing.  The admin's token is written to `token_file` (root only), never to a log."""
-    secret = _token_in(token_file) or new_secret()
+    """Make what is missing.  The admin's token is written to `token_file` (root only), never to a log.
+
+    A token of the file that was revoked stays revoked: the file gets a new one.
+    """
+    secret = await _standing_secret(database, token_file) or new_secret()
 
     async def change(connection: AsyncConnection) -> None:
         await hosts.ensure_zone(connection, ZoneRow(name=zone, region=region))
@@ -59,6 +62,14 @@ async def prepare_installation(
 
     await database.write(change)
     _write_token(token_file, secret)
+
+
+async def _standing_secret(database: Database, token_file: Path) -> str:
+    """The secret in the file, unless an installation that knows its admin does not know it (any more)."""
+    secret = _token_in(token_file)
+    async with database.read() as connection:
+        known = await users.token_by_hash(connection, hash_secret(secret)) is not None
+        return secret if known or await users.by_name(connection, ADMIN) is None else ""
 
 
 async def _ensure_admin(

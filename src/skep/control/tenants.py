@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.control.callers import Caller
+from skep.control.callers import Caller, Role
 from skep.control.clock import Now, rfc3339
 from skep.flow import Database
 from skep.model.errors import Conflict, NotFound
@@ -40,7 +40,7 @@ class Tenants:
         """Remove a tenant that owns nothing any more, with its users and image references.
 
         Raises:
-            Conflict: it has apps or disks.
+            Conflict: it has apps or disks, or admins, who would be gone with it.
         """
         caller.must_operate()
 
@@ -52,7 +52,11 @@ class Tenants:
             owned += [disk.name for disk in await disks.every(connection, row.id)]
             if owned:
                 raise Conflict(f"Tenant {name!r} still owns {', '.join(owned[:10])}: remove them first.")
-            for user in await users.every(connection, row.id):
+            people = await users.every(connection, row.id)
+            admins = [user.name for user in people if user.role == Role.ADMIN.value]
+            if admins:
+                raise Conflict(f"Tenant {name!r} is the home of admins: {', '.join(admins[:10])}.")
+            for user in people:
                 await users.delete(connection, user.id)
             await networks.delete(connection, [net.id for net in await networks.every(connection, row.id)])
             await connection.execute(sa.delete(files).where(files.c.tenant_id == row.id))

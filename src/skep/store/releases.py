@@ -40,6 +40,14 @@ async def current(connection: AsyncConnection) -> list[ReleaseRow]:
     return await rows.many(connection, sa.select(releases).where(releases.c.state == "current"), ReleaseRow)
 
 
+async def in_use(connection: AsyncConnection, tenant: TenantId) -> list[ReleaseRow]:
+    """What the tenant's apps are, and what runs are making of them."""
+    query = sa.select(releases).where(
+        releases.c.tenant_id == tenant, releases.c.state.in_(["pending", "current"])
+    )
+    return await rows.many(connection, query, ReleaseRow)
+
+
 async def highest_revision(connection: AsyncConnection, app: AppId) -> int:
     query = sa.select(sa.func.max(releases.c.revision)).where(releases.c.app_id == app)
     return (await connection.execute(query)).scalar_one_or_none() or 0
