@@ -205,9 +205,7 @@ class ExecFiles:
     """The files of one session in the container's bundle: process description, pid file, runc's own log."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        folder.mkdir(
-            mode=0o700, exist_ok=True
-        )  # not its parent: a bundle that is being removed stays removed
+        folder.mkdir(mode=0o700, exist_ok=True)  # no parents: what is being removed stays so
         self.process = folder / f"{name}.json"
         self.pid = folder / f"{name}.pid"
         self.log = folder / f"{name}.log"
