@@ -40,6 +40,7 @@ MATRIX: dict[str, tuple[str, Call]] = {
     "replicas.list": (ANYBODY, lambda c, who: c.replicas.list(who, "shop")),
     "replicas.exec": (MEMBERS, lambda c, who: c.replicas.exec(who, "shop", "web-0", TRUE)),
     "images.list": (ANYBODY, lambda c, who: c.images.list(who)),
+    "images.upload_path": (MEMBERS, lambda c, who: c.images.upload_path(who)),
     "images.pull": (MEMBERS, lambda c, who: c.images.pull(who, "redis:7")),
     "images.load": (MEMBERS, lambda c, who: c.images.load(who, Path("upload"), "redis:7")),
     "images.build": (MEMBERS, lambda c, who: c.images.build(who, Path("upload"), BuildSpec(), "redis:7")),
@@ -89,7 +90,7 @@ OF_THE_TENANT = [
     "networks.remove",
 ]
 """Use cases that name a thing of one tenant."""
-INTERNAL = {"auth.authenticate", "apps.start_removal", "images.upload_path"}
+INTERNAL = {"auth.authenticate", "apps.start_removal"}
 """They take no caller: entrances and reconcilers answer for them."""
 ALLOWED = {
     Role.VIEWER: {ANYBODY},
@@ -113,7 +114,7 @@ async def carry_out(control: Control, caller: Caller, case: str) -> None:
             return
         async for _ in asked:
             break
-    else:
+    elif inspect.isawaitable(asked):
         await asked
 
 

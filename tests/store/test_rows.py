@@ -278,6 +278,8 @@ async def test_files_are_kept_by_digest_for_each_tenant(store: Store) -> None:
     await store.do(apps.save_files, A, {"d": b"never", "e": b"two"})
     await store.do(apps.save_files, B, {"e": b"two"})
 
+    assert await store.see(apps.known_files, A) == {"d", "e"}
+    assert await store.see(apps.known_files, B) == {"e"}
     assert await store.see(apps.file, "d") == b"\0one"
     assert await store.see(apps.file, "e") == b"two"
     assert await store.see(apps.file, "f") is None
