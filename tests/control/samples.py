@@ -106,7 +106,13 @@ def carried_out(facts: Facts, made: Plan, spec: AppSpec, info: ImageInfo = BUSYB
         replicas=tuple(rows.values()),
         containers={row.container_id: containers[row.container_id] for row in rows.values()},
         ports=tuple(_ports(facts, made, gone)),
-        networks=dict(facts.networks) | {net.name: _network(net.id, net.name) for net in made.networks},
+        networks=dict(facts.networks)
+        | {
+            net.name: msgspec.structs.replace(
+                _network(net.id, net.name), app_id=facts.app if net.own else None, internal=net.internal
+            )
+            for net in made.networks
+        },
         disks=dict(facts.disks) | {disk.name: disk_row(disk.name, disk.id) for disk in made.disks},
         published=tuple(_published(made, spec)),
     )

@@ -15,7 +15,16 @@ from skep.control.setup import prepare_installation
 from skep.model.errors import Conflict, Exhausted, Forbidden, InvalidInput, Unauthenticated
 from skep.model.ids import Bytes, RegionName, ZoneName, new_id
 from skep.model.images import BuildSpec
-from skep.model.spec import AppFile, AppSpec, Extensions, FileMount, Mount
+from skep.model.spec import (
+    AppFile,
+    AppNetwork,
+    AppSpec,
+    AppVolume,
+    Extensions,
+    FileMount,
+    Mount,
+    NetworkAttachment,
+)
 from skep.model.views import Quota
 from skep.providers.simulated.host import FACTS
 
@@ -127,3 +136,74 @@ async def test_a_revoked_token_of_the_installation_stays_revoked(cloud: Installa
     with pytest.raises(Unauthenticated):
         await cloud.control.auth.authenticate(before)
     assert (await cloud.control.auth.authenticate(file.read_text().strip())).role is Role.ADMIN
+
+
+def beside(spec: AppSpec, **changes: object) -> AppSpec:
+    return msgspec.structs.replace(spec, **changes)
+
+
+async def test_apps_whose_names_run_together_do_not_share_a_disk_or_network(cloud: Installation) -> None:
+    web = service(mounts=(DATA,), networks={"net": NetworkAttachment()})
+    mine = beside(app("a_b", web=web), networks={"net": AppNetwork()})
+    await cloud.finish(await cloud.control.apps.apply(cloud.admin, mine))
+    disk = Mount(type="volume", source="b_data", target="/data")
+
+    with pytest.raises(Conflict, match="another app"):
+        await cloud.control.apps.plan(cloud.admin, app("a", web=service(mounts=(disk,))))
+    with pytest.raises(Conflict, match="another app"):
+        await cloud.control.apps.plan(
+            cloud.admin,
+            beside(
+                app("a", web=service(networks={"b_net": NetworkAttachment()})),
+                networks={"b_net": AppNetwork()},
+            ),
+        )
+
+
+async def test_what_another_app_uses_is_not_removed_under_it(cloud: Installation) -> None:
+    shop = beside(
+        app(web=service(mounts=(DATA,), networks={"net": NetworkAttachment()})),
+        networks={"net": AppNetwork()},
+    )
+    await cloud.finish(await cloud.control.apps.apply(cloud.admin, shop))
+    guest = beside(
+        app("guest", web=service(mounts=(DATA,))), volumes={"data": AppVolume(external="shop_data")}
+    )
+    await cloud.finish(await cloud.control.apps.apply(cloud.admin, guest))
+
+    with pytest.raises(Conflict, match="shop_data"):
+        await cloud.control.apps.remove(cloud.admin, "shop", volumes=True)
+    with pytest.raises(Conflict, match="guest/web-0"):
+        await cloud.control.disks.remove(cloud.admin, "shop_data")
+
+    await cloud.finish(await cloud.control.apps.remove(cloud.admin, "shop"))
+
+
+async def test_a_network_that_is_used_from_outside_its_app_keeps_the_app(cloud: Installation) -> None:
+    shop = beside(app(web=service(networks={"net": NetworkAttachment()})), networks={"net": AppNetwork()})
+    await cloud.finish(await cloud.control.apps.apply(cloud.admin, shop))
+    guest = beside(
+        app("guest", web=service(networks={"net": NetworkAttachment()})),
+        networks={"net": AppNetwork(external="shop_net")},
+    )
+    await cloud.finish(await cloud.control.apps.apply(cloud.admin, guest))
+
+    with pytest.raises(Conflict, match="shop_net"):
+        await cloud.control.apps.remove(cloud.admin, "shop")
+
+
+async def test_a_change_that_a_network_or_disk_cannot_follow_is_refused(cloud: Installation) -> None:
+    def spec(network: AppNetwork, size: int | None) -> AppSpec:
+        web = service(mounts=(DATA,), networks={"net": NetworkAttachment()}, labels={"size": str(size)})
+        return beside(app(web=web), networks={"net": network}, volumes={"data": AppVolume(size=size)})
+
+    await cloud.finish(await cloud.control.apps.apply(cloud.admin, spec(AppNetwork(), MiB)))
+
+    for changed in (AppNetwork(internal=True), AppNetwork(subnet="10.9.0.0/24")):
+        with pytest.raises(Conflict, match="shop_net"):
+            await cloud.control.apps.plan(cloud.admin, spec(changed, MiB))
+    with pytest.raises(Conflict, match="skep disk resize shop_data"):
+        await cloud.control.apps.plan(cloud.admin, spec(AppNetwork(), 2 * MiB))
+
+    await cloud.finish(await cloud.control.disks.resize(cloud.admin, "shop_data", 2 * MiB))
+    await cloud.finish(await cloud.control.apps.apply(cloud.admin, spec(AppNetwork(), 2 * MiB)))

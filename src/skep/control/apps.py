@@ -94,11 +94,16 @@ class Apps:
             return await self._start_apply(caller, wanted, contents, plan, record)
 
     async def remove(self, caller: Caller, app: str, *, volumes: bool = False) -> Accepted:
-        """Remove the app.  Its volumes stay (and are used again by an app of that name) unless `volumes`."""
+        """Remove the app.  Its volumes stay (and are used again by an app of that name) unless `volumes`.
+
+        Raises:
+            Conflict: another run is changing the app, or another app uses its networks or volumes.
+        """
         caller.must_change()
         async with self._turns[caller.tenant, app]:
             async with self._database.read() as connection:
                 record = await facts.load_app(connection, caller.tenant, app)
+                await facts.check_shared(connection, record.app, volumes=volumes)
             await self._must_be_quiet(record.app)
             row = msgspec.structs.replace(record.app, removing=True, remove_volumes=volumes)
             return await self.start_removal(row)

@@ -9,10 +9,9 @@ from skep.control.hosts import HostDirectory
 from skep.control.plans import disk_name
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, InvalidInput, NotFound
-from skep.model.ids import AppId, Bytes, DiskId
-from skep.model.names import ServiceName
+from skep.model.ids import Bytes, DiskId
 from skep.model.views import Accepted, DiskView
-from skep.store import apps, disks, releases, replicas
+from skep.store import apps, disks, releases
 from skep.store.disks import DiskRow
 
 SMALLEST = 1024 * 1024
@@ -88,16 +87,14 @@ async def _find(connection: AsyncConnection, caller: Caller, name: str) -> DiskR
 
 
 async def _users(connection: AsyncConnection, caller: Caller) -> dict[str, list[str]]:
-    """The replicas (`shop/db-0`) that have each disk mounted, by the disk's name."""
+    """The replicas (`shop/db-0`) that have each disk mounted, or are about to, by the disk's name."""
     users: dict[str, list[str]] = {}
-    specs = {row.app_id: row.spec for row in await releases.current(connection)}
-    for member in await replicas.find(connection, tenant=caller.tenant):
-        spec = specs.get(AppId(member.app_id))
-        service = spec.services.get(ServiceName(member.service)) if spec else None
-        if spec is None or service is None:
-            continue
-        for mount in service.mounts:
-            if mount.type == "volume":
-                name = disk_name(spec.name, member.service, member.ordinal, mount, spec)
-                users.setdefault(name, []).append(f"{spec.name}/{member.name}")
+    for release in await releases.in_use(connection, caller.tenant):
+        spec = release.spec
+        for service, wanted in spec.services.items():
+            for ordinal in range(wanted.replicas):
+                for mount in (mount for mount in wanted.mounts if mount.type == "volume"):
+                    of_disk = users.setdefault(disk_name(spec.name, service, ordinal, mount, spec), [])
+                    if (name := f"{spec.name}/{service}-{ordinal}") not in of_disk:
+                        of_disk.append(name)
     return users

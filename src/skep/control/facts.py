@@ -6,7 +6,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.plans import Facts
-from skep.model.errors import InvalidInput, NotFound
+from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.ids import AppId, Bytes, TenantId
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec
@@ -80,6 +80,25 @@ async def candidates(connection: AsyncConnection, default_memory: Bytes) -> list
         )
         for row in await hosts.every(connection)
     ]
+
+
+async def check_shared(connection: AsyncConnection, app: AppRow, *, volumes: bool) -> None:
+    """Whether nobody else uses what goes with the app: its networks, and with `volumes` its data disks.
+
+    Raises:
+        Conflict: names what is used, and by whom.
+    """
+    plugs = {row.name for row in await networks.every(connection, app.tenant_id) if row.app_id == app.id}
+    data = {row.name for row in await disks.every(connection, app=app.id) if row.kind == "data" and volumes}
+    for release in await releases.in_use(connection, app.tenant_id):
+        spec = release.spec
+        shared = [net.external for net in spec.networks.values() if net.external in plugs]
+        shared += [volume.external for volume in spec.volumes.values() if volume.external in data]
+        if shared and release.app_id != app.id:
+            raise Conflict(
+                f"App {spec.name!r} uses {', '.join(map(str, shared))} of app {app.name!r}: change or remove "
+                f"{spec.name!r} first."
+            )
 
 
 async def check_files(

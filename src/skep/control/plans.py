@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from skep.control.fitting import disk_must_fit, network_must_fit
 from skep.model.errors import NotFound
 from skep.model.host import ContainerState
 from skep.model.ids import (
@@ -26,7 +27,7 @@ from skep.model.ids import (
 )
 from skep.model.images import ImageInfo
 from skep.model.names import ServiceName
-from skep.model.spec import AppSpec, Mount, NetworkAttachment, ServiceSpec
+from skep.model.spec import AppNetwork, AppSpec, Mount, NetworkAttachment, ServiceSpec
 from skep.store.disks import DiskRow
 from skep.store.networks import NetworkRow, PortRow, PublishedRow
 from skep.store.replicas import ContainerRow, ReplicaRow, ServiceRow
@@ -149,6 +150,7 @@ def make_plan(
 
     Raises:
         NotFound: an external network or volume does not exist.
+        Conflict: a network or disk of that name is another app's, or would have to change.
     """
     return _Planner(facts, spec, new_id, place, default_disk, force_recreate).plan()
 
@@ -223,6 +225,7 @@ class _Planner:
         self.known_services = {ServiceName(row.name): row.id for row in facts.services}
 
     def plan(self) -> Plan:
+        self._all_must_fit()
         replicas = [change for name in self.spec.services for change in self._service(name)]
         replicas += [
             self._removal(row) for row in self.facts.replicas if row.service not in self.spec.services
@@ -393,11 +396,28 @@ class _Planner:
                 continue
             disk = disk_name(self.spec.name, name, ordinal, mount, self.spec)
             names.append(disk)
+            volume = self.spec.volumes.get(mount.source)
             if disk not in self.facts.disks and disk not in self.new_disks:
-                volume = self.spec.volumes.get(mount.source)
                 size = Bytes(volume.size) if volume and volume.size else self.default_disk
                 self.new_disks[disk] = NewDisk(id=DiskId(self.new_id()), name=disk, size=size, host=host)
         return tuple(names)
+
+    def _all_must_fit(self) -> None:
+        for name, service in self.spec.services.items():
+            for key, _ in attachments(service):
+                network = self.facts.networks.get(network_name(self.spec.name, key, self.spec))
+                declared = self.spec.networks.get(key) or AppNetwork()
+                if network is not None and network.name != DEFAULT_NETWORK and not declared.external:
+                    network_must_fit(network, self.facts.app, declared)
+            for mount in service.mounts:
+                volume = self.spec.volumes.get(mount.source)
+                if mount.type == "volume" and not (volume and volume.external):
+                    before = self.facts.current.volumes.get(mount.source) if self.facts.current else None
+                    for ordinal in range(service.replicas):
+                        disk = self.facts.disks.get(
+                            disk_name(self.spec.name, name, ordinal, mount, self.spec)
+                        )
+                        disk_must_fit(disk, self.facts.app, before, volume)
 
     def _ports_changed(self, name: ServiceName) -> bool:
         before = self.facts.current.services.get(name) if self.facts.current else None

@@ -1,0 +1,54 @@
+"""Whether a network or disk that is there is the one an app means.  Pure.
+
+Neither changes while it is in use, so what an app would have otherwise now is refused, not passed over.
+"""
+
+from ipaddress import IPv4Network
+
+from skep.model.errors import Conflict
+from skep.model.ids import AppId
+from skep.model.spec import AppNetwork, AppVolume
+from skep.store.disks import DiskRow
+from skep.store.networks import NetworkRow
+
+
+def network_must_fit(row: NetworkRow, app: AppId, wanted: AppNetwork) -> None:
+    """Raises Conflict: the network is another app's (`a_b` + `c`, `a` + `b_c`), or is wanted otherwise."""
+    if row.app_id != app:
+        raise Conflict(f"Network {row.name!r} belongs to another app: give yours another name.")
+    changed = wanted.internal != row.internal or wanted.gateway not in (None, row.gateway)
+    if changed or (wanted.subnet is not None and not _equal(wanted.subnet, row.subnet)):
+        kind = "internal" if row.internal else "not internal"
+        raise Conflict(
+            f"Network {row.name!r} stays what it is while it exists: {kind}, with subnet {row.subnet} and "
+            f"gateway {row.gateway}. Give the new one another name, or remove the app first."
+        )
+
+
+def disk_must_fit(
+    row: DiskRow | None, app: AppId, before: AppVolume | None, wanted: AppVolume | None
+) -> None:
+    """Raises Conflict: the disk is another app's, or its size was changed where that does nothing.
+
+    `before` is the volume in the current release: a disk that was resized since then is not asked about.
+    """
+    if row is None:
+        return
+    if row.app_id not in (None, app):
+        raise Conflict(
+            f"Disk {row.name!r} belongs to another app: give the volume another name, or share the disk by "
+            "naming it as an external volume."
+        )
+    size = wanted.size if wanted else None
+    if before is not None and size not in (None, before.size, row.size):
+        raise Conflict(
+            f"Disk {row.name!r} has {row.size} bytes, and the volume wants {size}: say "
+            f"'skep disk resize {row.name} {size}' and apply again."
+        )
+
+
+def _equal(one: str, other: str) -> bool:
+    try:
+        return IPv4Network(one) == IPv4Network(other)
+    except ValueError:
+        return False
