@@ -47,6 +47,7 @@ ALL means all of these."""
 _SYSCTLS = re.compile(
     r"net\.[a-z0-9_./-]+|kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni)|fs\.mqueue\.\w+"
 )
+_ENGINES_OWN = re.compile(r"/(proc|sys)/|/dev/$|/$")
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
 _SIGNAL = re.compile(r"(SIG)?[A-Z]+[0-9]*([+-][0-9]+)?|[0-9]{1,2}")
 
@@ -141,8 +142,11 @@ def _mounts(service: ServiceSpec, caller: Caller) -> Iterator[str]:
     targets = [mount.target for mount in service.mounts]
     targets += [file.target for file in (*service.configs, *service.secrets)]
     for target in targets:
-        if not target.startswith("/") or "\0" in target or posixpath.normpath(target) != target.rstrip("/"):
+        clean = posixpath.normpath(target)
+        if not target.startswith("/") or "\0" in target or clean != target.rstrip("/") or clean[:2] == "//":
             yield f"mount target {target[:200]!r} is not a clean absolute path"
+        elif _ENGINES_OWN.match(f"{clean}/"):
+            yield f"mount target {target[:200]!r}: /dev, /proc and /sys of a container are the engine's own"
     for target in sorted({target for target in targets if targets.count(target) > 1}):
         yield f"two mounts at {target}"
     for mount in service.mounts:

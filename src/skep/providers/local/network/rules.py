@@ -18,6 +18,9 @@ ROUTER = "skep"
 MEMBERS = "members"
 ANY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
 
+MOST_FLOWS = 20_000
+"""Connections to the outside that one network may have at a time: all share the host's table of them."""
+
 _KNOWN_SENDER = "iifname . ether saddr . ip saddr @members"
 _KNOWN_ARP_SENDER = (
     "iifname . ether saddr . arp saddr ip @members iifname . arp saddr ether . arp saddr ip @members"
@@ -58,6 +61,7 @@ def host_table(
                 "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service;",
                 at,
             ),
+            Set("flows", "set", "type ipv4_addr; flags dynamic; size 65536;", None),
         ),
         chains=(
             Chain(
@@ -78,6 +82,7 @@ def host_table(
                 (
                     f"iifname != {ours} oifname != {ours} accept",
                     "ct state established,related accept",
+                    f"iifname {ours} ct state new add @flows {{ ip saddr ct count over {MOST_FLOWS} }} drop",
                     f"oifname {ours} ct status dnat accept",
                     f"oifname {ours} drop",
                     *([f"iifname {ours} ip daddr {{ {hidden} }} drop"] if hidden else []),
