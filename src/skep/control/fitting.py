@@ -1,15 +1,15 @@
-"""Whether a network or disk that is there is the one an app means.  Pure.
+"""Whether a network, disk or port that is there is the one an app means.  Pure.
 
 Neither changes while it is in use, so what an app would have otherwise now is refused, not passed over.
 """
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 from skep.model.errors import Conflict
 from skep.model.ids import AppId
-from skep.model.spec import AppNetwork, AppVolume
+from skep.model.spec import AppNetwork, AppVolume, NetworkAttachment
 from skep.store.disks import DiskRow
-from skep.store.networks import NetworkRow
+from skep.store.networks import NetworkRow, PortRow
 
 
 def network_must_fit(row: NetworkRow, app: AppId, wanted: AppNetwork) -> None:
@@ -45,6 +45,27 @@ def disk_must_fit(
             f"Disk {row.name!r} has {row.size} bytes, and the volume wants {size}: say "
             f"'skep disk resize {row.name} {size}' and apply again."
         )
+
+
+def port_must_fit(row: PortRow, replica: str, network: str, position: int, wanted: NetworkAttachment) -> None:
+    """Raises Conflict: the replica's NIC on the network would have to become another one."""
+    if row.position != position:
+        raise networks_changed(replica)
+    if wanted.ipv4_address is not None and int(IPv4Address(wanted.ipv4_address)) != row.address:
+        raise Conflict(
+            f"{replica} keeps its address {IPv4Address(row.address)} on network {network!r} for as long as it "
+            f"exists, and cannot become {wanted.ipv4_address}: remove the service, apply, add it again."
+        )
+    if wanted.mac_address is not None and wanted.mac_address.lower() != row.mac:
+        raise Conflict(f"{replica} keeps its MAC {row.mac} on network {network!r} for as long as it exists.")
+
+
+def networks_changed(replica: str) -> Conflict:
+    """More networks may follow those a replica has, and the last ones may go; the first stay in place."""
+    return Conflict(
+        f"The first networks of {replica} changed, and with them its addresses and its way out. That takes a "
+        "new replica: remove the service from the file, apply, add it again, apply (named volumes stay)."
+    )
 
 
 def _equal(one: str, other: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from skep.control.fitting import disk_must_fit, network_must_fit
+from skep.control.fitting import disk_must_fit, network_must_fit, networks_changed, port_must_fit
 from skep.model.errors import NotFound
 from skep.model.host import ContainerState
 from skep.model.ids import (
@@ -32,6 +32,7 @@ from skep.store.disks import DiskRow
 from skep.store.networks import NetworkRow, PortRow, PublishedRow
 from skep.store.replicas import ContainerRow, ReplicaRow, ServiceRow
 
+LAST = 1_000
 DEFAULT_NETWORK = "default"
 
 
@@ -204,6 +205,11 @@ def fingerprint(spec: AppSpec, service: ServiceName, digest: str) -> str:
     return hashlib.sha256(msgspec.json.encode(essence, order="sorted")).hexdigest()
 
 
+def _position(port: PortRow | None) -> int:
+    """A replica's new networks come after those it has."""
+    return port.position if port is not None else LAST
+
+
 class _Planner:
     def __init__(
         self,
@@ -351,23 +357,32 @@ class _Planner:
         return f"changed: {', '.join(changed)}" if changed else "its image, files or networks changed"
 
     def _ports(self, name: ServiceName, ordinal: int, replica: ReplicaId | None) -> tuple[NewPort, ...]:
-        """The replica's NICs; those it has already keep their id (and so address and MAC)."""
+        """The replica's NICs; those it has already keep their id, place, address and MAC."""
         present = {port.network_id: port for port in self.facts.ports if port.replica_id == replica}
+        wanted = [
+            (self._network(network), network, place)
+            for network, place in attachments(self.spec.services[name])
+        ]
+        wanted.sort(key=lambda item: (-item[2].priority, _position(present.get(item[0]))))
         result = []
-        for position, (network, attachment) in enumerate(attachments(self.spec.services[name])):
-            network_id = self._network(network)
+        for position, (network_id, network, place) in enumerate(wanted):
             old = present.get(network_id)
+            if old is not None:
+                port_must_fit(old, f"{name}-{ordinal}", network, position, place)
             result.append(
                 NewPort(
                     id=old.id if old else PortId(self.new_id()),
                     network=network_id,
-                    names=(f"{name}-{ordinal}", name, *attachment.aliases),
+                    names=(f"{name}-{ordinal}", name, *place.aliases),
                     position=position,
-                    address=attachment.ipv4_address,
-                    mac=attachment.mac_address,
+                    address=place.ipv4_address,
+                    mac=place.mac_address,
                     new=old is None,
                 )
             )
+        places = {port.position for port in result if port.new}
+        if any(old.position in places for old in present.values()):
+            raise networks_changed(f"{name}-{ordinal}")
         return tuple(result)
 
     def _network(self, key: str) -> NetworkId:
