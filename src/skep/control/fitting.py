@@ -53,8 +53,8 @@ def port_must_fit(row: PortRow, replica: str, network: str, position: int, wante
         raise networks_changed(replica)
     if wanted.ipv4_address is not None and int(IPv4Address(wanted.ipv4_address)) != row.address:
         raise Conflict(
-            f"{replica} keeps its address {IPv4Address(row.address)} on network {network!r} for as long as it "
-            f"exists, and cannot become {wanted.ipv4_address}: remove the service, apply, add it again."
+            f"{replica} keeps its address {IPv4Address(row.address)} on network {network!r} while it exists, "
+            f"and cannot become {wanted.ipv4_address}: remove the service, apply, add it again."
         )
     if wanted.mac_address is not None and wanted.mac_address.lower() != row.mac:
         raise Conflict(f"{replica} keeps its MAC {row.mac} on network {network!r} for as long as it exists.")
