@@ -140,6 +140,15 @@ async def set_status(connection: AsyncConnection, status: ContainerStatus) -> No
     await connection.execute(sa.update(replicas).where(current).values(status=status))
 
 
+async def correct_status(
+    connection: AsyncConnection, status: ContainerStatus, known: ContainerStatus | None
+) -> None:
+    """Record it, unless news came since the replica's status was read as `known`."""
+    row = await get(connection, status.replica)
+    if row is not None and row.status == known:
+        await set_status(connection, status)
+
+
 async def container(connection: AsyncConnection, container_id: ContainerId) -> ContainerRow | None:
     return await rows.one(
         connection, sa.select(containers).where(containers.c.id == container_id), ContainerRow

@@ -22,7 +22,7 @@ from skep.control.reconcilers.backoff import Backoff
 from skep.control.reconcilers.decisions import HostState, Rows, leftovers, missing, vanished
 from skep.flow import Database, FlowEngine
 from skep.model.errors import NotFound, SkepError
-from skep.model.host import ServicePublications
+from skep.model.host import ContainerStatus, ServicePublications
 from skep.model.ids import AppId, ContainerId, HostName, NetworkId, ReplicaId
 from skep.store import apps, disks, networks, replicas
 from skep.store.networks import PortRow
@@ -111,15 +111,21 @@ class Reconciler:
     async def _record(
         self, host: Host, state: HostState, members: list[ReplicaRow], here: list[ReplicaRow]
     ) -> None:
-        """What the host sees is what is shown, also where news of it got lost."""
-        news = [
-            status
+        """What the host sees is what is shown, also where news of it got lost.
+
+        The host is asked once more, and news that came meanwhile stands: the first look may be old by now.
+        """
+        known = {row.id: row.status for row in members}
+        differing = [
+            seen.id
             for row in members
-            if (status := state.containers.get(row.container_id)) is not None and status != row.status
+            if (seen := state.containers.get(row.container_id)) is not None and seen != row.status
         ]
-        news += [status for status in vanished(here, state) if not await _is_there(host, status.id)]
+        news = [status for container in differing if (status := await _inspect(host, container)) is not None]
+        news += [status for status in vanished(here, state) if await _inspect(host, status.id) is None]
         for status in news:
-            await self._database.write(partial(replicas.set_status, status=status))
+            correct = partial(replicas.correct_status, status=status, known=known[status.replica])
+            await self._database.write(correct)
 
     async def _restore_replicas(
         self,
@@ -216,13 +222,11 @@ class Reconciler:
         return {run.labels.get("app", "") for run in await self._flows.list(active=True, limit=100_000)}
 
 
-async def _is_there(host: Host, container: ContainerId) -> bool:
-    """As of now: it may have been made after the pass began."""
+async def _inspect(host: Host, container: ContainerId) -> ContainerStatus | None:
     try:
-        await host.engine.inspect(container)
+        return await host.engine.inspect(container)
     except NotFound:
-        return False
-    return True
+        return None
 
 
 async def _look(host: Host) -> HostState:
