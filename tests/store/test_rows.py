@@ -297,6 +297,9 @@ async def test_releases(store: Store) -> None:
 
     now = changed(RELEASE, state="current", images={})
     assert await store.see(releases.current) == [now]
+    in_use = await store.see(releases.in_use, RELEASE.tenant_id)
+    assert {row.id for row in in_use} == {RELEASE.id, ReleaseId("second")}
+    assert await store.see(releases.in_use, TenantId("none")) == []
     assert [row.revision for row in await store.see(releases.of_app, APP.id)] == [2, 1]
 
 
