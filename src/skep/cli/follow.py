@@ -24,7 +24,14 @@ _STATES = {"progress": "started", "undo-retrying": "undoing", "undo-failed": "fa
 """What an event says of its step, where it is not the name of a state."""
 _AT_WORK = ("failed", "undoing", "retrying", "started")
 _DONE = ("succeeded", "undone", "skipped", "kept", "resolved")
-_SILENT = ("run-created", "run-started", "run-succeeded")
+_OF_RUNS = {
+    "run-created": "",
+    "run-started": "",
+    "run-succeeded": "",
+    "run-undoing": "undoing what was done",
+    "run-failed": "",
+}
+"""What to say of a run as a whole.  Why it failed its step has said, and the judgement at the end says."""
 _HOUSEKEEPING = ("hold", "discard", "record")
 """Steps that say nothing to who waits for an image, as long as they succeed."""
 _STUCK = "run-needs-operator"
@@ -155,7 +162,7 @@ def judge(run: RunView) -> RunView:
 def plain_line(event: RunEventView, took: float | None) -> str:
     """The event as a line, or nothing for those that say nothing new."""
     if not event.step:
-        return "" if event.kind in _SILENT else f"{event.kind}: {event.message}"
+        return _OF_RUNS.get(event.kind, f"{event.kind}: {event.message}")
     if event.kind == "started" or (event.kind == "succeeded" and event.step in _HOUSEKEEPING):
         return ""
     mark = _MARKS.get(event.kind, "•")

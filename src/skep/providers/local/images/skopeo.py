@@ -82,7 +82,7 @@ class Skopeo:
         try:
             return await follow(
                 [*command, f"oci:{workplace}:image"],
-                progress,
+                lambda line: None if "level=fatal" in line else progress(line),
                 environment=environment,
                 timeout=self._timeout,
             )
