@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -80,6 +81,8 @@ class OciImages:
         self._unpacked: dict[Digest, tuple[Path, ...]] = {}
         self._born: dict[Digest, float] = {}
         self._transfers = SharedLock()
+        self._pulls: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """By repository: pulls of different ones go on at the same time."""
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._prepare)
@@ -114,7 +117,8 @@ class OciImages:
     async def pull(
         self, reference: str, credentials: RegistryCredentials | None = None, progress: LineSink = _silent
     ) -> ImageInfo:
-        async with self._transfers.shared():
+        # skopeo writes a manifest in place: who pulls the same one at that moment would read half of it.
+        async with self._pulls[reference.partition("@")[0].rpartition(":")[0]], self._transfers.shared():
             with self._workplace() as place:
                 fetched = await self._skopeo.fetch(reference, credentials, place / "oci", progress)
             digest = await asyncio.to_thread(
