@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from skep.control.plans import Facts, Plan, fingerprint, make_plan
+from skep.control.naming import fingerprint
+from skep.control.plans import Facts, Plan, make_plan
 from skep.model.ids import AppId, Bytes, DiskId, HostName, NetworkId, PortId, ReplicaId, ServiceId, TenantId
 from skep.model.images import ImageInfo
 from skep.model.names import AppName, ServiceName

@@ -6,7 +6,7 @@ from skep.control import quotas
 from skep.control.callers import Caller
 from skep.control.clock import rfc3339
 from skep.control.hosts import HostDirectory
-from skep.control.plans import disk_name
+from skep.control.naming import disk_name
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.ids import Bytes, DiskId

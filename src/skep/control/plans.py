@@ -4,13 +4,13 @@ Pure: facts and ids in, plan out.  `apps.py` gathers the facts, `flows/app_apply
 flow document, the steps of `flows/release.py` write its rows.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import Literal
 
 import msgspec
 
 from skep.control.fitting import disk_must_fit, network_must_fit, networks_changed, port_must_fit
+from skep.control.naming import DEFAULT_NETWORK, attachments, disk_name, fingerprint, network_name
 from skep.model.errors import NotFound
 from skep.model.host import ContainerState
 from skep.model.ids import (
@@ -27,13 +27,12 @@ from skep.model.ids import (
 )
 from skep.model.images import ImageInfo
 from skep.model.names import ServiceName
-from skep.model.spec import AppNetwork, AppSpec, Mount, NetworkAttachment, ServiceSpec
+from skep.model.spec import AppNetwork, AppSpec, ServiceSpec
 from skep.store.disks import DiskRow
 from skep.store.networks import NetworkRow, PortRow, PublishedRow
 from skep.store.replicas import ContainerRow, ReplicaRow, ServiceRow
 
 LAST = 1_000
-DEFAULT_NETWORK = "default"
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,48 +160,6 @@ def found(row: ReplicaRow) -> Literal["running", "stopped", "ended"]:
     if row.desired != "running":
         return "stopped"
     return "ended" if row.status is not None and row.status.state is ContainerState.EXITED else "running"
-
-
-def disk_name(app: str, service: str, ordinal: int, mount: Mount, spec: AppSpec) -> str:
-    """The tenant's name of the disk behind a volume mount: shared by the replicas, or one for each."""
-    service_spec = spec.services[ServiceName(service)]
-    if not mount.source:
-        return f"{app}_{service}-{ordinal}_{hashlib.sha256(mount.target.encode()).hexdigest()[:8]}"
-    volume = spec.volumes.get(mount.source)
-    if volume is not None and volume.external:
-        return volume.external
-    base = f"{app}_{mount.source}"
-    return f"{base}_{service}-{ordinal}" if service_spec.x_skep.stateful else base
-
-
-def network_name(app: str, network: str, spec: AppSpec) -> str:
-    """The tenant's name of one of the app's networks."""
-    declared = spec.networks.get(network)
-    if declared is not None and declared.external:
-        return declared.external
-    plain = declared is None or (declared.subnet is None and not declared.internal)
-    if network == DEFAULT_NETWORK and plain:
-        return DEFAULT_NETWORK
-    return f"{app}_{network}"
-
-
-def attachments(service: ServiceSpec) -> list[tuple[str, NetworkAttachment]]:
-    """The service's networks, the one with the default route first (highest priority, then as written)."""
-    if not service.networks:
-        return [(DEFAULT_NETWORK, NetworkAttachment())]
-    return sorted(service.networks.items(), key=lambda item: -item[1].priority)
-
-
-def fingerprint(spec: AppSpec, service: ServiceName, digest: str) -> str:
-    """Equal for containers that would be made alike.  What needs no new container is left out."""
-    wanted = spec.services[service]
-    essence = (
-        msgspec.structs.replace(wanted, image=digest, replicas=1, ports=(), depends_on={}),
-        sorted((mount.source, spec.configs[mount.source].digest) for mount in wanted.configs),
-        sorted((mount.source, spec.secrets[mount.source].digest) for mount in wanted.secrets),
-        [network_name(spec.name, name, spec) for name, _ in attachments(wanted)],
-    )
-    return hashlib.sha256(msgspec.json.encode(essence, order="sorted")).hexdigest()
 
 
 def _position(port: PortRow | None) -> int:

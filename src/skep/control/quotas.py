@@ -3,7 +3,7 @@
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.control.plans import disk_name
+from skep.control.naming import disk_name
 from skep.model.errors import Exhausted
 from skep.model.ids import AppId, Bytes, TenantId
 from skep.model.spec import AppSpec

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from skep.control.plans import attachments, disk_name, network_name
+from skep.control.naming import attachments, disk_name, network_name
 from skep.model.errors import NotFound
 from skep.model.host import (
     ContainerFile,

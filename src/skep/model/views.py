@@ -315,9 +315,3 @@ class LogView(View, frozen=True, kw_only=True):
 class VersionView(View, frozen=True, kw_only=True):
     version: str
     api: str = "v1"
-
-
-class NewApp(View, frozen=True, kw_only=True):
-    """Body of plan and release."""
-
-    spec: AppSpec

@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from skep.control import publications
 from skep.control.addresses import Addresses
 from skep.control.flows.environment import Cloud
-from skep.control.plans import Plan, ReplicaChange, fingerprint
+from skep.control.naming import fingerprint
+from skep.control.plans import Plan, ReplicaChange
 from skep.flow import step
 from skep.model.errors import Conflict, NotFound
 from skep.model.ids import AppId, DiskId, NetworkId, PortId, ReleaseId

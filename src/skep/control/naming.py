@@ -1,0 +1,55 @@
+"""What the parts of an app are called among the tenant's, and what makes two containers alike.  Pure.
+
+Plans, quotas, specifications and the steps of a release must agree on it.
+"""
+
+import hashlib
+
+import msgspec
+
+from skep.model.names import ServiceName
+from skep.model.spec import AppSpec, Mount, NetworkAttachment, ServiceSpec
+
+DEFAULT_NETWORK = "default"
+
+
+def disk_name(app: str, service: str, ordinal: int, mount: Mount, spec: AppSpec) -> str:
+    """The tenant's name of the disk behind a volume mount: shared by the replicas, or one for each."""
+    service_spec = spec.services[ServiceName(service)]
+    if not mount.source:
+        return f"{app}_{service}-{ordinal}_{hashlib.sha256(mount.target.encode()).hexdigest()[:8]}"
+    volume = spec.volumes.get(mount.source)
+    if volume is not None and volume.external:
+        return volume.external
+    base = f"{app}_{mount.source}"
+    return f"{base}_{service}-{ordinal}" if service_spec.x_skep.stateful else base
+
+
+def network_name(app: str, network: str, spec: AppSpec) -> str:
+    """The tenant's name of one of the app's networks."""
+    declared = spec.networks.get(network)
+    if declared is not None and declared.external:
+        return declared.external
+    plain = declared is None or (declared.subnet is None and not declared.internal)
+    if network == DEFAULT_NETWORK and plain:
+        return DEFAULT_NETWORK
+    return f"{app}_{network}"
+
+
+def attachments(service: ServiceSpec) -> list[tuple[str, NetworkAttachment]]:
+    """The service's networks, the one with the default route first (highest priority, then as written)."""
+    if not service.networks:
+        return [(DEFAULT_NETWORK, NetworkAttachment())]
+    return sorted(service.networks.items(), key=lambda item: -item[1].priority)
+
+
+def fingerprint(spec: AppSpec, service: ServiceName, digest: str) -> str:
+    """Equal for containers that would be made alike.  What needs no new container is left out."""
+    wanted = spec.services[service]
+    essence = (
+        msgspec.structs.replace(wanted, image=digest, replicas=1, ports=(), depends_on={}),
+        sorted((mount.source, spec.configs[mount.source].digest) for mount in wanted.configs),
+        sorted((mount.source, spec.secrets[mount.source].digest) for mount in wanted.secrets),
+        [network_name(spec.name, name, spec) for name, _ in attachments(wanted)],
+    )
+    return hashlib.sha256(msgspec.json.encode(essence, order="sorted")).hexdigest()
