@@ -4,7 +4,7 @@ from collections import Counter
 
 import msgspec
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.control.samples import (
     BUSYBOX,
@@ -16,6 +16,7 @@ from tests.control.samples import (
     network_row,
     nothing,
     plan,
+    replicas_that_can_stay,
 )
 from tests.control.simulation import DATA, app, service
 from tests.control.strategies import apps
@@ -54,12 +55,8 @@ def again(facts: Facts, spec: AppSpec, *, force: bool = False) -> Plan:
 
 
 def change_to(facts: Facts, after: AppSpec) -> Plan:
-    """The plan, for apps whose replicas can stay: those whose first networks change are another test's."""
-    try:
+    with replicas_that_can_stay():
         return again(facts, after)
-    except Conflict as refusal:
-        assume("first networks" not in refusal.message)
-        raise
 
 
 @given(apps())
