@@ -18,7 +18,7 @@ from tests.flow import workshop
 from tests.flow.workshop import Workshop
 
 from skep.flow import Database, FlowEngine, Registry, RunState
-from skep.flow.journal import Statements
+from skep.flow.storage.journal import Statements
 from skep.flow.testing import CrashingDatabase, LawBroken, Trial, check_three_laws, failing
 
 CHAIN = """

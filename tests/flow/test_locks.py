@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.flow.workshop import Workshop
 
 from skep.flow import FlowEngine, RunId, RunState
-from skep.flow.locks import Locks
+from skep.flow.admission.locks import Locks
 
 LOCKED = """
 flow: locked

@@ -8,8 +8,8 @@ from tests.flow import workshop
 from tests.flow.workshop import Count, Name, Workshop
 
 from skep.flow import FlowError, Registry, StepError, step
-from skep.flow.expressions import Constant
-from skep.flow.hints import fits
+from skep.flow.definition.expressions import Constant
+from skep.flow.definition.hints import fits
 from skep.flow.steps import Context
 
 GOLDEN = Path(__file__).with_name("wrong")

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from skep.flow import Database
-from skep.flow import tables as flow_tables
+from skep.flow.storage import tables as flow_tables
 from skep.model.errors import Conflict
 from skep.store import tables
 from skep.store.schema import differences, migrate

@@ -11,9 +11,8 @@ Flows are data (YAML that wires steps), steps are code (typed async functions). 
         await engine.wait(run)
 """
 
-from skep.flow import tables
-from skep.flow.database import Database
-from skep.flow.definition import Flow
+from skep.flow.definition.plan import Flow
+from skep.flow.definition.registry import Registry
 from skep.flow.engine import FlowEngine
 from skep.flow.errors import (
     CommitFailed,
@@ -26,10 +25,11 @@ from skep.flow.errors import (
     UnknownRun,
     WrongState,
 )
-from skep.flow.operator import Choice
-from skep.flow.registry import Registry
+from skep.flow.execution.operator import Choice
 from skep.flow.runs import RunEvent, RunRecord, RunState, StepRecord, StepState
 from skep.flow.steps import Context, Kind, Retry, RunId, Step, step
+from skep.flow.storage import tables
+from skep.flow.storage.database import Database
 
 __all__ = [
     "Choice",

@@ -13,21 +13,21 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.flow import records, tables
-from skep.flow.active import ActiveRun
-from skep.flow.caller import Caller
-from skep.flow.database import Database
-from skep.flow.definition import Flow
+from skep.flow.admission.locks import Locks
+from skep.flow.definition.plan import Flow
+from skep.flow.definition.registry import Registry
 from skep.flow.errors import UnknownFlow, UnknownRun, WrongState
-from skep.flow.executor import Execution
-from skep.flow.intake import Loader, RunIds, check_input, locks_of
-from skep.flow.journal import Journal
-from skep.flow.locks import Locks
-from skep.flow.operator import Choice, resolve
-from skep.flow.registry import Registry
+from skep.flow.execution.active import ActiveRun
+from skep.flow.execution.caller import Caller
+from skep.flow.execution.execution import Execution
+from skep.flow.execution.loading import Loader, RunIds, check_input, locks_of
+from skep.flow.execution.operator import Choice, resolve
+from skep.flow.execution.worker import Worker
 from skep.flow.runs import RunEvent, RunRecord, RunRow, RunState, StepRecord
 from skep.flow.steps import RunId
-from skep.flow.worker import Worker
+from skep.flow.storage import records, tables
+from skep.flow.storage.database import Database
+from skep.flow.storage.journal import Journal
 
 log = structlog.get_logger(__name__)
 
@@ -325,7 +325,7 @@ class FlowEngine:
         if run.bound is None:
             self._worker.event(run, "run-needs-operator", message=run.row.error)
             self._journal.save_run(run.row)
-        self._locks.request(run.id, run.row.locks, partial(self._granted, run))
+        self._locks.request(run.id, [claim.key for claim in run.row.locks], partial(self._granted, run))
 
     def _granted(self, run: ActiveRun) -> None:
         if run.bound is not None and not self._worker.closing:

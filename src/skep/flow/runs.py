@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 from msgspec import Struct
@@ -10,10 +10,24 @@ from msgspec import Struct
 from skep.flow.steps import RunId
 
 
+class Priority(IntEnum):
+    """Five queues that are served in parallel; a smaller number goes first."""
+
+    URGENT = 0
+    HIGH = 1
+    NORMAL = 2
+    LOW = 3
+    BULK = 4
+
+
 class RunState(StrEnum):
     PENDING = "pending"
     """Waits for its locks."""
     RUNNING = "running"
+    WAITING = "waiting"
+    """Everything that is left waits for a signal, an approval or a time."""
+    PAUSED = "paused"
+    """Starts no further step until it is resumed."""
     SUCCEEDED = "succeeded"
     UNDOING = "undoing"
     FAILED = "failed"
@@ -34,11 +48,13 @@ _ENDED = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED})
 class StepState(StrEnum):
     PENDING = "pending"
     RUNNING = "running"
+    WAITING = "waiting"
+    """For a signal, an approval or a time."""
     RETRYING = "retrying"
     """Failed, and waits to be tried again."""
     SUCCEEDED = "succeeded"
     SKIPPED = "skipped"
-    """An operator said to go on as if it had succeeded."""
+    """Its condition did not hold, or an operator said to go on without it."""
     FAILED = "failed"
     UNDOING = "undoing"
     UNDONE = "undone"
@@ -63,6 +79,12 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     output: dict[str, Any]
     error: str
     """`step web-0.start: no such image`, of the first step that failed."""
+    priority: Priority
+    worker: str
+    """Who carries it out; "" is nobody now."""
+    deadline: datetime | None
+    parent: str
+    """The run that this one does again, or ""."""
     created: datetime
     started: datetime | None
     finished: datetime | None
@@ -98,6 +120,53 @@ class RunEvent(Struct, frozen=True, kw_only=True):
     message: str
 
 
+class Reason(Struct, frozen=True, kw_only=True):
+    """One thing that a step, or a run as a whole, waits for; `message` says it in a sentence.
+
+    Kinds: dependency, condition, limit, rate, fairness, slot, lock, lease, timer, signal, approval, version,
+    paused, quarantine, operator, retry, running.
+    """
+
+    kind: str
+    subject: str
+    """The step, key, signal or bundle that is waited for."""
+    message: str
+    holders: tuple[str, ...] = ()
+    """Who has it: `run` or `run/step`."""
+    until: datetime | None = None
+    """When it passes by itself, where that is known."""
+
+
+class StepWait(Struct, frozen=True, kw_only=True):
+    """Why a step that has not ended is where it is; `step` is "" for the run itself."""
+
+    step: str
+    state: str
+    reasons: tuple[Reason, ...]
+
+
+class RunFilter(Struct, frozen=True, kw_only=True):
+    """Which runs are meant; all of the conditions hold for each."""
+
+    tenant: str | None = None
+    flow: str | None = None
+    labels: dict[str, str] = {}
+    states: tuple[RunState, ...] = ()
+    """Any of these; empty: all."""
+    active: bool | None = None
+    """True: not ended; False: ended."""
+    failed_step: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+class Claim(Struct, frozen=True, array_like=True):
+    """A key that a run holds from before its first step to its end, as one of at most `capacity` runs."""
+
+    key: str
+    capacity: int = 1
+
+
 @dataclass(slots=True)
 class RunRow:
     """A row of `flow_runs`.  `cause` is empty while the run goes forward, else why it is undone."""
@@ -110,14 +179,24 @@ class RunRow:
     labels: dict[str, str]
     key: str | None
     input: bytes
-    locks: tuple[str, ...]
+    locks: tuple[Claim, ...]
     total: int
     created: float
+    parent: str = ""
+    priority: int = Priority.NORMAL
+    deadline: float | None = None
     state: RunState = RunState.PENDING
     cause: str = ""
     error: str = ""
     output: bytes = b"{}"
     epoch: int = 1
+    """Grows each time the run changes hands."""
+    round: int = 0
+    """How often it was tried again after it had failed; part of the keys of its steps."""
+    crashes: int = 0
+    """How many workers died, one after another, while they carried it out."""
+    paused: bool = False
+    worker: str | None = None
     started: float | None = None
     finished: float | None = None
 
@@ -130,6 +209,8 @@ class StepRow:
     attempts: int = 0
     undo_attempts: int = 0
     result: bytes | None = None
+    """JSON; None if there is none, or if it is large and stored under `blob`."""
+    blob: str | None = None
     error: str = ""
     message: str = ""
     started: float | None = None
@@ -146,13 +227,45 @@ class Attempts:
 
 
 @dataclass(slots=True)
+class Signal:
+    """What somebody told a run; kept until a step takes it, and with the run's history after that."""
+
+    id: str
+    name: str
+    body: bytes
+    """JSON."""
+    by: str
+    at: float
+    step: str | None = None
+    """The step that took it."""
+
+
+@dataclass(slots=True)
+class Request:
+    """What another process asks of a run's worker."""
+
+    id: str
+    run: RunId
+    kind: str
+    body: bytes
+    """JSON."""
+    by: str
+
+
+@dataclass(slots=True)
 class StoredRun:
     """An unfinished run as it was found in the tables."""
 
     row: RunRow
     content: bytes
     steps: dict[str, StepRow] = field(default_factory=dict)
+    signals: list[Signal] = field(default_factory=list)
+    """Those that no step has taken, oldest first."""
     sequence: int = 0
+    crashed: bool = False
+    """The worker that had it died; it did not give the run back."""
+    suspect: bool = False
+    """That worker died while it carried out this run alone."""
 
 
 def moment(seconds: float | None) -> datetime | None:

@@ -20,14 +20,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from skep.flow.catalogue import Code
-from skep.flow.database import Database
-from skep.flow.definition import Flow, Plan
+from skep.flow.definition.catalogue import Code
+from skep.flow.definition.plan import Flow, Plan
+from skep.flow.definition.registry import Bound, Registry
 from skep.flow.engine import FlowEngine
-from skep.flow.operator import Choice
-from skep.flow.registry import Bound, Registry
+from skep.flow.execution.operator import Choice
 from skep.flow.runs import RunRecord, RunState, StepRecord, StepState
 from skep.flow.steps import Context, RunId, Step
+from skep.flow.storage.database import Database
 
 Proceed = Callable[[], Awaitable[Any]]
 Around = Callable[[Code, Context[Any], Proceed], Awaitable[Any]]

@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from skep.flow import tables as flow_tables
+from skep.flow.storage import tables as flow_tables
 from skep.model.errors import Conflict
 from skep.store import tables
 

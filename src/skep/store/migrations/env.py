@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from skep.flow import tables as flow_tables
+from skep.flow.storage import tables as flow_tables
 from skep.store import tables
 
 context.configure(

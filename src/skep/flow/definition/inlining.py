@@ -6,8 +6,8 @@ for `x`; the caller's `$disk.path` becomes what the sub-flow wrote for its outpu
 
 import msgspec
 
-from skep.flow.definition import DraftStep, Flow, PlannedStep
-from skep.flow.expressions import (
+from skep.flow.definition.draft import DraftStep
+from skep.flow.definition.expressions import (
     INPUT,
     Constant,
     Expression,
@@ -18,6 +18,7 @@ from skep.flow.expressions import (
     references,
     substitute,
 )
+from skep.flow.definition.plan import Flow, PlannedStep, RetryPolicy
 
 
 class Inlining:
@@ -34,7 +35,8 @@ class Inlining:
     def step(self, step: DraftStep) -> None:
         arguments = {name: self.resolve(value) for name, value in step.arguments.items()}
         on = self.resolve(step.on) if step.on is not None else None
-        planned = PlannedStep(step.name, step.use, arguments, (), on, step.retry, step.timeout)
+        retry = None if step.retry is None else RetryPolicy(step.retry)
+        planned = PlannedStep(step.name, step.use, arguments, (), on, retry, step.timeout)
         self._ends[step.name] = (self._add(planned, self._after(step)),)
 
     def flow(self, step: DraftStep, flow: Flow) -> None:

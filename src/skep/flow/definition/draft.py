@@ -1,22 +1,12 @@
-"""Flow documents: what is written (`Draft`), and what is left once checked and inlined (`Plan`, `Flow`).
+"""Flow documents as they are written: their shape is checked here, names and types by `wiring`."""
 
-A plan is plain data without names of other flows.  It is stored with the runs that use it, so that they end
-as they began whatever the registry holds by then.
-"""
-
-import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from types import MappingProxyType
-
-import msgspec
+from dataclasses import dataclass
 
 from skep.documents import Document, DocumentError, Path, load
+from skep.flow.definition.expressions import INPUT, Constant, Expression, parse
 from skep.flow.errors import FlowError, Problem
-from skep.flow.expressions import INPUT, Constant, Expression, parse
-from skep.flow.hints import Hint
 
 _STEP_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
 """One that begins with a digit can be waited for, but not be referred to by `$`."""
@@ -24,52 +14,6 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _FLOW_KEYS = frozenset({"flow", "description", "input", "lock", "steps", "output"})
 _STEP_KEYS = frozenset({"use", "flow", "with", "on", "after", "retry", "timeout"})
-
-
-class PlannedStep(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One node of a plan.  `after`: the indexes of all steps it waits for, each smaller than its own."""
-
-    name: str
-    use: str
-    arguments: dict[str, Expression] = {}
-    after: tuple[int, ...] = ()
-    on: Expression | None = None
-    retry: int | None = None
-    timeout: float | None = None
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """A checked flow in topological order, sub-flows inlined; `input` maps names to types as written."""
-
-    flow: str
-    input: dict[str, str]
-    steps: tuple[PlannedStep, ...]
-    locks: tuple[Expression, ...] = ()
-    output: dict[str, Expression] = {}
-
-
-@dataclass(frozen=True)
-class Flow:
-    """A checked flow: its plan, and the types that its input takes and its output has."""
-
-    plan: Plan
-    file: str
-    types: Mapping[str, Hint] = field(default_factory=lambda: MappingProxyType({}))
-    outputs: Mapping[str, Hint] = field(default_factory=lambda: MappingProxyType({}))
-
-    @property
-    def name(self) -> str:
-        return self.plan.flow
-
-    @cached_property
-    def content(self) -> bytes:
-        """The plan as JSON, as it is stored with runs."""
-        return msgspec.json.encode(self.plan, order="sorted")
-
-    @cached_property
-    def hash(self) -> str:
-        """SHA-256 of the content, in hexadecimal: its name in the store."""
-        return hashlib.sha256(self.content).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import Insert, UpdateBase
 
-from skep.flow import tables
-from skep.flow.database import Database
 from skep.flow.errors import CommitFailed
 from skep.flow.runs import RunRow, StepRow
 from skep.flow.steps import RunId
+from skep.flow.storage import tables
+from skep.flow.storage.database import Database
 
 log = structlog.get_logger(__name__)
 
@@ -29,8 +29,30 @@ LONGEST_MESSAGE = 4000
 _PAUSE_AFTER_FAILURE = 0.2
 _LONGEST_PAUSE = 10.0
 
-_RUN_COLUMNS = ("state", "cause", "error", "output", "epoch", "started", "finished")
-_STEP_COLUMNS = ("state", "attempts", "undo_attempts", "result", "error", "message", "started", "finished")
+_RUN_COLUMNS = (
+    "state",
+    "cause",
+    "error",
+    "output",
+    "epoch",
+    "round",
+    "crashes",
+    "paused",
+    "worker",
+    "started",
+    "finished",
+)
+_STEP_COLUMNS = (
+    "state",
+    "attempts",
+    "undo_attempts",
+    "result",
+    "blob",
+    "error",
+    "message",
+    "started",
+    "finished",
+)
 Values = tuple[Any, ...]
 
 
@@ -208,6 +230,9 @@ def _new_run_values(run: RunRow) -> Values:
         msgspec.json.encode(run.locks).decode(),
         run.total,
         run.created,
+        run.parent,
+        run.priority,
+        run.deadline,
         *_run_values(run)[:-1],
     )
 
@@ -219,6 +244,10 @@ def _run_values(run: RunRow) -> Values:
         run.error[:LONGEST_MESSAGE],
         run.output,
         run.epoch,
+        run.round,
+        run.crashes,
+        run.paused,
+        run.worker,
         run.started,
         run.finished,
         run.id,
@@ -237,6 +266,7 @@ def _step_values(run: RunId, step: str, row: StepRow) -> Values:
         row.attempts,
         row.undo_attempts,
         row.result,
+        row.blob,
         row.error[:LONGEST_MESSAGE],
         row.message[:LONGEST_MESSAGE],
         row.started,

@@ -9,8 +9,12 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.flow.active import ActiveRun
-from skep.flow.attempt import (
+from skep.flow.definition.catalogue import Code
+from skep.flow.definition.expressions import evaluate
+from skep.flow.definition.plan import PlannedStep
+from skep.flow.errors import CommitFailed
+from skep.flow.execution.active import ActiveRun
+from skep.flow.execution.attempt import (
     TRANSACTION_TIMEOUT,
     UNDO_TIMEOUT,
     Call,
@@ -21,14 +25,10 @@ from skep.flow.attempt import (
     Success,
     message_of,
 )
-from skep.flow.catalogue import Code
-from skep.flow.database import Database
-from skep.flow.definition import PlannedStep
-from skep.flow.errors import CommitFailed
-from skep.flow.expressions import evaluate
-from skep.flow.journal import Journal
 from skep.flow.runs import StepState
 from skep.flow.steps import Context
+from skep.flow.storage.database import Database
+from skep.flow.storage.journal import Journal
 
 Undo = Literal["run", "nothing", "in-doubt", "stuck"]
 
@@ -67,7 +67,7 @@ class Caller:
     def retries(self, run: ActiveRun, index: int) -> int:
         """How often any error is forgiven; an at-most-once step has had its one chance."""
         planned = self._planned(run, index).retry
-        return self._code(run, index).step.retry if planned is None else planned
+        return self._code(run, index).step.retry if planned is None else planned.times
 
     def timeout(self, run: ActiveRun, index: int) -> float | None:
         planned = self._planned(run, index).timeout

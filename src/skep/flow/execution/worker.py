@@ -12,12 +12,21 @@ from functools import partial
 
 import structlog
 
-from skep.flow.active import ActiveRun
-from skep.flow.attempt import Disconnected, Doubt, Failure, NotCalled, Outcome, Postponed, Success, message_of
-from skep.flow.caller import Caller
-from skep.flow.journal import Journal
-from skep.flow.records import output_of
+from skep.flow.execution.active import ActiveRun
+from skep.flow.execution.attempt import (
+    Disconnected,
+    Doubt,
+    Failure,
+    NotCalled,
+    Outcome,
+    Postponed,
+    Success,
+    message_of,
+)
+from skep.flow.execution.caller import Caller
 from skep.flow.runs import RunState, StepState
+from skep.flow.storage.journal import Journal
+from skep.flow.storage.records import output_of
 
 log = structlog.get_logger(__name__)
 

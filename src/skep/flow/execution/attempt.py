@@ -9,8 +9,8 @@ import msgspec
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from skep.flow.catalogue import Code
-from skep.flow.hints import describe
+from skep.flow.definition.catalogue import Code
+from skep.flow.definition.hints import describe
 from skep.flow.steps import Context, Retry
 
 log = structlog.get_logger(__name__)

@@ -7,9 +7,9 @@ from typing import Any, Protocol, get_type_hints
 
 import msgspec
 
-from skep.flow.definition import Flow
+from skep.flow.definition.hints import Hint
+from skep.flow.definition.plan import Flow
 from skep.flow.errors import StepError
-from skep.flow.hints import Hint
 from skep.flow.steps import Kind, Step
 
 

@@ -2,8 +2,8 @@
 
 from functools import cached_property
 
-from skep.flow.definition import Plan
-from skep.flow.expressions import Reference, references
+from skep.flow.definition.expressions import Reference, references
+from skep.flow.definition.plan import Plan
 
 
 class Graph:

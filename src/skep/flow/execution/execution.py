@@ -6,8 +6,8 @@ no more than the number of its successors.
 
 from collections.abc import Mapping
 
-from skep.flow.expressions import INPUT, Reference, follow
-from skep.flow.graph import Graph
+from skep.flow.definition.expressions import INPUT, Reference, follow
+from skep.flow.definition.graph import Graph
 from skep.flow.runs import StepRow, StepState
 
 FINISHED = frozenset({StepState.SUCCEEDED, StepState.SKIPPED})

@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-from skep.flow.active import ActiveRun
+from skep.flow.definition.hints import fits
 from skep.flow.errors import WrongState
-from skep.flow.hints import fits
+from skep.flow.execution.active import ActiveRun
+from skep.flow.execution.worker import Worker
 from skep.flow.runs import RunState, StepState
-from skep.flow.worker import Worker
 
 Choice = Literal["retry", "skip", "mark-undone"]
 

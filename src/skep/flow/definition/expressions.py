@@ -3,14 +3,17 @@
 $input.size      $place.host      agent.$place.host      ${place.host}-data      $$5 is a literal $5
 """
 
+import operator
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Union
+from typing import Any, Literal, Union
 
 from msgspec import Struct
 
 INPUT = "input"
 """The source of references to the flow's own input."""
+ITEM, INDEX = "item", "index"
+"""Within a fan-out: the sources of references to the item and to its number, counted from 0."""
 
 Path = tuple[str, ...]
 
@@ -47,8 +50,29 @@ class Fields(Struct, frozen=True, tag="fields"):
     fields: dict[str, "Expression"]
 
 
-Expression = Union[Constant, Reference, Text, Items, Fields]  # noqa: UP007  (resolved by name in the classes above)
+Operator = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in", "and", "or", "not"]
+
+
+class Operation(Struct, frozen=True, tag="operation"):
+    """A condition, as in `when:`.  `not` has one operand, comparisons have two, `and` and `or` any number."""
+
+    operator: Operator
+    operands: tuple["Expression", ...]
+
+
+Expression = Union[Constant, Reference, Text, Items, Fields, Operation]  # noqa: UP007  (resolved by name in the classes above)
 Lookup = Callable[[Reference], object]
+
+_COMPARISONS: dict[str, Callable[[Any, Any], object]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "in": lambda item, items: item in items,
+    "not in": lambda item, items: item not in items,
+}
 
 
 def parse(value: object) -> Expression:
@@ -119,6 +143,9 @@ def references(expression: Expression) -> Iterator[Reference]:
         case Fields(fields):
             for item in fields.values():
                 yield from references(item)
+        case Operation(operands=operands):
+            for item in operands:
+                yield from references(item)
 
 
 def evaluate(expression: Expression, lookup: Lookup) -> object:
@@ -134,6 +161,22 @@ def evaluate(expression: Expression, lookup: Lookup) -> object:
             return [evaluate(item, lookup) for item in items]
         case Fields(fields):
             return {key: evaluate(item, lookup) for key, item in fields.items()}
+        case Operation(operator, operands):
+            return _operate(operator, operands, lookup)
+
+
+def _operate(operator: Operator, operands: tuple[Expression, ...], lookup: Lookup) -> bool:
+    """What is left out by `and` and `or` is not looked up."""
+    values = (evaluate(operand, lookup) for operand in operands)
+    match operator:
+        case "and":
+            return all(values)
+        case "or":
+            return any(values)
+        case "not":
+            return not next(values)
+        case _:
+            return bool(_COMPARISONS[operator](next(values), next(values)))
 
 
 def substitute(expression: Expression, replace: Callable[[Reference], Expression]) -> Expression:
@@ -149,6 +192,8 @@ def substitute(expression: Expression, replace: Callable[[Reference], Expression
             return Items(tuple(substitute(item, replace) for item in items))
         case Fields(fields):
             return Fields({key: substitute(item, replace) for key, item in fields.items()})
+        case Operation(operator, operands):
+            return Operation(operator, tuple(substitute(item, replace) for item in operands))
 
 
 def _pieces(part: str | Reference, replace: Callable[[Reference], Expression]) -> tuple[str | Reference, ...]:

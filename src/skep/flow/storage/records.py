@@ -8,11 +8,12 @@ import msgspec
 from sqlalchemy import Row, Select, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.flow import tables
-from skep.flow.definition import Plan
-from skep.flow.executor import Execution
-from skep.flow.expressions import evaluate
+from skep.flow.definition.expressions import evaluate
+from skep.flow.definition.plan import Plan
+from skep.flow.execution.execution import Execution
 from skep.flow.runs import (
+    Claim,
+    Priority,
     RunEvent,
     RunRecord,
     RunRow,
@@ -24,6 +25,7 @@ from skep.flow.runs import (
     moment,
 )
 from skep.flow.steps import RunId
+from skep.flow.storage import tables
 
 _DONE = [StepState.SUCCEEDED.value, StepState.SKIPPED.value]
 _runs, _steps, _events = tables.runs.c, tables.steps.c, tables.events.c
@@ -156,6 +158,10 @@ def _run_record(found: Row[Any]) -> RunRecord:
         input=msgspec.json.decode(found.input),
         output=msgspec.json.decode(found.output),
         error=found.error,
+        priority=Priority(found.priority),
+        worker=found.worker or "",
+        deadline=moment(found.deadline),
+        parent=found.parent,
         created=datetime.fromtimestamp(found.created, UTC),
         started=moment(found.started),
         finished=moment(found.finished),
@@ -172,14 +178,21 @@ def _run_row(found: Row[Any]) -> RunRow:
         labels=msgspec.json.decode(found.labels, type=dict[str, str]),
         key=found.key,
         input=found.input,
-        locks=msgspec.json.decode(found.locks, type=tuple[str, ...]),
+        locks=msgspec.json.decode(found.locks, type=tuple[Claim, ...]),
         total=found.total,
         created=found.created,
+        parent=found.parent,
+        priority=found.priority,
+        deadline=found.deadline,
         state=RunState(found.state),
         cause=found.cause,
         error=found.error,
         output=found.output,
         epoch=found.epoch,
+        round=found.round,
+        crashes=found.crashes,
+        paused=found.paused,
+        worker=found.worker,
         started=found.started,
         finished=found.finished,
     )
@@ -195,6 +208,7 @@ async def _step_rows(connection: AsyncConnection, where: Any) -> Sequence[tuple[
                 attempts=found.attempts,
                 undo_attempts=found.undo_attempts,
                 result=found.result,
+                blob=found.blob,
                 error=found.error,
                 message=found.message,
                 started=found.started,

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 
 import msgspec
 
-from skep.flow import hints
-from skep.flow.active import ActiveRun
-from skep.flow.attempt import message_of
-from skep.flow.definition import Flow, Plan
+from skep.flow.definition import hints
+from skep.flow.definition.expressions import INPUT, Reference, evaluate, follow
+from skep.flow.definition.graph import Graph
+from skep.flow.definition.hints import Hint, describe
+from skep.flow.definition.plan import Flow, Plan
+from skep.flow.definition.registry import Bound, Registry
 from skep.flow.errors import InputError, Unloadable
-from skep.flow.executor import FINISHED, Execution
-from skep.flow.expressions import INPUT, Reference, evaluate, follow
-from skep.flow.graph import Graph
-from skep.flow.hints import Hint, describe
-from skep.flow.registry import Bound, Registry
-from skep.flow.runs import RunState, StoredRun
+from skep.flow.execution.active import ActiveRun
+from skep.flow.execution.attempt import message_of
+from skep.flow.execution.execution import FINISHED, Execution
+from skep.flow.runs import Claim, RunState, StoredRun
 
 
 class RunIds:
@@ -54,7 +54,7 @@ def check_input(flow: str, types: Mapping[str, Hint], given: Mapping[str, object
     return values
 
 
-def locks_of(plan: Plan, values: Mapping[str, object]) -> tuple[str, ...]:
+def locks_of(plan: Plan, values: Mapping[str, object]) -> tuple[Claim, ...]:
     """The keys of the run's locks, sorted."""
 
     def lookup(reference: Reference) -> object:
@@ -63,7 +63,7 @@ def locks_of(plan: Plan, values: Mapping[str, object]) -> tuple[str, ...]:
         name, *path = reference.path
         return follow(values[name], tuple(path))
 
-    return tuple(sorted({str(evaluate(lock, lookup)) for lock in plan.locks}))
+    return tuple(map(Claim, sorted({str(evaluate(lock, lookup)) for lock in plan.locks})))
 
 
 class Loader:

@@ -8,14 +8,15 @@ from typing import Any
 
 import msgspec
 
-from skep.flow import hints
-from skep.flow.catalogue import Code, inspect_step
-from skep.flow.definition import Draft, Flow, Plan, draft
+from skep.flow.definition import hints
+from skep.flow.definition.catalogue import Code, inspect_step
+from skep.flow.definition.draft import Draft, draft
+from skep.flow.definition.graph import Graph
+from skep.flow.definition.hints import Hint
+from skep.flow.definition.plan import Flow, Plan
+from skep.flow.definition.wiring import wire
 from skep.flow.errors import FlowError, Problem, StepError, Unloadable
-from skep.flow.graph import Graph
-from skep.flow.hints import Hint
 from skep.flow.steps import Step
-from skep.flow.wiring import wire
 
 
 @dataclass(frozen=True)

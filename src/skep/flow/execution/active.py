@@ -3,8 +3,8 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from skep.flow.executor import Execution
-from skep.flow.registry import Bound
+from skep.flow.definition.registry import Bound
+from skep.flow.execution.execution import Execution
 from skep.flow.runs import Attempts, RunRow
 from skep.flow.steps import RunId
 

@@ -11,13 +11,23 @@ from types import MappingProxyType
 import msgspec
 
 from skep.documents import Path
-from skep.flow import hints
-from skep.flow.catalogue import Catalogue, Code
-from skep.flow.definition import Draft, DraftStep, Flow, Plan
+from skep.flow.definition import hints
+from skep.flow.definition.catalogue import Catalogue, Code
+from skep.flow.definition.draft import Draft, DraftStep
+from skep.flow.definition.expressions import (
+    INPUT,
+    Constant,
+    Expression,
+    Fields,
+    Items,
+    Reference,
+    Text,
+    references,
+)
+from skep.flow.definition.hints import Hint, describe
+from skep.flow.definition.inlining import Inlining
+from skep.flow.definition.plan import Flow, Plan
 from skep.flow.errors import FlowError, Problem
-from skep.flow.expressions import INPUT, Constant, Expression, Fields, Items, Reference, Text, references
-from skep.flow.hints import Hint, describe
-from skep.flow.inlining import Inlining
 
 LARGEST_FLOW = 100_000
 """Steps of a flow after inlining: sub-flows that double themselves are refused before they cost anything."""

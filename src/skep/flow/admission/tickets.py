@@ -1,0 +1,37 @@
+"""What asks for admission: one step, or one undo, that could run now."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import Struct
+
+from skep.flow.steps import RunId
+
+
+class Use(Struct, frozen=True):
+    """A key that a step counts against, and what its document allows; an operator's policy goes before."""
+
+    key: str
+    concurrency: int | None = None
+    rate: float | None = None
+    """Per second."""
+    burst: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """`step` is the name in the run; `code` the name of its function, by which cost is measured.
+
+    Beside `uses` it counts against `tenant/<tenant>`, `flow/<flow>`, `step/<code>` and `host/<route>`.
+    """
+
+    run: RunId
+    step: str
+    tenant: str
+    flow: str
+    code: str
+    route: str
+    priority: int
+    payload: Any
+    """What the worker needs to start it; admission does not look at it."""
+    uses: tuple[Use, ...] = ()

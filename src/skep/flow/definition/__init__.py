@@ -1,0 +1,1 @@
+"""What is written: documents, their wiring against typed steps, and the plans that come of it."""

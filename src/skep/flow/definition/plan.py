@@ -1,0 +1,129 @@
+"""Plans: flows once checked and inlined.  Plain data without names of other flows.
+
+A plan is stored with the runs that use it, so that they end as they began whatever the registry holds by
+then.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import Literal
+
+import msgspec
+
+from skep.flow.definition.expressions import Expression
+from skep.flow.definition.hints import Hint
+
+OnFailure = Literal["undo", "keep", "ask"]
+"""What a run does when a step has failed for good: undo what was done, end as it is, or ask an operator."""
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How often an error is forgiven; between tries up to `first` seconds, doubled each time up to `most`."""
+
+    times: int = 0
+    first: float = 0.2
+    most: float = 30.0
+    budget: float | None = None
+    """Seconds from the first attempt, after which there is no other."""
+
+
+class Wait(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a waiting step waits for.
+
+    signal: `value` is its name; approval: the question; until: RFC 3339 or seconds since 1970; for: seconds.
+    """
+
+    kind: Literal["signal", "approval", "until", "for"]
+    value: Expression
+    type: str = "object"
+    """Of what a signal carries, as written."""
+
+
+class Limit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A key the step counts against, with what the document allows where no policy says otherwise."""
+
+    key: Expression
+    concurrency: int | None = None
+    rate: float | None = None
+    """Per second."""
+    burst: float | None = None
+
+
+class Each(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A fan-out: `steps` once per item of a list; they refer to it as `$item`, to its number as `$index`.
+
+    `steps` are a plan of their own: their `after` are indexes among themselves.  `result` is what one item
+    yields.  Up to `failures` items (or that share of them, if less than 1) may fail and yield null.
+    """
+
+    items: Expression
+    steps: tuple["PlannedStep", ...]
+    result: Expression
+    parallel: int | None = None
+    failures: float = 0
+
+
+class PlannedStep(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One node.  It has code (`use`), or waits (`wait`), or fans out (`each`).
+
+    `after`: the indexes of all steps it waits for, each smaller than its own.  `bundle`: the hash of the
+    bundle whose code it is; "" is the program's own.
+    """
+
+    name: str
+    use: str = ""
+    arguments: dict[str, Expression] = {}
+    after: tuple[int, ...] = ()
+    on: Expression | None = None
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
+    bundle: str = ""
+    when: Expression | None = None
+    wait: Wait | None = None
+    each: Each | None = None
+    limits: tuple[Limit, ...] = ()
+    priority: int | None = None
+
+
+class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A checked flow in topological order, sub-flows inlined; `input` maps names to types as written."""
+
+    flow: str
+    input: dict[str, str]
+    steps: tuple[PlannedStep, ...]
+    locks: tuple[Expression, ...] = ()
+    output: dict[str, Expression] = {}
+    limits: tuple[Limit, ...] = ()
+    """Held by a run from before its first step until its end, as locks are."""
+    timeout: float | None = None
+    """Seconds from the start of the run to its deadline."""
+    priority: Expression | None = None
+    """The name or number of one of the five."""
+    on_failure: OnFailure = "undo"
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A checked flow: its plan, and the types that its input takes and its output has."""
+
+    plan: Plan
+    file: str
+    types: Mapping[str, Hint] = field(default_factory=lambda: MappingProxyType({}))
+    outputs: Mapping[str, Hint] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def name(self) -> str:
+        return self.plan.flow
+
+    @cached_property
+    def content(self) -> bytes:
+        """The plan as JSON, as it is stored with runs."""
+        return msgspec.json.encode(self.plan, order="sorted")
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the content, in hexadecimal: its name in the store."""
+        return hashlib.sha256(self.content).hexdigest()

@@ -1,0 +1,177 @@
+"""The flow engine complete.
+
+Revision ID: 0002
+Revises: 0001
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "flow_activations",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("hash", sa.String(length=64), nullable=True),
+        sa.Column("by", sa.String(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("flow_activations", schema=None) as batch_op:
+        batch_op.create_index("flow_activations_name", ["name", "id"], unique=False)
+
+    op.create_table(
+        "flow_archive",
+        sa.Column("run", sa.String(length=40), nullable=False),
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("flow", sa.String(), nullable=False),
+        sa.Column("title", sa.String(), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("created", sa.Double(), nullable=False),
+        sa.Column("finished", sa.Double(), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("run"),
+    )
+    with op.batch_alter_table("flow_archive", schema=None) as batch_op:
+        batch_op.create_index("flow_archive_tenant", ["tenant", "run"], unique=False)
+
+    op.create_table(
+        "flow_blobs",
+        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.Column("created", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("hash"),
+    )
+    op.create_table(
+        "flow_buckets",
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("tokens", sa.Double(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("key"),
+    )
+    op.create_table(
+        "flow_bundles",
+        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("version", sa.String(), nullable=False),
+        sa.Column("manifest", sa.Text(), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.Column("by", sa.String(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("hash"),
+    )
+    with op.batch_alter_table("flow_bundles", schema=None) as batch_op:
+        batch_op.create_index("flow_bundles_name", ["name"], unique=False)
+
+    op.create_table(
+        "flow_policies",
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("concurrency", sa.Integer(), nullable=True),
+        sa.Column("rate", sa.Double(), nullable=True),
+        sa.Column("burst", sa.Double(), nullable=True),
+        sa.Column("weight", sa.Double(), nullable=True),
+        sa.Column("by", sa.String(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("key"),
+    )
+    op.create_table(
+        "flow_schedules",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("flow", sa.String(), nullable=False),
+        sa.Column("input", sa.LargeBinary(), nullable=False),
+        sa.Column("cron", sa.String(), nullable=False),
+        sa.Column("timezone", sa.String(), nullable=False),
+        sa.Column("overlap", sa.String(length=20), nullable=False),
+        sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("paused", sa.Boolean(), nullable=False),
+        sa.Column("next", sa.Double(), nullable=False),
+        sa.Column("last", sa.Double(), nullable=True),
+        sa.Column("last_run", sa.String(length=40), nullable=True),
+        sa.Column("by", sa.String(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "name"),
+    )
+    with op.batch_alter_table("flow_schedules", schema=None) as batch_op:
+        batch_op.create_index("flow_schedules_next", ["next"], unique=False)
+
+    op.create_table(
+        "flow_workers",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("state", sa.String(length=10), nullable=False),
+        sa.Column("started", sa.Double(), nullable=False),
+        sa.Column("expires", sa.Double(), nullable=False),
+        sa.Column("suspect", sa.String(length=40), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "flow_inbox",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("run", sa.String(length=40), nullable=False),
+        sa.Column("kind", sa.String(length=20), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("by", sa.String(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("reply", sa.LargeBinary(), nullable=True),
+        sa.ForeignKeyConstraint(["run"], ["flow_runs.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("flow_inbox", schema=None) as batch_op:
+        batch_op.create_index("flow_inbox_run", ["run"], unique=False)
+
+    op.create_table(
+        "flow_locks",
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("run", sa.String(length=40), nullable=False),
+        sa.Column("capacity", sa.Integer(), nullable=False),
+        sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("held", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(["run"], ["flow_runs.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("key", "run"),
+    )
+    with op.batch_alter_table("flow_locks", schema=None) as batch_op:
+        batch_op.create_index("flow_locks_run", ["run"], unique=False)
+
+    op.create_table(
+        "flow_permits",
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("run", sa.String(length=40), nullable=False),
+        sa.Column("step", sa.String(), nullable=False),
+        sa.Column("worker", sa.String(length=40), nullable=False),
+        sa.ForeignKeyConstraint(["run"], ["flow_runs.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("key", "run", "step"),
+    )
+    with op.batch_alter_table("flow_permits", schema=None) as batch_op:
+        batch_op.create_index("flow_permits_step", ["run", "step"], unique=False)
+
+    op.create_table(
+        "flow_signals",
+        sa.Column("run", sa.String(length=40), nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("by", sa.String(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("step", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(["run"], ["flow_runs.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("run", "id"),
+    )
+    with op.batch_alter_table("flow_runs", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("parent", sa.String(length=40), server_default="", nullable=False))
+        batch_op.add_column(sa.Column("priority", sa.Integer(), server_default=sa.text("2"), nullable=False))
+        batch_op.add_column(sa.Column("deadline", sa.Double(), nullable=True))
+        batch_op.add_column(sa.Column("round", sa.Integer(), server_default=sa.text("0"), nullable=False))
+        batch_op.add_column(sa.Column("crashes", sa.Integer(), server_default=sa.text("0"), nullable=False))
+        batch_op.add_column(sa.Column("paused", sa.Boolean(), server_default=sa.false(), nullable=False))
+        batch_op.add_column(sa.Column("worker", sa.String(length=40), nullable=True))
+        batch_op.create_index("flow_runs_worker", ["worker", "finished", "priority", "id"], unique=False)
+
+    with op.batch_alter_table("flow_steps", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("blob", sa.String(length=64), nullable=True))
