@@ -1,6 +1,7 @@
 """The shape of a plan by index, shared by all its runs."""
 
 from functools import cached_property
+from typing import Any
 
 from skep.flow.definition.expressions import Reference, references
 from skep.flow.definition.plan import Plan
@@ -20,6 +21,8 @@ class Graph:
                 followers[before].append(index)
         self.successors = tuple(map(tuple, followers))
         self.counts = tuple(map(len, self.after))
+        self.bodies: dict[str, Any] = {}
+        """What execution makes of fan-outs, by the name of their node."""
 
     def __len__(self) -> int:
         return len(self.names)

@@ -1,0 +1,21 @@
+"""What may be watched: metrics and traces are observers.  They are called in the hot path, so they must be quick."""
+
+from typing import Protocol
+
+from skep.flow.runs import RunRow
+
+
+class Observer(Protocol):
+    """Called as things happen in this process; an error in it is logged and changes nothing."""
+
+    def run_started(self, run: RunRow) -> None:
+        """The run holds its locks and begins, or goes on after it was adopted (`run.epoch` > 1)."""
+
+    def run_ended(self, run: RunRow) -> None:
+        """Its end is durable."""
+
+    def step_started(self, run: RunRow, step: str, code: str) -> None:
+        """An attempt begins; an undo has the code `undo:<code>`."""
+
+    def step_ended(self, run: RunRow, step: str, code: str, outcome: str, seconds: float) -> None:
+        """An attempt ended after so many seconds; outcome: succeeded, failed, postponed, lost, in-doubt."""
