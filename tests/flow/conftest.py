@@ -1,18 +1,34 @@
-"""An engine on a real SQLite file, and a workshop of steps that keep book of what they did."""
+"""An engine on a real SQLite file and on a real PostgreSQL, and a workshop of steps that keep book of what they did."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from tests.flow import workshop
+from tests.flow.postgresql import cluster, fresh_database, own_cluster, postgresql
 from tests.flow.workshop import Workshop
 
 from skep.flow import Database, FlowEngine, Registry
 
 
+__all__ = ["cluster", "own_cluster", "postgresql"]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What needs a database runs on both; what is marked `sqlite` is about the embedded one alone."""
+    if "url" in metafunc.fixturenames:
+        embedded = metafunc.definition.get_closest_marker("sqlite")
+        metafunc.parametrize("url", ["sqlite"] if embedded else ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite+aiosqlite:///{tmp_path}/flow.db"
+async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    """Of an empty database."""
+    if request.param == "sqlite":
+        yield f"sqlite+aiosqlite:///{tmp_path}/flow.db"
+        return
+    async with fresh_database(request.getfixturevalue("cluster")) as url:
+        yield url
 
 
 @pytest.fixture

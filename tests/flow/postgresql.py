@@ -1,0 +1,121 @@
+"""A PostgreSQL server for the tests of a session, started when the first of them wants it."""
+
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+from sqlalchemy.engine import make_url
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "postgresql"
+
+
+class Cluster:
+    """A server in a directory of its own; `url` is that of its superuser and first database."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.url = ""
+
+    def start(self) -> None:
+        """Start it, or start it again on the same port."""
+        self.url = self._script("start")
+
+    def stop(self) -> None:
+        """End it in order: connections are closed, what was committed is there again after `start`."""
+        self._script("stop")
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._script("kill")
+
+    def of(self, database: str) -> str:
+        return make_url(self.url).set(database=database).render_as_string(hide_password=False)
+
+    async def connect(self, database: str = "postgres") -> asyncpg.Connection:
+        url = make_url(self.url)
+        return await asyncpg.connect(
+            host=url.host, port=url.port, user=url.username, password=url.password, database=database
+        )
+
+    async def terminate_others(self, database: str) -> None:
+        """End every connection to the database, as a failing network or an operator does."""
+        connection = await self.connect()
+        try:
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", database
+            )
+        finally:
+            await connection.close()
+
+    def _script(self, command: str) -> str:
+        answer = subprocess.run(
+            [SCRIPT, command, self.directory],
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        if answer.returncode:
+            raise RuntimeError(answer.stderr.strip() or answer.stdout.strip())
+        return answer.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """One server for the whole session; it is gone when the session ends, however it ends."""
+    with serve() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[Cluster]:
+    """A server for one test alone, which may stop it."""
+    with serve() as cluster:
+        yield cluster
+
+
+@contextmanager
+def serve() -> Iterator[Cluster]:
+    directory = Path(tempfile.mkdtemp(prefix="skep-postgresql-"))
+    cluster = Cluster(directory)
+    try:
+        try:
+            cluster.start()
+        except RuntimeError as error:
+            pytest.skip(f"no PostgreSQL: {error}")
+        yield cluster
+    finally:
+        cluster.stop()
+        shutil.rmtree(directory)
+
+
+@asynccontextmanager
+async def fresh_database(cluster: Cluster, template: str = "template1") -> AsyncIterator[str]:
+    """A database that nobody else has, for as long as the context lasts; answers its URL."""
+    name = f"test_{secrets.token_hex(6)}"
+    await _command(cluster, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    try:
+        yield cluster.of(name)
+    finally:
+        await _command(cluster, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+async def postgresql(cluster: Cluster) -> AsyncIterator[str]:
+    """The URL of an empty database of the test's own."""
+    async with fresh_database(cluster) as url:
+        yield url
+
+
+async def _command(cluster: Cluster, command: str) -> None:
+    connection = await cluster.connect()
+    try:
+        await connection.execute(command)
+    finally:
+        await connection.close()
