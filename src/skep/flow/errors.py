@@ -64,3 +64,7 @@ class Unloadable(FlowFault):
 
 class CommitFailed(FlowFault):
     """The database did not take the transaction; none of its changes happened."""
+
+
+class Fenced(FlowFault):
+    """This worker is held for dead: its runs belong to others now, and nothing that it commits counts."""
