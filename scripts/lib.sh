@@ -4,6 +4,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ROOT=$PWD
 VENV=$ROOT/.venv
 TOOLS=$ROOT/build/tools
+PEERS=$ROOT/build/peers
 STAMPS=$ROOT/build/stamps
 LINK=/usr/local/bin/skep
 ETC=${SKEP_ETC:-/etc/skep}

@@ -22,6 +22,8 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     ratio: float | None = None
     target: str | None = None
     met: bool | None = None
+    how: str = ""
+    """Settings and counts, without which a figure says nothing."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -44,7 +46,7 @@ class Report:
     """Collects figures, printing each as soon as it is known; `note` says how it was measured."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple[Figure, str]] = []
+        self._rows: list[Figure] = []
 
     def add(
         self,
@@ -67,13 +69,14 @@ class Report:
             ratio=None if ratio is None else round(ratio, 2),
             target=None if target is None else str(target),
             met=None if target is None else target.met(value, ratio),
+            how=note,
         )
-        self._rows.append((figure, note))
+        self._rows.append(figure)
         print(msgspec.json.encode(figure).decode(), flush=True)
 
     def print_table(self) -> None:
         table = Table("figure", "value", "peer", "ratio", "target", "met", "how")
-        for figure, note in self._rows:
+        for figure in self._rows:
             table.add_row(
                 figure.name,
                 f"{figure.value:g} {figure.unit}",
@@ -81,7 +84,7 @@ class Report:
                 "" if figure.ratio is None else f"{figure.ratio:g} x",
                 figure.target or "",
                 {True: "yes", False: "NO", None: ""}[figure.met],
-                note,
+                figure.how,
             )
         Console(file=sys.stderr, width=None if sys.stderr.isatty() else 160).print(table)
 
