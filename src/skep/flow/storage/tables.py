@@ -122,6 +122,12 @@ signals = Table(
     Column("by", String, nullable=False),
     Column("at", Double, nullable=False),
     Column("step", String, nullable=True),
+    Index(
+        "flow_signals_untaken",
+        "run",
+        postgresql_where=text("step IS NULL"),
+        sqlite_where=text("step IS NULL"),
+    ),
 )
 
 inbox = Table(

@@ -163,6 +163,10 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run"], ["flow_runs.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run", "id"),
     )
+    untaken = sa.text("step IS NULL")
+    op.create_index(
+        "flow_signals_untaken", "flow_signals", ["run"], postgresql_where=untaken, sqlite_where=untaken
+    )
     with op.batch_alter_table("flow_runs", schema=None) as batch_op:
         batch_op.add_column(sa.Column("parent", sa.String(length=40), server_default="", nullable=False))
         batch_op.add_column(sa.Column("priority", sa.Integer(), server_default=sa.text("2"), nullable=False))
