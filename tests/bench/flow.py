@@ -93,12 +93,13 @@ class Bench:
     def _dbos(self, databases: Databases) -> Peer | None:
         at_once = [20, 100]
         urls = [flow_peers.plain(databases.new(f"dbos{count}")) for count in at_once]
-        return noted(flow_peers.best("dbos", urls, self.seconds, at_once), databases.name)
+        settings = "SQLite as it opens it" if databases is self.sqlite else databases.name
+        return noted(flow_peers.best("dbos", urls, self.seconds, at_once), settings)
 
     def _taskflow(self) -> Peer | None:
         at_once = [1, 4]
         urls = [flow_peers.plain(self.sqlite.new(f"taskflow{count}")) for count in at_once]
-        return noted(flow_peers.best("taskflow", urls, self.seconds, at_once), "SQLite, rollback journal")
+        return noted(flow_peers.best("taskflow", urls, self.seconds, at_once), "SQLite as it opens it")
 
     def _taskflow_in_memory(self) -> Peer | None:
         return noted(

@@ -1,6 +1,6 @@
 """A worker dies with a thousand runs in flight, and another one on the same PostgreSQL takes them up.
 
-`python -m tests.bench.flow_killed URL LEDGER` is a worker.  Each run has four links of two steps: an
+`python -m tests.bench.flow_killed URL LEDGER RUNS` is a worker.  Each run has four links of two steps: an
 idempotent one that writes its key to a file, and a transactional one that writes a row in the transaction of
 its result.  A row that is there twice would be something done twice; a key that is there twice was delivered
 again, as idempotent steps may be.
@@ -72,12 +72,10 @@ async def measure(url: str, directory: Path, runs: int) -> Adoption:
     database = await Database.open(url)
     try:
         await database.write(lambda c: c.execute(text("CREATE TABLE bench_notes (key TEXT)")))
-        async with FlowEngine(database, registry(), lambda _route: None, shared=True, work=False) as engine:
-            with started(url, ledger) as first:
-                await asyncio.gather(*[engine.start("links", {}) for _ in range(runs)])
-                await until(database, "worker IS NOT NULL AND state <> 'pending'", runs)
-                with started(url, ledger):
-                    in_flight, times = await killed(database, first, runs)
+        with started(url, ledger, runs) as first:
+            await until(database, "worker IS NOT NULL AND state <> 'pending'", runs)
+            with started(url, ledger, 0):
+                in_flight, times = await killed(database, first, runs)
         return await counted(database, ledger, runs, in_flight, times)
     finally:
         await database.close()
@@ -134,9 +132,9 @@ async def scalar(database: Database, query: str) -> str:
 
 
 @contextmanager
-def started(url: str, ledger: Path) -> Iterator[subprocess.Popen[str]]:
-    """A worker in a process of its own."""
-    command = [sys.executable, "-m", "tests.bench.flow_killed", url, str(ledger)]
+def started(url: str, ledger: Path, runs: int) -> Iterator[subprocess.Popen[str]]:
+    """A worker in a process of its own, which starts so many runs."""
+    command = [sys.executable, "-m", "tests.bench.flow_killed", url, str(ledger), str(runs)]
     worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
     try:
         assert worker.stdout is not None
@@ -148,12 +146,13 @@ def started(url: str, ledger: Path) -> Iterator[subprocess.Popen[str]]:
         worker.wait()
 
 
-async def work(url: str, ledger: Path) -> None:
+async def work(url: str, ledger: Path, runs: int) -> None:
     database = await Database.open(url)
-    async with FlowEngine(database, registry(), lambda _route: ledger, shared=True, concurrency=64):
+    async with FlowEngine(database, registry(), lambda _route: ledger, shared=True) as engine:
         print("ready", flush=True)
+        await asyncio.gather(*[engine.start("links", {}) for _ in range(runs)])
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    uvloop.run(work(sys.argv[1], Path(sys.argv[2])))
+    uvloop.run(work(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))
