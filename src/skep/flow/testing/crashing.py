@@ -1,0 +1,43 @@
+"""A database that dies, or does something else, at a chosen point."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from skep.flow.storage.database import Database
+
+
+class CrashingDatabase(Database):
+    """A database that dies at a chosen point: 2n before its n-th commit, 2n + 1 right after it (n from 0).
+
+    From then on nothing is committed and nobody is answered; `crashed` is set.
+    """
+
+    crash_at: int | None = None
+    points: int = 0
+    """How many points have been passed."""
+    at_point: Callable[[int], None] | None = None
+    """Called with the number of each point that is passed."""
+    crashed: asyncio.Event
+
+    def arm(self, point: int | None) -> asyncio.Event:
+        """Die at the point, counted from now; None: never."""
+        self.crash_at, self.points, self.crashed = point, 0, asyncio.Event()
+        return self.crashed
+
+    def die(self) -> None:
+        """Now: the next point is never passed."""
+        self.crash_at = self.points
+        self.crashed.set()
+
+    async def _commit(self, commit: Callable[[], Awaitable[None]]) -> None:
+        await self._pass()
+        await commit()
+        await self._pass()
+
+    async def _pass(self) -> None:
+        point, self.points = self.points, self.points + 1
+        if point == self.crash_at:
+            self.crashed.set()
+            await asyncio.Event().wait()
+        if self.at_point is not None:
+            self.at_point(point)

@@ -1,0 +1,105 @@
+"""What a trial does around each call of a step's code: fail it, repeat it, watch it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+from skep.flow.definition.catalogue import Code
+from skep.flow.definition.plan import Plan
+from skep.flow.definition.registry import Bound, Registry
+from skep.flow.steps import Context, Step
+
+Proceed = Callable[[], Awaitable[Any]]
+Around = Callable[[Code, Context[Any], Proceed], Awaitable[Any]]
+"""What is done in place of a step's code: `proceed()` calls it."""
+
+
+class Injected(Exception):
+    """The failure that a trial puts into a step."""
+
+
+async def untouched(_code: Code, _cx: Context[Any], proceed: Proceed) -> Any:
+    return await proceed()
+
+
+def failing(step: str, *, after_its_effect: bool, times: int | None = None, undo: bool = False) -> Around:
+    """The step of that name (or its undo) fails, the first so many times it is tried; None: always."""
+    left = [-1 if times is None else times]
+
+    async def around(_code: Code, cx: Context[Any], proceed: Proceed) -> Any:
+        if cx.step != step or cx.undoing is not undo or left[0] == 0:
+            return await proceed()
+        left[0] -= 1
+        if after_its_effect:
+            await proceed()
+        raise Injected(f"injected into {'the undo of ' if undo else ''}{step}")
+
+    return around
+
+
+def repeating(around: Around = untouched) -> Around:
+    """Every do and undo of an idempotent step is called twice; the other kinds are never repeated."""
+
+    async def twice(code: Code, cx: Context[Any], proceed: Proceed) -> Any:
+        async def both() -> Any:
+            await proceed()
+            return await proceed()
+
+        return await around(code, cx, both if code.kind == "idempotent" else proceed)
+
+    return twice
+
+
+def both(outer: Around, inner: Around) -> Around:
+    """One around the other."""
+
+    async def around(code: Code, cx: Context[Any], proceed: Proceed) -> Any:
+        return await outer(code, cx, lambda: inner(code, cx, proceed))
+
+    return around
+
+
+class Watching:
+    """An `Around` that keeps book of which steps were called, in the order of their first call."""
+
+    def __init__(self, around: Around = untouched) -> None:
+        self._around = around
+        self.done: dict[str, None] = {}
+        self.undone: dict[str, None] = {}
+
+    async def __call__(self, code: Code, cx: Context[Any], proceed: Proceed) -> Any:
+        (self.undone if cx.undoing else self.done)[cx.step] = None
+        return await self._around(code, cx, proceed)
+
+
+def wrapped(code: Code, around: Around) -> Code:
+    """The same code, with something done around each call of it and of its undo."""
+    step = code.step
+
+    async def do(cx: Context[Any], /, **arguments: Any) -> Any:
+        return await around(code, cx, lambda: step.do(cx, **arguments))
+
+    double: Step[Any, Any, Any] = Step(
+        do, kind=step.kind, name=step.name, retry=step.retry, timeout=step.timeout
+    )
+    undo = step.undo_do
+    if undo is not None:
+
+        async def undo_do(cx: Context[Any], /, **arguments: Any) -> Any:
+            return await around(code, cx, lambda: undo(cx, **arguments))
+
+        double.undo_do = undo_do
+    return replace(code, step=double)
+
+
+class InjectingRegistry(Registry):
+    """The flows and steps of a registry, with something done around each call of a step or an undo."""
+
+    def __init__(self, base: Registry, around: Around) -> None:
+        super().__init__()
+        self.__dict__.update(base.__dict__)
+        self._around = around
+
+    def bind(self, plan: Plan) -> Bound:
+        bound = super().bind(plan)
+        return replace(bound, codes=tuple(wrapped(code, self._around) for code in bound.codes))

@@ -1,0 +1,63 @@
+"""All laws for a flow, in one line of a test module:
+
+    test_replica_create = prove("replica.create", {"replica": "web-0"}, registry=make_registry, world=MyWorld)
+
+pytest then shows one test per law, `test_replica_create[crash anywhere]` and so on.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+from skep.flow.definition.plan import Flow
+from skep.flow.definition.registry import Registry
+from skep.flow.testing import laws
+from skep.flow.testing.laws import Law
+from skep.flow.testing.trial import Operator
+from skep.flow.testing.trials import Trials, Urls
+from skep.flow.testing.virtual_time import VirtualTime
+from skep.flow.testing.worlds import World, worlds_of
+
+FOREVER = 365 * 24 * 3600.0
+"""Virtual seconds: longer than whatever a flow waits for."""
+
+
+def prove(
+    flow: str | Flow,
+    input: Mapping[str, object],  # noqa: A002
+    *,
+    registry: Registry | Callable[[], Registry],
+    world: Callable[[], World | AbstractAsyncContextManager[World]],
+    databases: Callable[[], Urls] | None = None,
+    operator: Operator | None = None,
+    every: int = 1,
+    only: Mapping[str, Law] = laws.ALL,
+) -> Callable[[str, Path], None]:
+    """A test for pytest, parametrised by the laws; in virtual time, so that no waiting takes long.
+
+    `world` makes a fresh world, or opens one (`async with`).  `databases()` is called once per law, and
+    answers where the trials get their databases from; without it they are SQLite files.  `operator` decides
+    for at-most-once steps that a crash left in doubt.  `every`: try each n-th crash point only.
+    """
+    import pytest  # the kit ships with the engine, pytest does not
+
+    @pytest.mark.parametrize("law", list(only))
+    def test(law: str, tmp_path: Path) -> None:
+        """A law that every flow keeps."""
+        trials = Trials(
+            registry if isinstance(registry, Registry) else registry(),
+            flow,
+            input,
+            worlds_of(world),
+            tmp_path if databases is None else databases(),
+            operator,
+            every,
+            timeout=FOREVER,
+        )
+        VirtualTime().run(_check(only[law], trials))
+
+    return test
+
+
+async def _check(law: Law, trials: Trials) -> None:
+    await law(trials)

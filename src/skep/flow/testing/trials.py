@@ -1,0 +1,175 @@
+"""Many trials of one flow, each in a fresh world with a fresh database, and what their ends must be."""
+
+import itertools
+import shutil
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from skep.flow.definition.plan import Flow
+from skep.flow.definition.registry import Registry
+from skep.flow.engine import FlowEngine
+from skep.flow.runs import RunState
+from skep.flow.storage.database import Database
+from skep.flow.testing.injection import Around, Watching, failing, untouched
+from skep.flow.testing.trial import Death, InStep, LawBroken, Meddler, Operator, Trial
+from skep.flow.testing.worlds import Worlds, look
+
+End = tuple[str, object]
+"""The state of the run that has ended, and of the world."""
+Urls = Callable[[], Awaitable[str]]
+"""Answers the URL of an empty database, another one each time."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a trial ended, and how many crash points its last life passed."""
+
+    end: End
+    points: int
+
+
+@dataclass
+class Trials:
+    """`databases`: a folder for SQLite files, or where to get databases from.
+
+    `every`: try each n-th point only, for flows whose steps are slow.  `timeout`: seconds for each trial.
+    """
+
+    registry: Registry
+    flow: str | Flow
+    input: Mapping[str, object]
+    worlds: Worlds
+    databases: Path | Urls
+    operator: Operator | None = None
+    every: int = 1
+    timeout: float = 60.0
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _fresh: End | None = None
+    _names: tuple[str, ...] | None = None
+    _last: Around | None = None
+    _template: Path | None = None
+
+    # what is there to be tried
+
+    async def names(self) -> tuple[str, ...]:
+        """The steps whose code is called in a run that succeeds, in order; also those of fan-outs."""
+        if self._names is None:
+            watching = Watching()
+            ended = await self.outcome("without a failure", watching)
+            if ended.end[0] != RunState.SUCCEEDED:
+                raise LawBroken(f"the run should succeed if nothing fails, but it is {ended.end[0]}")
+            self._names = tuple(watching.done)
+        return self._names
+
+    async def undone(self, around: Around) -> tuple[str, ...]:
+        """The steps whose undo is called in such a run."""
+        watching = Watching(around)
+        await self.outcome("while it is undone", watching)
+        return tuple(watching.undone)
+
+    async def last_step_fails(self) -> Around | None:
+        """A run that has done as much as possible before it fails; None for a flow without steps."""
+        if self._last is None:
+            for name in reversed(await self.names()):
+                around = failing(name, after_its_effect=True)
+                ended = await self.outcome(f"{name} failed after its effect", around)
+                if ended.end[0] == RunState.FAILED:
+                    self._last = around
+                    break
+        return self._last
+
+    # trials
+
+    async def outcome(
+        self,
+        said: str,
+        around: Around = untouched,
+        *,
+        crashes: tuple[Death, ...] = (),
+        meddler: Meddler | None = None,
+        meddle_at: int = 0,
+        operator: Operator | None = None,
+    ) -> Ended:
+        """One trial in a fresh world."""
+        async with self.worlds() as world:
+            trial = Trial(
+                self.registry,
+                self.flow,
+                self.input,
+                world,
+                await self.place(),
+                around,
+                crashes,
+                operator or self.operator,
+                self.timeout,
+                prepared=isinstance(self.databases, Path),
+                meddler=meddler,
+                meddle_at=meddle_at,
+            )
+            try:
+                record = await trial.run()
+            except LawBroken as error:
+                raise LawBroken(f"{said}: {error}") from error
+            except TimeoutError as error:
+                raise LawBroken(f"{said}: the run does not come to its end") from error
+            return Ended((record.state.value, await look(world, trial.url)), trial.points)
+
+    async def asked_again(self, said: str, around: Around) -> End:
+        """The run goes as it goes; then the same flow is started again in the same world."""
+        async with self.worlds() as world:
+            place = await self.place()
+            for key, each in (("fails", around), ("again", untouched)):
+                trial = Trial(
+                    self.registry,
+                    self.flow,
+                    self.input,
+                    world,
+                    place,
+                    each,
+                    timeout=self.timeout,
+                    key=key,
+                    prepared=isinstance(self.databases, Path),
+                )
+                try:
+                    record = await trial.run()
+                except LawBroken as error:
+                    raise LawBroken(f"{said}: {error}") from error
+            return record.state.value, await look(world, trial.url)
+
+    async def untouched(self) -> End:
+        """The end of a run that failed as it should: the world is as a fresh one."""
+        if self._fresh is None:
+            async with self.worlds() as fresh:
+                place = await self.place()
+                url = place if isinstance(place, str) else f"sqlite+aiosqlite:///{place}"
+                self._fresh = RunState.FAILED.value, await look(fresh, url)
+        return self._fresh
+
+    async def place(self) -> Path | str:
+        """Of the next trial's database."""
+        if not isinstance(self.databases, Path):
+            return await self.databases()
+        if self._template is None:
+            self._template = await _template(self.databases / "template.db")
+        place = self.databases / f"trial-{next(self._numbers)}.db"
+        shutil.copyfile(self._template, place)
+        return place
+
+    def in_steps(self, names: tuple[str, ...], *, undoing: bool = False) -> list[InStep]:
+        """Every place to die in the code of these steps."""
+        return [InStep(name, after, undoing) for name in names for after in (False, True)]
+
+
+async def _template(file: Path) -> Path:
+    """An SQLite database with the engine's tables, to be copied: making them takes as long as a trial."""
+    database = await Database.open(f"sqlite+aiosqlite:///{file}", durable=False)
+    await FlowEngine.create_tables_in(database)
+    await database.close()
+    return file
+
+
+def compare(said: str, wanted: object, found: object) -> None:
+    """Raises LawBroken if they differ."""
+    if wanted != found:
+        raise LawBroken(f"{said}: the run should end as\n  {wanted!r}\nbut ends as\n  {found!r}")
