@@ -15,13 +15,14 @@ from skep.flow.testing.injection import Around, Injected, InjectingRegistry, fai
 from skep.flow.testing.laws import Proof, check_one_way, check_three_laws
 from skep.flow.testing.proving import prove
 from skep.flow.testing.trial import InStep, LawBroken, Operator, Trial
-from skep.flow.testing.trials import Trials
+from skep.flow.testing.trials import Databases, Trials
 from skep.flow.testing.virtual_time import Stuck, VirtualTime, in_virtual_time
 from skep.flow.testing.worlds import World, Worlds, worlds_of
 
 __all__ = [
     "Around",
     "CrashingDatabase",
+    "Databases",
     "InStep",
     "Injected",
     "InjectingRegistry",

@@ -17,7 +17,7 @@ from skep.flow.runs import RunState
 from skep.flow.steps import RunId
 from skep.flow.testing.injection import Around, both, failing, repeating, untouched
 from skep.flow.testing.trial import Death, Operator
-from skep.flow.testing.trials import End, Trials, Urls, compare
+from skep.flow.testing.trials import Databases, End, Trials, compare
 from skep.flow.testing.worlds import Worlds
 
 TRIES = 5
@@ -41,7 +41,7 @@ async def check_three_laws(
     flow: str | Flow,
     input: Mapping[str, object],  # noqa: A002
     worlds: Worlds,
-    databases: Path | Urls,
+    databases: Path | Databases,
     *,
     operator: Operator | None = None,
     every: int = 1,
@@ -60,7 +60,7 @@ async def check_one_way(
     flow: str | Flow,
     input: Mapping[str, object],  # noqa: A002
     worlds: Worlds,
-    databases: Path | Urls,
+    databases: Path | Databases,
     *,
     every: int = 1,
 ) -> Proof:

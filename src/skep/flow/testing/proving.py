@@ -7,14 +7,14 @@ pytest then shows one test per law, `test_replica_create[crash anywhere]` and so
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
+from typing import Any
 
 from skep.flow.definition.plan import Flow
 from skep.flow.definition.registry import Registry
 from skep.flow.testing import laws
 from skep.flow.testing.laws import Law
 from skep.flow.testing.trial import Operator
-from skep.flow.testing.trials import Trials, Urls
+from skep.flow.testing.trials import Trials
 from skep.flow.testing.virtual_time import VirtualTime
 from skep.flow.testing.worlds import World, worlds_of
 
@@ -28,28 +28,28 @@ def prove(
     *,
     registry: Registry | Callable[[], Registry],
     world: Callable[[], World | AbstractAsyncContextManager[World]],
-    databases: Callable[[], Urls] | None = None,
+    databases: str = "tmp_path",
     operator: Operator | None = None,
     every: int = 1,
     only: Mapping[str, Law] = laws.ALL,
-) -> Callable[[str, Path], None]:
+) -> Callable[[str, Any], None]:
     """A test for pytest, parametrised by the laws; in virtual time, so that no waiting takes long.
 
-    `world` makes a fresh world, or opens one (`async with`).  `databases()` is called once per law, and
-    answers where the trials get their databases from; without it they are SQLite files.  `operator` decides
-    for at-most-once steps that a crash left in doubt.  `every`: try each n-th crash point only.
+    `world` makes a fresh world, or opens one (`async with`).  `databases`: the fixture that says where the
+    trials get their databases from, a folder for SQLite files or `Databases`.  `operator` decides for
+    at-most-once steps that a crash left in doubt.  `every`: try each n-th crash point only.
     """
     import pytest  # the kit ships with the engine, pytest does not
 
     @pytest.mark.parametrize("law", list(only))
-    def test(law: str, tmp_path: Path) -> None:
+    def test(law: str, request: pytest.FixtureRequest) -> None:
         """A law that every flow keeps."""
         trials = Trials(
             registry if isinstance(registry, Registry) else registry(),
             flow,
             input,
             worlds_of(world),
-            tmp_path if databases is None else databases(),
+            request.getfixturevalue(databases),
             operator,
             every,
             timeout=FOREVER,

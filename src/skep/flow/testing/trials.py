@@ -2,7 +2,8 @@
 
 import itertools
 import shutil
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from skep.flow.testing.worlds import Worlds, look
 
 End = tuple[str, object]
 """The state of the run that has ended, and of the world."""
-Urls = Callable[[], Awaitable[str]]
-"""Answers the URL of an empty database, another one each time."""
+Databases = Callable[[], AbstractAsyncContextManager[str]]
+"""Opens an empty database of one's own (answers its URL), and clears it away."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Trials:
     flow: str | Flow
     input: Mapping[str, object]
     worlds: Worlds
-    databases: Path | Urls
+    databases: Path | Databases
     operator: Operator | None = None
     every: int = 1
     timeout: float = 60.0
@@ -92,13 +93,13 @@ class Trials:
         operator: Operator | None = None,
     ) -> Ended:
         """One trial in a fresh world."""
-        async with self.worlds() as world:
+        async with self.worlds() as world, self.place() as place:
             trial = Trial(
                 self.registry,
                 self.flow,
                 self.input,
                 world,
-                await self.place(),
+                place,
                 around,
                 crashes,
                 operator or self.operator,
@@ -117,8 +118,7 @@ class Trials:
 
     async def asked_again(self, said: str, around: Around) -> End:
         """The run goes as it goes; then the same flow is started again in the same world."""
-        async with self.worlds() as world:
-            place = await self.place()
+        async with self.worlds() as world, self.place() as place:
             for key, each in (("fails", around), ("again", untouched)):
                 trial = Trial(
                     self.registry,
@@ -140,21 +140,23 @@ class Trials:
     async def untouched(self) -> End:
         """The end of a run that failed as it should: the world is as a fresh one."""
         if self._fresh is None:
-            async with self.worlds() as fresh:
-                place = await self.place()
+            async with self.worlds() as fresh, self.place() as place:
                 url = place if isinstance(place, str) else f"sqlite+aiosqlite:///{place}"
                 self._fresh = RunState.FAILED.value, await look(fresh, url)
         return self._fresh
 
-    async def place(self) -> Path | str:
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[Path | str]:
         """Of the next trial's database."""
         if not isinstance(self.databases, Path):
-            return await self.databases()
+            async with self.databases() as url:
+                yield url
+            return
         if self._template is None:
             self._template = await _template(self.databases / "template.db")
         place = self.databases / f"trial-{next(self._numbers)}.db"
         shutil.copyfile(self._template, place)
-        return place
+        yield place
 
     def in_steps(self, names: tuple[str, ...], *, undoing: bool = False) -> list[InStep]:
         """Every place to die in the code of these steps."""
