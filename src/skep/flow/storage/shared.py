@@ -38,9 +38,9 @@ async def transact(database: Database, change: Callable[[AsyncConnection], Await
     Raises:
         CommitFailed: the database did not take it.  If the connection broke at the very end it may have.
     """
-    if database.engine.dialect.name == "sqlite":
-        return await database.write(change)
     try:
+        if database.engine.dialect.name == "sqlite":
+            return await database.write(change)
         async with database.engine.begin() as connection:
             return await change(connection)
     except (DBAPIError, OSError) as error:

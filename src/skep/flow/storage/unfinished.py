@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Row, func, select
@@ -12,6 +12,7 @@ from skep.flow.runs import Claim, RunRow, RunState, Signal, StepRow, StepState, 
 from skep.flow.steps import RunId
 from skep.flow.storage import tables
 
+T = TypeVar("T")
 _AT_ONCE = 500
 _runs, _steps, _events, _signals = tables.runs.c, tables.steps.c, tables.events.c, tables.signals.c
 _STEP_COLUMNS = (
@@ -75,8 +76,8 @@ def _stored(found: Row[Any]) -> StoredRun:
     return StoredRun(RunRow(**values), content)
 
 
-def slices(runs: Sequence[RunId]) -> Iterator[list[RunId]]:
+def slices(items: Sequence[T]) -> Iterator[list[T]]:
     """In pieces that fit a statement: drivers allow some 32,000 values."""
-    rest = iter(runs)
+    rest = iter(items)
     while some := list(islice(rest, _AT_ONCE)):
         yield some
