@@ -1,4 +1,4 @@
-"""An engine on a real SQLite file and on a real PostgreSQL, and a workshop of steps that keep book of what they did."""
+"""An engine on a real SQLite file or PostgreSQL, and a workshop of steps that keep book of what they did."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,7 +9,6 @@ from tests.flow.postgresql import cluster, fresh_database, own_cluster, postgres
 from tests.flow.workshop import Workshop
 
 from skep.flow import Database, FlowEngine, Registry
-
 
 __all__ = ["cluster", "own_cluster", "postgresql"]
 

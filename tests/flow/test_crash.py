@@ -13,12 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
-from sqlalchemy.dialects import postgresql
 from tests.flow import workshop
 from tests.flow.workshop import Workshop
 
 from skep.flow import Database, FlowEngine, Registry, RunState
-from skep.flow.storage.journal import Statements
 from skep.flow.testing import CrashingDatabase, LawBroken, Trial, check_three_laws, failing
 
 CHAIN = """
@@ -307,10 +305,3 @@ async def test_a_serial_step_costs_about_one_commit(
     await database.close()
 
     assert commits <= 1.5 * 20
-
-
-def test_the_journal_speaks_to_postgresql_too() -> None:
-    statements = Statements(postgresql.asyncpg.dialect())  # type: ignore[no-untyped-call]
-
-    assert "ON CONFLICT (run, step) DO UPDATE" in statements.upsert_step
-    assert "$1" in statements.update_run

@@ -5,17 +5,18 @@ runs in a savepoint of its own: one that fails takes back its own writes only.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar, cast
 
 import structlog
-from sqlalchemy import Connection, event
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from skep.flow.errors import CommitFailed
+from skep.flow.storage.drivers import open_engine
+from skep.flow.storage.refusals import is_conflict, reason
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +24,8 @@ T = TypeVar("T")
 Change = Callable[[AsyncConnection], Awaitable[T]]
 
 LARGEST_BATCH = 1000
-BUSY_TIMEOUT_MS = 10_000
+IDLE = 1.0
+"""Seconds after which the writer asks its connection whether the server is still there."""
 
 
 @dataclass(slots=True)
@@ -46,23 +48,22 @@ class Database:
         self._closing = False
         self._writer: asyncio.Task[None] | None = None
         self._connection: AsyncConnection | None = None
+        self._used = 0.0
 
     @classmethod
     async def open(cls, url: str, *, durable: bool = True) -> Self:
         """Connect and start the writer.
 
-        `durable=False` leaves out the wait for the disk (SQLite `synchronous=OFF`): commits then survive the
-        death of the process but not of the machine, which is what tests that simulate crashes want.
+        `durable=False` leaves out the wait for the disk (SQLite `synchronous=OFF`, PostgreSQL
+        `synchronous_commit=off`): commits then survive the death of the process but not of the machine, which
+        is what tests that simulate crashes want.
         """
-        engine = create_async_engine(url)
-        if engine.dialect.name == "sqlite":
-            _prepare_sqlite(engine, "FULL" if durable else "OFF")
-        database = cls(engine)
+        database = cls(open_engine(url, durable=durable))
         try:
-            async with engine.connect():
+            async with database.engine.connect():
                 pass
         except BaseException:
-            await engine.dispose()
+            await database.engine.dispose()
             raise
         database._writer = asyncio.create_task(database._write_forever(), name="database-writer")
         return database
@@ -153,17 +154,15 @@ class Database:
 
     async def _write_batch(self, batch: list[_Waiting]) -> None:
         try:
-            if self._connection is None:
-                self._connection = await _whole(self._connect())
-                await self._connection.execution_options(skep_writer=True)
-            async with self._connection.begin() as transaction:
+            connection = await self._standing_connection()
+            async with connection.begin() as transaction:
                 for item in batch:
-                    await _apply(self._connection, item)
+                    await _apply(connection, item)
                 await self._commit(transaction.commit)
         except Exception as error:
-            log.warning("database.commit_failed", error=_reason(error), changes=len(batch))
+            log.warning("database.commit_failed", error=reason(error), changes=len(batch))
             await self._disconnect()
-            failure = CommitFailed(f"the database did not take the change: {_reason(error)}")
+            failure = CommitFailed(f"the database did not take the change: {reason(error)}")
             failure.__cause__ = error
             _answer(batch, failure)
         except BaseException:
@@ -172,6 +171,16 @@ class Database:
             raise
         else:
             _answer(batch, None)
+
+    async def _standing_connection(self) -> AsyncConnection:
+        """The writer's own.  A server that was restarted must not fail the first change after that."""
+        idle, self._used = time.monotonic() - self._used, time.monotonic()
+        if idle > IDLE and self._connection is not None and not await _answers(self._connection):
+            await self._disconnect()
+        if self._connection is None:
+            self._connection = await _whole(self._connect())
+            await self._connection.execution_options(skep_writer=True)
+        return self._connection
 
     async def _disconnect(self) -> None:
         """After a failed transaction the connection is in an unknown state; the next batch gets another."""
@@ -198,7 +207,26 @@ async def _apply(connection: AsyncConnection, item: _Waiting) -> None:
         await savepoint.commit()
     except Exception as error:
         await savepoint.rollback()
-        item.error = error
+        if connection.invalidated:
+            raise
+        item.error = _conflict(error) if is_conflict(error) else error
+
+
+def _conflict(error: Exception) -> CommitFailed:
+    failure = CommitFailed(f"another transaction was in the way: {reason(error)}")
+    failure.__cause__ = error
+    return failure
+
+
+async def _answers(connection: AsyncConnection) -> bool:
+    if connection.dialect.name == "sqlite":
+        return True
+    try:
+        await connection.exec_driver_sql("SELECT 1")
+        await connection.rollback()
+    except Exception:
+        return False
+    return True
 
 
 def _answer(batch: list[_Waiting], failure: CommitFailed | None) -> None:
@@ -224,34 +252,3 @@ async def _whole(work: Coroutine[Any, Any, T]) -> T:
         if not task.cancelled() and task.exception() is None and isinstance(task.result(), AsyncConnection):
             await cast("AsyncConnection", task.result()).close()
         raise
-
-
-def _reason(error: Exception) -> str:
-    return str(error.orig) if isinstance(error, DBAPIError) else str(error)
-
-
-def _prepare_sqlite(engine: AsyncEngine, synchronous: str) -> None:
-    """Write-ahead log, real foreign keys, and transactions begun by us.
-
-    The driver's own transaction handling would commit behind the back of savepoints; the recipe is from
-    SQLAlchemy's documentation of the dialect, "Serializable isolation / Savepoints / Transactional DDL".
-    The writer begins IMMEDIATE, for a transaction that reads first cannot be upgraded while another writes.
-    """
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def connect(connection: Any, _record: object) -> None:
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in (
-            f"busy_timeout={BUSY_TIMEOUT_MS}",
-            "journal_mode=WAL",
-            f"synchronous={synchronous}",
-            "foreign_keys=ON",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def begin(connection: Connection) -> None:
-        writer = cast("bool", connection.get_execution_options().get("skep_writer", False))
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")

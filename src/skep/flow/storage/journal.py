@@ -1,91 +1,73 @@
 """The one writer of the engine's tables.
 
 Workers change rows in memory and name them here; everything named until the database's writer comes round is
-one batch, each table one `executemany`, all of it one commit.  What must not happen before the commit
-(running a step, answering a caller) is handed over as a function.
+one batch, each table one statement, all of it one commit.  What must not happen before the commit (running a
+step, answering a caller) is handed over as a function.
+
+Nothing that was named is lost while the database fails: it is written again until it is taken.  Only a run
+whose rows the database will never take is left out, and its worker is told.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
-import msgspec
 import structlog
-from sqlalchemy import Dialect, Table, bindparam, insert, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql.dml import Insert, UpdateBase
 
-from skep.flow.errors import CommitFailed
+from skep.flow.errors import CommitFailed, Fenced
 from skep.flow.runs import RunRow, StepRow
 from skep.flow.steps import RunId
-from skep.flow.storage import tables
+from skep.flow.storage import statements, tables, values
+from skep.flow.storage.batch import Batch
 from skep.flow.storage.database import Database
+from skep.flow.storage.refusals import is_final, reason
+from skep.flow.storage.salvage import write_healthy
+from skep.flow.storage.statements import Rows, Statement, Values, writer_for
 
 log = structlog.get_logger(__name__)
 
-LONGEST_MESSAGE = 4000
 _PAUSE_AFTER_FAILURE = 0.2
 _LONGEST_PAUSE = 10.0
 
-_RUN_COLUMNS = (
-    "state",
-    "cause",
-    "error",
-    "output",
-    "epoch",
-    "round",
-    "crashes",
-    "paused",
-    "worker",
-    "started",
-    "finished",
-)
-_STEP_COLUMNS = (
-    "state",
-    "attempts",
-    "undo_attempts",
-    "result",
-    "blob",
-    "error",
-    "message",
-    "started",
-    "finished",
-)
-Values = tuple[Any, ...]
-
-
-@dataclass(slots=True)
-class _Batch:
-    created: list[RunRow] = field(default_factory=list)
-    runs: dict[RunId, RunRow] = field(default_factory=dict)
-    steps: dict[tuple[RunId, str], StepRow] = field(default_factory=dict)
-    events: list[Values] = field(default_factory=list)
-    afterwards: list[Callable[[], None]] = field(default_factory=list)
-
-    def before(self, other: "_Batch") -> "_Batch":
-        """Both in one, this one first."""
-        return _Batch(
-            self.created + other.created,
-            self.runs | other.runs,
-            self.steps | other.steps,
-            self.events + other.events,
-            self.afterwards + other.afterwards,
-        )
+Check = Callable[[AsyncConnection], Awaitable[None]]
 
 
 class Journal:
-    """Batches changes of the engine's tables; see the module."""
+    """Batches changes of the engine's tables; see the module.
 
-    def __init__(self, database: Database) -> None:
+    `check` is run first in every transaction; if it raises Fenced, nothing is written any more and `refused`
+    is called.  `poisoned` is called, before the actions of its batch, with a run that the database will never
+    take and the reason; once for each run.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        check: Check | None = None,
+        refused: Callable[[], None] | None = None,
+        poisoned: Callable[[RunId, str], None] | None = None,
+    ) -> None:
         self._database = database
-        self._sql = Statements(database.engine.dialect)
-        self._batch = _Batch()
-        self._in_flight: _Batch | None = None
+        self._writer = writer_for(database.engine.dialect.name)
+        self._check = check
+        self._refused = refused
+        self._poisoned = poisoned
+        self._batch = Batch()
+        self._in_flight: Batch | None = None
         self._queued = False
         self._failures = 0
+        self._careful = False
+        """The database refused the batch for ever: its runs are tried apart."""
+        self._refusals: dict[RunId, Exception] = {}
+        self._lost: set[RunId] = set()
+        self._waiting: set[asyncio.Future[None]] = set()
         self._stopped = False
+
+    # naming
 
     def create_run(self, run: RunRow) -> None:
         self._open().created.append(run)
@@ -97,17 +79,44 @@ class Journal:
         self._open().steps[run, step] = row
 
     def add_event(self, run: RunId, sequence: int, step: str, kind: str, at: float, message: str) -> None:
-        self._open().events.append((run, sequence, step, kind, at, message))
+        self._open().events.append((run, sequence, step, kind, at, values.text(message)))
+
+    def answer(self, request: str, reply: bytes) -> None:
+        """Answer what another process asked, in the commit of what was done about it."""
+        self._open().replies.append((reply, request))
+
+    def take_signal(self, run: RunId, signal: str, step: str) -> None:
+        """The step has taken the signal: no other gets it."""
+        self._open().taken.append((step, run, signal))
+
+    def save_blob(self, hash: str, content: bytes) -> None:  # noqa: A002
+        self._open().blobs[hash] = (hash, content, time.time())
+
+    def keep(self, result: bytes) -> tuple[bytes | None, str | None]:
+        """What stands in a step's row for this result: itself, or the hash of the blob it is saved as."""
+        if len(result) <= values.LARGEST_RESULT:
+            return result, None
+        hash_ = values.hash_of(result)
+        self.save_blob(hash_, result)
+        return None, hash_
 
     def afterwards(self, action: Callable[[], None]) -> None:
         """Call it once everything named until now is durable, in the order of naming."""
         self._open().afterwards.append(action)
 
     async def flushed(self) -> None:
-        """Return once everything named until now is durable."""
-        done = asyncio.Event()
-        self.afterwards(done.set)
-        await done.wait()
+        """Return once everything named until now is durable.
+
+        Raises:
+            CommitFailed: the journal was stopped before.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._stopped:
+            raise CommitFailed("the engine writes no more")
+        self._waiting.add(done)
+        done.add_done_callback(self._waiting.discard)
+        self.afterwards(partial(_finish, done))
+        await done
 
     def require_order(self) -> None:
         """What was named before a change must be written before it.
@@ -115,27 +124,66 @@ class Journal:
         Raises:
             CommitFailed: it is not, for the database refused it and it waits to be written again.
         """
-        if self._failures:
+        if self._failures or self._careful:
             raise CommitFailed("earlier changes are not written yet")
 
     def stop(self) -> None:
         """Ask for no further commit: the engine is gone."""
         self._stopped = True
+        for waiting in list(self._waiting):
+            if not waiting.done():
+                waiting.set_exception(CommitFailed("the engine writes no more"))
+
+    # in somebody's transaction
 
     async def write_run(self, connection: AsyncConnection, run: RunRow) -> None:
-        """Record a new run inside somebody's transaction."""
-        await _many(connection, self._sql.insert_run, [_new_run_values(run)])
-        await _many(connection, self._sql.insert_label, _label_values([run]))
+        """Record a new run inside somebody's transaction.
+
+        Raises:
+            Fenced: this worker is held for dead.
+            IntegrityError: the tenant has a run of that key.
+        """
+        await self._require_membership(connection)
+        row = dict(zip(statements.NEW_RUN.columns, values.new_run(run), strict=True))
+        await connection.execute(insert(tables.runs).values(row))
+        await self._writer.write(connection, {statements.LABEL: values.labels([run])})
 
     async def write_step(self, connection: AsyncConnection, run: RunId, step: str, row: StepRow) -> None:
-        """The same for the result of a transactional step."""
-        await _many(connection, self._sql.upsert_step, [_step_values(run, step, row)])
+        """The same for the result of a transactional step; a large one is saved as a blob."""
+        rows: dict[Statement, list[Values]] = {}
+        if row.result is not None and len(row.result) > values.LARGEST_RESULT:
+            blob = values.hash_of(row.result)
+            rows[statements.BLOB] = [(blob, row.result, time.time())]
+            row = replace(row, blob=blob)
+        rows[statements.STEP] = [values.step(run, step, row)]
+        await self._write(connection, rows)
 
-    async def write_definition(self, connection: AsyncConnection, values: Values) -> None:
+    async def write_definition(self, connection: AsyncConnection, definition: Values) -> None:
         """The same for a definition (hash, name, content, created); one that is there already is success."""
-        await _many(connection, self._sql.insert_definition, [values])
+        await self._write(connection, {statements.DEFINITION: [definition]})
 
-    def _open(self) -> _Batch:
+    async def _write(self, connection: AsyncConnection, rows: Rows) -> None:
+        await self._require_membership(connection)
+        await self._writer.write(connection, rows)
+
+    async def _require_membership(self, connection: AsyncConnection) -> None:
+        if self._check is None:
+            return
+        try:
+            await self._check(connection)
+        except Fenced:
+            self._refuse()
+            raise
+
+    def _refuse(self) -> None:
+        if not self._stopped:
+            self.stop()
+            if self._refused is not None:
+                self._refused()
+
+    # batches
+
+    def _open(self) -> Batch:
         if not self._queued and not self._stopped:
             self._queued = True
             self._submit()
@@ -147,30 +195,54 @@ class Journal:
 
     async def _flush(self, connection: AsyncConnection) -> None:
         """Values are taken before the first await, so that the batch is one moment of the engine."""
-        batch, self._batch, self._queued = self._batch, _Batch(), False
+        batch, self._batch, self._queued = self._batch, Batch(), False
         self._in_flight = batch
-        created, labels = [_new_run_values(run) for run in batch.created], _label_values(batch.created)
-        runs = [_run_values(run) for run in batch.runs.values()]
-        steps = [_step_values(run, step, row) for (run, step), row in batch.steps.items()]
-        await _many(connection, self._sql.insert_run, created)
-        await _many(connection, self._sql.insert_label, labels)
-        await _many(connection, self._sql.update_run, runs)
-        await _many(connection, self._sql.upsert_step, steps)
-        await _many(connection, self._sql.insert_event, batch.events)
+        if self._careful:
+            await self._require_membership(connection)
+            self._refusals = await write_healthy(connection, self._writer, batch)
+            return
+        rows = batch.rows()
+        await self._require_membership(connection)
+        await self._writer.write(connection, rows, new=not self._failures)
 
     def _flushed(self, failure: Exception | None) -> None:
         batch, self._in_flight = self._in_flight, None
         if failure is None:
-            self._failures = 0
+            self._failures, self._careful = 0, False
+            self._tell_poisoned()
             _call_all(batch.afterwards if batch else [])
             return
+        self._refusals = {}
         if batch is not None:
             self._batch = batch.before(self._batch)
+        if self._stopped:
+            return
         self._queued = True
+        self._again(failure)
+
+    def _again(self, failure: Exception) -> None:
+        if is_final(failure.__cause__) and not self._careful:
+            log.error("flow.journal_refused", error=str(failure))
+            self._careful = True
+            self._submit()
+            return
         self._failures += 1
         pause = min(_LONGEST_PAUSE, _PAUSE_AFTER_FAILURE * 2**self._failures)
         log.error("flow.journal_failed", error=str(failure), again_in=pause)
         asyncio.get_running_loop().call_later(pause, self._submit)
+
+    def _tell_poisoned(self) -> None:
+        refusals, self._refusals = self._refusals, {}
+        for run, error in refusals.items():
+            log.error("flow.run_refused", run=run, error=reason(error))
+            if run not in self._lost and self._poisoned is not None:
+                self._lost.add(run)
+                _call_all([partial(self._poisoned, run, reason(error))])
+
+
+def _finish(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 def _call_all(actions: Sequence[Callable[[], None]]) -> None:
@@ -179,96 +251,3 @@ def _call_all(actions: Sequence[Callable[[], None]]) -> None:
             action()
         except Exception:
             log.exception("flow.defect")
-
-
-class Statements:
-    """SQL text for the driver, compiled once: values are given by position, in the order of the columns."""
-
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
-        insert_or = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
-        steps = insert_or(tables.steps)
-        changed = {name: steps.excluded[name] for name in _STEP_COLUMNS}
-        one_run = tables.runs.c.id == bindparam("run")
-        self.insert_definition = self._insert(
-            insert_or(tables.definitions).on_conflict_do_nothing(), tables.definitions
-        )
-        self.insert_run = self._insert(insert(tables.runs), tables.runs)
-        self.insert_label = self._insert(insert(tables.labels), tables.labels)
-        self.insert_event = self._insert(insert(tables.events), tables.events)
-        self.upsert_step = self._insert(
-            steps.on_conflict_do_update(index_elements=["run", "step"], set_=changed), tables.steps
-        )
-        self.update_run = self._text(update(tables.runs).where(one_run), _RUN_COLUMNS, (*_RUN_COLUMNS, "run"))
-
-    def _insert(self, statement: Insert, table: Table) -> str:
-        columns = tuple(column.name for column in table.columns)
-        return self._text(statement, columns, columns)
-
-    def _text(self, statement: UpdateBase, columns: tuple[str, ...], order: tuple[str, ...]) -> str:
-        compiled = statement.compile(dialect=self._dialect, column_keys=list(columns))
-        if tuple(getattr(compiled, "positiontup", ())) != order:
-            raise RuntimeError(f"the dialect {self._dialect.name} orders values otherwise: {compiled}")
-        return str(compiled)
-
-
-async def _many(connection: AsyncConnection, statement: str, rows: Sequence[Values]) -> None:
-    if rows:
-        await connection.exec_driver_sql(statement, list(rows))
-
-
-def _new_run_values(run: RunRow) -> Values:
-    return (
-        run.id,
-        run.flow,
-        run.definition,
-        run.title,
-        run.tenant,
-        msgspec.json.encode(run.labels).decode(),
-        run.key,
-        run.input,
-        msgspec.json.encode(run.locks).decode(),
-        run.total,
-        run.created,
-        run.parent,
-        run.priority,
-        run.deadline,
-        *_run_values(run)[:-1],
-    )
-
-
-def _run_values(run: RunRow) -> Values:
-    return (
-        run.state.value,
-        run.cause,
-        run.error[:LONGEST_MESSAGE],
-        run.output,
-        run.epoch,
-        run.round,
-        run.crashes,
-        run.paused,
-        run.worker,
-        run.started,
-        run.finished,
-        run.id,
-    )
-
-
-def _label_values(runs: Sequence[RunRow]) -> list[Values]:
-    return [(run.id, key, value) for run in runs for key, value in run.labels.items()]
-
-
-def _step_values(run: RunId, step: str, row: StepRow) -> Values:
-    return (
-        run,
-        step,
-        row.state.value,
-        row.attempts,
-        row.undo_attempts,
-        row.result,
-        row.blob,
-        row.error[:LONGEST_MESSAGE],
-        row.message[:LONGEST_MESSAGE],
-        row.started,
-        row.finished,
-    )

@@ -1,0 +1,49 @@
+"""Why a database refuses: for a while, or for ever."""
+
+import sqlite3
+
+import asyncpg
+import msgspec
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+
+_FINAL_CLASSES = ("22", "23", "54")
+"""Of SQLSTATE (PostgreSQL 15, appendix A): data exception, integrity violation, program limit exceeded."""
+_CONFLICTS = frozenset({"40001", "40P01"})
+"""Serialization failure, deadlock detected."""
+_FINAL = (
+    IntegrityError,
+    DataError,
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    msgspec.MsgspecError,
+    UnicodeError,
+    OverflowError,
+)
+
+
+def is_final(error: BaseException | None) -> bool:
+    """The same rows will be refused whenever they are tried: they cannot be stored, or contradict what is."""
+    if isinstance(error, _FINAL):
+        return True
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+        return True  # the driver could not put a value into the column's type
+    return _state(error)[:2] in _FINAL_CLASSES
+
+
+def is_conflict(error: BaseException | None) -> bool:
+    """Another's transaction was in the way: tried again it may pass."""
+    return _state(error) in _CONFLICTS
+
+
+def reason(error: BaseException) -> str:
+    """In the driver's words, without the statement and its values."""
+    return str(error.orig) if isinstance(error, DBAPIError) else str(error)
+
+
+def _state(error: BaseException | None) -> str:
+    """The SQLSTATE, or ""."""
+    if isinstance(error, DBAPIError):
+        error = error.orig
+    return str(getattr(error, "sqlstate", None) or "")

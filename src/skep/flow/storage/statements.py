@@ -1,0 +1,177 @@
+"""The hot statements of the engine: many rows of one table at a time, past SQLAlchemy.
+
+On PostgreSQL the rows go as arrays of their columns, in one round trip.  On SQLite one statement takes
+hundreds of rows: for each statement the driver's thread must win the interpreter back from a busy event loop.
+Values come in the order of a statement's columns.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import chain
+from typing import Any, Protocol
+
+import asyncpg
+from sqlalchemy import Boolean, Column, Double, Integer, LargeBinary, Table
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from skep.flow.storage import tables
+
+Values = tuple[Any, ...]
+_CHUNKS = (512, 128, 32, 8, 2, 1)
+"""Rows per statement of SQLite; the largest times 25 columns stays below its limit of 32,766 values."""
+_ARRAYS = {Boolean: "boolean", Double: "float8", Integer: "int4", LargeBinary: "bytea"}
+
+
+@dataclass(frozen=True, eq=False)
+class Statement:
+    """Writes rows of one table.
+
+    `update`: the columns that a row which is there already gets; without any it stays as it is.  If `insert`
+    is false, rows that are not there are passed over, and the values are those of `update`, then of the key.
+    """
+
+    table: Table
+    update: tuple[str, ...] = ()
+    insert: bool = True
+
+    @cached_property
+    def key(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.table.primary_key.columns)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        if self.insert:
+            return tuple(column.name for column in self.table.columns)
+        return (*self.update, *self.key)
+
+    @cached_property
+    def postgresql(self) -> str:
+        """With one array per column."""
+        arrays = (
+            f"${number}::{_array_type(self.table.columns[name])}[]"
+            for number, name in enumerate(self.columns, start=1)
+        )
+        names = ", ".join(map(_quoted, self.columns))
+        source = f"SELECT * FROM unnest({', '.join(arrays)}) AS v({names})"  # noqa: S608
+        return self._text(source, self.columns)
+
+    @lru_cache(maxsize=64)  # noqa: B019  (statements live as long as the program)
+    def sqlite(self, rows: int) -> str:
+        """With a place for each value of so many rows."""
+        row = f"({', '.join('?' * len(self.columns))})"
+        places = [f"column{number}" for number in range(1, len(self.columns) + 1)]
+        return self._text("VALUES " + ", ".join([row] * rows), places)
+
+    def _text(self, source: str, places: Sequence[str]) -> str:
+        return self._insert(source) if self.insert else self._update(source, places)
+
+    def _insert(self, source: str) -> str:
+        names, key = ", ".join(map(_quoted, self.columns)), ", ".join(map(_quoted, self.key))
+        changes = ", ".join(f"{_quoted(name)} = excluded.{_quoted(name)}" for name in self.update)
+        action = f"UPDATE SET {changes}" if changes else "NOTHING"
+        return f"INSERT INTO {self.table.name} ({names}) {source} ON CONFLICT ({key}) DO {action}"
+
+    def _update(self, source: str, places: Sequence[str]) -> str:
+        place = {name: f"v.{_quoted(at)}" for name, at in zip(self.columns, places, strict=True)}
+        changes = ", ".join(f"{_quoted(name)} = {place[name]}" for name in self.update)
+        match = " AND ".join(f"{self.table.name}.{_quoted(name)} = {place[name]}" for name in self.key)
+        return f"UPDATE {self.table.name} SET {changes} FROM ({source}) AS v WHERE {match}"  # noqa: S608
+
+
+DEFINITION = Statement(tables.definitions)
+BLOB = Statement(tables.blobs, update=("created",))
+NEW_RUN = Statement(tables.runs)
+LABEL = Statement(tables.labels)
+RUN = Statement(
+    tables.runs,
+    update=(
+        *("total", "deadline", "state", "cause", "error", "output", "epoch", "round", "crashes", "paused"),
+        *("worker", "started", "finished"),
+    ),
+    insert=False,
+)
+STEP = Statement(
+    tables.steps,
+    update=(
+        *("state", "attempts", "undo_attempts", "result", "blob", "error", "message", "started", "finished"),
+    ),
+)
+EVENT = Statement(tables.events)
+REPLY = Statement(tables.inbox, update=("reply",), insert=False)
+TAKEN = Statement(tables.signals, update=("step",), insert=False)
+
+ORDER = (DEFINITION, BLOB, NEW_RUN, LABEL, RUN, STEP, EVENT, REPLY, TAKEN)
+"""Rows that others refer to come first."""
+
+Rows = Mapping[Statement, Sequence[Values]]
+
+
+class Writer(Protocol):
+    """Writes rows within the connection's transaction.  Rows that are there already are no error."""
+
+    async def write(self, connection: AsyncConnection, rows: Rows, *, new: bool = False) -> None:
+        """`new`: none of the events is there already, which some databases make use of.
+
+        Raises what the driver raises, see `refusals.is_final`.
+        """
+
+
+def writer_for(dialect: str) -> Writer:
+    return PostgresWriter() if dialect == "postgresql" else SqliteWriter()
+
+
+class SqliteWriter:
+    """Everything in one go in the driver's thread: each way there and back is a turn of the event loop."""
+
+    async def write(self, connection: AsyncConnection, rows: Rows, *, new: bool = False) -> None:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        # Not public, but the only way to have a function run by the thread that has the connection.
+        await driver._execute(_write_all, driver._conn, rows)
+
+
+def _write_all(driver: Any, rows: Rows) -> None:
+    for statement in ORDER:
+        for some in _chunks(rows.get(statement, ())):
+            driver.execute(statement.sqlite(len(some)), tuple(chain.from_iterable(some)))
+
+
+def _chunks(rows: Sequence[Values]) -> Iterator[Sequence[Values]]:
+    start = 0
+    while start < len(rows):
+        size = next(size for size in _CHUNKS if size <= len(rows) - start)
+        yield rows[start : start + size]
+        start += size
+
+
+class PostgresWriter:
+    """One round trip per table; events by COPY where it is certain that they are new."""
+
+    async def write(self, connection: AsyncConnection, rows: Rows, *, new: bool = False) -> None:
+        driver = await _in_transaction(connection)
+        for statement in ORDER:
+            some = rows.get(statement)
+            if not some:
+                continue
+            if new and statement is EVENT:
+                await driver.copy_records_to_table(
+                    statement.table.name, records=some, columns=statement.columns
+                )
+            else:
+                await driver.execute(statement.postgresql, *zip(*some, strict=True))
+
+
+async def _in_transaction(connection: AsyncConnection) -> asyncpg.Connection:
+    """SQLAlchemy begins with its own first statement only; without that ours would commit at once."""
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    if not driver.is_in_transaction():
+        await connection.exec_driver_sql("SELECT 1")
+    return driver
+
+
+def _array_type(column: Column[Any]) -> str:
+    return next((name for kind, name in _ARRAYS.items() if isinstance(column.type, kind)), "text")
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
