@@ -1,40 +1,29 @@
 """Reads runs, steps and histories back from the tables."""
 
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, Select, exists, func, select
+from sqlalchemy import ColumnElement, Row, Select, case, exists, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.flow.definition.expressions import evaluate
 from skep.flow.definition.plan import Plan
-from skep.flow.execution.execution import Execution
 from skep.flow.runs import (
-    Claim,
     Priority,
     RunEvent,
+    RunFilter,
     RunRecord,
-    RunRow,
     RunState,
     StepRecord,
     StepRow,
     StepState,
-    StoredRun,
     moment,
 )
 from skep.flow.steps import RunId
-from skep.flow.storage import tables
+from skep.flow.storage import blobs, listing, tables
 
 _DONE = [StepState.SUCCEEDED.value, StepState.SKIPPED.value]
-_runs, _steps, _events = tables.runs.c, tables.steps.c, tables.events.c
-
-
-def output_of(execution: Execution) -> bytes:
-    """The output of a run that has succeeded, as JSON."""
-    output = execution.graph.plan.output
-    return msgspec.json.encode({name: evaluate(value, execution.lookup) for name, value in output.items()})
+_runs, _steps, _events, _labels = tables.runs.c, tables.steps.c, tables.events.c, tables.labels.c
 
 
 async def run(connection: AsyncConnection, identifier: RunId) -> RunRecord | None:
@@ -43,26 +32,19 @@ async def run(connection: AsyncConnection, identifier: RunId) -> RunRecord | Non
 
 
 async def runs(
-    connection: AsyncConnection,
-    *,
-    tenant: str | None,
-    labels: Mapping[str, str],
-    active: bool | None,
-    limit: int,
-    before: RunId | None,
+    connection: AsyncConnection, where: RunFilter, *, limit: int, before: RunId | None = None
 ) -> list[RunRecord]:
     """Newest first; `before`: only those older than this one."""
-    query = _select_runs().order_by(_runs.id.desc()).limit(limit)
-    if tenant is not None:
-        query = query.where(_runs.tenant == tenant)
-    if active is not None:
-        query = query.where(_runs.finished.is_(None) if active else _runs.finished.is_not(None))
+    query = _select_runs().where(*_conditions(where)).order_by(_runs.id.desc()).limit(limit)
     if before is not None:
         query = query.where(_runs.id < before)
-    for key, value in labels.items():
-        label = tables.labels.c
-        query = query.where(exists().where(label.run == _runs.id, label.key == key, label.value == value))
     return [_run_record(found) for found in await connection.execute(query)]
+
+
+async def select_ids(connection: AsyncConnection, where: RunFilter, limit: int) -> list[RunId]:
+    """Newest first."""
+    query = select(_runs.id).where(*_conditions(where)).order_by(_runs.id.desc()).limit(limit)
+    return [RunId(found) for found in (await connection.execute(query)).scalars()]
 
 
 async def by_key(connection: AsyncConnection, tenant: str, key: str) -> RunId | None:
@@ -70,8 +52,14 @@ async def by_key(connection: AsyncConnection, tenant: str, key: str) -> RunId | 
     return (await connection.execute(query)).scalar()
 
 
-async def steps(connection: AsyncConnection, identifier: RunId) -> list[StepRecord] | None:
-    """All steps of the run's flow in topological order; None if there is no such run."""
+async def steps(
+    connection: AsyncConnection, identifier: RunId, *, limit: int | None = None, offset: int = 0
+) -> list[StepRecord] | None:
+    """The steps of the run's flow in topological order; None if there is no such run.
+
+    Those of the items of a fan-out follow it in the order of the items, as far as they have begun.  Of a run
+    with very many steps ask for a page: `limit` of them, from number `offset` on.
+    """
     content = (
         await connection.execute(
             select(tables.definitions.c.content)
@@ -81,24 +69,30 @@ async def steps(connection: AsyncConnection, identifier: RunId) -> list[StepReco
     ).scalar()
     if content is None:
         return None
-    rows = {name: row for _, name, row in await _step_rows(connection, _steps.run == identifier)}
+    rows = await _progress_of(connection, identifier)
     plan = msgspec.json.decode(content, type=Plan)
-    return [
-        StepRecord(
-            name=step.name,
-            use=step.use,
-            after=tuple(plan.steps[index].name for index in step.after),
-            **_progress(rows.get(step.name)),
-        )
-        for step in plan.steps
-    ]
+    entries = listing.entries(plan, rows)[offset:]
+    return [_step_record(entry, rows.get(entry.name)) for entry in entries[:limit]]
 
 
-async def history(connection: AsyncConnection, identifier: RunId, after: int) -> list[RunEvent]:
+async def result_of(connection: AsyncConnection, identifier: RunId, step: str) -> bytes | None:
+    """What the step returned, as JSON, however large; None if it has returned nothing yet."""
+    query = select(_steps.result, _steps.blob).where(_steps.run == identifier, _steps.step == step)
+    found = (await connection.execute(query)).first()
+    if found is None:
+        return None
+    result: bytes | None = found.result
+    return result if found.blob is None else await blobs.content_of(connection, found.blob)
+
+
+async def history(
+    connection: AsyncConnection, identifier: RunId, after: int, limit: int | None = None
+) -> list[RunEvent]:
     query = (
         select(tables.events)
         .where(_events.run == identifier, _events.sequence > after)
         .order_by(_events.sequence)
+        .limit(limit)
     )
     return [
         RunEvent(
@@ -113,35 +107,44 @@ async def history(connection: AsyncConnection, identifier: RunId, after: int) ->
     ]
 
 
-async def unfinished(connection: AsyncConnection) -> list[StoredRun]:
-    """Every run that has not ended, oldest first, with the rows of its steps."""
-    query = (
-        select(tables.runs, tables.definitions.c.content)
-        .join(tables.definitions, _runs.definition == tables.definitions.c.hash)
-        .where(_runs.finished.is_(None))
-        .order_by(_runs.id)
-    )
-    stored = {
-        found.id: StoredRun(_run_row(found), found.content) for found in await connection.execute(query)
-    }
-    unended = select(_runs.id).where(_runs.finished.is_(None)).scalar_subquery()
-    for identifier, name, row in await _step_rows(connection, _steps.run.in_(unended)):
-        stored[identifier].steps[name] = row
-    last = (
-        select(_events.run, func.max(_events.sequence)).where(_events.run.in_(unended)).group_by(_events.run)
-    )
-    for identifier, sequence in await connection.execute(last):
-        stored[identifier].sequence = sequence
-    return list(stored.values())
+def _conditions(where: RunFilter) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if where.tenant is not None:
+        found.append(_runs.tenant == where.tenant)
+    if where.flow is not None:
+        found.append(_runs.flow == where.flow)
+    if where.states:
+        found.append(_runs.state.in_([state.value for state in where.states]))
+    if where.active is not None:
+        found.append(_runs.finished.is_(None) if where.active else _runs.finished.is_not(None))
+    if where.created_after is not None:
+        found.append(_runs.created > where.created_after.timestamp())
+    if where.created_before is not None:
+        found.append(_runs.created < where.created_before.timestamp())
+    if where.failed_step is not None:
+        found.append(_has_failed(where.failed_step))
+    for key, value in where.labels.items():
+        label = (_labels.run == _runs.id, _labels.key == key, _labels.value == value)
+        found.append(exists().where(*label))
+    return found
+
+
+def _has_failed(step: str) -> ColumnElement[bool]:
+    """The step, or one of its items, failed for good; it may have been undone since."""
+    named = or_(_steps.step == step, _steps.step.startswith(f"{step}[", autoescape=True))
+    failed = or_(_steps.state == StepState.FAILED.value, _steps.error != "")
+    return exists().where(_steps.run == _runs.id, named, failed)
 
 
 def _select_runs() -> Select[Any]:
-    done = (
+    """Of a run that has succeeded all steps are done: those of a large one need not be counted again."""
+    counted = (
         select(func.count())
         .where(_steps.run == _runs.id, _steps.state.in_(_DONE))
         .correlate(tables.runs)
         .scalar_subquery()
     )
+    done = case((_runs.state == RunState.SUCCEEDED.value, literal(-1)), else_=counted)
     return select(tables.runs, done.label("done"))
 
 
@@ -153,8 +156,8 @@ def _run_record(found: Row[Any]) -> RunRecord:
         tenant=found.tenant,
         labels=msgspec.json.decode(found.labels, type=dict[str, str]),
         state=RunState(found.state),
-        done=found.done,
-        total=found.total,
+        done=found.total if found.done < 0 else found.done,
+        total=max(found.total, found.done),
         input=msgspec.json.decode(found.input),
         output=msgspec.json.decode(found.output),
         error=found.error,
@@ -168,65 +171,35 @@ def _run_record(found: Row[Any]) -> RunRecord:
     )
 
 
-def _run_row(found: Row[Any]) -> RunRow:
-    return RunRow(
-        id=RunId(found.id),
-        flow=found.flow,
-        definition=found.definition,
-        title=found.title,
-        tenant=found.tenant,
-        labels=msgspec.json.decode(found.labels, type=dict[str, str]),
-        key=found.key,
-        input=found.input,
-        locks=msgspec.json.decode(found.locks, type=tuple[Claim, ...]),
-        total=found.total,
-        created=found.created,
-        parent=found.parent,
-        priority=found.priority,
-        deadline=found.deadline,
-        state=RunState(found.state),
-        cause=found.cause,
-        error=found.error,
-        output=found.output,
-        epoch=found.epoch,
-        round=found.round,
-        crashes=found.crashes,
-        paused=found.paused,
-        worker=found.worker,
-        started=found.started,
-        finished=found.finished,
-    )
-
-
-async def _step_rows(connection: AsyncConnection, where: Any) -> Sequence[tuple[RunId, str, StepRow]]:
-    return [
-        (
-            RunId(found.run),
-            found.step,
-            StepRow(
-                state=StepState(found.state),
-                attempts=found.attempts,
-                undo_attempts=found.undo_attempts,
-                result=found.result,
-                blob=found.blob,
-                error=found.error,
-                message=found.message,
-                started=found.started,
-                finished=found.finished,
-            ),
-        )
-        for found in await connection.execute(select(tables.steps).where(where))
-    ]
-
-
-def _progress(row: StepRow | None) -> dict[str, Any]:
-    """A step that failed and was undone is shown as failed: that is what a person looks for."""
-    if row is None:
-        return {"state": StepState.PENDING, "attempts": 0, "started": None, "finished": None, "message": ""}
+async def _progress_of(connection: AsyncConnection, identifier: RunId) -> dict[str, StepRow]:
+    """The rows of all steps without their results, which may be large."""
+    query = select(
+        *(_steps.step, _steps.state, _steps.attempts, _steps.error, _steps.message),
+        *(_steps.started, _steps.finished),
+    ).where(_steps.run == identifier)
     return {
-        "state": StepState.FAILED if row.state is StepState.UNDONE and row.error else row.state,
-        "attempts": row.attempts,
-        "started": moment(row.started),
-        "finished": moment(row.finished),
-        "message": row.message,
+        name: StepRow(
+            state=StepState(state),
+            attempts=attempts,
+            error=error,
+            message=message,
+            started=started,
+            finished=finished,
+        )
+        for name, state, attempts, error, message, started, finished in await connection.execute(query)
     }
+
+
+def _step_record(entry: listing.Entry, row: StepRow | None) -> StepRecord:
+    """A step that failed and was undone is shown as failed: that is what a person looks for."""
+    row = row or StepRow(state=StepState.PENDING)
+    return StepRecord(
+        name=entry.name,
+        use=entry.use,
+        after=entry.after,
+        state=StepState.FAILED if row.state is StepState.UNDONE and row.error else row.state,
+        attempts=row.attempts,
+        started=moment(row.started),
+        finished=moment(row.finished),
+        message=row.message,
+    )

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.flow.runs import Claim, RunRow, RunState, Signal, StepRow, StepState, StoredRun
 from skep.flow.steps import RunId
-from skep.flow.storage import tables
+from skep.flow.storage import blobs, tables
 
 T = TypeVar("T")
 _AT_ONCE = 500
@@ -50,6 +50,7 @@ async def _load(connection: AsyncConnection, runs: Sequence[RunId]) -> dict[str,
         select(*_STEP_COLUMNS).where(_steps.run.in_(runs))
     ):
         stored[run].steps[step] = StepRow(_STATES[state], *values)
+    await blobs.fill(connection, (row for item in stored.values() for row in item.steps.values()))
     for found in await connection.execute(
         select(tables.signals)
         .where(_signals.run.in_(runs), _signals.step.is_(None))
