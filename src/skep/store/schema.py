@@ -1,6 +1,9 @@
 """Bringing a database to the schema this version needs."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
@@ -8,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from skep.flow.storage import tables as flow_tables
 from skep.model.errors import Conflict
@@ -23,7 +26,7 @@ async def migrate(engine: AsyncEngine) -> None:
     Raises:
         Conflict: the database was written by a newer version.
     """
-    async with engine.begin() as connection:
+    async with engine.connect() as connection, _rows_kept(connection), connection.begin():
         await connection.run_sync(_upgrade)
 
 
@@ -31,6 +34,24 @@ async def differences(engine: AsyncEngine) -> list[object]:
     """What the migrations do not say and the tables do: must be nothing (a test holds it)."""
     async with engine.connect() as connection:
         return await connection.run_sync(_compare)
+
+
+@asynccontextmanager
+async def _rows_kept(connection: AsyncConnection) -> AsyncIterator[None]:
+    """SQLite changes a table by making it anew; dropping the old one must not delete what refers to it.
+
+    https://www.sqlite.org/lang_altertable.html#otheralter: foreign keys are off meanwhile and checked at the
+    end.  The switch works outside of transactions only, hence past SQLAlchemy, which would begin one.
+    """
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    await driver.execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+    finally:
+        await driver.execute("PRAGMA foreign_keys=ON")
 
 
 def _upgrade(connection: sa.Connection) -> None:
@@ -46,6 +67,17 @@ def _upgrade(connection: sa.Connection) -> None:
             "wrote it. Start that version again, or restore a backup."
         )
     command.upgrade(config, "head")
+    _require_references(connection)
+
+
+def _require_references(connection: sa.Connection) -> None:
+    """Nothing refers to a row that is gone; if it does, the migration is taken back."""
+    if connection.dialect.name == "sqlite":
+        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        if broken:
+            raise RuntimeError(
+                f"the migration broke {len(broken)} references, the first in table {broken[0][0]}"
+            )
 
 
 def _compare(connection: sa.Connection) -> list[object]:

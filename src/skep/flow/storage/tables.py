@@ -88,6 +88,12 @@ steps = Table(
     Column("message", Text, nullable=False),
     Column("started", Double, nullable=True),
     Column("finished", Double, nullable=True),
+    Index(
+        "flow_steps_blob",
+        "blob",
+        postgresql_where=text("blob IS NOT NULL"),
+        sqlite_where=text("blob IS NOT NULL"),
+    ),
     sqlite_with_rowid=False,
 )
 

@@ -4,6 +4,8 @@ Revision ID: 0002
 Revises: 0001
 """
 
+import json
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -11,6 +13,11 @@ revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
+
+_runs = sa.table("flow_runs", sa.column("id", sa.String), sa.column("locks", sa.Text))
+_definitions = sa.table(
+    "flow_definitions", sa.column("hash", sa.String), sa.column("content", sa.LargeBinary)
+)
 
 
 def upgrade() -> None:
@@ -167,15 +174,45 @@ def upgrade() -> None:
     op.create_index(
         "flow_signals_untaken", "flow_signals", ["run"], postgresql_where=untaken, sqlite_where=untaken
     )
-    with op.batch_alter_table("flow_runs", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("parent", sa.String(length=40), server_default="", nullable=False))
-        batch_op.add_column(sa.Column("priority", sa.Integer(), server_default=sa.text("2"), nullable=False))
-        batch_op.add_column(sa.Column("deadline", sa.Double(), nullable=True))
-        batch_op.add_column(sa.Column("round", sa.Integer(), server_default=sa.text("0"), nullable=False))
-        batch_op.add_column(sa.Column("crashes", sa.Integer(), server_default=sa.text("0"), nullable=False))
-        batch_op.add_column(sa.Column("paused", sa.Boolean(), server_default=sa.false(), nullable=False))
-        batch_op.add_column(sa.Column("worker", sa.String(length=40), nullable=True))
-        batch_op.create_index("flow_runs_worker", ["worker", "finished", "priority", "id"], unique=False)
+    # One by one: batches make the table anew, and dropping the old one deletes the steps of its runs.
+    for column in (
+        sa.Column("parent", sa.String(length=40), server_default="", nullable=False),
+        sa.Column("priority", sa.Integer(), server_default=sa.text("2"), nullable=False),
+        sa.Column("deadline", sa.Double(), nullable=True),
+        sa.Column("round", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("crashes", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("paused", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("worker", sa.String(length=40), nullable=True),
+    ):
+        op.add_column("flow_runs", column)
+    op.create_index("flow_runs_worker", "flow_runs", ["worker", "finished", "priority", "id"])
+    op.add_column("flow_steps", sa.Column("blob", sa.String(length=64), nullable=True))
+    stored = sa.text("blob IS NOT NULL")
+    op.create_index("flow_steps_blob", "flow_steps", ["blob"], postgresql_where=stored, sqlite_where=stored)
 
-    with op.batch_alter_table("flow_steps", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("blob", sa.String(length=64), nullable=True))
+    _give_locks_capacities(op.get_bind())
+    _rewrite_retries(op.get_bind())
+
+
+def _give_locks_capacities(connection: sa.Connection) -> None:
+    """`["app/x"]` has become `[["app/x", 1]]`."""
+    locked = connection.execute(sa.select(_runs.c.id, _runs.c.locks).where(_runs.c.locks != "[]")).all()
+    change = sa.update(_runs).where(_runs.c.id == sa.bindparam("run"))
+    for identifier, text in locked:
+        claims = [[key, 1] if isinstance(key, str) else key for key in json.loads(text)]
+        connection.execute(change.values(locks=json.dumps(claims)), {"run": identifier})
+
+
+def _rewrite_retries(connection: sa.Connection) -> None:
+    """`"retry": 3` has become `"retry": {"times": 3}`.  The hash stays: runs refer to it."""
+    change = sa.update(_definitions).where(_definitions.c.hash == sa.bindparam("definition"))
+    for identifier, content in connection.execute(
+        sa.select(_definitions.c.hash, _definitions.c.content)
+    ).all():
+        plan = json.loads(content)
+        old = [step for step in plan["steps"] if isinstance(step.get("retry"), int)]
+        for step in old:
+            step["retry"] = {"times": step["retry"]}
+        if old:
+            changed = json.dumps(plan, sort_keys=True).encode()
+            connection.execute(change.values(content=changed), {"definition": identifier})
