@@ -74,9 +74,9 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_cluster() -> Iterator[Cluster]:
-    """A server for one test alone, which may stop it."""
+    """A server for the tests of one file alone, which may stop it if they start it again."""
     with serve() as cluster:
         yield cluster
 
