@@ -20,7 +20,7 @@ import uvloop
 from sqlalchemy import event, text
 from tests.bench import flow_work
 
-from skep.flow import Database, FlowEngine, Registry
+from skep.flow import Database, Flow, FlowEngine, Registry
 
 Measured = dict[str, float]
 
@@ -113,11 +113,12 @@ async def one_run(url: str, steps: int) -> Measured:
 async def one_fan_out(url: str, items: int) -> Measured:
     """One run of one step for each of so many items."""
     registry = flow_work.registry()
-    return await weighed(url, registry, "wide", {"numbers": list(range(items))}, items, settled())
+    flow = registry.parse(flow_work.fan_out("wide"), "wide.yaml")
+    return await weighed(url, registry, flow, {"numbers": list(range(items))}, items, settled())
 
 
 async def weighed(
-    url: str, registry: Registry, flow: Any, values: dict[str, Any], steps: int, before: float
+    url: str, registry: Registry, flow: Flow, values: dict[str, Any], steps: int, before: float
 ) -> Measured:
     """Time and memory per step.  `plan`: bytes of the checked document, `memory`: of the run at its peak."""
     async with opened(url, registry) as (engine, _database):

@@ -17,7 +17,6 @@ def registry() -> Registry:
     made.add_step(add, "bench.add")
     made.add_flow(levels("levels", STEPS), "levels.yaml")
     made.add_flow(levels("serial", STEPS, width=1), "serial.yaml")
-    made.add_flow(fan_out("wide"), "wide.yaml")
     return made
 
 
