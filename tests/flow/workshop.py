@@ -168,6 +168,25 @@ async def wait_for(cx: Context[Workshop], name: str) -> None:
         raise Retry(f"{name} is not there", after=0.01)
 
 
+@step(heartbeat=0.1)
+async def beat(cx: Context[Workshop], name: str, times: int) -> None:
+    """Works for `times` times 50 ms and gives signs of life."""
+    for _ in range(times):
+        cx.heartbeat()
+        await cx.env.enter(name)
+        await asyncio.sleep(0.05)
+
+
+@step
+async def big(cx: Context[Workshop], size: int) -> str:
+    return "x" * size
+
+
+@step
+async def measure(cx: Context[Workshop], text: str) -> int:
+    return len(text)
+
+
 def registry() -> Registry:
     from tests.flow import workshop
 

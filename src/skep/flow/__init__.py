@@ -26,7 +26,17 @@ from skep.flow.errors import (
     WrongState,
 )
 from skep.flow.execution.operator import Choice
-from skep.flow.runs import RunEvent, RunRecord, RunState, StepRecord, StepState
+from skep.flow.runs import (
+    Priority,
+    Reason,
+    RunEvent,
+    RunFilter,
+    RunRecord,
+    RunState,
+    StepRecord,
+    StepState,
+    StepWait,
+)
 from skep.flow.steps import Context, Kind, Retry, RunId, Step, step
 from skep.flow.storage import tables
 from skep.flow.storage.database import Database
@@ -42,10 +52,13 @@ __all__ = [
     "FlowFault",
     "InputError",
     "Kind",
+    "Priority",
     "Problem",
+    "Reason",
     "Registry",
     "Retry",
     "RunEvent",
+    "RunFilter",
     "RunId",
     "RunRecord",
     "RunState",
@@ -53,6 +66,7 @@ __all__ = [
     "StepError",
     "StepRecord",
     "StepState",
+    "StepWait",
     "UnknownFlow",
     "UnknownRun",
     "WrongState",

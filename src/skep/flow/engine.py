@@ -1,59 +1,64 @@
-"""The durable flow engine: starts runs, shows them, and takes them up again after a crash."""
+"""The durable flow engine: starts runs, shows them, steers them, and takes them up again after a crash."""
 
 import asyncio
-import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-import msgspec
 import structlog
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.flow.admission.locks import Locks
-from skep.flow.definition.plan import Flow
+from skep.flow.admission.admission import Admission
+from skep.flow.admission.policies import Policies
+from skep.flow.definition.plan import Flow, RetryPolicy
 from skep.flow.definition.registry import Registry
-from skep.flow.errors import UnknownFlow, UnknownRun, WrongState
+from skep.flow.errors import CommitFailed, UnknownRun
 from skep.flow.execution.active import ActiveRun
-from skep.flow.execution.caller import Caller
-from skep.flow.execution.execution import Execution
-from skep.flow.execution.loading import Loader, RunIds, check_input, locks_of
-from skep.flow.execution.operator import Choice, resolve
+from skep.flow.execution.backoff import full_jitter
+from skep.flow.execution.caller import Caller, Dispatch, at_once
+from skep.flow.execution.ledger import Ledger
+from skep.flow.execution.loading import Loader, RunIds
+from skep.flow.execution.observer import Observer
+from skep.flow.execution.operator import Choice
+from skep.flow.execution.orders import Orders
+from skep.flow.execution.roster import Roster, tell
+from skep.flow.execution.sharing import Sharing
+from skep.flow.execution.starting import Starting, Transaction
+from skep.flow.execution.steering import Done, Steering
+from skep.flow.execution.tenure import Tenure
+from skep.flow.execution.watchdog import Watchdog
+from skep.flow.execution.why import Why
 from skep.flow.execution.worker import Worker
-from skep.flow.runs import RunEvent, RunRecord, RunRow, RunState, StepRecord
+from skep.flow.runs import Priority, RunEvent, RunFilter, RunRecord, StepRecord, StepWait
 from skep.flow.steps import RunId
 from skep.flow.storage import records, tables
 from skep.flow.storage.database import Database
-from skep.flow.storage.journal import Journal
+from skep.flow.storage.membership import LEASE
+from skep.flow.storage.wakeups import RUNS, Wakeups, wakeups_for
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+Action = Literal["pause", "resume", "cancel", "retry", "rerun"]
+
 PATIENCE = 5.0
 """Seconds that a cancelled step has to end when the engine is closed."""
-
-Transaction = Callable[[AsyncConnection], Awaitable[None]]
-
-
 GATHERING = 0.02
 """Seconds a follower lets news gather: a busy run has hundreds of events a second, each look is a query."""
-
-
-def full_jitter(tries: int) -> float:
-    """Seconds to wait after so many tries: anything up to 0.2 s doubled each time, 30 s at most.
-
-    Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
-    """
-    return random.uniform(0.0, min(30.0, 0.2 * 2.0 ** min(tries, 20)))  # noqa: S311
+LOOK = 0.5
+"""Seconds between two looks at a run that goes on in another process."""
 
 
 class FlowEngine:
-    """Runs flows durably.  Open it with `async with`; one engine per database for now.
+    """Runs flows durably.  Open it with `async with`.
 
     `environments(route)` answers what steps find in `cx.env`; `route` is the value of their `on:`, or "".
+    `concurrency`: steps under way at once.  `capacity`: runs in memory at once; more of them wait in the
+    database.  `retry_delay(tries)` takes the place of the policies' back-off.  `shared`: other engines work
+    on this database too, and one that is silent for `lease` seconds is held for dead; without it this one
+    takes over whatever it finds.  `dispatch`: how a call reaches its code.
     """
 
     def __init__(
@@ -63,70 +68,118 @@ class FlowEngine:
         environments: Callable[[str], object],
         *,
         concurrency: int = 64,
+        capacity: int = 10_000,
         clock: Callable[[], float] = time.time,
-        retry_delay: Callable[[int], float] = full_jitter,
+        retry_delay: Callable[[int], float] | None = None,
         new_id: Callable[[], str] | None = None,
         create_tables: bool = True,
         grace: float = 5.0,
+        shared: bool = False,
+        lease: float = LEASE,
+        name: str = "",
+        dispatch: Dispatch = at_once,
+        observers: Sequence[Observer] = (),
+        policies: Policies | None = None,
     ) -> None:
         self.registry = registry
+        self.policies = policies or Policies()
         self._database = database
         self._create_tables = create_tables
         self._grace = grace
-        self._clock = clock
-        self._new_id = new_id or RunIds()
-        self._loader = Loader(registry)
-        self._locks = Locks()
-        self._journal = Journal(database)
-        self._runs: dict[RunId, ActiveRun] = {}
-        self._stored: set[str] = set()
+        self._lease = lease
+        self._observers = list(observers)
         self._callbacks: list[Callable[[RunRecord], None]] = []
-        self._telling: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._watchdog: Watchdog | None = None
+        self._wakeups: Wakeups | None = None
+        self._sharing: asyncio.Task[None] | None = None
+
+        self._tenure = Tenure(
+            database, shared=shared, lease=lease, name=name, capacity=capacity, refused=self._refused
+        )
+        self._ledger = Ledger(self._tenure.journal(), clock)
+        self._admission = Admission(concurrency, monotonic=time.monotonic, policies=self.policies)
         self._worker = Worker(
-            self._journal,
-            Caller(database, self._journal, environments, clock),
-            concurrency=concurrency,
-            clock=clock,
-            retry_delay=retry_delay,
+            self._ledger,
+            Caller(database, self._ledger, environments, dispatch),
+            self._admission,
+            retry_delay=full_jitter if retry_delay is None else _same_for_all(retry_delay),
             ended=self._ended,
+            observers=self._observers,
+        )
+        loader = Loader(registry)
+        self._roster = Roster(loader, self._worker, name_suspect=self._tenure.suspect)
+        why = Why(self._worker, self._admission, self._roster.locks, self._roster.why)
+        self._orders = Orders(self._worker, why, self._roster.withdraw)
+        ids = new_id or RunIds()
+        self._starting = Starting(
+            database, loader, self._ledger, self._roster, self._tenure, new_id=ids, unclaimed=self._unclaimed
+        )
+        self._steering = Steering(
+            database,
+            self._worker,
+            self._orders,
+            self._roster,
+            self._tenure,
+            find=self.get,
+            wakeups=lambda: self._wakeups,
+            new_id=ids,
         )
 
     async def __aenter__(self) -> Self:
         if self._create_tables:
             await self.create_tables_in(self._database)
-        async with self._database.read() as connection:
-            stored = await records.unfinished(connection)
-        for item in sorted(stored, key=lambda item: item.row.state is RunState.PENDING):
-            item.row.epoch += 1
-            self._adopt(self._loader.load(item))
-        await self._journal.flushed()
+        self._watchdog = Watchdog(self._blocked)
+        if self._tenure.shared:
+            self._wakeups = wakeups_for(self._database)
+        await self._tenure.begin(self._roster, self._wakeups)
+        await self._ledger.journal.flushed()
+        if self._wakeups is not None:
+            self._sharing = asyncio.create_task(self._sharer(self._wakeups).run(), name="flow-sharing")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Start nothing more, give running steps `grace` seconds, interrupt them; runs can be resumed."""
-        self._worker.closing = True
-        await self._wait_for_steps(self._grace)
+        self._worker.calls.close()
+        if self._worker.calls.under_way:
+            await asyncio.wait(self._worker.calls.under_way, timeout=self._grace)
         await self._interrupt_steps()
-        await self._journal.flushed()
-        self._forget()
-        if self._telling:
-            await asyncio.wait(self._telling)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._ledger.journal.flushed()
+            await self._close(in_order=True)
+        except (CommitFailed, TimeoutError) as failure:
+            log.warning("flow.closed_unwritten", error=str(failure))  # another takes up what is written
+            await self._close(in_order=False)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def abandon(self) -> None:
         """Drop everything without recording it, as the death of the process would."""
-        self._worker.closing = True
-        self._journal.stop()
+        self._worker.calls.close()
+        self._ledger.journal.stop()
         await self._interrupt_steps()
-        self._forget()
+        await self._close(in_order=False)
 
     @staticmethod
     async def create_tables_in(database: Database) -> None:
         """Make the engine's tables if they are absent."""
         await database.write(lambda connection: connection.run_sync(tables.metadata.create_all))
 
-    # runs
+    def on_end(self, callback: Callable[[RunRecord], None]) -> None:
+        """Call it with every run that ends here, after its end is durable."""
+        self._callbacks.append(callback)
+
+    def add_observer(self, observer: Observer) -> None:
+        self._observers.append(observer)
+
+    def depths(self) -> Mapping[int, int]:
+        """How many steps are queued here, by priority."""
+        return self._admission.depths()
+
+    # starting
 
     async def start(
         self,
@@ -138,6 +191,8 @@ class FlowEngine:
         labels: Mapping[str, str] | None = None,
         key: str | None = None,
         transaction: Transaction | None = None,
+        priority: Priority | None = None,
+        deadline: datetime | None = None,
     ) -> RunId:
         """Begin a run; return once it is durable.
 
@@ -148,49 +203,50 @@ class FlowEngine:
             UnknownFlow: no flow of that name.
             InputError: the input does not fit the flow's types.
         """
-        if isinstance(flow, str):
-            flow = self._registered(flow)
-        bound = self._loader.bind(flow)
-        values = check_input(flow.name, flow.types, input)
-        row = RunRow(
-            id=RunId(self._new_id()),
-            flow=flow.name,
-            definition=flow.hash,
-            title=title or flow.name,
-            tenant=tenant,
-            labels=dict(labels or {}),
-            key=key,
-            input=msgspec.json.encode(values),
-            locks=locks_of(flow.plan, values),
-            total=len(flow.plan.steps),
-            created=self._clock(),
-        )
-        run = ActiveRun(row, bound, Execution(bound.graph, values))
-        await self._store_definition(flow)
-        return await self._create(run, transaction)
+        found = self._starting.registered(flow) if isinstance(flow, str) else flow
+        run = self._starting.make(found, input, priority, deadline)
+        row = run.row
+        row.title, row.tenant, row.labels, row.key = title or found.name, tenant, dict(labels or {}), key
+        return await self._starting.start(run, found, transaction)
 
     def parse(self, text: str, file: str = "<generated>") -> Flow:
         """Check a generated document; it may use registered flows as sub-flows.  Raises FlowError."""
         return self.registry.parse(text, file)
 
+    async def rerun(self, run: RunId, by: str = "", priority: Priority | None = None) -> RunId:
+        """Begin a new run with the same input: of today's flow of that name, or of the same generated one.
+
+        Raises:
+            UnknownRun, InputError, Unloadable: today's flow takes another input, or a step is gone.
+        """
+        return await self._starting.again(run, by, priority)
+
+    # looking
+
     async def wait(self, run: RunId, timeout: float | None = None) -> RunRecord:  # noqa: ASYNC109
         """Return once the run has ended.  Raises UnknownRun, or TimeoutError after so many seconds."""
-        active = self._runs.get(run)
-        if active is not None:
-            async with asyncio.timeout(timeout):
-                await active.ended.wait()
-        return await self.get(run)
+        async with asyncio.timeout(timeout):
+            while True:
+                active = self._roster.runs.get(run)
+                if active is not None:
+                    await active.ended.wait()
+                    if active.row.state.ended:
+                        return active.record()
+                record = await self.get(run)
+                if record.state.ended or not self._tenure.shared:
+                    return record
+                await asyncio.sleep(LOOK)
 
     async def get(self, run: RunId) -> RunRecord:
         async with self._database.read() as connection:
             return _known(await records.run(connection, run), run)
 
-    async def steps(self, run: RunId) -> list[StepRecord]:
+    async def steps(self, run: RunId) -> Sequence[StepRecord]:
         """All steps of the run's flow, also those that wait, in topological order."""
         async with self._database.read() as connection:
             return _known(await records.steps(connection, run), run)
 
-    async def history(self, run: RunId, after: int = 0) -> list[RunEvent]:
+    async def history(self, run: RunId, after: int = 0) -> Sequence[RunEvent]:
         """What has happened since event `after`."""
         async with self._database.read() as connection:
             return await records.history(connection, run, after)
@@ -203,185 +259,167 @@ class FlowEngine:
         active: bool | None = None,
         limit: int = 50,
         before: RunId | None = None,
+        where: RunFilter | None = None,
     ) -> list[RunRecord]:
         """Newest first; all of the conditions hold for each.  `before`: the last id of the page before."""
+        where = where or RunFilter(tenant=tenant, labels=dict(labels or {}), active=active)
         async with self._database.read() as connection:
-            return await records.runs(
-                connection, tenant=tenant, labels=labels or {}, active=active, limit=limit, before=before
-            )
+            return await records.runs(connection, where, limit=limit, before=before)
+
+    async def select(self, where: RunFilter, limit: int = 1000) -> Sequence[RunId]:
+        """The runs that are meant, newest first."""
+        async with self._database.read() as connection:
+            return await records.select_ids(connection, where, limit)
 
     async def follow(self, run: RunId, after: int = 0) -> AsyncIterator[RunEvent]:
         """The whole history, then what happens, until the run has ended; none is lost or given twice."""
         await self.get(run)
-        news, active = asyncio.Event(), self._runs.get(run)
+        news, active = asyncio.Event(), self._roster.runs.get(run)
         if active is not None:
             active.followers.add(news)
         try:
             while True:
-                over = active is None or active.ended.is_set()
+                over = await self._is_over(run, active)
                 news.clear()
                 for event in await self.history(run, after):
                     after = event.sequence
                     yield event
                 if over:
                     return
-                await news.wait()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), None if active is not None else LOOK)
                 await asyncio.sleep(GATHERING)
         finally:
             if active is not None:
                 active.followers.discard(news)
 
-    async def cancel(self, run: RunId) -> None:
+    async def why(self, run: RunId) -> Sequence[StepWait]:
+        """What the run, and each of its steps that has not ended, waits for; nothing if the run has ended."""
+        return await self._steering.why(run)
+
+    # steering
+
+    async def pause(self, run: RunId, by: str = "") -> None:
+        """Start no further step until it is resumed; those under way end."""
+        await self._steering.order(run, "pause", {}, by)
+
+    async def resume(self, run: RunId, by: str = "") -> None:
+        await self._steering.order(run, "resume", {}, by)
+
+    async def cancel(self, run: RunId, by: str = "") -> None:
         """Stop the run and undo what it did; return once that is decided durably.
 
         Raises:
             UnknownRun, WrongState: it has ended, or cannot be loaded.
         """
-        active = await self._active(run)
-        if active.bound is None:
-            raise WrongState(f"run {run} cannot be loaded: {active.row.error}")
-        self._worker.stop(active, RunState.CANCELLED, "cancelled")
-        if active.row.state is RunState.PENDING:
-            self._locks.release(run)
-        self._worker.cancel_tasks(active)
-        self._worker.settle(active)
-        self._journal.save_run(active.row)
-        await self._journal.flushed()
+        await self._steering.order(run, "cancel", {}, by)
 
     async def resolve(self, run: RunId, step: str, choice: Choice, by: str = "") -> None:
         """Decide for a run that needs an operator; recorded in its history with who decided.
 
         `retry` tries what failed again.  `skip` leaves the step as it is and goes on.  `mark-undone`:
         what the step did has been taken back by hand; if the run was going forward, it is now undone.  For a
-        run that cannot be loaded `step` is empty: `retry` loads it again, the others end it as failed.
+        run that needs its operator as a whole `step` is empty: `retry` loads it again, the others end it as
+        failed.
 
         Raises:
             UnknownRun, WrongState: the step does not wait for an operator, or the choice is impossible.
         """
-        active = await self._active(run)
-        if active.bound is None:
-            await self._resolve_unloadable(active, choice, by)
-        else:
-            resolve(self._worker, active, step, choice, by)
-        await self._journal.flushed()
+        await self._steering.resolve(run, step, choice, by)
 
-    def on_end(self, callback: Callable[[RunRecord], None]) -> None:
-        """Call it with every run that ends, after its end is durable."""
-        self._callbacks.append(callback)
+    async def retry(self, run: RunId, by: str = "") -> None:
+        """Try a run that has failed again: what succeeded and was kept stays, the rest is done (again).
 
-    # creation
+        Raises:
+            UnknownRun, WrongState: it has not ended, or ended in success.
+        """
+        await self._steering.retry(run, by)
 
-    def _registered(self, name: str) -> Flow:
-        try:
-            return self.registry.flow(name)
-        except LookupError as error:
-            raise UnknownFlow(str(error)) from error
+    async def signal(
+        self, run: RunId, name: str, value: object = None, *, key: str | None = None, by: str = ""
+    ) -> None:
+        """Tell the run something; a step that waits for a signal of that name takes it, now or later.
 
-    async def _store_definition(self, flow: Flow) -> None:
-        """Durable before the first run that needs it; the same content is stored once."""
-        if flow.hash in self._stored:
-            return
-        values = (flow.hash, flow.name, flow.content, self._clock())
-        await self._database.write(lambda connection: self._journal.write_definition(connection, values))
-        self._stored.add(flow.hash)
+        The same `key` again changes nothing.
 
-    async def _create(self, run: ActiveRun, transaction: Transaction | None) -> RunId:
-        """The run is taken up as soon as it is durable, also if the caller has gone by then."""
-        if run.row.key is None and transaction is None:
-            self._journal.create_run(run.row)
-            self._journal.afterwards(partial(self._adopt, run))
-            await self._journal.flushed()
-            return run.id
+        Raises:
+            UnknownRun, WrongState: it has ended.
+        """
+        await self._steering.signal(run, name, value, key, by)
 
-        async def change(connection: AsyncConnection) -> RunId:
-            known = run.row.key and await records.by_key(connection, run.row.tenant, run.row.key)
-            if known:
-                return known
-            await self._journal.write_run(connection, run.row)
-            if transaction is not None:
-                await transaction(connection)
-            return run.id
+    async def approve(
+        self, run: RunId, step: str, approved: bool = True, *, by: str = "", comment: str = ""
+    ) -> None:
+        """Answer the approval that the step waits for; `approved=False` fails the step.
 
-        def adopt(done: asyncio.Future[RunId]) -> None:
-            if not done.cancelled() and done.exception() is None and done.result() == run.id:
-                self._adopt(run)
+        Raises:
+            UnknownRun, WrongState: the step does not wait for an approval.
+        """
+        await self._steering.approve(run, step, approved, by, comment)
 
-        future = self._database.submit(change)
-        future.add_done_callback(adopt)
-        try:
-            return await asyncio.shield(future)
-        except IntegrityError:
-            async with self._database.read() as connection:
-                known = run.row.key and await records.by_key(connection, run.row.tenant, run.row.key)
-            if not known:
-                raise
-            return known
+    async def bulk(self, action: Action, where: RunFilter, by: str = "", limit: int = 1000) -> Sequence[Done]:
+        """Do it to every run that is meant; what cannot be done is said, and passed over."""
+        return await self._steering.for_each(await self.select(where, limit), getattr(self, action), by)
 
-    def _adopt(self, run: ActiveRun) -> None:
-        """Take the run up: it waits for its locks, or says what it needs."""
-        self._runs[run.id] = run
-        if run.sequence == 0:
-            self._worker.event(run, "run-created")
-        if run.bound is None:
-            self._worker.event(run, "run-needs-operator", message=run.row.error)
-            self._journal.save_run(run.row)
-        self._locks.request(run.id, [claim.key for claim in run.row.locks], partial(self._granted, run))
-
-    def _granted(self, run: ActiveRun) -> None:
-        if run.bound is not None and not self._worker.closing:
-            self._worker.begin(run)
-
-    # the end
+    # runs that come and go
 
     def _ended(self, run: ActiveRun) -> None:
-        """The end is durable: others may have the locks, and whoever waits is told."""
-        self._runs.pop(run.id, None)
-        self._locks.release(run.id)
-        run.ended.set()
-        run.wake()
+        """The end is durable."""
+        self._roster.gone(run)
         if self._callbacks:
-            task = asyncio.create_task(self._tell(run.id))
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+            self._in_background(self._tell(run.record()))
+        if self._tenure.wants_more:
+            self._in_background(self._tenure.adopt())
 
-    async def _tell(self, run: RunId) -> None:
-        record = await self.get(run)
+    def _unclaimed(self) -> None:
+        """A run waits for a worker that has room."""
+        if self._wakeups is not None:
+            self._wakeups.notify(RUNS)
+
+    def _refused(self) -> None:
+        """A commit was refused, for others took this worker for dead."""
+        if not self._worker.calls.closing:
+            self._in_background(self._tenure.begin_anew(self._ledger, self._worker))
+
+    def _sharer(self, wakeups: Wakeups) -> Sharing:
+        return Sharing(
+            self._database,
+            wakeups,
+            self._ledger,
+            self._orders,
+            self._roster,
+            self._tenure,
+            beat=self._lease / 3,
+            deliver=self._steering.deliver,
+            fenced=lambda: self._tenure.begin_anew(self._ledger, self._worker),
+        )
+
+    def _blocked(self, task: str, where: str, seconds: float) -> None:
+        run, _, step = task.partition("/")
+        active = self._roster.runs.get(RunId(run))
+        if active is not None:
+            message = f"blocks the event loop for more than {seconds:.1f} s: {where}"
+            self._ledger.event(active, "blocked", step, message)
+
+    def _in_background(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tell(self, record: RunRecord) -> None:
         for callback in self._callbacks:
             try:
                 callback(record)
             except Exception:
-                log.exception("flow.callback_failed", run=run)
+                log.exception("flow.callback_failed", run=record.id)
 
-    async def _active(self, run: RunId) -> ActiveRun:
-        active = self._runs.get(run)
-        if active is None:
-            raise WrongState(f"run {run} has ended: {(await self.get(run)).state}")
-        return active
-
-    async def _resolve_unloadable(self, run: ActiveRun, choice: Choice, by: str) -> None:
-        self._worker.event(run, "resolved", message=f"{choice} by {by}" if by else choice)
-        if choice != "retry":
-            run.row.state, run.row.finished = RunState.FAILED, self._clock()
-            self._worker.event(run, "run-failed", message=run.row.error)
-            self._journal.save_run(run.row)
-            self._journal.afterwards(partial(self._ended, run))
-            return
-        await self._journal.flushed()
-        async with self._database.read() as connection:
-            stored = [item for item in await records.unfinished(connection) if item.row.id == run.id]
-        loaded = self._loader.load(stored[0])
-        loaded.followers, loaded.ended = run.followers, run.ended
-        self._runs[run.id] = loaded
-        if loaded.bound is not None:
-            loaded.row.error = ""
-            self._worker.begin(loaded)
-
-    async def _wait_for_steps(self, seconds: float) -> None:
-        if self._worker.under_way:
-            await asyncio.wait(self._worker.under_way, timeout=seconds)
+    async def _is_over(self, run: RunId, active: ActiveRun | None) -> bool:
+        if active is not None:
+            return active.ended.is_set()
+        return not self._tenure.shared or (await self.get(run)).state.ended
 
     async def _interrupt_steps(self) -> None:
-        stubborn = set(self._worker.under_way)
+        stubborn = set(self._worker.calls.under_way)
         for task in stubborn:
             task.cancel()
         if stubborn:
@@ -389,17 +427,26 @@ class FlowEngine:
         for task in stubborn:
             log.error("flow.step_ignores_cancelling", step=task.get_name())
 
-    def _forget(self) -> None:
-        self._journal.stop()
-        for run in self._runs.values():
-            for timer in run.timers.values():
-                timer.cancel()
-            run.ended.set()
-            run.wake()
-        self._runs.clear()
+    async def _close(self, *, in_order: bool) -> None:
+        self._ledger.journal.stop()
+        if self._sharing is not None:
+            self._sharing.cancel()
+            await asyncio.wait([self._sharing])
+        if self._watchdog is not None:
+            self._watchdog.close()
+        await self._roster.close()
+        for run in self._roster.forget():
+            tell(run)
+        await self._tenure.end(in_order=in_order)
+        if self._wakeups is not None:
+            await self._wakeups.close()
 
 
 def _known(found: T | None, run: RunId) -> T:
     if found is None:
         raise UnknownRun(f"there is no run {run}")
     return found
+
+
+def _same_for_all(delay: Callable[[int], float]) -> Callable[[RetryPolicy, int], float]:
+    return lambda _policy, tries: delay(tries)

@@ -50,6 +50,10 @@ def _nobody(_message: str) -> None:
     """Outside an engine nobody listens to progress."""
 
 
+def _silent() -> None:
+    """Nor to signs of life."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context(Generic[E]):
     """What a step is told beside its arguments.  In a unit test `Context(env)` is enough."""
@@ -63,11 +67,16 @@ class Context(Generic[E]):
     connection: AsyncConnection | None = None
     undoing: bool = False
     report: Callable[[str], None] = _nobody
+    beat: Callable[[], None] = _silent
+    round: int = 0
+    """How often the run was tried again after it had failed."""
 
     @property
     def key(self) -> str:
-        """The same for every attempt of this step in this run; the undo has one of its own."""
-        return f"{self.run}/{self.step}/undo" if self.undoing else f"{self.run}/{self.step}"
+        """The same for every attempt of this step in this run, and this round of it; the undo has its own."""
+        return "/".join(
+            filter(None, (self.run, self.step, str(self.round or ""), "undo" if self.undoing else ""))
+        )
 
     @property
     def tx(self) -> AsyncConnection:
@@ -77,8 +86,13 @@ class Context(Generic[E]):
         return self.connection
 
     def progress(self, message: str) -> None:
-        """Tell whoever follows the run; kept in its history, not awaited."""
+        """Tell whoever follows the run; kept in its history, not awaited.  Also a sign of life."""
         self.report(message)
+        self.beat()
+
+    def heartbeat(self) -> None:
+        """A sign of life, for steps that said `heartbeat=`: without one for so long they are interrupted."""
+        self.beat()
 
 
 Function = Callable[Concatenate[Context[E], P], Awaitable[R]]
@@ -95,11 +109,14 @@ class Step(Generic[E, P, R]):
         name: str | None = None,
         retry: int = 0,
         timeout: float | None = None,
+        heartbeat: float | None = None,
     ) -> None:
         if not inspect.iscoroutinefunction(do):
             raise TypeError(f"step {do!r} must be an async function")
-        if retry < 0 or (timeout is not None and timeout <= 0):
-            raise ValueError(f"step {do.__name__}: retry must be 0 or more, timeout more than 0 seconds")
+        if retry < 0 or any(limit is not None and limit <= 0 for limit in (timeout, heartbeat)):
+            raise ValueError(
+                f"step {do.__name__}: retry must be 0 or more, timeout and heartbeat more than 0 seconds"
+            )
         if retry and kind == "at-most-once":
             raise ValueError(f"step {do.__name__}: an at-most-once step cannot have retry")
         update_wrapper(self, do)
@@ -108,6 +125,7 @@ class Step(Generic[E, P, R]):
         self.name = name or do.__name__
         self.retry = retry
         self.timeout = timeout
+        self.heartbeat = heartbeat
         self.undo_do: Callable[Concatenate[Context[E], P], Awaitable[object]] | None = None
 
     async def __call__(self, cx: Context[E], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -129,7 +147,12 @@ def step(do: Callable[Concatenate[Context[E], P], Awaitable[R]], /) -> Step[E, P
 
 @overload
 def step(
-    *, kind: Kind = "idempotent", name: str | None = None, retry: int = 0, timeout: float | None = None
+    *,
+    kind: Kind = "idempotent",
+    name: str | None = None,
+    retry: int = 0,
+    timeout: float | None = None,
+    heartbeat: float | None = None,
 ) -> Callable[[Callable[Concatenate[Context[E], P], Awaitable[R]]], Step[E, P, R]]: ...
 
 
@@ -141,10 +164,15 @@ def step(
     name: str | None = None,
     retry: int = 0,
     timeout: float | None = None,
+    heartbeat: float | None = None,
 ) -> Step[E, P, R] | Callable[[Callable[Concatenate[Context[E], P], Awaitable[R]]], Step[E, P, R]]:
-    """Make a step of an async function; `timeout` in seconds, per attempt.  A flow may override both."""
+    """Make a step of an async function; `timeout` in seconds, per attempt.  A flow may override both.
+
+    `heartbeat`: an attempt that gives no sign of life (`cx.heartbeat`, `cx.progress`) for so many seconds is
+    interrupted and has failed.
+    """
 
     def decorate(function: Callable[Concatenate[Context[E], P], Awaitable[R]]) -> Step[E, P, R]:
-        return Step(function, kind=kind, name=name, retry=retry, timeout=timeout)
+        return Step(function, kind=kind, name=name, retry=retry, timeout=timeout, heartbeat=heartbeat)
 
     return decorate if do is None else decorate(do)

@@ -24,6 +24,8 @@ class Code:
     returns: Hint
     decode: Callable[[bytes], Any]
     """A result as it was stored, as its type again; raises msgspec.DecodeError if it does not fit."""
+    bundle: str = ""
+    """Hash of the bundle that it is part of; "" is the program's own."""
 
     @property
     def kind(self) -> Kind:
@@ -32,6 +34,10 @@ class Code:
 
 class Catalogue(Protocol):
     """What wiring asks a registry for."""
+
+    @property
+    def bundle(self) -> str:
+        """Hash of the bundle whose documents are wired; "" is the program's own."""
 
     @property
     def steps(self) -> Mapping[str, Code]: ...
@@ -43,7 +49,7 @@ class Catalogue(Protocol):
         """The flow of that name, checked.  Raises LookupError: there is none, or it contains itself."""
 
 
-def inspect_step(step: Step[Any, Any, Any], name: str) -> Code:
+def inspect_step(step: Step[Any, Any, Any], name: str, bundle: str = "") -> Code:
     """Read the signature of a step.
 
     Raises:
@@ -68,7 +74,7 @@ def inspect_step(step: Step[Any, Any, Any], name: str) -> Code:
     except (TypeError, NameError) as error:
         raise StepError(f"step {name} has a type that cannot be stored as JSON: {error}") from error
     required = frozenset(key for key, item in parameters.items() if item.default is inspect.Parameter.empty)
-    return Code(name, step, hints, required, types["return"], decode)
+    return Code(name, step, hints, required, types["return"], decode, bundle)
 
 
 def _parameters(function: Callable[..., object], name: str) -> dict[str, inspect.Parameter]:

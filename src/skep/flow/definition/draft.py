@@ -1,31 +1,33 @@
 """Flow documents as they are written: their shape is checked here, names and types by `wiring`."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
-from skep.documents import Document, DocumentError, Path, load
-from skep.flow.definition.expressions import INPUT, Constant, Expression, parse
+from skep.documents import Document, DocumentError, Limits, load
+from skep.flow.definition.draft_steps import DraftStep, StepShapes
+from skep.flow.definition.durations import priority_of, seconds_of
+from skep.flow.definition.expressions import Constant, Expression
+from skep.flow.definition.plan import Limit, OnFailure
 from skep.flow.errors import FlowError, Problem
 
-_STEP_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
-"""One that begins with a digit can be waited for, but not be referred to by `$`."""
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_FLOW_KEYS = frozenset({"flow", "description", "input", "lock", "steps", "output"})
-_STEP_KEYS = frozenset({"use", "flow", "with", "on", "after", "retry", "timeout"})
-
-
-@dataclass(frozen=True)
-class DraftStep:
-    name: str
-    use: str
-    flow: str
-    arguments: Mapping[str, Expression]
-    on: Expression | None
-    after: tuple[str, ...]
-    retry: int | None
-    timeout: float | None
+LARGEST_DOCUMENT = Limits(bytes=32 * 1024 * 1024, depth=32, nodes=2_000_000)
+"""Room for 100,000 steps written one by one."""
+_KEYS = frozenset(
+    {
+        "flow",
+        "description",
+        "input",
+        "priority",
+        "timeout",
+        "on_failure",
+        "lock",
+        "limit",
+        "steps",
+        "output",
+    }
+)
+_ON_FAILURE: Mapping[str, OnFailure] = {word: word for word in get_args(OnFailure)}
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,17 @@ class Draft:
     document: Document
     input: Mapping[str, str]
     locks: tuple[Expression, ...]
+    limits: tuple[Limit, ...]
     steps: Mapping[str, DraftStep]
     output: Mapping[str, Expression]
+    timeout: float | None
+    priority: Expression | None
+    on_failure: OnFailure
+
+    @property
+    def limit_keys(self) -> list[str]:
+        """Those of the run as a whole, as written."""
+        return list(self.document.data.get("limit") or {})
 
 
 def draft(text: str, file: str) -> Draft:
@@ -47,7 +58,7 @@ def draft(text: str, file: str) -> Draft:
         FlowError: no YAML, or not of the shape of a flow; names every fault.
     """
     try:
-        document = load(text, file)
+        document = load(text, file, LARGEST_DOCUMENT)
     except DocumentError as error:
         raise FlowError([Problem(error.position, "", error.reason)]) from error
     reader = _Reader(document)
@@ -57,112 +68,49 @@ def draft(text: str, file: str) -> Draft:
     return result
 
 
-class _Reader:
-    """Takes the document apart and collects what is wrong with its shape."""
-
-    def __init__(self, document: Document) -> None:
-        self.document = document
-        self.problems: list[Problem] = []
-
-    def wrong(self, path: Path, reason: str) -> None:
-        step = str(path[1]) if len(path) > 1 and path[0] == "steps" else ""
-        self.problems.append(Problem(self.document.where(path), step, reason))
-
+class _Reader(StepShapes):
     def flow(self) -> Draft:
         root = self.mapping(self.document.data, ())
-        self.known(root, _FLOW_KEYS, ())
-        name = self.text(root.get("flow"), ("flow",), "the document needs a name, 'flow: ...'")
-        steps = {
-            key: self.step(key, value) for key, value in self.mapping(root.get("steps"), ("steps",)).items()
-        }
-        declared = self.mapping(root.get("input"), ("input",)).items()
+        self.known(root, _KEYS, ())
+        steps = self.mapping(root.get("steps"), ("steps",))
+        inputs = self.mapping(root.get("input"), ("input",))
+        locks = self.list(root.get("lock"), ("lock",))
         return Draft(
-            name=name,
+            name=self.text(root.get("flow"), ("flow",), "the document needs a name, 'flow: ...'"),
             document=self.document,
-            input={key: self.text(value, ("input", key), "an input needs a type") for key, value in declared},
-            locks=tuple(
-                self.expression(lock, ("lock", i))
-                for i, lock in enumerate(self.list(root.get("lock"), ("lock",)))
-            ),
-            steps=steps,
+            input={
+                key: self.text(value, ("input", key), "an input needs a type")
+                for key, value in inputs.items()
+            },
+            locks=tuple(self.expression(lock, ("lock", index)) for index, lock in enumerate(locks)),
+            limits=self._limits(root.get("limit")),
+            steps={key: self.step(key, value) for key, value in steps.items()},
             output=self.expressions(root.get("output"), ("output",)),
+            timeout=self.amount(seconds_of, root.get("timeout"), ("timeout",)),
+            priority=self._priority(root.get("priority")),
+            on_failure=self._on_failure(root),
         )
 
-    def step(self, name: str, value: object) -> DraftStep:
-        path: Path = ("steps", name)
-        body = self.mapping(value, path)
-        self.known(body, _STEP_KEYS, path)
-        if not _STEP_NAME.fullmatch(name) or name == INPUT:
-            self.wrong(
-                path, f"{name!r} cannot name a step; use letters, digits, '_' and '-', and not '{INPUT}'"
-            )
-        use, flow = (
-            self.text(body[key], (*path, key), f"'{key}' needs a name") if key in body else ""
-            for key in ("use", "flow")
-        )
-        if ("use" in body) == ("flow" in body):
-            self.wrong(path, "needs either 'use' (a step) or 'flow' (a sub-flow)")
-        for key in ("on", "retry", "timeout"):
-            if flow and key in body:
-                self.wrong((*path, key), f"'{key}' belongs to the steps of the sub-flow")
-        after = self.list(body.get("after"), (*path, "after"))
-        return DraftStep(
-            name=name,
-            use=use,
-            flow=flow,
-            arguments=self.expressions(body.get("with"), (*path, "with")),
-            on=self.expression(body["on"], (*path, "on")) if "on" in body else None,
-            after=tuple(
-                self.text(item, (*path, "after", i), "'after' lists steps") for i, item in enumerate(after)
-            ),
-            retry=self.retry(body.get("retry"), (*path, "retry")),
-            timeout=self.duration(body.get("timeout"), (*path, "timeout")),
-        )
+    def _limits(self, value: object) -> tuple[Limit, ...]:
+        """At most so many runs at once; a rate of runs is for a schedule or a policy."""
+        limits = self.mapping(value, ("limit",))
+        counts = {
+            key: self.count(most, ("limit", key), "how many such runs at once")
+            for key, most in limits.items()
+        }
+        return tuple(Limit(self.expression(key, ("limit", key)), count) for key, count in counts.items())
 
-    def known(self, body: Mapping[str, object], keys: frozenset[str], path: Path) -> None:
-        for key in body.keys() - keys:
-            self.wrong((*path, key), f"{key!r} is not known here; known are {', '.join(sorted(keys))}")
-
-    def mapping(self, value: object, path: Path) -> dict[str, object]:
-        if value is not None and not isinstance(value, dict):
-            self.wrong(path, "must be a mapping")
-        return value if isinstance(value, dict) else {}
-
-    def list(self, value: object, path: Path) -> list[object]:
-        if value is not None and not isinstance(value, list):
-            self.wrong(path, "must be a list")
-        return value if isinstance(value, list) else []
-
-    def text(self, value: object, path: Path, reason: str) -> str:
-        if not isinstance(value, str) or not value:
-            self.wrong(path, reason)
-        return value if isinstance(value, str) else ""
-
-    def expressions(self, value: object, path: Path) -> dict[str, Expression]:
-        return {key: self.expression(item, (*path, key)) for key, item in self.mapping(value, path).items()}
-
-    def expression(self, value: object, path: Path) -> Expression:
-        try:
-            return parse(value)
-        except ValueError as error:
-            self.wrong(path, str(error))
-            return Constant(None)
-
-    def retry(self, value: object, path: Path) -> int | None:
+    def _priority(self, value: object) -> Expression | None:
         if value is None:
             return None
-        if type(value) is not int or not 0 <= value <= 100:
-            self.wrong(path, "'retry' is how often to try again, 0 to 100")
-            return None
-        return value
+        expression = self.expression(value, ("priority",))
+        if not isinstance(expression, Constant):
+            return expression
+        priority = self.amount(priority_of, expression.value, ("priority",))
+        return None if priority is None else Constant(priority.name.lower())
 
-    def duration(self, value: object, path: Path) -> float | None:
-        """Seconds, from `90`, `1.5m`, `60s`, `500ms`, `2h`."""
-        if value is None:
-            return None
-        match = _DURATION.fullmatch(str(value)) or _DURATION.fullmatch(f"{value}s")
-        seconds = float(match[1]) * _UNIT_SECONDS[match[2]] if match else 0.0
-        if seconds <= 0:
-            self.wrong(path, f"{value!r} is no duration; write 60s, 5m, 500ms or seconds")
-            return None
-        return seconds
+    def _on_failure(self, root: Mapping[str, object]) -> OnFailure:
+        word = self.one_of(
+            root.get("on_failure", "undo"), _ON_FAILURE, ("on_failure",), "way to deal with failure"
+        )
+        return word or "undo"

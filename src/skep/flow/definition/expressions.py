@@ -19,7 +19,9 @@ Path = tuple[str, ...]
 
 _NAME = r"[A-Za-z_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
 _FIELDS = r"(?:\.[A-Za-z_][A-Za-z0-9_]*)*"
-_TOKEN = re.compile(rf"\$(?:(\$)|({_NAME}{_FIELDS})|\{{({_NAME}(?:\.{_NAME})*)\}}|)")
+DOTTED, BRACED = rf"{_NAME}{_FIELDS}", rf"{_NAME}(?:\.{_NAME})*"
+"""What may follow a `$`, and what may stand within `${}`: names without groups of their own."""
+_TOKEN = re.compile(rf"\$(?:(\$)|({DOTTED})|\{{({BRACED})\}}|)")
 
 
 class Constant(Struct, frozen=True, tag="constant"):
@@ -28,11 +30,20 @@ class Constant(Struct, frozen=True, tag="constant"):
     value: Any
 
 
-class Reference(Struct, frozen=True, tag="reference"):
-    """A step's result (or, from `input`, a field of the flow's input), and the fields to follow into it."""
+class Reference(Struct, frozen=True, tag="reference", omit_defaults=True):
+    """A step's result (or, from `input`, a field of the flow's input), and the fields to follow into it.
+
+    `up`: for `item` and `index`, of which fan-out: 0 the innermost around it, 1 the next one out.
+    """
 
     source: str
     path: Path = ()
+    up: int = 0
+
+    @property
+    def is_local(self) -> bool:
+        """It means something within a fan-out only."""
+        return self.source in (ITEM, INDEX)
 
     def __str__(self) -> str:
         return "$" + ".".join((self.source, *self.path))
@@ -60,7 +71,14 @@ class Operation(Struct, frozen=True, tag="operation"):
     operands: tuple["Expression", ...]
 
 
-Expression = Union[Constant, Reference, Text, Items, Fields, Operation]  # noqa: UP007  (resolved by name in the classes above)
+class Guarded(Struct, frozen=True, tag="guarded"):
+    """The value where the condition holds, else null: what a sub-flow with `when:` gives its caller."""
+
+    condition: "Expression"
+    value: "Expression"
+
+
+Expression = Union[Constant, Reference, Text, Items, Fields, Operation, Guarded]  # noqa: UP007  (named in the classes above)
 Lookup = Callable[[Reference], object]
 
 _COMPARISONS: dict[str, Callable[[Any, Any], object]] = {
@@ -107,7 +125,7 @@ def _parse_text(text: str) -> Expression:
         if not (literal or name or braced):
             raise ValueError(f"in {text!r} a '$' is followed by no name; write '$$' for a literal '$'")
         parts.append("$" if literal else _reference(name or braced))
-    return _text([*parts, text[end:]])
+    return text_of([*parts, text[end:]])
 
 
 def _reference(dotted: str) -> Reference:
@@ -115,7 +133,7 @@ def _reference(dotted: str) -> Reference:
     return Reference(source, tuple(path))
 
 
-def _text(parts: list[str | Reference]) -> Expression:
+def text_of(parts: list[str | Reference]) -> Expression:
     """The simplest expression of these parts; neighbouring texts are joined."""
     joined: list[str | Reference] = []
     for part in parts:
@@ -146,6 +164,9 @@ def references(expression: Expression) -> Iterator[Reference]:
         case Operation(operands=operands):
             for item in operands:
                 yield from references(item)
+        case Guarded(condition, value):
+            yield from references(condition)
+            yield from references(value)
 
 
 def evaluate(expression: Expression, lookup: Lookup) -> object:
@@ -163,6 +184,8 @@ def evaluate(expression: Expression, lookup: Lookup) -> object:
             return {key: evaluate(item, lookup) for key, item in fields.items()}
         case Operation(operator, operands):
             return _operate(operator, operands, lookup)
+        case Guarded(condition, value):
+            return evaluate(value, lookup) if evaluate(condition, lookup) else None
 
 
 def _operate(operator: Operator, operands: tuple[Expression, ...], lookup: Lookup) -> bool:
@@ -177,37 +200,6 @@ def _operate(operator: Operator, operands: tuple[Expression, ...], lookup: Looku
             return not next(values)
         case _:
             return bool(_COMPARISONS[operator](next(values), next(values)))
-
-
-def substitute(expression: Expression, replace: Callable[[Reference], Expression]) -> Expression:
-    """The same with every reference replaced; what becomes constant is folded."""
-    match expression:
-        case Constant():
-            return expression
-        case Reference():
-            return replace(expression)
-        case Text(parts):
-            return _text([piece for part in parts for piece in _pieces(part, replace)])
-        case Items(items):
-            return Items(tuple(substitute(item, replace) for item in items))
-        case Fields(fields):
-            return Fields({key: substitute(item, replace) for key, item in fields.items()})
-        case Operation(operator, operands):
-            return Operation(operator, tuple(substitute(item, replace) for item in operands))
-
-
-def _pieces(part: str | Reference, replace: Callable[[Reference], Expression]) -> tuple[str | Reference, ...]:
-    if isinstance(part, str):
-        return (part,)
-    match replace(part):
-        case Constant(value):
-            return (f"{value}",)
-        case Reference() as reference:
-            return (reference,)
-        case Text(parts):
-            return parts
-        case other:
-            raise ValueError(f"{part} is not a text: {other}")
 
 
 def follow(value: object, path: Path) -> object:

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, NewType, Union, get_args, get_type_h
 
 import msgspec
 
+from skep.flow.definition import syntax
+
 Hint = Any
 """What may stand after the colon of a parameter: a class, a NewType, a generic alias, a union."""
 
@@ -22,6 +24,8 @@ BUILT_IN: dict[str, Hint] = {
     "object": object,
 }
 
+_DEEPEST = 32
+
 
 def read(text: str, names: Mapping[str, Hint]) -> Hint:
     """The type that `text` names, e.g. `list[ReplicaId]`, `dict[str, int]`, `X | None`.
@@ -30,12 +34,15 @@ def read(text: str, names: Mapping[str, Hint]) -> Hint:
         ValueError: not a type, or a name that is not in `names` or built in.
     """
     try:
-        return _read(ast.parse(text.strip(), mode="eval").body, names)
-    except (SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{text!r} is not a type") from error
+        tree = syntax.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{text[:80]!r} is not a type") from error
+    return _read(tree, names, 0)
 
 
-def _read(node: ast.expr, names: Mapping[str, Hint]) -> Hint:
+def _read(node: ast.expr, names: Mapping[str, Hint], depth: int) -> Hint:
+    if depth > _DEEPEST:
+        raise ValueError(f"a type is nested deeper than {_DEEPEST}")
     match node:
         case ast.Constant(value=None):
             return None
@@ -44,12 +51,14 @@ def _read(node: ast.expr, names: Mapping[str, Hint]) -> Hint:
         case ast.Name(id=name):
             raise ValueError(f"there is no type {name!r}")
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return Union[_read(left, names), _read(right, names)]  # noqa: UP007  (NewTypes take part)
+            return Union[_read(left, names, depth + 1), _read(right, names, depth + 1)]  # noqa: UP007  (NewTypes take part)
         case ast.Subscript(value=ast.Name(id="list"), slice=item):
-            return list[_read(item, names)]  # type: ignore[misc]
+            return list[_read(item, names, depth + 1)]  # type: ignore[misc]
         case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[key, value])):
-            return dict[_read(key, names), _read(value, names)]  # type: ignore[misc]
-    raise ValueError(f"{ast.unparse(node)!r} is not a type; write a name, list[X], dict[str, X] or X | None")
+            return dict[_read(key, names, depth + 1), _read(value, names, depth + 1)]  # type: ignore[misc]
+    raise ValueError(
+        f"{ast.unparse(node)[:80]!r} is not a type; write a name, list[X], dict[str, X] or X | None"
+    )
 
 
 def describe(hint: Hint) -> str:
@@ -126,11 +135,27 @@ def _fits_class(source: Hint, target: Hint) -> bool:
     source_class, target_class = origin_of(source) or source, origin_of(target) or target
     if not (isinstance(source_class, type) and isinstance(target_class, type)):
         return False
+    if typing.is_typeddict(source_class) or typing.is_typeddict(target_class):
+        return _keys_fit(source_class, target)
     if (source_class, target_class) == (int, float):
         return True
     if source_class is bool and target_class is not bool:
         return False
     return issubclass(source_class, target_class) and _elements_fit(source, target)
+
+
+def _keys_fit(source: Hint, target: Hint) -> bool:
+    """A mapping whose keys are known, for one of the same keys or for a dict."""
+    given = fields(source) if typing.is_typeddict(source) else None
+    if given is None:
+        return False
+    wanted = fields(target) if typing.is_typeddict(target) else None
+    if wanted is not None:
+        return given.keys() == wanted.keys() and all(fits(given[key], wanted[key]) for key in given)
+    if not issubclass(dict, origin_of(target) or target):
+        return False
+    key, value = get_args(target) or (str, object)
+    return fits(str, key) and all(fits(hint, value) for hint in given.values())
 
 
 def _literal_fits(value: object, target: Hint) -> bool:

@@ -19,6 +19,8 @@ from skep.flow.definition.hints import Hint
 OnFailure = Literal["undo", "keep", "ask"]
 """What a run does when a step has failed for good: undo what was done, end as it is, or ask an operator."""
 
+WaitKind = Literal["signal", "approval", "until", "for"]
+
 
 class RetryPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     """How often an error is forgiven; between tries up to `first` seconds, doubled each time up to `most`."""
@@ -30,13 +32,21 @@ class RetryPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     """Seconds from the first attempt, after which there is no other."""
 
 
+class Approval(msgspec.Struct, frozen=True):
+    """What a wait for approval yields.  One that was refused fails its step instead."""
+
+    approved: bool
+    by: str = ""
+    comment: str = ""
+
+
 class Wait(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a waiting step waits for.
 
     signal: `value` is its name; approval: the question; until: RFC 3339 or seconds since 1970; for: seconds.
     """
 
-    kind: Literal["signal", "approval", "until", "for"]
+    kind: WaitKind
     value: Expression
     type: str = "object"
     """Of what a signal carries, as written."""
@@ -55,8 +65,9 @@ class Limit(msgspec.Struct, frozen=True, omit_defaults=True):
 class Each(msgspec.Struct, frozen=True, omit_defaults=True):
     """A fan-out: `steps` once per item of a list; they refer to it as `$item`, to its number as `$index`.
 
-    `steps` are a plan of their own: their `after` are indexes among themselves.  `result` is what one item
-    yields.  Up to `failures` items (or that share of them, if less than 1) may fail and yield null.
+    Within a fan-out of a fan-out, references with `up` mean the items further out.  `steps` are a plan of
+    their own: their `after` are indexes among themselves.  `result` is what one item yields.  Up to
+    `failures` items (or that share of them, if less than 1) may fail and yield null.
     """
 
     items: Expression
@@ -103,20 +114,31 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     priority: Expression | None = None
     """The name or number of one of the five."""
     on_failure: OnFailure = "undo"
+    bundle: str = ""
+    """Hash of the bundle that the document is part of, for the types of its input; "" is the program's."""
 
 
 @dataclass(frozen=True)
 class Flow:
-    """A checked flow: its plan, and the types that its input takes and its output has."""
+    """A checked flow: its plan, and the types that its input takes and its output has.
+
+    `depth`: of the sub-flows within, 0 if there are none.
+    """
 
     plan: Plan
     file: str
     types: Mapping[str, Hint] = field(default_factory=lambda: MappingProxyType({}))
     outputs: Mapping[str, Hint] = field(default_factory=lambda: MappingProxyType({}))
+    depth: int = 0
 
     @property
     def name(self) -> str:
         return self.plan.flow
+
+    @cached_property
+    def size(self) -> int:
+        """How many steps it has, those within fan-outs included."""
+        return sum(map(_size, self.plan.steps))
 
     @cached_property
     def content(self) -> bytes:
@@ -127,3 +149,7 @@ class Flow:
     def hash(self) -> str:
         """SHA-256 of the content, in hexadecimal: its name in the store."""
         return hashlib.sha256(self.content).hexdigest()
+
+
+def _size(step: PlannedStep) -> int:
+    return 1 if step.each is None else 1 + sum(map(_size, step.each.steps))

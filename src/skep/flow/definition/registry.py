@@ -1,39 +1,36 @@
 """The steps, types and flows that an engine knows."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import ChainMap
+from collections.abc import MutableMapping
 from importlib.resources import files
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
-import msgspec
-
-from skep.flow.definition import hints
+from skep.flow.definition import binding
+from skep.flow.definition.binding import Bound
 from skep.flow.definition.catalogue import Code, inspect_step
 from skep.flow.definition.draft import Draft, draft
-from skep.flow.definition.graph import Graph
 from skep.flow.definition.hints import Hint
 from skep.flow.definition.plan import Flow, Plan
-from skep.flow.definition.wiring import wire
+from skep.flow.definition.wiring import DEEPEST_FLOW, wire
 from skep.flow.errors import FlowError, Problem, StepError, Unloadable
 from skep.flow.steps import Step
 
-
-@dataclass(frozen=True)
-class Bound:
-    """A plan joined with the code that carries it out."""
-
-    graph: Graph
-    codes: tuple[Code, ...]
-    types: Mapping[str, Hint]
+__all__ = ["Bound", "Registry"]
 
 
 class Registry:
-    """Filled once, before the engine is opened."""
+    """Filled once, before the engine is opened.
 
-    def __init__(self) -> None:
-        self.steps: dict[str, Code] = {}
-        self.types: dict[str, Hint] = {}
+    What is not found here is looked for in the parent.  `bundle` is the hash of the bundle whose steps, types
+    and flows these are: plans remember it, and are carried out by that bundle's code only.
+    """
+
+    def __init__(self, parent: "Registry | None" = None, bundle: str = "") -> None:
+        self.parent = parent
+        self.bundle = bundle
+        self.steps: MutableMapping[str, Code] = ChainMap({}, *([parent.steps] if parent else []))
+        self.types: MutableMapping[str, Hint] = ChainMap({}, *([parent.types] if parent else []))
         self._drafts: dict[str, Draft] = {}
         self._flows: dict[str, Flow] = {}
         self._wiring: list[str] = []
@@ -53,10 +50,10 @@ class Registry:
         known = self.steps.get(name)
         if known is not None and known.step is not step:
             raise StepError(f"there are two steps named {name}")
-        self.steps[name] = inspect_step(step, name)
+        self.steps[name] = inspect_step(step, name, self.bundle)
 
     def add_type(self, *types: Hint) -> None:
-        """Types (also NewTypes) that an `input:` may name."""
+        """Types (also NewTypes) that an `input:`, or the `as:` of a signal, may name."""
         for kind in types:
             self.types[kind.__name__] = kind
 
@@ -78,11 +75,19 @@ class Registry:
         found = sorted(
             (item for item in files(package).iterdir() if item.name.endswith(".yaml")), key=lambda i: i.name
         )
+        self.add_documents({item.name: item.read_text("utf-8") for item in found})
+
+    def add_documents(self, texts: dict[str, str]) -> list[Flow]:
+        """Documents by file name, which may refer to each other in any order.
+
+        Raises:
+            FlowError: with the faults of all documents.
+        """
         problems: list[Problem] = []
         names: list[str] = []
-        for item in found:
+        for file, text in texts.items():
             try:
-                names.append(self._keep(draft(item.read_text("utf-8"), item.name)).name)
+                names.append(self._keep(draft(text, file)).name)
             except FlowError as error:
                 problems += error.problems
         for name in names:
@@ -92,10 +97,15 @@ class Registry:
                 problems += error.problems
         if problems:
             raise FlowError(list(dict.fromkeys(problems)))
+        return [self.flow(name) for name in names]
 
     def parse(self, text: str, file: str) -> Flow:
         """Check a document without keeping it; it may use the flows that are kept."""
         return wire(draft(text, file), self)
+
+    def flows(self) -> list[str]:
+        """The names of all flows, sorted."""
+        return sorted({*self._drafts, *(self.parent.flows() if self.parent else ())})
 
     def flow(self, name: str) -> Flow:
         """The flow of that name.
@@ -107,9 +117,13 @@ class Registry:
         if name in self._flows:
             return self._flows[name]
         if name not in self._drafts:
+            if self.parent is not None:
+                return self.parent.flow(name)
             raise LookupError(f"there is no flow {name!r}")
         if name in self._wiring:
             raise LookupError(f"flow {name} contains itself: {' → '.join([*self._wiring, name])}")
+        if len(self._wiring) > DEEPEST_FLOW:
+            raise LookupError(f"sub-flows are nested deeper than {DEEPEST_FLOW} levels")
         self._wiring.append(name)
         try:
             self._flows[name] = wire(self._drafts[name], self)
@@ -117,28 +131,53 @@ class Registry:
             self._wiring.pop()
         return self._flows[name]
 
+    # stored plans
+
+    def code(self, bundle: str, use: str) -> Code:
+        """The code of that step in that bundle.
+
+        Raises:
+            Unloadable: it no longer exists.
+        """
+        found = self.steps.get(use)
+        if found is not None and found.bundle == bundle:
+            return found
+        if self.parent is not None:
+            return self.parent.code(bundle, use)
+        raise Unloadable(f"step {use} {_of(bundle)} no longer exists")
+
+    def types_of(self, bundle: str) -> MutableMapping[str, Hint]:
+        """The types that documents of that bundle may name.
+
+        Raises:
+            Unloadable: there is no such bundle.
+        """
+        if bundle == self.bundle:
+            return self.types
+        if self.parent is not None:
+            return self.parent.types_of(bundle)
+        raise Unloadable(f"the types {_of(bundle)} no longer exist")
+
     def bind(self, plan: Plan) -> Bound:
-        """Join a stored plan with today's code.
+        """Join a stored plan with the code it is pinned to.
 
         Raises:
             Unloadable: a step or a type that it names no longer exists.
         """
-        missing = sorted({step.use for step in plan.steps} - self.steps.keys())
-        if missing:
-            raise Unloadable(f"flow {plan.flow} needs steps that no longer exist: {', '.join(missing)}")
-        try:
-            types = {name: hints.read(text, self.types) for name, text in plan.input.items()}
-        except ValueError as error:
-            raise Unloadable(f"flow {plan.flow}: {error}") from error
-        return Bound(Graph(plan), tuple(self.steps[step.use] for step in plan.steps), types)
+        return binding.bind(plan, self)
 
     def load(self, content: bytes) -> Bound:
         """The same from its stored form."""
-        try:
-            plan = msgspec.json.decode(content, type=Plan)
-        except msgspec.DecodeError as error:
-            raise Unloadable(f"the stored flow cannot be read: {error}") from error
-        return self.bind(plan)
+        return self.bind(binding.read(content))
+
+    def stored_flow(self, content: bytes) -> Flow:
+        """A flow from its stored form; the types of its output are not known any more.
+
+        Raises:
+            Unloadable: it cannot be read, or a type of its input no longer exists.
+        """
+        plan = binding.read(content)
+        return Flow(plan, "", MappingProxyType(binding.input_types(plan, self)))
 
     def _keep(self, drafted: Draft) -> Draft:
         if drafted.name in self._drafts:
@@ -148,3 +187,7 @@ class Registry:
                 raise FlowError([Problem(drafted.document.where(("flow",)), "", reason)])
         self._drafts[drafted.name] = drafted
         return drafted
+
+
+def _of(bundle: str) -> str:
+    return f"of bundle {bundle[:12]}" if bundle else "of the program"

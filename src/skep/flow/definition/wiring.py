@@ -4,33 +4,29 @@ All faults of a document are collected, so that a person mends them in one go.
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from types import MappingProxyType
-
-import msgspec
 
 from skep.documents import Path
 from skep.flow.definition import hints
 from skep.flow.definition.catalogue import Catalogue, Code
-from skep.flow.definition.draft import Draft, DraftStep
-from skep.flow.definition.expressions import (
-    INPUT,
-    Constant,
-    Expression,
-    Fields,
-    Items,
-    Reference,
-    Text,
-    references,
-)
-from skep.flow.definition.hints import Hint, describe
-from skep.flow.definition.inlining import Inlining
+from skep.flow.definition.checking import check, type_of
+from skep.flow.definition.draft import Draft
+from skep.flow.definition.draft_steps import DraftStep
+from skep.flow.definition.expressions import INPUT, Expression, references
+from skep.flow.definition.hints import Hint
+from skep.flow.definition.inlining import Inlining, TooLarge
 from skep.flow.definition.plan import Flow, Plan
+from skep.flow.definition.shapes import MOST_PROBLEMS, problem_at
+from skep.flow.definition.sources import Sources
+from skep.flow.definition.step_checks import StepChecks
+from skep.flow.definition.step_types import StepTypes
 from skep.flow.errors import FlowError, Problem
 
-LARGEST_FLOW = 100_000
-"""Steps of a flow after inlining: sub-flows that double themselves are refused before they cost anything."""
+DEEPEST_FLOW = 50
+"""Sub-flows within sub-flows."""
+_MOST_GUESSES = 20
 
 
 def wire(draft: Draft, catalogue: Catalogue) -> Flow:
@@ -51,50 +47,59 @@ class _Wiring:
         self.draft = draft
         self.catalogue = catalogue
         self.problems: list[Problem] = []
-        self.types = self._input_types()
         self.codes: dict[str, Code] = {}
         self.flows: dict[str, Flow] = {}
+        self.input = {name: self._type(text, ("input", name)) for name, text in draft.input.items()}
         for step in draft.steps.values():
             self._resolve(step)
+        carried = {
+            step.name: self._type(step.carries, ("steps", step.name, "as"))
+            for step in draft.steps.values()
+            if step.wait == "signal"
+        }
+        types = StepTypes(self.codes, self.flows, carried)
+        self.sources = Sources(types.sources(self.input, draft.steps), self.wrong)
 
     def wrong(self, path: Path, reason: str) -> None:
-        step = str(path[1]) if len(path) > 1 and path[0] == "steps" else ""
-        self.problems.append(Problem(self.draft.document.where(path), step, reason))
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(problem_at(self.draft.document, path, reason))
 
     def flow(self) -> Flow | None:
+        checks = StepChecks(self.draft, self.sources, self.codes, self.flows)
         for step in self.draft.steps.values():
-            self._check_step(step)
-        for index, lock in enumerate(self.draft.locks):
-            self._check_lock(lock, ("lock", index))
-        outputs = {name: self._type(value, ("output", name)) for name, value in self.draft.output.items()}
+            checks.step(step)
+        self._check_run()
+        outputs = {
+            name: type_of(value, self.sources, ("output", name)) for name, value in self.draft.output.items()
+        }
         order = self._order()
         if order is None or self.problems:
+            return None
+        depth = 1 + max((flow.depth for flow in self.flows.values()), default=-1)
+        if depth > DEEPEST_FLOW:
+            self.wrong(("flow",), f"sub-flows are nested deeper than {DEEPEST_FLOW} levels")
             return None
         plan = self._plan(order)
         if plan is None:
             return None
-        return Flow(plan, self.draft.document.file, MappingProxyType(self.types), MappingProxyType(outputs))
+        types = MappingProxyType(self.input)
+        return Flow(plan, self.draft.document.file, types, MappingProxyType(outputs), depth)
 
     # names
 
-    def _input_types(self) -> dict[str, Hint]:
-        types: dict[str, Hint] = {}
-        for name, text in self.draft.input.items():
-            try:
-                types[name] = hints.read(text, self.catalogue.types)
-            except ValueError as error:
-                self.wrong(("input", name), str(error))
-                types[name] = object
-        return types
+    def _type(self, text: str, path: Path) -> Hint:
+        try:
+            return hints.read(text, self.catalogue.types)
+        except ValueError as error:
+            self.wrong(path, str(error))
+            return object
 
     def _resolve(self, step: DraftStep) -> None:
         path: Path = ("steps", step.name)
         if step.use:
             code = self.catalogue.steps.get(step.use)
             if code is None:
-                self.wrong(
-                    (*path, "use"), f"there is no step {step.use!r}{_similar(step.use, self.catalogue.steps)}"
-                )
+                self.wrong((*path, "use"), f"there is no step {step.use!r}{self._similar(step.use)}")
             else:
                 self.codes[step.name] = code
         elif step.flow:
@@ -103,11 +108,17 @@ class _Wiring:
             except LookupError as error:
                 self.wrong((*path, "flow"), str(error))
 
+    def _similar(self, name: str) -> str:
+        if len(self.problems) > _MOST_GUESSES:
+            return ""
+        close = difflib.get_close_matches(name, self.catalogue.steps, n=1)
+        return f"; did you mean {close[0]!r}?" if close else ""
+
     def _order(self) -> list[str] | None:
         """The step names, each after those it waits for."""
         names = self.draft.steps.keys()
         graph = {
-            name: [*dict.fromkeys(ref for ref in _waits_for(step) if ref in names)]
+            name: [*dict.fromkeys(before for before in _waits_for(step) if before in names)]
             for name, step in self.draft.steps.items()
         }
         try:
@@ -117,187 +128,62 @@ class _Wiring:
             self.wrong(("steps", cycle[0]), f"waits for itself: {' → '.join(cycle)}")
             return None
 
-    # types
+    # the run as a whole
 
-    def _check_step(self, step: DraftStep) -> None:
-        path: Path = ("steps", step.name)
-        for index, name in enumerate(step.after):
-            if name not in self.draft.steps:
-                self.wrong((*path, "after", index), f"there is no step {name!r} in this flow")
-        if step.on is not None:
-            self._check(step.on, str, (*path, "on"), "on")
-        code = self.codes.get(step.name)
-        if code is not None:
-            self._check_arguments(step, code.parameters, code.required, step.use)
-            if step.retry and code.kind == "at-most-once":
-                self.wrong((*path, "retry"), f"{step.use} is an at-most-once step: it cannot have 'retry'")
-        elif step.name in self.flows:
-            types = self.flows[step.name].types
-            needed = frozenset(name for name, hint in types.items() if not hints.fits(None, hint))
-            self._check_arguments(step, types, needed, step.flow)
+    def _check_run(self) -> None:
+        for index, lock in enumerate(self.draft.locks):
+            self._check_before(lock, str, ("lock", index), "a lock is taken")
+        for limit, key in zip(self.draft.limits, self.draft.limit_keys, strict=True):
+            self._check_before(limit.key, str, ("limit", key), "a limit is counted")
+        if self.draft.priority is not None:
+            self._check_before(self.draft.priority, str | int, ("priority",), "the priority is needed")
 
-    def _check_arguments(
-        self, step: DraftStep, parameters: Mapping[str, Hint], required: frozenset[str], owner: str
-    ) -> None:
-        path: Path = ("steps", step.name, "with")
-        for name, value in step.arguments.items():
-            if name in parameters:
-                self._check(value, parameters[name], (*path, name), f"parameter {name!r} of {owner}")
-            else:
-                known = ", ".join(parameters) or "none"
-                self.wrong((*path, name), f"{owner} has no parameter {name!r}; it has {known}")
-        for name in sorted(required - step.arguments.keys()):
-            self.wrong(path, f"parameter {name!r} of {owner} is missing ({describe(parameters[name])})")
-
-    def _check_lock(self, lock: Expression, path: Path) -> None:
-        self._check(lock, str, path, "a lock")
-        if any(reference.source != INPUT for reference in references(lock)):
-            self.wrong(path, "a lock is taken before the first step: it can refer to $input only")
-
-    def _check(self, value: Expression, wanted: Hint, path: Path, what: str) -> None:
-        """Whether the expression gives what is wanted; looks into written lists and mappings."""
-        match value:
-            case Constant(constant):
-                try:
-                    msgspec.convert(constant, wanted)
-                except msgspec.ValidationError as error:
-                    self.wrong(path, f"{what} wants {describe(wanted)}, not {constant!r}: {error}")
-            case Reference():
-                given = self._reference_type(value, path)
-                if given is not _UNKNOWN and not hints.fits(given, wanted):
-                    self.wrong(path, f"{what} wants {describe(wanted)}, but {value} is {describe(given)}")
-            case Text():
-                self._check_text(value, path)
-                if not any(hints.fits(str, hints.bare(member)) for member in hints.members(wanted)):
-                    self.wrong(path, f"{what} wants {describe(wanted)}, but a text with references is str")
-            case Items(items):
-                self._check_items(items, wanted, path, what)
-            case Fields(fields):
-                self._check_fields(fields, wanted, path, what)
-
-    def _check_text(self, text: Text, path: Path) -> None:
-        for part in text.parts:
-            if isinstance(part, Reference):
-                hint = self._reference_type(part, path)
-                if hint is not _UNKNOWN and not hints.is_embeddable(hint):
-                    self.wrong(
-                        path, f"only str and int can stand inside a text, but {part} is {describe(hint)}"
-                    )
-
-    def _check_items(self, items: tuple[Expression, ...], wanted: Hint, path: Path, what: str) -> None:
-        element = hints.element(wanted)
-        if element is None:
-            self.wrong(path, f"{what} wants {describe(wanted)}, not a list")
-            return
-        for index, item in enumerate(items):
-            self._check(item, element, (*path, index), f"item {index} of {what}")
-
-    def _check_fields(self, fields: Mapping[str, Expression], wanted: Hint, path: Path, what: str) -> None:
-        shape = hints.shape(wanted)
-        if shape is None:
-            self.wrong(path, f"{what} wants {describe(wanted)}, not a mapping")
-            return
-        for name, value in fields.items():
-            if (hint := shape(name)) is None:
-                self.wrong((*path, name), f"{describe(wanted)} has no field {name!r}")
-            else:
-                self._check(value, hint, (*path, name), f"field {name!r} of {what}")
-        for member in hints.members(wanted):
-            for name in sorted(hints.required(member) - fields.keys()):
-                self.wrong(path, f"field {name!r} of {describe(wanted)} is missing")
-
-    def _type(self, value: Expression, path: Path) -> Hint:
-        """The type of an expression that may be anything: an output."""
-        match value:
-            case Reference():
-                return self._reference_type(value, path)
-            case Text():
-                self._check_text(value, path)
-                return str
-            case Constant(constant):
-                return type(constant)
-            case _:
-                for reference in references(value):
-                    self._reference_type(reference, path)
-                return list if isinstance(value, Items) else dict
-
-    def _reference_type(self, reference: Reference, path: Path) -> Hint:
-        found = self._source_type(reference, path)
-        if found is None:
-            return _UNKNOWN
-        hint, rest, said = found
-        for name in rest:
-            fields = hints.fields(hint)
-            if fields is None or name not in fields:
-                known = f"; it has {', '.join(fields)}" if fields else ""
-                self.wrong(path, f"{said} is {describe(hint)}, which has no field {name!r}{known}")
-                return _UNKNOWN
-            hint, said = fields[name], f"{said}.{name}"
-        return hint
-
-    def _source_type(self, reference: Reference, path: Path) -> tuple[Hint, tuple[str, ...], str] | None:
-        """The type where a reference begins, the fields left to follow, and how that beginning is written."""
-        source, fields = reference.source, reference.path
-        if source in self.codes:
-            return self.codes[source].returns, fields, f"${source}"
-        named: Mapping[str, Hint] | None = None
-        if source == INPUT:
-            named = self.types
-        elif source in self.flows:
-            named = self.flows[source].outputs
-        if named is None:
-            if source not in self.draft.steps:
-                self.wrong(path, f"{reference} refers to {source!r}, which is no step of this flow")
-            return None
-        if not fields or fields[0] not in named:
-            what = "an input of the flow" if source == INPUT else f"an output of {source}"
-            known = ", ".join(named) or "none"
-            self.wrong(
-                path,
-                f"{reference} does not name {what}; it has {known}",
-            )
-            return None
-        return named[fields[0]], fields[1:], f"${source}.{fields[0]}"
+    def _check_before(self, value: Expression, wanted: Hint, path: Path, what: str) -> None:
+        check(value, wanted, self.sources, path, what.rpartition(" is ")[0])
+        if any(reference.source != INPUT for reference in references(value)):
+            self.wrong(path, f"{what} before the first step: it can refer to $input only")
 
     # plan
 
     def _plan(self, order: Iterable[str]) -> Plan | None:
-        inlining = Inlining()
+        inlining = Inlining(self.catalogue.bundle)
         for name in order:
             step = self.draft.steps[name]
             try:
-                if step.use:
-                    inlining.step(step)
-                else:
+                if step.flow:
                     inlining.flow(step, self.flows[name])
+                else:
+                    inlining.step(step, self.codes.get(name))
+            except TooLarge as error:
+                self.wrong(("steps", name), f"with its sub-flows the flow has more than {error}")
+                return None
             except ValueError as error:
                 self.wrong(("steps", name), str(error))
-                return None
-            if len(inlining.steps) > LARGEST_FLOW:
-                self.wrong(("steps", name), f"with its sub-flows the flow has more than {LARGEST_FLOW} steps")
                 return None
         return Plan(
             flow=self.draft.name,
             input=dict(self.draft.input),
             steps=tuple(inlining.steps),
             locks=(*self.draft.locks, *inlining.locks),
-            output={key: inlining.resolve(value) for key, value in self.draft.output.items()},
+            output=self._outputs(inlining),
+            limits=(*self.draft.limits, *inlining.limits),
+            timeout=self.draft.timeout,
+            priority=self.draft.priority,
+            on_failure=self.draft.on_failure,
+            bundle=self.catalogue.bundle,
         )
 
-
-class _Unknown:
-    """The type of what could not be resolved: said once, not again wherever it is used."""
-
-
-_UNKNOWN: Hint = _Unknown
+    def _outputs(self, inlining: Inlining) -> dict[str, Expression]:
+        outputs: dict[str, Expression] = {}
+        for name, value in self.draft.output.items():
+            try:
+                outputs[name] = inlining.resolve(value)
+            except ValueError as error:
+                self.wrong(("output", name), str(error))
+        return outputs
 
 
 def _waits_for(step: DraftStep) -> Iterable[str]:
     yield from step.after
-    for value in (*step.arguments.values(), *([step.on] if step.on is not None else [])):
+    for value in step.expressions():
         yield from (reference.source for reference in references(value))
-
-
-def _similar(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

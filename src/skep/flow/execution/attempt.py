@@ -1,9 +1,13 @@
 """One call of a step's code, or of its undo, and what came of it.  Knows nothing of graphs and journals."""
 
 import asyncio
+import dataclasses
+import math
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import structlog
@@ -18,10 +22,13 @@ log = structlog.get_logger(__name__)
 TRANSACTION_TIMEOUT = 30.0
 """Seconds a transactional step may take if nothing is said: while it runs nobody else can commit."""
 UNDO_TIMEOUT = 300.0
+LARGEST_RESULT = 16 * 1024 * 1024
+"""Bytes of JSON: it is kept in memory while the run goes on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Success:
+    word: ClassVar[str] = "succeeded"
     value: Any
     stored: bytes
     """The value as JSON."""
@@ -29,6 +36,7 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
+    word: ClassVar[str] = "failed"
     message: str
 
 
@@ -36,6 +44,7 @@ class Failure:
 class NotCalled:
     """There was nobody to call, or nothing to call it with: the code did not run."""
 
+    word: ClassVar[str] = "failed"
     message: str
 
 
@@ -43,6 +52,7 @@ class NotCalled:
 class Postponed:
     """The step raised `Retry`."""
 
+    word: ClassVar[str] = "postponed"
     message: str
     after: float | None
 
@@ -51,6 +61,7 @@ class Postponed:
 class Doubt:
     """An at-most-once step that may have had its effect."""
 
+    word: ClassVar[str] = "in-doubt"
     message: str
 
 
@@ -58,10 +69,19 @@ class Doubt:
 class Disconnected:
     """The database did not take the transaction; nothing happened, and it does not count as a try."""
 
+    word: ClassVar[str] = "lost"
     message: str
 
 
-Outcome = Success | Failure | NotCalled | Postponed | Doubt | Disconnected
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The code was asked for and nobody knows what became of it; it does not count as a try."""
+
+    word: ClassVar[str] = "lost"
+    message: str
+
+
+Outcome = Success | Failure | NotCalled | Postponed | Doubt | Disconnected | Lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +95,19 @@ class Call:
 
     async def __call__(self) -> Outcome:
         """Call it.  Never raises, except when the task is cancelled from outside."""
-        limit = asyncio.timeout(self.timeout)
+        limit = Patience(self.timeout, None if self.context.undoing else self.code.step.heartbeat)
+        context = dataclasses.replace(self.context, beat=limit.beat) if limit.silence else self.context
         try:
-            async with limit:
-                value = await self._function()(self.context, **self.arguments)
+            if limit.timeout is None:
+                value = await self._function()(context, **self.arguments)
+            else:
+                async with limit.timeout:
+                    value = await self._function()(context, **self.arguments)
         except Retry as error:
             return Postponed(str(error), error.after)
         except TimeoutError as error:
-            if limit.expired():
-                return self._too_late()
+            if limit.expired:
+                return self._too_late(limit)
             return self._failure(error)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
@@ -101,13 +125,17 @@ class Call:
         """What the successors get is what a restart would read back, so garbage is found now."""
         try:
             stored = msgspec.json.encode(value)
+            if len(stored) > LARGEST_RESULT:
+                size, most = f"{len(stored):,}", f"{LARGEST_RESULT:,}"
+                return Failure(f"returned {size} bytes of JSON, {most} are the most: return a reference")
             return Success(self.code.decode(stored), stored)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             wanted = describe(self.code.returns)
             return Failure(f"returned {type(value).__name__}, which is not {wanted}: {error}")
 
-    def _too_late(self) -> Outcome:
-        message = f"took longer than {self.timeout:g} s"
+    def _too_late(self, limit: "Patience") -> Outcome:
+        silent = f"gave no sign of life for {limit.silence:g} s" if limit.silence else ""
+        message = silent if limit.went_silent else f"took longer than {self.timeout:g} s"
         if self.code.kind == "at-most-once" and not self.context.undoing:
             return Doubt(f"{message}; whether it had its effect is not known")
         return Failure(message)
@@ -122,6 +150,40 @@ class Call:
             exc_info=error,
         )
         return Failure(message_of(error))
+
+
+class Patience:
+    """How long a call may take: so many seconds in all, and so many without a sign of life."""
+
+    __slots__ = ("_end", "_home", "_loop", "silence", "timeout")
+
+    def __init__(self, seconds: float | None, silence: float | None) -> None:
+        self.timeout: asyncio.Timeout | None = None
+        self.silence = silence
+        if seconds is None and silence is None:
+            return
+        self._loop, self._home = asyncio.get_running_loop(), threading.get_ident()
+        self._end = math.inf if seconds is None else self._loop.time() + seconds
+        self.timeout = asyncio.timeout_at(self._next())
+
+    def beat(self) -> None:
+        """A sign of life; steps may have threads of their own."""
+        if threading.get_ident() != self._home:
+            self._loop.call_soon_threadsafe(self.beat)
+        elif self.timeout is not None and not self.timeout.expired():
+            with suppress(RuntimeError):  # it is over meanwhile
+                self.timeout.reschedule(self._next())
+
+    @property
+    def expired(self) -> bool:
+        return self.timeout is not None and self.timeout.expired()
+
+    @property
+    def went_silent(self) -> bool:
+        return self.silence is not None and self._loop.time() < self._end
+
+    def _next(self) -> float:
+        return self._end if self.silence is None else min(self._end, self._loop.time() + self.silence)
 
 
 def message_of(error: BaseException) -> str:

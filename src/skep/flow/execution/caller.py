@@ -1,17 +1,16 @@
 """Turns a step of a run into a call: its environment, its arguments, its transaction."""
 
-import asyncio
 import dataclasses
-import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from skep.flow.admission.tickets import Ticket, Use
 from skep.flow.definition.catalogue import Code
 from skep.flow.definition.expressions import evaluate
-from skep.flow.definition.plan import PlannedStep
+from skep.flow.definition.plan import RetryPolicy
 from skep.flow.errors import CommitFailed
 from skep.flow.execution.active import ActiveRun
 from skep.flow.execution.attempt import (
@@ -25,12 +24,21 @@ from skep.flow.execution.attempt import (
     Success,
     message_of,
 )
+from skep.flow.execution.ledger import Ledger
 from skep.flow.runs import StepState
 from skep.flow.steps import Context
 from skep.flow.storage.database import Database
-from skep.flow.storage.journal import Journal
 
 Undo = Literal["run", "nothing", "in-doubt", "stuck"]
+
+
+Dispatch = Callable[[Call], Awaitable[Outcome]]
+"""How a call reaches its code."""
+
+
+async def at_once(call: Call) -> Outcome:
+    """Here and now."""
+    return await call()
 
 
 class _Undone(Exception):
@@ -47,31 +55,50 @@ class Caller:
     def __init__(
         self,
         database: Database,
-        journal: Journal,
+        ledger: Ledger,
         environments: Callable[[str], object],
-        clock: Callable[[], float],
+        dispatch: Dispatch = at_once,
     ) -> None:
         self._database = database
-        self._journal = journal
+        self._ledger = ledger
         self._environments = environments
-        self._clock = clock
+        self._dispatch = dispatch
 
     def transactional(self, run: ActiveRun, index: int) -> bool:
-        return self._code(run, index).kind == "transactional"
-
-    in_transaction = transactional
+        return self.code(run, index).kind == "transactional"
 
     def at_most_once(self, run: ActiveRun, index: int) -> bool:
-        return self._code(run, index).kind == "at-most-once"
+        return self.code(run, index).kind == "at-most-once"
 
-    def retries(self, run: ActiveRun, index: int) -> int:
+    def retry_policy(self, run: ActiveRun, index: int) -> RetryPolicy:
         """How often any error is forgiven; an at-most-once step has had its one chance."""
-        planned = self._planned(run, index).retry
-        return self._code(run, index).step.retry if planned is None else planned.times
+        planned = run.execution.planned(index)
+        return planned.retry or RetryPolicy(self.code(run, index).step.retry)
 
     def timeout(self, run: ActiveRun, index: int) -> float | None:
-        planned = self._planned(run, index).timeout
-        return self._code(run, index).step.timeout if planned is None else planned
+        planned = run.execution.planned(index).timeout
+        return self.code(run, index).step.timeout if planned is None else planned
+
+    def ticket(self, run: ActiveRun, index: int, undo: bool) -> Ticket:
+        """What the step counts against; an undo counts against no limit of its document.
+
+        Raises whatever the evaluation of the route or of a key raises.
+        """
+        planned, row = run.execution.planned(index), run.row
+        uses: tuple[Use, ...] = ()
+        route = ""
+        if planned.on is not None or planned.limits:
+            lookup = run.execution.lookup(index)
+            route = str(evaluate(planned.on, lookup)) if planned.on is not None else ""
+            if planned.limits and not undo:
+                uses = tuple(
+                    Use(str(evaluate(limit.key, lookup)), limit.concurrency, limit.rate, limit.burst)
+                    for limit in planned.limits
+                )
+        code = f"undo:{planned.use}" if undo else planned.use
+        priority = row.priority if planned.priority is None else planned.priority
+        name = run.execution.name(index)
+        return Ticket(row.id, name, row.tenant, row.flow, code, route, priority, (run, index, undo), uses)
 
     def undo_of(self, run: ActiveRun, index: int) -> Undo:
         """What undoing the step takes, by what is known of it.
@@ -79,7 +106,9 @@ class Caller:
         A transaction that was not seen to commit did not happen.  An at-most-once step that may have happened
         and cannot be undone is for a person to judge.
         """
-        row, code = run.execution.row(index), self._code(run, index)
+        if not run.execution.planned(index).use or run.execution.planned(index).each:
+            return "nothing"  # a wait or a fan-out: its items are undone on their own
+        row, code = run.execution.row(index), self.code(run, index)
         if row.state is StepState.NEEDS_OPERATOR and row.undo_attempts:
             return "stuck"
         if row.attempts == 0 and row.state in (StepState.FAILED, StepState.RETRYING):
@@ -90,49 +119,50 @@ class Caller:
         begun = (StepState.RUNNING, StepState.RETRYING, StepState.FAILED)
         return "nothing" if code.kind == "transactional" and row.state in begun else "run"
 
-    async def call(self, run: ActiveRun, index: int, undo: bool, report: Callable[[str], None]) -> Outcome:
+    async def call(self, ticket: Ticket, report: Callable[[str], None]) -> Outcome:
         """Call the step or its undo.  Never raises, except when cancelled."""
+        run, index, undo = ticket.payload
         try:
-            call = self._prepare(run, index, undo, report)
+            call = self._prepare(run, index, undo, ticket, report)
         except Exception as error:
             return NotCalled(message_of(error))
-        if self.transactional(run, index):
+        if call.code.kind == "transactional":
             return await self._in_transaction(run, index, call)
-        return await call()
+        return await self._dispatch(call)
 
-    def _prepare(self, run: ActiveRun, index: int, undo: bool, report: Callable[[str], None]) -> Call:
-        planned, code, lookup = self._planned(run, index), self._code(run, index), run.execution.lookup
-        route = str(evaluate(planned.on, lookup)) if planned.on is not None else ""
+    def _prepare(
+        self, run: ActiveRun, index: int, undo: bool, ticket: Ticket, report: Callable[[str], None]
+    ) -> Call:
+        planned, code, lookup = (
+            run.execution.planned(index),
+            self.code(run, index),
+            run.execution.lookup(index),
+        )
         row = run.execution.row(index)
         context: Context[Any] = Context(
-            env=self._environments(route),
+            env=self._environments(ticket.route),
             run=run.id,
-            step=planned.name,
+            step=ticket.step,
             attempt=row.undo_attempts if undo else row.attempts,
             epoch=run.row.epoch,
             undoing=undo,
-            report=_in_this_thread(report),
+            report=report,
+            round=run.row.round,
         )
         arguments = {
             name: msgspec.convert(evaluate(value, lookup), code.parameters[name])
             for name, value in planned.arguments.items()
         }
-        return Call(code, context, arguments, self._limit(run, index, undo))
-
-    def _limit(self, run: ActiveRun, index: int, undo: bool) -> float | None:
-        """Seconds; a transaction and an undo always have a limit, for others wait for them."""
-        given = self.timeout(run, index)
-        if given is not None:
-            return given
-        if self.transactional(run, index):
-            return TRANSACTION_TIMEOUT
-        return UNDO_TIMEOUT if undo else None
+        limit = planned.timeout or code.step.timeout
+        if limit is None:  # a transaction and an undo always have a limit, for others wait for them
+            limit = TRANSACTION_TIMEOUT if code.kind == "transactional" else UNDO_TIMEOUT if undo else None
+        return Call(code, context, arguments, limit)
 
     async def _in_transaction(self, run: ActiveRun, index: int, call: Call) -> Outcome:
         """The step's writes and the record of its result in one savepoint: both or neither."""
 
         async def change(connection: AsyncConnection) -> Outcome:
-            self._journal.require_order()
+            self._ledger.journal.require_order()
             outcome = await dataclasses.replace(
                 call, context=dataclasses.replace(call.context, connection=connection)
             )()
@@ -142,9 +172,9 @@ class Caller:
             done = dataclasses.replace(row, state=StepState.UNDONE)
             if not call.context.undoing:
                 done = dataclasses.replace(
-                    row, state=StepState.SUCCEEDED, result=outcome.stored, finished=self._clock()
+                    row, state=StepState.SUCCEEDED, result=outcome.stored, finished=self._ledger.now()
                 )
-            await self._journal.write_step(connection, run.id, call.context.step, done)
+            await self._ledger.journal.write_step(connection, run.id, call.context.step, done)
             return outcome
 
         try:
@@ -156,23 +186,7 @@ class Caller:
         except Exception as error:
             return Failure(message_of(error))
 
-    def _planned(self, run: ActiveRun, index: int) -> PlannedStep:
-        return run.execution.graph.plan.steps[index]
-
-    def _code(self, run: ActiveRun, index: int) -> Code:
+    def code(self, run: ActiveRun, index: int) -> Code:
         if run.bound is None:
             raise RuntimeError("a run that could not be loaded has no code")
-        return run.bound.codes[index]
-
-
-def _in_this_thread(report: Callable[[str], None]) -> Callable[[str], None]:
-    """The same, also callable from the threads that a step may start."""
-    loop, home = asyncio.get_running_loop(), threading.get_ident()
-
-    def call(message: str) -> None:
-        if threading.get_ident() == home:
-            report(message)
-        else:
-            loop.call_soon_threadsafe(report, message)
-
-    return call
+        return run.bound.code(run.execution.planned(index))

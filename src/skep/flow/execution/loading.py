@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from skep.flow.definition import hints
-from skep.flow.definition.expressions import INPUT, Reference, evaluate, follow
+from skep.flow.definition.expressions import INPUT, Expression, Reference, evaluate, follow
 from skep.flow.definition.graph import Graph
 from skep.flow.definition.hints import Hint, describe
 from skep.flow.definition.plan import Flow, Plan
@@ -16,8 +16,9 @@ from skep.flow.definition.registry import Bound, Registry
 from skep.flow.errors import InputError, Unloadable
 from skep.flow.execution.active import ActiveRun
 from skep.flow.execution.attempt import message_of
-from skep.flow.execution.execution import FINISHED, Execution
-from skep.flow.runs import Claim, RunState, StoredRun
+from skep.flow.execution.execution import Execution
+from skep.flow.execution.restoring import restore
+from skep.flow.runs import Claim, Priority, RunState, StoredRun
 
 
 class RunIds:
@@ -54,28 +55,49 @@ def check_input(flow: str, types: Mapping[str, Hint], given: Mapping[str, object
     return values
 
 
-def locks_of(plan: Plan, values: Mapping[str, object]) -> tuple[Claim, ...]:
-    """The keys of the run's locks, sorted."""
+def claims_of(plan: Plan, values: Mapping[str, object]) -> tuple[Claim, ...]:
+    """What a run holds from before its first step: its locks, and its limits as keys with a capacity."""
+    claims = dict.fromkeys((str(_of_input(plan, lock, values)) for lock in plan.locks), 1)
+    for limit in plan.limits:
+        key = str(_of_input(plan, limit.key, values))
+        claims[key] = min(claims.get(key, limit.concurrency or 1), limit.concurrency or 1)
+    return tuple(Claim(key, claims[key]) for key in sorted(claims))
 
+
+def priority_of(plan: Plan, values: Mapping[str, object], asked: Priority | None) -> Priority:
+    """Raises InputError: it names none of the five."""
+    if asked is not None:
+        return Priority(asked)
+    if plan.priority is None:
+        return Priority.NORMAL
+    value = _of_input(plan, plan.priority, values)
+    try:
+        return Priority[value.upper()] if isinstance(value, str) else Priority(value)  # type: ignore[arg-type]
+    except (KeyError, ValueError) as error:
+        known = ", ".join(priority.name.lower() for priority in Priority)
+        raise InputError(f"flow {plan.flow}: {value!r} is no priority; there are {known}") from error
+
+
+def _of_input(plan: Plan, value: Expression, values: Mapping[str, object]) -> object:
     def lookup(reference: Reference) -> object:
         if reference.source != INPUT:
-            raise InputError(f"flow {plan.flow}: a lock refers to {reference}")
+            raise InputError(f"flow {plan.flow}: {reference} is not known before the first step")
         name, *path = reference.path
         return follow(values[name], tuple(path))
 
-    return tuple(map(Claim, sorted({str(evaluate(lock, lookup)) for lock in plan.locks})))
+    return evaluate(value, lookup)
 
 
 class Loader:
     """Plans joined with code, kept by hash while the engine is open."""
 
     def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+        self.registry = registry
         self._bound: dict[str, Bound] = {}
 
     def bind(self, flow: Flow) -> Bound:
         if flow.hash not in self._bound:
-            self._bound[flow.hash] = self._registry.bind(flow.plan)
+            self._bound[flow.hash] = self.registry.bind(flow.plan)
         return self._bound[flow.hash]
 
     def load(self, stored: StoredRun) -> ActiveRun:
@@ -83,28 +105,28 @@ class Loader:
         try:
             return self._load(stored)
         except Unloadable as error:
-            nothing = Execution(Graph(Plan(stored.row.flow, {}, ())), {})
-            stored.row.state, stored.row.error = RunState.NEEDS_OPERATOR, str(error)
-            return ActiveRun(stored.row, None, nothing, sequence=stored.sequence)
+            return isolated(stored, str(error))
 
     def _load(self, stored: StoredRun) -> ActiveRun:
         row = stored.row
         if row.definition not in self._bound:
-            self._bound[row.definition] = self._registry.load(stored.content)
+            self._bound[row.definition] = self.registry.load(stored.content)
         bound = self._bound[row.definition]
         try:
             values = check_input(row.flow, bound.types, msgspec.json.decode(row.input))
             execution = Execution(bound.graph, values)
-            execution.restore(stored.steps, self._results(bound, stored))
-        except (InputError, msgspec.DecodeError, KeyError) as error:
+            run = ActiveRun(row, bound, execution, sequence=stored.sequence, signals=stored.signals)
+            run.heard = {signal.id for signal in stored.signals}
+            run.dropped = restore(execution, bound, stored)
+        except (InputError, msgspec.DecodeError, LookupError, ValueError, TypeError) as error:
             raise Unloadable(
                 f"what the run has stored does not fit today's code: {message_of(error)}"
             ) from error
-        return ActiveRun(row, bound, execution, sequence=stored.sequence)
+        return run
 
-    def _results(self, bound: Bound, stored: StoredRun) -> dict[int, object]:
-        return {
-            (index := bound.graph.index[name]): bound.codes[index].decode(row.result)
-            for name, row in stored.steps.items()
-            if row.state in FINISHED and row.result is not None
-        }
+
+def isolated(stored: StoredRun, reason: str) -> ActiveRun:
+    """A run that needs its operator as a whole."""
+    nothing = Execution(Graph(Plan(stored.row.flow, {}, ())), {})
+    stored.row.state, stored.row.error = RunState.NEEDS_OPERATOR, reason
+    return ActiveRun(stored.row, None, nothing, sequence=stored.sequence, signals=stored.signals)

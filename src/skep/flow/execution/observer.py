@@ -1,4 +1,4 @@
-"""What may be watched: metrics and traces are observers.  They are called in the hot path, so they must be quick."""
+"""What may be watched: metrics and traces are observers.  They are called in the hot path: be quick."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""What an operator may decide about a step whose undo failed, or that may have had its effect."""
+"""What an operator may decide about a step that failed, whose undo did, or that may have had its effect."""
 
 from typing import Literal
 
@@ -17,12 +17,13 @@ def resolve(worker: Worker, run: ActiveRun, step: str, choice: Choice, by: str) 
     Raises:
         WrongState: the step does not wait for an operator, or the choice is impossible.
     """
-    index = run.execution.graph.index.get(step)
+    index = run.execution.find(step)
     if index is None or index not in run.stuck:
         raise WrongState(f"step {step!r} of run {run.id} does not wait for an operator")
-    _require_possible(run, index, choice)
-    worker.event(run, "resolved", step, f"{choice} by {by}" if by else choice)
-    if run.row.cause:
+    back = bool(run.row.cause) or any(index in rollback for rollback in run.execution.unwinding.values())
+    _require_possible(run, index, choice, back)
+    worker.ledger.event(run, "resolved", step, f"{choice} by {by}" if by else choice)
+    if back:
         _resolve_back(worker, run, index, choice)
     else:
         _resolve_forward(worker, run, index, choice)
@@ -35,40 +36,44 @@ def _resolve_back(worker: Worker, run: ActiveRun, index: int, choice: Choice) ->
         worker.start_undo(run, index)
         return
     state = StepState.KEPT if choice == "skip" else StepState.UNDONE
-    worker.undo(run, worker.settled(run, index, state))
-
-
-def _require_undo(run: ActiveRun, index: int) -> None:
-    if run.bound is None or run.bound.codes[index].step.undo_do is None:
-        raise WrongState(f"step {run.name(index)} has no undo to try again")
-    if not run.execution.undo_begun:
-        raise WrongState(f"step {run.name(index)} will be undone once the running steps have ended")
+    worker.back.undo(run, worker.back.settled(run, index, state))
 
 
 def _resolve_forward(worker: Worker, run: ActiveRun, index: int, choice: Choice) -> None:
     row = run.execution.row(index)
     if choice == "mark-undone":
-        worker.settled(run, index, StepState.UNDONE)
+        worker.back.settled(run, index, StepState.UNDONE)
         worker.stop(run, RunState.FAILED, f"step {run.name(index)}: {row.message}")
         return
     run.row.error = ""
     run.stuck.discard(index)
+    worker.ledger.run(run)
     if choice == "retry":
-        worker.start(run, index)
+        run.tries.pop(index, None)
+        worker.forward.start(run, index)
     else:
-        worker.settled(run, index, StepState.SKIPPED)
-        worker.completed(run, index, None)
+        worker.back.settled(run, index, StepState.SKIPPED)
+        worker.forward.completed(run, index, None)
 
 
-def _require_possible(run: ActiveRun, index: int, choice: Choice) -> None:
-    if choice == "skip" and not run.row.cause:
+def _require_possible(run: ActiveRun, index: int, choice: Choice, back: bool) -> None:
+    if choice == "skip" and not back:
         _require_no_result(run, index)
-    if choice == "retry" and run.row.cause:
+    if choice == "retry" and back:
         _require_undo(run, index)
+
+
+def _require_undo(run: ActiveRun, index: int) -> None:
+    if run.bound is None or run.bound.code(run.execution.planned(index)).step.undo_do is None:
+        raise WrongState(f"step {run.name(index)} has no undo to try again")
+    if run.execution.rollback is None and not run.execution.unwinding:
+        raise WrongState(f"step {run.name(index)} will be undone once the running steps have ended")
 
 
 def _require_no_result(run: ActiveRun, index: int) -> None:
     """A step may be skipped if nobody needs its result, or if None is one."""
-    name = run.name(index)
-    if name in run.execution.graph.used and run.bound and not fits(None, run.bound.codes[index].returns):
-        raise WrongState(f"step {name} cannot be skipped: other steps need its result")
+    planned = run.execution.planned(index)
+    if planned.name not in run.execution.graph.used or run.bound is None:
+        return
+    if not planned.use or planned.each or not fits(None, run.bound.code(planned).returns):
+        raise WrongState(f"step {run.name(index)} cannot be skipped: other steps need its result")

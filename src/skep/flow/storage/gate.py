@@ -113,6 +113,14 @@ class SharedGate:
         if self._task is not None:
             await asyncio.wait([self._task])
 
+    async def abandon(self) -> None:
+        """Stop at once and tell nobody, as the death of the process would."""
+        self._deaf()
+        self._closing = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
     def _wake(self) -> None:
         self._something.set()
         if self._task is None and not self._closing:

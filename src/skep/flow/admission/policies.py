@@ -1,0 +1,5 @@
+"""Limits that operators set, by key."""
+
+
+class Policies:
+    """None yet."""

@@ -1,0 +1,147 @@
+"""Begins runs."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from functools import partial
+
+import msgspec
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from skep.flow.definition.plan import Flow
+from skep.flow.errors import UnknownFlow, UnknownRun
+from skep.flow.execution.active import ActiveRun
+from skep.flow.execution.execution import Execution
+from skep.flow.execution.ledger import Ledger
+from skep.flow.execution.loading import Loader, check_input, claims_of, priority_of
+from skep.flow.execution.roster import Roster
+from skep.flow.execution.tenure import Tenure
+from skep.flow.runs import Priority, RunRow
+from skep.flow.steps import RunId
+from skep.flow.storage import records, unfinished
+from skep.flow.storage.database import Database
+
+Transaction = Callable[[AsyncConnection], Awaitable[None]]
+
+
+class Starting:
+    """Makes runs durable and has them taken up; `unclaimed` is told that one waits for a worker."""
+
+    def __init__(
+        self,
+        database: Database,
+        loader: Loader,
+        ledger: Ledger,
+        roster: Roster,
+        tenure: Tenure,
+        *,
+        new_id: Callable[[], str],
+        unclaimed: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._loader = loader
+        self._ledger = ledger
+        self._roster = roster
+        self._tenure = tenure
+        self._new_id = new_id
+        self._unclaimed = unclaimed
+        self._stored: dict[str, asyncio.Future[None]] = {}
+
+    def make(
+        self, flow: Flow, given: Mapping[str, object], priority: Priority | None, deadline: datetime | None
+    ) -> ActiveRun:
+        """Raises InputError: the input does not fit the flow's types."""
+        bound = self._loader.bind(flow)
+        values = check_input(flow.name, flow.types, given)
+        row = RunRow(
+            id=RunId(self._new_id()),
+            flow=flow.name,
+            definition=flow.hash,
+            title=flow.name,
+            tenant="",
+            labels={},
+            key=None,
+            input=msgspec.json.encode(values),
+            locks=claims_of(flow.plan, values),
+            total=len(flow.plan.steps),
+            created=self._ledger.now(),
+            priority=priority_of(flow.plan, values, priority),
+            deadline=None if deadline is None else deadline.timestamp(),
+        )
+        return ActiveRun(row, bound, Execution(bound.graph, values))
+
+    def registered(self, name: str) -> Flow:
+        try:
+            return self._loader.registry.flow(name)
+        except LookupError as error:
+            raise UnknownFlow(str(error)) from error
+
+    async def again(self, run: RunId, by: str, priority: Priority | None) -> RunId:
+        """A new run with the same input: of today's flow of that name, or of the same generated one."""
+        async with self._database.read() as connection:
+            stored = await unfinished.load(connection, [run])
+        if not stored:
+            raise UnknownRun(f"there is no run {run}")
+        old = stored[0].row
+        try:
+            flow = self._loader.registry.flow(old.flow)
+        except LookupError:
+            flow = self._loader.registry.stored_flow(stored[0].content)
+        new = self.make(flow, msgspec.json.decode(old.input), priority or Priority(old.priority), None)
+        new.row.title, new.row.tenant, new.row.parent = old.title, old.tenant, run
+        new.row.labels = old.labels | ({"started-by": by} if by else {})
+        return await self.start(new, flow, None)
+
+    async def start(self, run: ActiveRun, flow: Flow, transaction: Transaction | None) -> RunId:
+        """The run is taken up as soon as it is durable, also if the caller has gone by then."""
+        await self._store_definition(flow)
+        run.row.worker = self._tenure.claim()
+        take = self._unclaimed if run.row.worker is None else partial(self._roster.take, run)
+        if run.row.key is None and transaction is None:
+            self._ledger.journal.create_run(run.row)
+            self._ledger.journal.afterwards(take)
+            await self._ledger.journal.flushed()
+            return run.id
+        return await self._start_within(run, transaction, take)
+
+    async def _store_definition(self, flow: Flow) -> None:
+        """Durable before the first run that needs it; the same content is stored once."""
+        stored = self._stored.get(flow.hash)
+        if stored is None or (stored.done() and (stored.cancelled() or stored.exception() is not None)):
+            journal = self._ledger.journal
+            values = (flow.hash, flow.name, flow.content, self._ledger.now())
+            stored = self._stored[flow.hash] = self._database.submit(
+                lambda connection: journal.write_definition(connection, values)
+            )
+        if not stored.done():
+            await asyncio.shield(stored)
+
+    async def _start_within(
+        self, run: ActiveRun, transaction: Transaction | None, take: Callable[[], None]
+    ) -> RunId:
+        journal, row = self._ledger.journal, run.row
+
+        async def change(connection: AsyncConnection) -> RunId:
+            known = row.key and await records.by_key(connection, row.tenant, row.key)
+            if known:
+                return known
+            await journal.write_run(connection, row)
+            if transaction is not None:
+                await transaction(connection)
+            return run.id
+
+        def created(done: asyncio.Future[RunId]) -> None:
+            if not done.cancelled() and done.exception() is None and done.result() == run.id:
+                take()
+
+        future = self._database.submit(change)
+        future.add_done_callback(created)
+        try:
+            return await asyncio.shield(future)
+        except IntegrityError:
+            async with self._database.read() as connection:
+                known = row.key and await records.by_key(connection, row.tenant, row.key)
+            if not known:
+                raise
+            return known

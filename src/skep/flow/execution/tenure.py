@@ -1,0 +1,113 @@
+"""This worker's place among those that share the database: joining, taking runs up, being fenced, leaving."""
+
+from collections.abc import Callable
+
+import structlog
+
+from skep.flow.execution.ledger import Ledger
+from skep.flow.execution.roster import Roster, tell
+from skep.flow.execution.worker import Worker
+from skep.flow.steps import RunId
+from skep.flow.storage.database import Database
+from skep.flow.storage.gate import SharedGate
+from skep.flow.storage.journal import Journal
+from skep.flow.storage.membership import Membership
+from skep.flow.storage.wakeups import Wakeups
+
+log = structlog.get_logger(__name__)
+
+
+class Tenure:
+    """`member` changes each time this worker was fenced and begins anew, and the ledger's journal with it.
+
+    `refused` is called when a commit was refused because the worker is fenced.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        shared: bool,
+        lease: float,
+        name: str,
+        capacity: int,
+        refused: Callable[[], None],
+    ) -> None:
+        self.shared = shared
+        self._lease = lease
+        self.member = Membership(database, shared=shared, name=name, lease=lease)
+        self._database = database
+        self._name = name
+        self._capacity = capacity
+        self._refused = refused
+        self._left_over = False
+        self._roster: Roster | None = None
+        self._wakeups: Wakeups | None = None
+        self._gate: SharedGate | None = None
+
+    def journal(self) -> Journal:
+        check = self.member.check
+        return Journal(self._database, check=check, refused=self._refused, poisoned=self._poisoned)
+
+    def _poisoned(self, run: RunId, reason: str) -> None:
+        """The database will never take what this run has come to."""
+        if self._roster is not None:
+            self._roster.isolate(run, f"the database does not take what it has come to: {reason}")
+
+    async def begin(self, roster: Roster, wakeups: Wakeups | None) -> None:
+        """`wakeups` where the database is shared."""
+        self._roster, self._wakeups = roster, wakeups
+        await self.member.join()
+        if wakeups is not None:
+            roster.gate = self._gate = SharedGate(self._database, self.member, wakeups)
+        await self.adopt()
+
+    async def end(self, *, in_order: bool) -> None:
+        """Give everything back, or leave it as if this worker had died."""
+        if self._gate is not None and in_order:
+            await self._gate.close()
+        elif self._gate is not None:
+            await self._gate.abandon()
+        if in_order:
+            await self.member.leave()
+
+    async def adopt(self) -> None:
+        """Take up what nobody has, as far as there is room."""
+        assert self._roster is not None  # noqa: S101  (begun)
+        room = self._capacity - len(self._roster.runs)
+        if room <= 0:
+            self._left_over = True
+            return
+        found = await self.member.adopt(room)
+        self._left_over = len(found) == room
+        self._roster.adopt(found)
+
+    async def begin_anew(self, ledger: Ledger, worker: Worker) -> None:
+        """Others took this worker for dead and have its runs: it goes on under another name, with nothing."""
+        assert self._roster is not None  # noqa: S101  (begun)
+        log.error("flow.fenced", worker=self.member.id)
+        ledger.journal.stop()
+        for run in self._roster.forget():
+            tell(run)
+        worker.calls.drop()
+        self.member = Membership(self._database, shared=self.shared, name=self._name, lease=self._lease)
+        ledger.journal = self.journal()
+        if self._gate is not None:
+            await self._gate.abandon()
+        await self.begin(self._roster, self._wakeups)
+
+    async def suspect(self, run: RunId | None) -> None:
+        await self.member.suspect(run)
+
+    def claim(self) -> str | None:
+        """Whose a new run is: ours, or nobody's for now if there is no room for it here."""
+        assert self._roster is not None  # noqa: S101  (begun)
+        if len(self._roster.runs) < self._capacity:
+            return self.member.id
+        self._left_over = True
+        return None
+
+    @property
+    def wants_more(self) -> bool:
+        """There is room again, and there may be runs that wait for it."""
+        return bool(self._left_over and self._roster and len(self._roster.runs) <= self._capacity // 2)

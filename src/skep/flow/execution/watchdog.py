@@ -1,0 +1,62 @@
+"""Finds code that blocks the event loop: while it does, nothing else in the process moves."""
+
+import asyncio
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+BLOCKED = 1.0
+"""Seconds without a turn of the loop."""
+_LOOK = 0.25
+
+
+class Watchdog:
+    """A thread that looks whether the loop turns.  `blocked(task, where, seconds)` is called in the loop
+    as soon as it turns again."""
+
+    def __init__(self, blocked: Callable[[str, str, float], None], after: float = BLOCKED) -> None:
+        self._blocked = blocked
+        self._after = after
+        self._loop = asyncio.get_running_loop()
+        self._thread_id = threading.get_ident()
+        self._turned = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="flow-watchdog", daemon=True)
+        self._beat: asyncio.TimerHandle | None = None
+        self._turn()
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._beat is not None:
+            self._beat.cancel()
+
+    def _turn(self) -> None:
+        self._turned = time.monotonic()
+        self._beat = self._loop.call_later(_LOOK, self._turn)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_LOOK):
+            since = self._turned
+            if time.monotonic() - since > self._after:
+                self._report(since)
+
+    def _report(self, since: float) -> None:
+        """Say it at once, for it may last; the loop hears of it before the step's end."""
+        task = asyncio.current_task(self._loop)
+        name = task.get_name() if task is not None else ""
+        frame = sys._current_frames().get(self._thread_id)
+        where = traceback.format_stack(frame)[-1].strip().replace("\n", " ") if frame else ""
+        seconds = time.monotonic() - since
+        log.error("flow.loop_blocked", step=name, where=where)
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._blocked, name, where, seconds)
+        while self._turned == since and not self._stop.wait(_LOOK / 5):
+            pass
