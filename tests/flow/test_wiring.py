@@ -18,7 +18,8 @@ GOLDEN = Path(__file__).with_name("wrong")
 @pytest.mark.parametrize("case", sorted(GOLDEN.glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_wrong_document_is_refused_with_every_fault_and_its_line(case: Path) -> None:
     registry = workshop.registry()
-    registry.add_flow((GOLDEN / "part.yml").read_text(), "part.yml")
+    for part in ("part.yml", "nothing.yml"):
+        registry.add_flow((GOLDEN / part).read_text(), part)
 
     with pytest.raises(FlowError) as caught:
         registry.add_flow(case.read_text(), case.name)

@@ -95,7 +95,7 @@ class _Reader(StepShapes):
         """At most so many runs at once; a rate of runs is for a schedule or a policy."""
         limits = self.mapping(value, ("limit",))
         counts = {
-            key: self.count(most, ("limit", key), "how many such runs at once")
+            key: self.count(most, ("limit", key), "'limit' is how many such runs at once")
             for key, most in limits.items()
         }
         return tuple(Limit(self.expression(key, ("limit", key)), count) for key, count in counts.items())

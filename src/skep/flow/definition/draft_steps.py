@@ -158,7 +158,7 @@ class StepShapes(Shapes):
         return tuple(self._limit(key, allowed, (*path, key)) for key, allowed in given.items())
 
     def _limit(self, key: str, allowed: object, path: Path) -> Limit:
-        what = "how many at once"
+        what = "'limit' is how many at once"
         expression = self.expression(key, path)
         if isinstance(allowed, str):
             return Limit(expression, rate=self.amount(rate_of, allowed, path))
@@ -170,7 +170,9 @@ class StepShapes(Shapes):
             expression,
             None if concurrency is None else self.count(concurrency, (*path, "concurrency"), what),
             self.amount(rate_of, allowed.get("rate"), (*path, "rate")),
-            None if burst is None else self.count(burst, (*path, "burst"), "how many may come together"),
+            None
+            if burst is None
+            else self.count(burst, (*path, "burst"), "'burst' is how many may come together"),
         )
 
     def _retry(self, value: object, path: Path) -> RetryPolicy | None:

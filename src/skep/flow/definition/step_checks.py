@@ -12,7 +12,7 @@ from skep.flow.definition.comparisons import one_of
 from skep.flow.definition.draft import Draft
 from skep.flow.definition.draft_steps import WAITS_FOR, DraftEach, DraftStep
 from skep.flow.definition.durations import seconds_of
-from skep.flow.definition.expressions import INDEX, ITEM, Constant
+from skep.flow.definition.expressions import INDEX, ITEM, Constant, Reference
 from skep.flow.definition.hints import Hint, describe
 from skep.flow.definition.plan import Flow, WaitKind
 from skep.flow.definition.sources import UNKNOWN, Source, Sources
@@ -22,7 +22,7 @@ _WANTED: Mapping[WaitKind, Hint] = {
     "signal": str,
     "approval": str,
     "for": str | int | float,
-    "until": str | int | float | datetime,
+    "until": str | int | float,
 }
 
 
@@ -115,10 +115,12 @@ class StepChecks:
             inside.wrong(path, f"parameter {name!r} of {owner} is missing ({describe(parameters[name])})")
 
     def _check_wait(self, step: DraftStep, kind: WaitKind, inside: Sources) -> None:
-        key, owner = WAITS_FOR[kind], f"a wait for {_A_TIME.get(kind, f'a {kind}')}"
-        self._check_arguments(step, {key: _WANTED[kind]}, frozenset({key}), owner, inside)
-        value = step.arguments.get(key)
-        if isinstance(value, Constant) and kind in _A_TIME:
+        key, owner = WAITS_FOR[kind], f"'wait: {kind}'"
+        value, wanted = step.arguments.get(key), _WANTED[kind]
+        if kind == "until" and isinstance(value, Reference):
+            wanted |= datetime
+        self._check_arguments(step, {key: wanted}, frozenset({key}), owner, inside)
+        if isinstance(value, Constant):
             try:
                 _check_time(kind, value.value)
             except ValueError as error:
@@ -131,14 +133,17 @@ class StepChecks:
         return [("steps", step.name, "limit", key) for key in keys]
 
 
-_A_TIME: Mapping[WaitKind, str] = {"for": "a duration", "until": "a time"}
-
-
 def _check_time(kind: WaitKind, value: object) -> None:
+    """Of a constant, what a run would find out too late."""
     if kind == "for":
         seconds_of(value)
-    elif isinstance(value, str) and datetime.fromisoformat(value).tzinfo is None:
-        raise ValueError(f"{value} has no time zone; write 2030-01-31T06:00:00Z")
+    elif kind == "until" and isinstance(value, str):
+        try:
+            aware = datetime.fromisoformat(value).tzinfo is not None
+        except ValueError:
+            aware = False
+        if not aware:
+            raise ValueError(f"{value[:80]!r} is no time with its zone; write 2030-01-31T06:00:00Z")
 
 
 def _element(hint: Hint) -> Hint | None:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from types import MappingProxyType
 
+import msgspec
+
 from skep.documents import Path
 from skep.flow.definition import hints
 from skep.flow.definition.catalogue import Catalogue, Code
@@ -89,10 +91,15 @@ class _Wiring:
 
     def _type(self, text: str, path: Path) -> Hint:
         try:
-            return hints.read(text, self.catalogue.types)
+            hint = hints.read(text, self.catalogue.types)
+            msgspec.json.Decoder(hint)
         except ValueError as error:
             self.wrong(path, str(error))
             return object
+        except TypeError as error:
+            self.wrong(path, f"{text!r} cannot be told from JSON: {error}")
+            return object
+        return hint
 
     def _resolve(self, step: DraftStep) -> None:
         path: Path = ("steps", step.name)
