@@ -5,8 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from skep.flow.definition.catalogue import Code
-from skep.flow.definition.plan import Plan
-from skep.flow.definition.registry import Bound, Registry
+from skep.flow.definition.registry import Registry
 from skep.flow.steps import Context, Step
 
 Proceed = Callable[[], Awaitable[Any]]
@@ -100,6 +99,5 @@ class InjectingRegistry(Registry):
         self.__dict__.update(base.__dict__)
         self._around = around
 
-    def bind(self, plan: Plan) -> Bound:
-        bound = super().bind(plan)
-        return replace(bound, codes=tuple(wrapped(code, self._around) for code in bound.codes))
+    def code(self, bundle: str, use: str) -> Code:
+        return wrapped(super().code(bundle, use), self._around)
