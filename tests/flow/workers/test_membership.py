@@ -10,13 +10,14 @@ import pytest
 from sqlalchemy import Table, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
-from tests.flow.members import lapse, members, owners, put_run, put_runs
+from tests.flow.workers.members import lapse, members, owners, put_run, put_runs
 
 from skep.flow import Database
 from skep.flow.errors import Fenced
-from skep.flow.runs import Signal
+from skep.flow.runs import Signal, StepRow, StepState
 from skep.flow.steps import RunId
-from skep.flow.storage import inbox, tables
+from skep.flow.storage import inbox, tables, unfinished
+from skep.flow.storage.journal import Journal
 from skep.flow.storage.membership import Membership, News
 
 
@@ -125,6 +126,28 @@ async def test_nothing_of_a_commit_is_stored_when_its_worker_is_held_for_dead(ur
         await new.commit(run, "by the new one")
 
         assert await steps_of(new.database, run) == {"before", "by the new one"}
+
+
+async def test_a_journal_whose_worker_is_held_for_dead_writes_nothing_more(url: str) -> None:
+    async with members(url, 2) as (old, new):
+        run = await put_run(old.database, "r1", worker=old.id)
+        refused = asyncio.Event()
+        journal = Journal(old.database, old.membership.check, refused.set)
+        journal.save_step(run, "a", StepRow(StepState.SUCCEEDED, result=b"1"))
+        await journal.flushed()
+        await lapse(old.database, old.id)
+        await new.adopt()
+
+        both_believe = Journal(new.database, new.membership.check)
+        both_believe.save_step(run, "b", StepRow(StepState.SUCCEEDED, result=b"2"))
+        journal.save_step(run, "b", StepRow(StepState.FAILED))
+        journal.save_step(run, "c", StepRow(StepState.FAILED))
+        await both_believe.flushed()
+        await refused.wait()
+
+        async with new.database.read() as connection:
+            (stored,) = await unfinished.load(connection, [run])
+        assert {name: row.state for name, row in stored.steps.items()} == {"a": "succeeded", "b": "succeeded"}
 
 
 async def test_a_worker_that_is_held_for_dead_hears_of_it_wherever_it_asks(url: str) -> None:

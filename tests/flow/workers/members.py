@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.flow import Database, FlowEngine
+from skep.flow import Database
 from skep.flow.runs import RunState
 from skep.flow.steps import RunId
 from skep.flow.storage import tables
@@ -50,12 +50,11 @@ class Member:
 async def members(
     url: str, count: int, *, shared: bool = True, lease: float = 60.0
 ) -> AsyncIterator[list[Member]]:
-    """So many that have joined; the tables are there."""
+    """So many that have joined."""
     async with AsyncExitStack() as stack:
         databases = [await Database.open(url, durable=False) for _ in range(count)]
         for database in databases:
             stack.push_async_callback(database.close)
-        await FlowEngine.create_tables_in(databases[0])
         joined = [
             Member(database, Membership(database, shared=shared, name=f"w{number}", lease=lease))
             for number, database in enumerate(databases)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
-from tests.flow.members import Member, members, put_run, put_runs
+from tests.flow.workers.members import Member, members, put_run, put_runs
 
 from skep.flow.errors import UnknownRun
 from skep.flow.runs import Request, Signal
