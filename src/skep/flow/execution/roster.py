@@ -63,7 +63,7 @@ class Roster:
             if item.row.id in self.runs:
                 continue
             item.row.crashes += item.crashed
-            if item.suspect and item.row.crashes >= GUILTY:
+            if item.row.crashes >= GUILTY and (item.suspect or item.row.state is RunState.NEEDS_OPERATOR):
                 run = isolated(item, f"its worker died {item.row.crashes} times while it carried it out")
             else:
                 run = self._loader.load(item)
