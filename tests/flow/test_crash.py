@@ -140,7 +140,7 @@ async def test_a_run_whose_step_no_longer_exists_waits_and_others_go_on(
         assert (await engine.wait(found, 5)).state is RunState.SUCCEEDED
         record = await engine.get(lost)
         assert record.state is RunState.NEEDS_OPERATOR
-        assert record.error == "flow chain needs steps that no longer exist: w.enlist"
+        assert record.error == "flow chain: step w.enlist of the program no longer exists"
         poorer.steps["w.enlist"] = registry.steps["w.enlist"]
         await engine.resolve(lost, "", "retry", by="kim")
         assert (await engine.wait(lost, 5)).state is RunState.SUCCEEDED

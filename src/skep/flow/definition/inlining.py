@@ -96,9 +96,7 @@ class Inlining:
             indexes.append(self._add(moved, after))
         self._ends[step.name] = _last(flow, indexes) or tuple(before)
         outputs = {name: move.expression(value) for name, value in flow.plan.output.items()}
-        self._outputs[step.name] = {
-            name: _weighed(value if when is None else Guarded(when, value)) for name, value in outputs.items()
-        }
+        self._outputs[step.name] = {name: _weighed(_given_if(when, value)) for name, value in outputs.items()}
 
     def _inline_per_item(self, step: DraftStep, flow: Flow, move: Move) -> None:
         body = tuple(self._guarded(step, move.step(inner)) for inner in flow.plan.steps)
@@ -181,6 +179,12 @@ def _early(value: Expression, what: str) -> Expression:
     if any(reference.source != INPUT for reference in references(value)):
         raise ValueError(f"{what} would depend on a step or an item; it is needed before the first step")
     return value
+
+
+def _given_if(when: Expression | None, value: Expression) -> Expression:
+    """What a sub-flow with a condition gives; the whole result of a skipped step is null anyway."""
+    whole = isinstance(value, Reference) and value.source != INPUT and not value.path
+    return value if when is None or whole else Guarded(when, value)
 
 
 def _weighed(value: Expression) -> tuple[Expression, int]:
