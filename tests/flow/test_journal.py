@@ -103,6 +103,19 @@ async def test_batches_of_any_size_are_written_whole(database: Database, journal
     assert await stored(database, "events", "run") == [(name,) for name in names]
 
 
+@pytest.mark.parametrize("size", [1, 700])
+async def test_steps_that_are_there_are_replaced_whatever_the_size_of_the_batch(
+    database: Database, journal: Journal, size: int
+) -> None:
+    journal.create_run(a_run("a"))
+    for state in (StepState.RUNNING, StepState.SUCCEEDED):
+        for number in range(size):
+            journal.save_step(A, f"s{number}", a_step(state=state))
+        await journal.flushed()
+
+    assert await stored(database, "steps", "state") == [("succeeded",)] * size
+
+
 async def test_actions_are_called_in_order_after_the_commit_and_one_that_fails_stops_no_other(
     database: CrashingDatabase, journal: Journal
 ) -> None:
