@@ -68,3 +68,7 @@ class CommitFailed(FlowFault):
 
 class Fenced(FlowFault):
     """This worker is held for dead: its runs belong to others now, and nothing that it commits counts."""
+
+
+class CodeLost(FlowFault):
+    """The process that ran the code of a step is gone, and nobody knows what became of the call."""

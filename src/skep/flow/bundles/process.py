@@ -1,0 +1,272 @@
+"""One process of a bundle, as the worker sees it: from its start to its death."""
+
+import asyncio
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+import msgspec
+import structlog
+
+from skep.flow.bundles.child import EXHAUSTED
+from skep.flow.bundles.confinement import SIGNALLED, python_paths
+from skep.flow.bundles.protocol import (
+    Answer,
+    Ask,
+    Beat,
+    Cancel,
+    Described,
+    Description,
+    Failed,
+    FromChild,
+    Progress,
+    Refused,
+    Setup,
+    frame,
+    read_frame,
+)
+from skep.flow.bundles.refusals import BundleRefused, NotConfined
+from skep.flow.errors import CodeLost
+from skep.flow.steps import Context, Retry
+
+log = structlog.get_logger(__name__)
+
+GRACE = 5.0
+"""Seconds that a cancelled call has to end before its process is killed."""
+_LAST_WORDS = 20
+_START = (
+    "import sys; sys.path += sys.argv[2:]; from skep.flow.bundles.child import main; main(int(sys.argv[1]))"
+)
+_decode = msgspec.msgpack.Decoder(FromChild).decode
+
+
+class Calling(msgspec.Struct):
+    context: Context[object]
+    step: str
+    done: asyncio.Future[bytes]
+
+
+class BundleProcess:
+    """Answers calls until it dies; `description` is what its code offers."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, scratch: Path) -> None:
+        self.name = name
+        self.description = Description()
+        self.calls: dict[int, Calling] = {}
+        self.used = asyncio.get_running_loop().time()
+        self._process = process
+        self._scratch = scratch
+        self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
+        self._exhausted = ""
+        self._ids = 0
+        self._died: list[Callable[[], None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def start(cls, name: str, setup: Setup, patience: float) -> Self:
+        """Start it, and have it load the code within `patience` seconds.
+
+        Raises:
+            BundleRefused: with what is wrong with the code, or why no process can be had for it.
+        """
+        ours, theirs = socket.socketpair()
+        scratch = Path(tempfile.mkdtemp(prefix="skep-bundle-"))
+        if setup.confinement is not None:
+            setup = msgspec.structs.replace(
+                setup, confinement=msgspec.structs.replace(setup.confinement, root=str(scratch))
+            )
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(_interpreter(), "-I", "-S", "-B", "-c", _START, str(theirs.fileno()), *python_paths()),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                pass_fds=[theirs.fileno()],
+                env={"MALLOC_ARENA_MAX": "1", "LANG": "C.UTF-8"},
+                cwd="/",
+                start_new_session=True,
+            )
+        self = cls(name, process, scratch)
+        try:
+            await self._load(ours, setup, patience)
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None and not self._writer.is_closing()
+
+    def on_death(self, callback: Callable[[], None]) -> None:
+        self._died.append(callback)
+
+    async def call(self, step: str, context: Context[object], arguments: Mapping[str, object]) -> msgspec.Raw:
+        """The result as JSON.
+
+        A cancelled call ends when the code has heard of it; if it does not listen, its process is killed.
+
+        Raises:
+            CodeLost: the process died; nobody knows what became of the call.
+            Retry: the step did.
+            RuntimeError: the step failed; the message is its error's.
+        """
+        self._ids += 1
+        calling = Calling(context, step, asyncio.get_running_loop().create_future())
+        id, self.calls[self._ids] = self._ids, calling  # noqa: A001
+        self._send(self._ask(id, calling, arguments))
+        try:
+            return msgspec.Raw(await asyncio.shield(calling.done))
+        except asyncio.CancelledError:
+            await self._cancel(id, calling)
+            raise
+        finally:
+            self.calls.pop(id, None)
+            if calling.done.done() and not calling.done.cancelled():
+                calling.done.exception()
+            self.used = asyncio.get_running_loop().time()
+
+    async def stop(self) -> None:
+        """Kill it, and whatever it has started."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    # what comes and goes
+
+    async def _load(self, channel: socket.socket, setup: Setup, patience: float) -> None:
+        self._reader, self._writer = await asyncio.open_connection(sock=channel)
+        self._tasks.append(asyncio.create_task(self._listen()))
+        self._send(setup)
+        try:
+            async with asyncio.timeout(patience):
+                content = await read_frame(self._reader)
+        except TimeoutError as error:
+            raise BundleRefused([f"its code was not loaded after {patience:g} s"]) from error
+        message = None if content is None else _decode(content)
+        match message:
+            case Described(description):
+                self.description = description
+            case Refused(reasons, confined=False):
+                raise NotConfined(reasons)
+            case Refused(reasons):
+                raise BundleRefused(reasons)
+            case _:
+                await self._process.wait()
+                raise BundleRefused([f"its process died while the code was loaded: {self._cause()}"])
+        self._tasks.append(asyncio.create_task(self._serve()))
+
+    async def _serve(self) -> None:
+        try:
+            while (content := await read_frame(self._reader)) is not None:
+                self._hear(_decode(content))
+        except (ValueError, msgspec.DecodeError) as error:
+            log.error("flow.bundle_garbage", bundle=self.name, error=str(error))
+        self._writer.close()
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+        self._bury()
+
+    def _hear(self, message: object) -> None:
+        calling = self.calls.get(getattr(message, "id", 0))
+        if calling is None or calling.done.done():
+            return
+        match message:
+            case Progress(_, text):
+                calling.context.progress(text)
+            case Beat():
+                calling.context.heartbeat()
+            case Answer(_, result):
+                calling.done.set_result(result)
+            case Failed(_, text, retry=True, after=after):
+                calling.done.set_exception(Retry(text, after))
+            case Failed(_, text, exhausted=True):
+                self._exhausted = calling.step
+                calling.done.set_exception(
+                    MemoryError(f"{calling.step} used up the memory of {self.name}: {text}")
+                )
+            case Failed(_, text):
+                calling.done.set_exception(RuntimeError(text))
+
+    def _bury(self) -> None:
+        cause = self._cause()
+        log.warning("flow.bundle_died", bundle=self.name, cause=cause, calls=len(self.calls))
+        for calling in self.calls.values():
+            if not calling.done.done():
+                calling.done.set_exception(CodeLost(f"the process of {self.name} died: {cause}"))
+        for callback in self._died:
+            callback()
+
+    def _cause(self) -> str:
+        code = self._process.returncode
+        if self._exhausted or code == EXHAUSTED:
+            return f"step {self._exhausted} used up its memory" if self._exhausted else "no memory was left"
+        words = f"; its last words: {self._last_words[-1]}" if self._last_words else ""
+        killed = code is not None and (code < 0 or code > SIGNALLED)
+        return (f"killed by signal {abs(code or 0) % SIGNALLED}" if killed else f"exit {code}") + words
+
+    async def _cancel(self, id: int, calling: Calling) -> None:  # noqa: A002
+        if calling.done.done():
+            return
+        self._send(Cancel(id))
+        await asyncio.wait([calling.done], timeout=GRACE)
+        if not calling.done.done():
+            log.error("flow.step_ignores_cancelling", bundle=self.name, step=calling.step)
+            with suppress(ProcessLookupError):
+                self._process.kill()
+
+    def _send(self, message: msgspec.Struct) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(frame(message))
+
+    def _ask(self, id: int, calling: Calling, arguments: Mapping[str, object]) -> Ask:  # noqa: A002
+        context = calling.context
+        return Ask(
+            id=id,
+            step=calling.step,
+            arguments=msgspec.json.encode(arguments),
+            run=context.run,
+            name=context.step,
+            attempt=context.attempt,
+            epoch=context.epoch,
+            round=context.round,
+            undoing=context.undoing,
+        )
+
+    async def _listen(self) -> None:
+        """What it prints goes to the log."""
+        output = self._process.stdout
+        while output is not None and (line := await _line(output)) is not None:
+            if line:
+                self._last_words.append(line)
+                log.info("flow.bundle_says", bundle=self.name, line=line)
+
+
+async def _line(output: asyncio.StreamReader) -> str | None:
+    try:
+        line = await output.readline()
+    except ValueError:  # longer than any line should be
+        return ""
+    return line.decode("utf-8", "replace").rstrip()[:1000] if line else None
+
+
+def _interpreter() -> str:
+    """The interpreter itself, without the environment it may have been called through."""
+    return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
