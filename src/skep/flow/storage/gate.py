@@ -103,7 +103,7 @@ class SharedGate:
         if wish is None:
             return ()
         reasons = (_reason(run, claim, self._seen.get(claim.key, _NO_LINE)) for claim in wish.claims)
-        return tuple(reason for reason in reasons if reason)
+        return tuple(reason for reason in reasons if reason) or (_unanswered(wish.claims),)
 
     async def close(self) -> None:
         """Tell the others what was released, if the database is there, and stop."""
@@ -225,6 +225,11 @@ def _reason(run: RunId, claim: Claim, line: Line) -> Reason | None:
     if run in line.next or not before:
         return None
     return Reason(kind=kind, subject=claim.key, message=f"{_runs(before)} waits for {claim.key} before it.")
+
+
+def _unanswered(claims: Sequence[Claim]) -> Reason:
+    keys = ", ".join(claim.key for claim in claims)
+    return Reason(kind="lock", subject=claims[0].key, message=f"It has just asked for {keys}.")
 
 
 def _runs(runs: Iterable[RunId]) -> str:
