@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sqlalchemy import select, update
 from tests.flow.workers.members import Member, lapse, members, put_run, put_runs
 
-from skep.flow.admission.tickets import Use
+from skep.flow.admission.policies import Policies, Policy
+from skep.flow.admission.tickets import Ticket, Use
 from skep.flow.errors import Fenced
 from skep.flow.runs import Reason
 from skep.flow.steps import RunId
@@ -227,6 +228,21 @@ async def test_a_clock_that_is_put_back_neither_stops_a_rate_nor_opens_it(url: s
         assert await one.acquire(wants("r2", mail)) == [False]
         await asyncio.sleep(0.06)
         assert await one.acquire(wants("r2", mail), wants("r3", mail)) == [True, False]
+
+
+async def test_a_wider_key_limits_all_that_is_within_it_on_all_workers(url: str) -> None:
+    async with desks(url, 2) as (one, other):
+        policies = Policies({"tenant/*": Policy(concurrency=2)})
+
+        def ticket(run: str, tenant: str, *uses: Use) -> Wanted:
+            asked = Ticket(RunId(run), "send", tenant, "f", "mail.send", "", 2, None, uses)
+            return Wanted.by(asked, policies)
+
+        builds = Use("tenant/acme/builds", concurrency=5)
+        first = await one.acquire(ticket("r1", "acme"), ticket("r2", "acme", builds))
+        second = await other.acquire(ticket("r3", "acme", builds), ticket("r4", "acme"), ticket("r5", "bolt"))
+
+        assert (first, second) == ([True, True], [False, False, True])
 
 
 async def test_why_names_everything_that_stands_against_a_step_and_who_has_it(url: str) -> None:

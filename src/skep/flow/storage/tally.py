@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from skep.flow.admission.tickets import Use
+from skep.flow.admission.policies import Policies
+from skep.flow.admission.tickets import Ticket, Use
 from skep.flow.runs import Reason
 from skep.flow.steps import RunId
 
@@ -20,6 +21,10 @@ class Wanted(Struct, frozen=True):
     step: str
     priority: int
     limits: tuple[Use, ...]
+
+    @classmethod
+    def by(cls, ticket: Ticket, policies: Policies) -> "Wanted":
+        return cls(ticket.run, ticket.step, ticket.priority, policies.limits_of(ticket))
 
     @property
     def order(self) -> Order:
