@@ -14,9 +14,9 @@ STEPS = ["w.make", "w.place", "w.gather", "w.launch", "w.flaky", "nobody"]
 TEXTS = st.sampled_from(
     [
         "", "x", "$a", "$b.host", "$a.name.x", "$input.name", "$input.names", "$input", "$item", "$index",
-        "$$", "$", "a-${b.port}-c", "10%", "3", "5m", "100/s", "signal", "approval", "until", "for", "undo", "bulk",
-        "str", "list[str]", "Place | None", "dict[str,", "$a == 'x'", "not $b", "$b.port > 3 and $a != None",
-        "$item in $input.names", "2030-01-01T00:00:00Z", "a", "b", "c", "part",
+        "$$", "$", "a-${b.port}-c", "10%", "3", "5m", "100/s", "signal", "approval", "until", "for",
+        "undo", "bulk", "str", "list[str]", "Place | None", "dict[str,", "$a == 'x'", "not $b",
+        "$b.port > 3 and $a != None", "$item in $input.names", "2030-01-01T00:00:00Z", "a", "b", "c", "part",
     ]
 )  # fmt: skip
 PLAIN = st.one_of(TEXTS, st.integers(-2, 200), st.booleans(), st.none(), st.floats(0, 3), st.text(max_size=5))
