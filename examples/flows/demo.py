@@ -9,10 +9,11 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import hot_update
 import office
 import structlog
 from office import Office
@@ -20,6 +21,8 @@ from sqlalchemy import text
 from story import Story
 
 from skep.flow import Database, FlowEngine, Registry, RunId, StepState
+from skep.flow.bundles.bundles import Bundles
+from skep.flow.bundles.loading import VersionLoader
 
 HERE = Path(__file__).parent
 READERS = 1000
@@ -88,36 +91,35 @@ async def a_fan_out(story: Story, engine: FlowEngine, world: Office) -> None:
     )
 
 
-STORIES: list[Callable[[Story, FlowEngine, Office], Awaitable[None]]] = [
-    a_failing_step_undoes,
-    an_approval,
-    a_fan_out,
-]
-
-
 async def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    story = Story()
+    story, world = Story(), Office()
     with tempfile.TemporaryDirectory(prefix="skep-flows-") as directory:
-        async with opened(Path(directory)) as (engine, world):
-            for tell in STORIES:
-                await tell(story, engine, world)
+        async with opened(Path(directory), world) as (engine, bundles):
+            await a_failing_step_undoes(story, engine, world)
+            await an_approval(story, engine, world)
+            await a_fan_out(story, engine, world)
+            await hot_update.tell(story, engine, bundles)
     return story.finish()
 
 
 @asynccontextmanager
-async def opened(directory: Path) -> AsyncIterator[tuple[FlowEngine, Office]]:
-    """An engine on a new database, with the steps and documents of this directory."""
+async def opened(directory: Path, world: Office) -> AsyncIterator[tuple[FlowEngine, Bundles]]:
+    """An engine on a new database, with the steps and documents of this directory, and its bundles."""
     registry = Registry()
     registry.add_module(office)
     for name in ("trip", "purchase", "newsletter"):
         registry.add_flow((HERE / f"{name}.yaml").read_text(), f"{name}.yaml")
-    world = Office()
     database = await Database.open(f"sqlite+aiosqlite:///{directory / 'flows.db'}")
     await database.write(lambda c: c.execute(text("CREATE TABLE payments (item TEXT, price INTEGER)")))
+    await FlowEngine.create_tables_in(database)
+    loader = VersionLoader(registry, directory / "bundles", unconfined=True)
     try:
-        async with FlowEngine(database, registry, lambda _route: world) as engine:
-            yield engine, world
+        async with (
+            Bundles(database, registry, loader) as bundles,
+            FlowEngine(database, bundles.registry, lambda _route: world) as engine,
+        ):
+            yield engine, bundles
     finally:
         await database.close()
 
