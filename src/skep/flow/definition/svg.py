@@ -20,11 +20,11 @@ _STYLE = """
 .skep-flow .data,.skep-flow .order{fill:none;stroke:var(--line);stroke-width:1.2}
 .skep-flow .order{stroke-dasharray:4 4}.skep-flow .label{fill:var(--soft);font-size:10px}
 .skep-flow .tip{fill:var(--line)}
-.skep-flow .succeeded .box{stroke:var(--good);stroke-width:2}
-.skep-flow .running .box{stroke:var(--busy);stroke-width:3}
-.skep-flow .waiting .box,.skep-flow .retrying .box{stroke:var(--wait);stroke-width:3}
-.skep-flow .failed .box,.skep-flow .needs-operator .box{stroke:var(--bad);stroke-width:3}
-.skep-flow .undoing .box,.skep-flow .undone .box,.skep-flow .kept .box{stroke:var(--back);stroke-width:2}
+.skep-flow .succeeded>.box{stroke:var(--good);stroke-width:2}
+.skep-flow .running>.box{stroke:var(--busy);stroke-width:3}
+.skep-flow .waiting>.box,.skep-flow .retrying>.box{stroke:var(--wait);stroke-width:3}
+.skep-flow .failed>.box,.skep-flow .needs-operator>.box{stroke:var(--bad);stroke-width:3}
+.skep-flow .undoing>.box,.skep-flow .undone>.box,.skep-flow .kept>.box{stroke:var(--back);stroke-width:2}
 .skep-flow .skipped{opacity:.55}
 """.replace("\n", "")
 
