@@ -233,3 +233,37 @@ async def test_runs_beyond_the_capacity_wait_in_the_database(
 
     assert states == {RunState.SUCCEEDED}
     assert len(shop.made) == 60
+
+
+async def test_a_run_goes_on_by_another_definition(engine: FlowEngine, shop: Workshop) -> None:
+    old = """
+flow: f
+steps:
+  a: {use: w.make, with: {name: a}}
+  ok: {wait: signal, with: {name: go}, after: [a]}
+"""
+    new = old + "  more: {use: w.make, with: {name: more}, after: [ok]}\n"
+    run = await engine.start(engine.parse(old), {})
+    await until(engine, run, RunState.WAITING)
+
+    await engine.migrate(run, engine.parse(new))
+    await engine.signal(run, "go")
+
+    assert (await engine.wait(run, 5)).state is RunState.SUCCEEDED
+    assert shop.log == ["a", "more"]
+    assert "run-migrated" in [event.kind for event in await engine.history(run)]
+
+
+async def test_a_run_does_not_change_its_definition_while_a_step_runs(
+    engine: FlowEngine, shop: Workshop
+) -> None:
+    gate = shop.block("x-a")
+    run = await engine.start(engine.parse(PLAIN), {"name": "x"})
+    while not shop.calls["x-a"]:
+        await asyncio.sleep(0.001)
+
+    with pytest.raises(WrongState, match="while steps run: a"):
+        await engine.migrate(run, engine.parse(PLAIN.replace("flow: two", "flow: other")))
+    gate.set()
+
+    assert (await engine.wait(run, 5)).state is RunState.SUCCEEDED

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeVar
 import structlog
 
 from skep.flow.admission.admission import Admission
-from skep.flow.admission.policies import Policies
+from skep.flow.admission.policies import Policies, Policy
 from skep.flow.definition.plan import Flow, RetryPolicy
 from skep.flow.definition.registry import Registry
 from skep.flow.errors import CommitFailed, UnknownRun
@@ -23,6 +23,7 @@ from skep.flow.execution.loading import Loader, RunIds
 from skep.flow.execution.observer import Observer
 from skep.flow.execution.operator import Choice
 from skep.flow.execution.orders import Orders
+from skep.flow.execution.policing import POLICIES, Policing
 from skep.flow.execution.roster import Roster, tell
 from skep.flow.execution.sharing import Sharing
 from skep.flow.execution.starting import Starting, Transaction
@@ -36,6 +37,7 @@ from skep.flow.steps import RunId
 from skep.flow.storage import records, tables
 from skep.flow.storage.database import Database
 from skep.flow.storage.membership import LEASE
+from skep.flow.storage.settings import Setting
 from skep.flow.storage.wakeups import RUNS, Wakeups, wakeups_for
 
 log = structlog.get_logger(__name__)
@@ -95,7 +97,13 @@ class FlowEngine:
         self._sharing: asyncio.Task[None] | None = None
 
         self._tenure = Tenure(
-            database, shared=shared, lease=lease, name=name, capacity=capacity, refused=self._refused
+            database,
+            shared=shared,
+            lease=lease,
+            name=name,
+            capacity=capacity,
+            policies=self.policies,
+            refused=self._refused,
         )
         self._ledger = Ledger(self._tenure.journal(), clock)
         self._admission = Admission(concurrency, monotonic=time.monotonic, policies=self.policies)
@@ -109,8 +117,9 @@ class FlowEngine:
         )
         loader = Loader(registry)
         self._roster = Roster(loader, self._worker, name_suspect=self._tenure.suspect)
-        why = Why(self._worker, self._admission, self._roster.locks, self._roster.why)
+        why = Why(self._worker, self._roster.locks, self._roster.why)
         self._orders = Orders(self._worker, why, self._roster.withdraw)
+        self._policing = Policing(database, self.policies, self._limits_changed)
         ids = new_id or RunIds()
         self._starting = Starting(
             database, loader, self._ledger, self._roster, self._tenure, new_id=ids, unclaimed=self._unclaimed
@@ -121,6 +130,7 @@ class FlowEngine:
             self._orders,
             self._roster,
             self._tenure,
+            self._starting,
             find=self.get,
             wakeups=lambda: self._wakeups,
             new_id=ids,
@@ -130,9 +140,10 @@ class FlowEngine:
         if self._create_tables:
             await self.create_tables_in(self._database)
         self._watchdog = Watchdog(self._blocked)
+        await self._policing.load()
         if self._tenure.shared:
             self._wakeups = wakeups_for(self._database)
-        await self._tenure.begin(self._roster, self._wakeups)
+        await self._tenure.begin(self._roster, self._worker, self._wakeups)
         await self._ledger.journal.flushed()
         if self._wakeups is not None:
             self._sharing = asyncio.create_task(self._sharer(self._wakeups).run(), name="flow-sharing")
@@ -277,6 +288,7 @@ class FlowEngine:
         news, active = asyncio.Event(), self._roster.runs.get(run)
         if active is not None:
             active.followers.add(news)
+            self._ledger.journal.afterwards(news.set)  # for what was named before and is not durable yet
         try:
             while True:
                 over = await self._is_over(run, active)
@@ -357,9 +369,41 @@ class FlowEngine:
         """
         await self._steering.approve(run, step, approved, by, comment)
 
+    async def migrate(self, run: RunId, flow: Flow) -> None:
+        """Let the run go on by another definition, of which everything that it has done must be part.
+
+        Raises:
+            UnknownRun, WrongState: it has ended, or steps of it are under way just now.
+        """
+        await self._steering.migrate(run, flow)
+
     async def bulk(self, action: Action, where: RunFilter, by: str = "", limit: int = 1000) -> Sequence[Done]:
         """Do it to every run that is meant; what cannot be done is said, and passed over."""
         return await self._steering.for_each(await self.select(where, limit), getattr(self, action), by)
+
+    # limits
+
+    async def limits(self) -> Sequence[Setting]:
+        """What operators have set, by key."""
+        return await self._policing.every()
+
+    async def set_limit(self, key: str, policy: Policy | None, by: str = "") -> None:
+        """Put the policy in force for the key, here and in every other worker; None removes it.
+
+        Raises:
+            ValueError: that is no key.
+        """
+        await self._policing.set(key, policy, by)
+        if self._wakeups is not None:
+            self._wakeups.notify(POLICIES)
+
+    def _limits_changed(self) -> None:
+        self._permits_changed()
+        self._worker.calls.admit()
+
+    def _permits_changed(self) -> None:
+        if self._worker.calls.permitting is not None:
+            self._worker.calls.permitting.wake()
 
     # runs that come and go
 
@@ -379,7 +423,7 @@ class FlowEngine:
     def _refused(self) -> None:
         """A commit was refused, for others took this worker for dead."""
         if not self._worker.calls.closing:
-            self._in_background(self._tenure.begin_anew(self._ledger, self._worker))
+            self._in_background(self._tenure.begin_anew(self._ledger))
 
     def _sharer(self, wakeups: Wakeups) -> Sharing:
         return Sharing(
@@ -391,7 +435,9 @@ class FlowEngine:
             self._tenure,
             beat=self._lease / 3,
             deliver=self._steering.deliver,
-            fenced=lambda: self._tenure.begin_anew(self._ledger, self._worker),
+            fenced=lambda: self._tenure.begin_anew(self._ledger),
+            limits=self._policing.load,
+            permits=self._permits_changed,
         )
 
     def _blocked(self, task: str, where: str, seconds: float) -> None:

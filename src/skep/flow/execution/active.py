@@ -42,6 +42,8 @@ class ActiveRun:
     """Steps that wait for an operator."""
     dropped: list[Scope] = field(default_factory=list)
     """Items of fan-outs that have failed and are not being undone yet."""
+    granted: bool = False
+    """It holds its locks."""
     abandoned: bool = False
     """It is no more this worker's: what still happens to it here is not recorded."""
     followers: set[asyncio.Event] = field(default_factory=set)

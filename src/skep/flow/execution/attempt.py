@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from skep.flow.definition.catalogue import Code
 from skep.flow.definition.hints import describe
+from skep.flow.errors import CodeLost
 from skep.flow.steps import Context, Retry
 
 log = structlog.get_logger(__name__)
@@ -105,6 +106,8 @@ class Call:
                     value = await self._function()(context, **self.arguments)
         except Retry as error:
             return Postponed(str(error), error.after)
+        except CodeLost as error:
+            return Lost(str(error))
         except TimeoutError as error:
             if limit.expired:
                 return self._too_late(limit)

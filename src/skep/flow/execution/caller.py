@@ -111,7 +111,7 @@ class Caller:
         row, code = run.execution.row(index), self.code(run, index)
         if row.state is StepState.NEEDS_OPERATOR and row.undo_attempts:
             return "stuck"
-        if row.attempts == 0 and row.state in (StepState.FAILED, StepState.RETRYING):
+        if row.attempts == 0 and row.state in (StepState.FAILED, StepState.RETRYING, StepState.SKIPPED):
             return "nothing"  # no attempt ever reached its code
         if code.step.undo_do is None:
             unsure = row.state in (StepState.NEEDS_OPERATOR, StepState.RUNNING)

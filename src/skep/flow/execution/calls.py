@@ -15,7 +15,8 @@ from skep.flow.execution.attempt import Doubt, Failure, NotCalled, Outcome, mess
 from skep.flow.execution.caller import Caller
 from skep.flow.execution.ledger import Ledger
 from skep.flow.execution.observer import Observer
-from skep.flow.runs import RunState, StepState
+from skep.flow.execution.permitting import Permitting
+from skep.flow.runs import Reason, RunState, StepState
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +43,8 @@ class Calls:
         self._admission = admission
         self._observers = observers
         self._concluded = concluded
+        self.permitting: Permitting | None = None
+        """Where several workers share the database."""
         self._home = threading.get_ident()
         self._fresh: deque[tuple[float, ActiveRun, int, int]] = deque()
         self._marking: asyncio.TimerHandle | None = None
@@ -62,6 +65,11 @@ class Calls:
             self._concluded(run, index, undo, NotCalled(message_of(error)))
             return
         run.tickets[index] = ticket
+        if self.permitting is None or not self.permitting.takes(ticket):
+            self.submit(ticket)
+
+    def submit(self, ticket: Ticket) -> None:
+        """It has its permits, or needs none."""
         if not self.closing and self._admission.submit(ticket):
             self._launch(ticket)
         elif self._waking is None:
@@ -70,7 +78,7 @@ class Calls:
     def hold(self, run: ActiveRun) -> None:
         """The run is paused: what is queued goes back."""
         for index, ticket in list(run.tickets.items()):
-            self._admission.withdraw(ticket)
+            self._withdraw(ticket)
             run.held[index] = ticket.payload[2]
         run.tickets.clear()
 
@@ -78,11 +86,26 @@ class Calls:
         """Forget what is queued, forward only unless `undo`; answers the steps."""
         gone = [index for index, ticket in run.tickets.items() if undo or not ticket.payload[2]]
         for index in gone:
-            self._admission.withdraw(run.tickets.pop(index))
+            self._withdraw(run.tickets.pop(index))
         held = [index for index, back in run.held.items() if undo or not back]
         for index in held:
             del run.held[index]
         return gone + held
+
+    def why(self, ticket: Ticket) -> Reason:
+        """What it waits for."""
+        missing = self.permitting.why(ticket) if self.permitting is not None else None
+        return missing or self._admission.why(ticket)
+
+    def _withdraw(self, ticket: Ticket) -> None:
+        self._admission.withdraw(ticket)
+        if self.permitting is not None:
+            self.permitting.withdraw(ticket)
+
+    def _finished(self, ticket: Ticket, seconds: float) -> None:
+        self._admission.finished(ticket, seconds)
+        if self.permitting is not None:
+            self.permitting.finished(ticket)
 
     def admit(self) -> None:
         """Start whatever may go now."""
@@ -132,7 +155,7 @@ class Calls:
     def _call(self, ticket: Ticket) -> None:
         run, index, undo = ticket.payload
         if self.closing or run.abandoned:
-            self._admission.finished(ticket, 0.0)
+            self._finished(ticket, 0.0)
             return
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -157,10 +180,10 @@ class Calls:
         if task.cancelled() and self.closing:
             return
         if run.abandoned:
-            self._admission.finished(ticket, 0.0)
+            self._finished(ticket, 0.0)
             return
         took = task.get_loop().time() - began
-        self._admission.finished(ticket, took)
+        self._finished(ticket, took)
         outcome = self._cancelled(run, index) if task.cancelled() else _result(task)
         for observer in self._observers:
             observer.step_ended(run.row, ticket.step, ticket.code, outcome.word, took)

@@ -167,7 +167,7 @@ class Execution:
         fanout = self.fanouts[index] = FanOut(index, scope, body, items)
         if scope is not None:
             scope.inner = [*(scope.inner or ()), fanout]
-        if not items:
+        if not items and index not in self.results:
             self.joined.append(index)
         return self._open_items(fanout)
 

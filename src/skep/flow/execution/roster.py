@@ -55,7 +55,7 @@ class Roster:
         if run.isolated:
             self._worker.ledger.event(run, "run-needs-operator", message=run.row.error)
             self._worker.ledger.run(run)
-        self.gate.request(run.id, run.row.locks, run.row.priority, lambda: self._granted(run))
+        self.gate.request(run.id, run.row.locks, run.row.priority, lambda: self._granted(run.id))
 
     def adopt(self, stored: Sequence[StoredRun]) -> None:
         """Take up what another worker, or an earlier life of this one, left behind; who held locks first."""
@@ -76,8 +76,9 @@ class Roster:
         stored.row.crashes = 0
         loaded = self._loader.load(stored)
         loaded.followers, loaded.ended, loaded.sequence = run.followers, run.ended, run.sequence
+        loaded.granted = run.granted
         self.runs[run.id] = loaded
-        if loaded.bound is not None:
+        if loaded.bound is not None and loaded.granted:
             loaded.row.error = ""
             if loaded.row.state is RunState.NEEDS_OPERATOR:
                 loaded.row.state = RunState.RUNNING
@@ -92,7 +93,7 @@ class Roster:
         active.stop_timers()
         stored = StoredRun(active.row, b"", sequence=active.sequence)
         isolate = isolated(stored, reason)
-        isolate.followers, isolate.ended = active.followers, active.ended
+        isolate.followers, isolate.ended, isolate.granted = active.followers, active.ended, active.granted
         self.runs[run] = isolate
         self._worker.ledger.event(isolate, "run-needs-operator", message=reason)
         self._worker.ledger.run(isolate)
@@ -125,8 +126,12 @@ class Roster:
     async def close(self) -> None:
         await self._quarantine.close()
 
-    def _granted(self, run: ActiveRun) -> None:
-        if run.bound is not None and not self._worker.calls.closing and run.id in self.runs:
+    def _granted(self, identifier: RunId) -> None:
+        run = self.runs.get(identifier)
+        if run is None:
+            return
+        run.granted = True
+        if run.bound is not None and not self._worker.calls.closing:
             if run.row.crashes >= SUSPECT:
                 log.warning("flow.suspect", run=run.id, crashes=run.row.crashes)
             self._quarantine.admit(run)

@@ -11,13 +11,14 @@ import structlog
 from skep.flow.errors import CommitFailed, Fenced, FlowFault
 from skep.flow.execution.ledger import Ledger
 from skep.flow.execution.orders import Orders
+from skep.flow.execution.policing import POLICIES
 from skep.flow.execution.roster import Roster
 from skep.flow.execution.tenure import Tenure
 from skep.flow.runs import Request, Signal
 from skep.flow.steps import RunId
 from skep.flow.storage import inbox
 from skep.flow.storage.database import Database
-from skep.flow.storage.wakeups import ANYTHING, RUNS, Wakeups, reply_topic, worker_topic
+from skep.flow.storage.wakeups import ANYTHING, PERMITS, RUNS, Wakeups, reply_topic, worker_topic
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +32,7 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Sharing:
     """`beat`: seconds between two looks, a third of a lease.  `deliver` gives a signal to a run that goes on
-    here; `fenced` begins anew under another name."""
+    here; `fenced` begins anew under another name; `limits` and `permits` look at those again."""
 
     def __init__(
         self,
@@ -45,6 +46,8 @@ class Sharing:
         beat: float,
         deliver: Callable[[RunId, Signal], None],
         fenced: Callable[[], Awaitable[None]],
+        limits: Callable[[], Awaitable[None]],
+        permits: Callable[[], None],
     ) -> None:
         self._database = database
         self._wakeups = wakeups
@@ -55,6 +58,8 @@ class Sharing:
         self._beat = beat
         self._deliver = deliver
         self._fenced = fenced
+        self._limits = limits
+        self._permits = permits
         self._woken = asyncio.Event()
         self._topics: set[str] = set()
 
@@ -91,6 +96,8 @@ class Sharing:
                 await self._answer()
             if signals:
                 await self._deliver_signals()
+            if everything or POLICIES in topics:
+                await self._limits()
         except Fenced:
             await self._fenced()
         except CommitFailed as error:
@@ -125,6 +132,8 @@ class Sharing:
             self._deliver(run, signal)
 
     def _hear(self, topic: str) -> None:
-        if topic in (ANYTHING, RUNS, worker_topic(self._tenure.member.id)):
+        if topic in (ANYTHING, PERMITS):
+            self._permits()
+        if topic in (ANYTHING, RUNS, POLICIES, worker_topic(self._tenure.member.id)):
             self._topics.add(topic)
             self._woken.set()

@@ -95,7 +95,7 @@ class Starting:
 
     async def start(self, run: ActiveRun, flow: Flow, transaction: Transaction | None) -> RunId:
         """The run is taken up as soon as it is durable, also if the caller has gone by then."""
-        await self._store_definition(flow)
+        await self.store_definition(flow)
         run.row.worker = self._tenure.claim()
         take = self._unclaimed if run.row.worker is None else partial(self._roster.take, run)
         if run.row.key is None and transaction is None:
@@ -105,7 +105,7 @@ class Starting:
             return run.id
         return await self._start_within(run, transaction, take)
 
-    async def _store_definition(self, flow: Flow) -> None:
+    async def store_definition(self, flow: Flow) -> None:
         """Durable before the first run that needs it; the same content is stored once."""
         stored = self._stored.get(flow.hash)
         if stored is None or (stored.done() and (stored.cancelled() or stored.exception() is not None)):

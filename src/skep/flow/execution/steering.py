@@ -6,12 +6,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from skep.flow.definition.plan import Flow
 from skep.flow.errors import FlowFault, WrongState
 from skep.flow.execution.active import ActiveRun
 from skep.flow.execution.operator import Choice
 from skep.flow.execution.orders import Orders
 from skep.flow.execution.roster import Roster
 from skep.flow.execution.sharing import Reply
+from skep.flow.execution.starting import Starting
 from skep.flow.execution.tenure import Tenure
 from skep.flow.execution.waits import approval_of
 from skep.flow.execution.worker import Worker
@@ -19,7 +21,7 @@ from skep.flow.runs import RunRecord, Signal, StepWait
 from skep.flow.steps import RunId
 from skep.flow.storage import inbox, unfinished
 from skep.flow.storage.database import Database
-from skep.flow.storage.reopening import reopen
+from skep.flow.storage.reopening import redefine, reopen
 from skep.flow.storage.wakeups import Wakeups
 
 REPLY_PATIENCE = 15.0
@@ -43,6 +45,7 @@ class Steering:
         orders: Orders,
         roster: Roster,
         tenure: Tenure,
+        starting: Starting,
         *,
         find: Callable[[RunId], Awaitable[RunRecord]],
         wakeups: Callable[[], Wakeups | None],
@@ -53,6 +56,7 @@ class Steering:
         self._orders = orders
         self._roster = roster
         self._tenure = tenure
+        self._starting = starting
         self._find = find
         self._wakeups = wakeups
         self._new_id = new_id
@@ -96,6 +100,32 @@ class Steering:
             active = self._roster.runs[run]
             self._worker.ledger.event(active, "run-retried", message=f"by {by}" if by else "")
             await self._flushed()
+
+    async def migrate(self, run: RunId, flow: Flow) -> None:
+        active = self._roster.runs.get(run)
+        if active is None:
+            record = await self._find(run)
+            raise WrongState(f"run {run} has ended or goes on elsewhere: {record.state}")
+        if active.tasks:
+            running = ", ".join(map(active.name, sorted(active.tasks)))
+            raise WrongState(f"run {run} cannot change its definition while steps run: {running}")
+        await self._starting.store_definition(flow)
+        self._worker.ledger.event(active, "run-migrated", message=f"to definition {flow.hash[:12]}")
+        self._worker.calls.hold(active)
+        active.stop_timers()
+        active.abandoned = True
+        await self._change(active, flow)
+
+    async def _change(self, run: ActiveRun, flow: Flow) -> None:
+        """It is taken up again whether this succeeds or not."""
+        try:
+            await self._flushed()
+            total = len(flow.plan.steps)
+            await self._database.write(lambda connection: redefine(connection, run.id, flow.hash, total))
+        finally:
+            async with self._database.read() as connection:
+                stored = await unfinished.load(connection, [run.id])
+            self._roster.reload(run, stored[0])
 
     async def signal(self, run: RunId, name: str, value: object, key: str | None, by: str) -> None:
         if run not in self._roster.runs:

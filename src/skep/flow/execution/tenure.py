@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import structlog
 
+from skep.flow.admission.policies import Policies
 from skep.flow.execution.ledger import Ledger
+from skep.flow.execution.permitting import Permitting
 from skep.flow.execution.roster import Roster, tell
 from skep.flow.execution.worker import Worker
 from skep.flow.steps import RunId
@@ -12,6 +14,7 @@ from skep.flow.storage.database import Database
 from skep.flow.storage.gate import SharedGate
 from skep.flow.storage.journal import Journal
 from skep.flow.storage.membership import Membership
+from skep.flow.storage.permits import SharedPermits
 from skep.flow.storage.wakeups import Wakeups
 
 log = structlog.get_logger(__name__)
@@ -31,6 +34,7 @@ class Tenure:
         lease: float,
         name: str,
         capacity: int,
+        policies: Policies,
         refused: Callable[[], None],
     ) -> None:
         self.shared = shared
@@ -39,9 +43,11 @@ class Tenure:
         self._database = database
         self._name = name
         self._capacity = capacity
+        self._policies = policies
         self._refused = refused
         self._left_over = False
         self._roster: Roster | None = None
+        self._worker: Worker | None = None
         self._wakeups: Wakeups | None = None
         self._gate: SharedGate | None = None
 
@@ -54,16 +60,19 @@ class Tenure:
         if self._roster is not None:
             self._roster.isolate(run, f"the database does not take what it has come to: {reason}")
 
-    async def begin(self, roster: Roster, wakeups: Wakeups | None) -> None:
+    async def begin(self, roster: Roster, worker: Worker, wakeups: Wakeups | None) -> None:
         """`wakeups` where the database is shared."""
-        self._roster, self._wakeups = roster, wakeups
+        self._roster, self._worker, self._wakeups = roster, worker, wakeups
         await self.member.join()
         if wakeups is not None:
             roster.gate = self._gate = SharedGate(self._database, self.member, wakeups)
+            permits = SharedPermits(self._database, self.member, wakeups)
+            worker.calls.permitting = Permitting(self._policies, permits, worker.calls.submit)
         await self.adopt()
 
     async def end(self, *, in_order: bool) -> None:
         """Give everything back, or leave it as if this worker had died."""
+        await self._stop_permitting()
         if self._gate is not None and in_order:
             await self._gate.close()
         elif self._gate is not None:
@@ -82,19 +91,25 @@ class Tenure:
         self._left_over = len(found) == room
         self._roster.adopt(found)
 
-    async def begin_anew(self, ledger: Ledger, worker: Worker) -> None:
+    async def _stop_permitting(self) -> None:
+        if self._worker is not None and self._worker.calls.permitting is not None:
+            permitting, self._worker.calls.permitting = self._worker.calls.permitting, None
+            await permitting.close()
+
+    async def begin_anew(self, ledger: Ledger) -> None:
         """Others took this worker for dead and have its runs: it goes on under another name, with nothing."""
-        assert self._roster is not None  # noqa: S101  (begun)
+        assert self._roster is not None and self._worker is not None  # noqa: S101, PT018  (begun)
         log.error("flow.fenced", worker=self.member.id)
         ledger.journal.stop()
         for run in self._roster.forget():
             tell(run)
-        worker.calls.drop()
+        self._worker.calls.drop()
+        await self._stop_permitting()
         self.member = Membership(self._database, shared=self.shared, name=self._name, lease=self._lease)
         ledger.journal = self.journal()
         if self._gate is not None:
             await self._gate.abandon()
-        await self.begin(self._roster, self._wakeups)
+        await self.begin(self._roster, self._worker, self._wakeups)
 
     async def suspect(self, run: RunId | None) -> None:
         await self.member.suspect(run)

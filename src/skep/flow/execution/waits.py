@@ -52,7 +52,7 @@ class Waits:
 
     def deliver(self, run: ActiveRun, signal: Signal) -> None:
         """Somebody told the run something; kept until a step asks for it."""
-        if signal.id in run.heard:
+        if signal.id in run.heard or run.abandoned:
             return
         run.heard.add(signal.id)
         run.signals.append(signal)

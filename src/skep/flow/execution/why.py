@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
-from skep.flow.admission.admission import Admission
 from skep.flow.execution.active import ActiveRun
 from skep.flow.execution.worker import Worker
 from skep.flow.runs import Reason, RunState, StepState, StepWait
@@ -19,12 +18,10 @@ class Why:
     def __init__(
         self,
         worker: Worker,
-        admission: Admission,
         locks: Callable[[ActiveRun], tuple[Reason, ...]],
         probation: Callable[[ActiveRun], Reason | None],
     ) -> None:
         self._worker = worker
-        self._admission = admission
         self._locks = locks
         self._probation = probation
 
@@ -61,7 +58,7 @@ class Why:
             message = f"{row.message if row else ''}: an operator must decide: retry, skip or mark-undone."
             yield Reason(kind="operator", subject=name, message=message)
         elif index in run.tickets:
-            yield self._admission.why(run.tickets[index])
+            yield self._worker.calls.why(run.tickets[index])
         elif index in run.waiting:
             yield self._waiting(run, index)
         elif index in run.timers:

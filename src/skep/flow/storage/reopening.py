@@ -1,4 +1,4 @@
-"""A run that has ended in failure, taken up again."""
+"""Runs that are taken up in another way than they were left: tried again, or with another definition."""
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -43,3 +43,16 @@ async def _is_undone(connection: AsyncConnection, run: RunId) -> bool:
     steps = tables.steps.c
     query = select(steps.step).where(steps.run == run, steps.state == StepState.SUCCEEDED.value).limit(1)
     return (await connection.execute(query)).first() is None
+
+
+async def redefine(connection: AsyncConnection, run: RunId, definition: str, total: int) -> None:
+    """The run goes on by another definition, which is stored already.
+
+    Raises:
+        WrongState: it has ended meanwhile.
+    """
+    c = tables.runs.c
+    change = update(tables.runs).where(c.id == run, c.finished.is_(None))
+    changed = await connection.execute(change.values(definition=definition, total=total, epoch=c.epoch + 1))
+    if changed.rowcount != 1:
+        raise WrongState(f"run {run} has ended")
