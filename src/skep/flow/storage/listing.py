@@ -75,4 +75,5 @@ def _of_item(name: str, bodies: Mapping[Body, tuple[PlannedStep, int]]) -> Entry
     siblings, suffix = node.each.steps, node.each.steps[place].name[len(node.name) :]
     item = name.removesuffix(suffix) if suffix else name
     after = tuple(item + siblings[index].name[len(node.name) :] for index in siblings[place].after)
-    return Entry(name, siblings[place].use, after)
+    step = siblings[place]
+    return Entry(name, step.use or _repeated(step), after)
