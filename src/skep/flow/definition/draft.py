@@ -13,7 +13,7 @@ from skep.flow.errors import FlowError, Problem
 
 LARGEST_DOCUMENT = Limits(bytes=32 * 1024 * 1024, depth=32, nodes=2_000_000)
 """Room for 100,000 steps written one by one."""
-_KEYS = frozenset(
+KEYS = frozenset(
     {
         "flow",
         "description",
@@ -71,7 +71,7 @@ def draft(text: str, file: str) -> Draft:
 class _Reader(StepShapes):
     def flow(self) -> Draft:
         root = self.mapping(self.document.data, ())
-        self.known(root, _KEYS, ())
+        self.known(root, KEYS, ())
         steps = self.mapping(root.get("steps"), ("steps",))
         inputs = self.mapping(root.get("input"), ("input",))
         locks = self.list(root.get("lock"), ("lock",))

@@ -16,7 +16,7 @@ _RESERVED = (INPUT, ITEM, INDEX)
 _KINDS = ("use", "flow", "wait")
 _OF_CODE = ("on", "limit", "retry", "timeout", "priority")
 _OF_EACH = ("parallel", "failures")
-_KEYS = frozenset({*_KINDS, *_OF_CODE, *_OF_EACH, "with", "after", "when", "each", "as"})
+KEYS = frozenset({*_KINDS, *_OF_CODE, *_OF_EACH, "with", "after", "when", "each", "as"})
 _RETRY_KEYS = frozenset({"times", "first", "most", "budget"})
 _LIMIT_KEYS = frozenset({"concurrency", "rate", "burst"})
 _MOST_TRIES = 100
@@ -78,7 +78,7 @@ class StepShapes(Shapes):
     def step(self, name: str, value: object) -> DraftStep:
         path: Path = ("steps", name)
         body = self.mapping(value, path)
-        self.known(body, _KEYS, path)
+        self.known(body, KEYS, path)
         self._check_name(name, path)
         self._check_kind(body, path)
         after = self.list(body.get("after"), (*path, "after"))
