@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 from tests.flow.workers.members import Member, lapse, members, put_run, put_runs
@@ -324,6 +324,7 @@ async def test_a_run_that_is_deleted_takes_its_permits_along(url: str) -> None:
         assert await one.acquire(wants("r1")) == [True]
 
 
+@settings(deadline=None)
 @given(
     rate=st.floats(0.1, 100),
     burst=st.floats(1, 20),
@@ -346,6 +347,7 @@ def test_no_stretch_of_time_has_more_than_its_rate_and_one_burst(
             assert last - first + 1 <= burst + rate * (passed[last] - start) + 1e-6
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=3, unique=True), max_size=30))
 def test_no_moment_permits_more_than_there_is_room_for(asked: list[list[str]]) -> None:
     capacity = {"a": 1, "b": 3, "c": 5}

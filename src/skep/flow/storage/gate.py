@@ -44,6 +44,8 @@ class _Round(Struct):
     """Whether they hold their keys is to be seen; so is it of those who asked."""
     keys: set[str]
     """Of these it is to be seen who may have them."""
+    everybody: bool
+    """These are all the keys that anybody waits for here."""
     granted: set[RunId] = set()
     standing: dict[RunId, bool] = {}
     heads: dict[str, Line] = {}
@@ -175,9 +177,7 @@ class SharedGate:
         asked = {run for run in self._asked if run in self._waiting}
         keys = {claim.key for run in (*asked, *everybody) for claim in self._waiting[run].claims}
         looked = {run for run in (*self._woken, *everybody) if run in self._waiting}
-        round_ = _Round(self._released, asked, looked, keys)
-        if self._look:
-            self._seen.clear()
+        round_ = _Round(self._released, asked, looked, keys, everybody=self._look)
         self._released, self._asked, self._woken, self._look = set(), set(), set(), False
         return round_
 
@@ -198,6 +198,8 @@ class SharedGate:
         round_.standing = await lines.standing(connection, mine | (round_.granted & self._waiting.keys()))
 
     def _conclude(self, round_: _Round) -> None:
+        if round_.everybody:
+            self._seen.clear()
         self._seen |= round_.heads
         self._known -= {run for run in round_.released if run not in round_.standing} - self._waiting.keys()
         self._asked |= {run for run in round_.asked | round_.looked if run not in round_.standing}
