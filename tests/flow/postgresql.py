@@ -69,8 +69,15 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """One server for the whole session; it is gone when the session ends, however it ends."""
+    """One server for the whole session; it is gone when the session ends, however it ends.
+
+    It does not wait for the disk: nobody needs it after a crash, and a database per test is costly else.
+    """
     with serve() as cluster:
+        cluster.stop()
+        with (cluster.directory / "data" / "postgresql.conf").open("a") as configuration:
+            configuration.write("fsync = off\n")
+        cluster.start()
         yield cluster
 
 
