@@ -1,7 +1,6 @@
 """A PostgreSQL server for the tests of a session, started when the first of them wants it."""
 
 import secrets
-import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -90,17 +89,29 @@ def own_cluster() -> Iterator[Cluster]:
 
 @contextmanager
 def serve() -> Iterator[Cluster]:
+    """A server for as long as the context, or this process, lives."""
     directory = Path(tempfile.mkdtemp(prefix="skep-postgresql-"))
-    cluster = Cluster(directory)
-    try:
+    with _undertaker(directory):
+        cluster = Cluster(directory)
         try:
             cluster.start()
         except RuntimeError as error:
             pytest.skip(f"no PostgreSQL: {error}")
         yield cluster
-    finally:
-        cluster.stop()
-        shutil.rmtree(directory)
+
+
+@contextmanager
+def _undertaker(directory: Path) -> Iterator[None]:
+    """A process that clears the server away once nobody writes to it any more, as when this one is killed."""
+    bury = 'read -r _; "$0" kill "$1"; rm -rf "$1"'
+    with subprocess.Popen(
+        ["sh", "-c", bury, SCRIPT, directory],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ):
+        yield
 
 
 @asynccontextmanager
