@@ -106,6 +106,9 @@ def test_a_text_in_a_condition_may_hold_references() -> None:
         ("(" * 1000 + "$a" + ")" * 1000, "parentheses"),
         ("$a and " * 1000 + "$a", "longer than 4000 characters"),
         ("$a $b", "invalid syntax"),
+        ("$a > 1e999", "inf cannot be stored"),
+        (r"$a == 'x\ud800'", "cannot be stored"),
+        (r"$a == '\ud800-$b'", "cannot be stored"),
         ("$$a == 1", "invalid syntax"),
     ],
 )

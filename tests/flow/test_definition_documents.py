@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.flow import workshop
 
-from skep.flow import FlowError, Registry
+from skep.flow import Flow, FlowError, Registry
+from skep.flow.definition import picture
 
 STEPS = ["w.make", "w.place", "w.gather", "w.launch", "w.flaky", "nobody"]
 TEXTS = st.sampled_from(
@@ -67,6 +68,47 @@ FLOW = st.fixed_dictionaries(
 )
 
 
+TEXT = st.sampled_from(
+    ["x", "$input.name", "n-$input.name", "$item", "$index-$item", "$a", "$b.host", "$c-$a"]
+)
+LIKELY = st.builds(
+    lambda kind, text, options: {**kind, "with": dict.fromkeys(kind["with"], text), **options},
+    st.sampled_from(
+        [
+            {"use": "w.make", "with": ["name"]},
+            {"use": "w.make", "with": ["name"], "each": "$input.names"},
+            {"use": "w.make", "with": ["name"], "each": ["p", "$input.name"], "failures": "50%"},
+            {"flow": "part", "with": ["name"]},
+            {"flow": "part", "with": ["name"], "each": "$input.names", "parallel": 2},
+            {"wait": "approval", "with": ["message"]},
+            {"wait": "signal", "with": ["name"], "as": "Place"},
+        ]
+    ),
+    TEXT,
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "when": st.sampled_from(
+                ["$input.flag", "$input.name == 'x'", "$item > 'q'", "$index < 3", "$b != None"]
+            ),
+            "after": st.lists(st.sampled_from("abc"), max_size=1),
+            "timeout": st.just("5m"),
+        },
+    ),
+)
+LIKELY_FLOW = st.fixed_dictionaries(
+    {
+        "flow": st.just("f"),
+        "input": st.just({"name": "str", "names": "list[str]", "flag": "bool"}),
+        "steps": st.fixed_dictionaries({}, optional=dict.fromkeys("abcd", LIKELY)),
+    },
+    optional={
+        "output": st.sampled_from([{"x": "$a"}, {"x": ["$b", "$c"]}, {"x": "$b.text", "y": {"z": "$d"}}]),
+        "limit": st.just({"k/$input.name": 2}),
+    },
+)
+
+
 def registry() -> Registry:
     registry = workshop.registry()
     registry.add_flow(
@@ -86,11 +128,28 @@ def check(text: str) -> None:
     with suppress(FlowError):
         flow = mine.parse(text, "f.yaml")
         assert mine.load(flow.content).graph.plan == flow.plan
+        assert all(index < place for place, step in enumerate(flow.plan.steps) for index in step.after)
+        assert_drawn(flow)
+
+
+def assert_drawn(flow: Flow) -> None:
+    """Every step is to be seen in every picture."""
+    pictures = picture.mermaid(flow.plan), picture.svg(flow.plan), picture.describe(flow.plan)
+
+    assert all(step.name in text for step in flow.plan.steps for text in pictures)
 
 
 @settings(max_examples=300, deadline=None)
 @given(FLOW)
 def test_a_document_is_a_flow_or_refused_with_its_faults(document: dict[str, Any]) -> None:
+    check(json.dumps(document))
+
+
+@settings(max_examples=300, deadline=None)
+@given(LIKELY_FLOW)
+def test_a_document_that_is_nearly_right_is_a_flow_or_refused_with_its_faults(
+    document: dict[str, Any],
+) -> None:
     check(json.dumps(document))
 
 

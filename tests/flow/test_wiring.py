@@ -8,6 +8,7 @@ from tests.flow import workshop
 from tests.flow.workshop import Count, Name, Workshop
 
 from skep.flow import FlowError, Registry, StepError, step
+from skep.flow.definition.comparisons import mapping
 from skep.flow.definition.expressions import Constant
 from skep.flow.definition.hints import fits
 from skep.flow.steps import Context
@@ -42,6 +43,9 @@ def test_a_wrong_document_is_refused_with_every_fault_and_its_line(case: Path) -
         (dict[str, Name], dict[str, str | None]),
         (None, str | None),
         (workshop.Place, object),
+        (mapping({"host": str, "port": Count}), dict[str, str | int]),
+        (mapping({"host": Name}), mapping({"host": str})),
+        (mapping({"host": Name, "port": int}), mapping({"host": str, "port": float})),
     ],
 )
 def test_fits(source: Any, target: Any) -> None:
@@ -61,6 +65,10 @@ def test_fits(source: Any, target: Any) -> None:
         (dict[str, str], dict[str, int]),
         (object, str),
         (workshop.Place, str),
+        (mapping({"host": str, "port": int}), dict[str, str]),
+        (mapping({"host": str}), mapping({"host": str, "port": int})),
+        (mapping({"host": str}), workshop.Place),
+        (dict[str, str], mapping({"host": str})),
     ],
 )
 def test_does_not_fit(source: Any, target: Any) -> None:

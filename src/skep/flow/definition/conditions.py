@@ -17,6 +17,7 @@ from skep.flow.definition.expressions import (
     Operation,
     Operator,
     Reference,
+    constant_of,
     parse,
 )
 from skep.flow.definition.substitution import both
@@ -80,9 +81,9 @@ def _read(node: ast.expr, names: Mapping[str, Reference], depth: int) -> Express
         case ast.Constant(value=str(text)):
             return parse(text)
         case ast.Constant(value=bool() | int() | float() | None as value):
-            return Constant(value)
+            return constant_of(value)
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
-            return Constant(-number)
+            return constant_of(-number)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             return Operation("not", (_read(operand, names, depth + 1),))
         case ast.BoolOp(op=operator, values=values):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Union
 
+import msgspec
 from msgspec import Struct
 
 INPUT = "input"
@@ -97,7 +98,7 @@ def parse(value: object) -> Expression:
     """Read a value of the document.
 
     Raises:
-        ValueError: a `$` that is followed by neither a name nor another `$`.
+        ValueError: a `$` that is followed by neither a name nor another `$`, a number that cannot be stored.
     """
     if isinstance(value, str):
         return _parse_text(value)
@@ -112,10 +113,22 @@ def parse(value: object) -> Expression:
         plain = all(isinstance(item, Constant) for item in fields.values())
         constant = {key: item.value for key, item in fields.items() if isinstance(item, Constant)}
         return Constant(constant) if plain else Fields(fields)
+    return constant_of(value)
+
+
+def constant_of(value: Any) -> Constant:
+    """A scalar.  Raises ValueError: JSON, as which plans are stored, does not give it back."""
+    try:
+        stored = msgspec.json.decode(msgspec.json.encode(value))
+    except (OverflowError, UnicodeError) as error:
+        raise ValueError(f"{repr(value)[:80]} cannot be stored: {error}") from error
+    if stored != value or type(stored) is not type(value):
+        raise ValueError(f"{repr(value)[:80]} cannot be stored as a number")
     return Constant(value)
 
 
 def _parse_text(text: str) -> Expression:
+    constant_of(text)
     parts: list[str | Reference] = []
     end = 0
     for match in _TOKEN.finditer(text):
