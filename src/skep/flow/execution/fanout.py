@@ -63,7 +63,7 @@ class FanOut:
         self.open = 0
         self.failed = 0
         failures = body.each.failures
-        self.tolerated = int(failures * len(items)) if failures < 1 else int(failures)
+        self.tolerated = int(failures * len(items) + 1e-9) if failures < 1 else int(failures)
         self.scopes: list[Scope] = []
 
     @property
