@@ -85,17 +85,17 @@ def _unshare(network: bool) -> None:
 
 
 def _build_root(wanted: Confinement, home: str) -> None:
-    root = wanted.root.encode()
-    _call("mount", b"tmpfs", root, b"tmpfs", _MS_NOSUID, b"mode=755,size=1m")
+    root = Path(wanted.root)
+    _call("mount", b"tmpfs", bytes(root), b"tmpfs", _MS_NOSUID, b"mode=755,size=1m")
+    for folder in ("tmp", "proc"):
+        (root / folder).mkdir()
+    options = f"mode=1777,size={SCRATCH}".encode()
+    _call("mount", b"tmpfs", bytes(root / "tmp"), b"tmpfs", _MS_NOSUID | _MS_NODEV, options)
     names = _NAMES if wanted.network else ()
     for path in (*_SYSTEM, *names, *wanted.visible, home):
         _show(Path(path), wanted.root, _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
     for path in _DEVICES:
         _show(Path(path), wanted.root, _MS_NOSUID)
-    for folder in ("tmp", "proc"):
-        Path(wanted.root, folder).mkdir(exist_ok=True)
-    options = f"mode=1777,size={SCRATCH}".encode()
-    _call("mount", b"tmpfs", bytes(Path(wanted.root, "tmp")), b"tmpfs", _MS_NOSUID | _MS_NODEV, options)
 
 
 def _show(source: Path, root: str, flags: int) -> None:

@@ -28,7 +28,7 @@ class Migrator(Protocol):
 async def preflight(
     database: Database, shelf: Shelf, target: str, others: frozenset[str], view: View
 ) -> Preflight:
-    """Of every unfinished run pinned to one of `others`, if `view`, with the target in it, came into force."""
+    """Of every unfinished run pinned to one of `others`, if `view`, with the target, came into force."""
     async with database.read() as connection:
         _, contents = await records.definitions_in_use(connection, ())
         plans = {key: plan for key, content in contents.items() if (plan := _plan(content)) is not None}

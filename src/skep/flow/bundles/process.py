@@ -62,6 +62,7 @@ class BundleProcess:
         self.calls: dict[int, Calling] = {}
         self.used = asyncio.get_running_loop().time()
         self._process = process
+        self._writer: asyncio.StreamWriter | None = None
         self._scratch = scratch
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._exhausted = ""
@@ -107,7 +108,8 @@ class BundleProcess:
 
     @property
     def alive(self) -> bool:
-        return self._process.returncode is None and not self._writer.is_closing()
+        writer = self._writer
+        return self._process.returncode is None and writer is not None and not writer.is_closing()
 
     def on_death(self, callback: Callable[[], None]) -> None:
         self._died.append(callback)
@@ -139,6 +141,7 @@ class BundleProcess:
 
     async def stop(self) -> None:
         """Kill it, and whatever it has started."""
+        self._died.clear()
         with suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
@@ -146,6 +149,11 @@ class BundleProcess:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        if self._writer is not None:
+            self._writer.close()
+            with suppress(OSError):
+                await self._writer.wait_closed()
+        self._lose_calls("it was ended")
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     # what comes and goes
@@ -178,7 +186,10 @@ class BundleProcess:
                 self._hear(_decode(content))
         except (ValueError, msgspec.DecodeError) as error:
             log.error("flow.bundle_garbage", bundle=self.name, error=str(error))
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
+        with suppress(TimeoutError):  # what ends by itself says how
+            await asyncio.wait_for(self._process.wait(), 1.0)
         with suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
@@ -207,12 +218,16 @@ class BundleProcess:
 
     def _bury(self) -> None:
         cause = self._cause()
-        log.warning("flow.bundle_died", bundle=self.name, cause=cause, calls=len(self.calls))
-        for calling in self.calls.values():
-            if not calling.done.done():
-                calling.done.set_exception(CodeLost(f"the process of {self.name} died: {cause}"))
+        if self._died:
+            log.warning("flow.bundle_died", bundle=self.name, cause=cause, calls=len(self.calls))
+        self._lose_calls(f"it died: {cause}")
         for callback in self._died:
             callback()
+
+    def _lose_calls(self, cause: str) -> None:
+        for calling in self.calls.values():
+            if not calling.done.done():
+                calling.done.set_exception(CodeLost(f"the process of {self.name} is gone: {cause}"))
 
     def _cause(self) -> str:
         code = self._process.returncode
@@ -233,7 +248,7 @@ class BundleProcess:
                 self._process.kill()
 
     def _send(self, message: msgspec.Struct) -> None:
-        if not self._writer.is_closing():
+        if self._writer is not None and not self._writer.is_closing():
             self._writer.write(frame(message))
 
     def _ask(self, id: int, calling: Calling, arguments: Mapping[str, object]) -> Ask:  # noqa: A002

@@ -258,13 +258,16 @@ class Reader:
 def _field(field: Field, hint: Hint) -> Any:
     if field.default is None:
         return field.name, hint
-    default = field.default.encode()
+    stored = field.default.encode()
+    value = _value(stored, hint)
+    if isinstance(value, list | dict | set | msgspec.Struct):  # each record has its own
+        return field.name, hint, msgspec.field(default_factory=lambda: _value(stored, hint))
+    return field.name, hint, value
 
-    def make() -> object:
-        value = msgspec.json.decode(default)
-        return value if value is None else msgspec.convert(value, hint)
 
-    return field.name, hint, msgspec.field(default_factory=make)
+def _value(stored: bytes, hint: Hint) -> object:
+    value = msgspec.json.decode(stored)
+    return value if value is None else msgspec.convert(value, hint)
 
 
 def _equal(

@@ -1,0 +1,31 @@
+"""Bundles on a real database, with real processes."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from skep.flow import Database, FlowEngine, Registry
+from skep.flow.bundles.bundles import Bundles
+from skep.flow.bundles.loading import VersionLoader
+
+
+@pytest.fixture
+def loader(registry: Registry, tmp_path: Path) -> VersionLoader:
+    return VersionLoader(registry, tmp_path / "cache", offline=True, patience=5.0)
+
+
+@pytest.fixture
+async def bundles(database: Database, registry: Registry, loader: VersionLoader) -> AsyncIterator[Bundles]:
+    await FlowEngine.create_tables_in(database)
+    async with Bundles(database, registry, loader, idle=0.0) as bundles:
+        yield bundles
+
+
+@pytest.fixture
+async def flows(database: Database, bundles: Bundles) -> AsyncIterator[FlowEngine]:
+    """An engine that runs what the bundles bring."""
+    async with FlowEngine(
+        database, bundles.registry, lambda _route: None, retry_delay=lambda _tries: 0.01, grace=0.1
+    ) as engine:
+        yield engine
