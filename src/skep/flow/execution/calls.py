@@ -72,7 +72,9 @@ class Calls:
         """It has its permits, or needs none."""
         if not self.closing and self._admission.submit(ticket):
             self._launch(ticket)
-        elif self._waking is None:
+            return
+        ticket.queued = asyncio.get_running_loop().time()
+        if self._waking is None:
             self._wake_when_due()
 
     def hold(self, run: ActiveRun) -> None:
@@ -112,6 +114,9 @@ class Calls:
         if self.closing:
             return
         for ticket in self._admission.admit():
+            waited = asyncio.get_running_loop().time() - ticket.queued
+            for observer in self._observers:
+                observer.step_admitted(ticket.priority, waited)
             self._launch(ticket)
         self._wake_when_due()
 

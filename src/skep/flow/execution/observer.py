@@ -14,6 +14,9 @@ class Observer(Protocol):
     def run_ended(self, run: RunRow) -> None:
         """Its end is durable."""
 
+    def step_admitted(self, priority: int, seconds: float) -> None:
+        """A step that could not go at once may go after it was queued for so long."""
+
     def step_started(self, run: RunRow, step: str, code: str) -> None:
         """An attempt begins; an undo has the code `undo:<code>`."""
 

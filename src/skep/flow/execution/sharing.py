@@ -86,12 +86,13 @@ class Sharing:
             everything = ANYTHING in topics
             mine = everything or worker_topic(self._tenure.member.id) in topics
             runs, requests, signals = everything or RUNS in topics, mine, mine
+            dead = False
             if renew:
                 news = await self._tenure.member.renew()
-                runs, requests = runs or news.unowned or news.dead, requests or news.requests
+                dead, runs, requests = news.dead, runs or news.unowned, requests or news.requests
                 signals = signals or news.signals
-            if runs:
-                await self._tenure.adopt()
+            if runs or dead:
+                await self._tenure.adopt(dead=dead)
             if requests:
                 await self._answer()
             if signals:

@@ -19,6 +19,9 @@ from skep.flow.storage.wakeups import Wakeups
 
 log = structlog.get_logger(__name__)
 
+SPARE = 16
+"""Runs of a dead worker that are taken up at once by one that is full."""
+
 
 class Tenure:
     """`member` changes each time this worker was fenced and begins anew, and the ledger's journal with it.
@@ -45,7 +48,7 @@ class Tenure:
         self._capacity = capacity
         self._policies = policies
         self._refused = refused
-        self._left_over = False
+        self._left_over = self._beginning = False
         self._roster: Roster | None = None
         self._worker: Worker | None = None
         self._wakeups: Wakeups | None = None
@@ -80,13 +83,17 @@ class Tenure:
         if in_order:
             await self.member.leave()
 
-    async def adopt(self) -> None:
-        """Take up what nobody has, as far as there is room."""
+    async def adopt(self, *, dead: bool = False) -> None:
+        """Take up what nobody has, as far as there is room.
+
+        `dead`: a worker has died; then a few even without, for all that is here may wait for what they hold.
+        """
         assert self._roster is not None  # noqa: S101  (begun)
         room = self._capacity - len(self._roster.runs)
-        if room <= 0:
+        if room <= 0 and not dead:
             self._left_over = True
             return
+        room = max(room, SPARE)
         found = await self.member.adopt(room)
         self._left_over = len(found) == room
         self._roster.adopt(found)
@@ -99,17 +106,26 @@ class Tenure:
     async def begin_anew(self, ledger: Ledger) -> None:
         """Others took this worker for dead and have its runs: it goes on under another name, with nothing."""
         assert self._roster is not None and self._worker is not None  # noqa: S101, PT018  (begun)
+        if self._beginning:
+            return  # several notice it at once
+        self._beginning = True
+        try:
+            await self._begin_anew(ledger, self._roster, self._worker)
+        finally:
+            self._beginning = False
+
+    async def _begin_anew(self, ledger: Ledger, roster: Roster, worker: Worker) -> None:
         log.error("flow.fenced", worker=self.member.id)
         ledger.journal.stop()
-        for run in self._roster.forget():
+        for run in roster.forget():
             tell(run)
-        self._worker.calls.drop()
+        worker.calls.drop()
         await self._stop_permitting()
-        self.member = Membership(self._database, shared=self.shared, name=self._name, lease=self._lease)
-        ledger.journal = self.journal()
         if self._gate is not None:
             await self._gate.abandon()
-        await self.begin(self._roster, self._worker, self._wakeups)
+        self.member = Membership(self._database, shared=self.shared, name=self._name, lease=self._lease)
+        ledger.journal = self.journal()
+        await self.begin(roster, worker, self._wakeups)
 
     async def suspect(self, run: RunId | None) -> None:
         await self.member.suspect(run)

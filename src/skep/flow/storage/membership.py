@@ -272,11 +272,14 @@ async def _suspects(connection: AsyncConnection) -> dict[str, RunId | None]:
 async def _choose(
     connection: AsyncConnection, where: ColumnElement[bool], room: int
 ) -> dict[RunId, str | None]:
-    """The first runs, locked, and whose they were.  Those that another worker takes are passed over."""
+    """The first runs, locked, and whose they were.  Those that another worker takes are passed over.
+
+    Those that have begun go first: they hold their locks, and others must not get them meanwhile.
+    """
     query = (
         select(_runs.id, _runs.worker)
         .where(where, _runs.finished.is_(None))
-        .order_by(_runs.priority, _runs.id)
+        .order_by(_runs.started.is_(None), _runs.priority, _runs.id)
         .limit(max(0, room))
         .with_for_update(skip_locked=True, key_share=True)
     )
