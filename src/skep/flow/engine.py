@@ -190,6 +190,10 @@ class FlowEngine:
         """How many steps are queued here, by priority."""
         return self._admission.depths()
 
+    def under_way(self) -> int:
+        """How many steps run here."""
+        return len(self._worker.calls.under_way)
+
     # starting
 
     async def start(

@@ -35,3 +35,5 @@ class Ticket:
     payload: Any
     """What the worker needs to start it; admission does not look at it."""
     uses: tuple[Use, ...] = ()
+    queued: float = 0.0
+    """When it was found that it could not go at once, by the loop's clock."""

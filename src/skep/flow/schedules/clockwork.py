@@ -56,10 +56,8 @@ class Clockwork:
             except Exception as error:
                 log.warning("flow.schedules_failed", error=str(error))
                 pause = AFTER_FAILURE
-            with suppress(TimeoutError):
-                async with asyncio.timeout(
-                    pause
-                ):  # wait_for would swallow a cancellation that meets the news
+            with suppress(TimeoutError):  # not wait_for: it swallows a cancellation that meets the news
+                async with asyncio.timeout(pause):
                     await self._news.wait()
 
     async def _look(self) -> float:

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from skep.flow.errors import CommitFailed
 from skep.flow.storage.drivers import open_engine
 from skep.flow.storage.refusals import is_conflict, reason
+from skep.flow.storage.totals import Totals
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +50,7 @@ class Database:
         self._writer: asyncio.Task[None] | None = None
         self._connection: AsyncConnection | None = None
         self._used = 0.0
+        self.totals = Totals()
 
     @classmethod
     async def open(cls, url: str, *, durable: bool = True) -> Self:
@@ -158,8 +160,11 @@ class Database:
             async with connection.begin() as transaction:
                 for item in batch:
                     await _apply(connection, item)
+                begun = time.monotonic()
                 await self._commit(transaction.commit)
+                self.totals.committed(len(batch), time.monotonic() - begun)
         except Exception as error:
+            self.totals.failed += 1
             log.warning("database.commit_failed", error=reason(error), changes=len(batch))
             await self._disconnect()
             failure = CommitFailed(f"the database did not take the change: {reason(error)}")

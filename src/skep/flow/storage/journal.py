@@ -204,6 +204,7 @@ class Journal:
         rows = batch.rows()
         await self._require_membership(connection)
         await self._writer.write(connection, rows, new=not self._failures)
+        self._database.totals.rows += sum(map(len, rows.values()))
 
     def _flushed(self, failure: Exception | None) -> None:
         batch, self._in_flight = self._in_flight, None
