@@ -7,17 +7,13 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from sqlalchemy import text
 from tests.flow import workshop
 from tests.flow.workshop import Workshop
 
 from skep.flow import Database, FlowEngine, Registry, RunState
-from skep.flow.testing import CrashingDatabase, LawBroken, Trial, check_three_laws, failing
+from skep.flow.testing import CrashingDatabase, LawBroken, check_three_laws
 
 CHAIN = """
 flow: chain
@@ -46,7 +42,7 @@ async def new_workshop() -> AsyncIterator[Workshop]:
 
 
 async def reopen(url: str, registry: Registry, shop: Workshop) -> tuple[Database, FlowEngine]:
-    database = await Database.open(url, durable=False)
+    database = await CrashingDatabase.open(url, durable=False)
     await shop.attach(database)
     return database, FlowEngine(
         database, registry, shop.environment, retry_delay=lambda _tries: 0.001, grace=0
@@ -57,10 +53,10 @@ async def test_the_three_laws_hold_for_a_flow_of_mixed_steps(tmp_path: Path) -> 
     registry = workshop.registry()
     registry.add_flow(MIXED, "mixed.yaml")
 
-    proof = await check_three_laws(registry, "mixed", {}, new_workshop, tmp_path)
+    proof = await check_three_laws(registry, "mixed", {}, new_workshop, tmp_path, every=4)
 
     assert proof.failures == 6
-    assert proof.crashes > 20
+    assert proof.crashes > 4
     assert proof.repetitions == 2
 
 
@@ -178,84 +174,6 @@ async def test_closing_leaves_runs_to_be_resumed(url: str, registry: Registry, s
     async with engine:
         assert (await engine.wait(run, 5)).state is RunState.SUCCEEDED
     await database.close()
-
-
-KINDS = ("make", "enlist", "launch", "flaky", "place")
-
-
-@st.composite
-def graphs(draw: st.DrawFn) -> tuple[str, list[str]]:
-    """A random graph of steps of all kinds, as a document, and the names of its steps."""
-    size = draw(st.integers(1, 7))
-    names = [f"s{index}" for index in range(size)]
-    lines = []
-    for index, name in enumerate(names):
-        after = draw(st.lists(st.sampled_from(names[:index]), unique=True)) if index else []
-        use = draw(st.sampled_from(KINDS))
-        lines.append(f"  {name}: {{use: w.{use}, with: {{name: {name}}}, after: [{', '.join(after)}]}}")
-    return "flow: random\nsteps:\n" + "\n".join(lines), names
-
-
-@settings(
-    max_examples=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-    derandomize=True,
-)
-@given(graph=graphs(), data=st.data())
-def test_any_graph_with_any_failure_and_any_crashes_ends_complete_or_as_if_never_started(
-    graph: tuple[str, list[str]], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    document, names = graph
-    fails = data.draw(st.one_of(st.none(), st.sampled_from(names)))
-    after = data.draw(st.booleans())
-    crashes = tuple(data.draw(st.lists(st.integers(0, 30), max_size=4)))
-    asyncio.run(trial(document, fails, after, crashes, tmp_path_factory.mktemp("trial")))
-
-
-async def trial(
-    document: str, fails: str | None, after: bool, crashes: tuple[int, ...], directory: Path
-) -> None:
-    registry, shop = workshop.registry(), Workshop()
-    flow = registry.parse(document, "random.yaml")
-    kinds = {planned.name: planned.use for planned in flow.plan.steps}
-
-    def operator(step: object) -> str:
-        """In doubt about a step, a person looks, clears it away, and says so."""
-        shop.made.discard(step.name)  # type: ignore[attr-defined]
-        return "mark-undone"
-
-    attempt = Trial(
-        registry,
-        flow,
-        {},
-        shop,
-        directory / "flow.db",
-        failing(fails, after_its_effect=after) if fails else failing("", after_its_effect=False),
-        crashes,
-        operator=cast("object", operator),  # type: ignore[arg-type]
-    )
-    record = await attempt.run()
-    made, listed = await final(shop, directory)
-
-    launched = {name for name, use in kinds.items() if use == "w.launch"}
-    if record.state is RunState.SUCCEEDED:
-        assert fails is None
-        assert made == {name for name, use in kinds.items() if use in ("w.make", "w.launch")}
-        assert listed == sorted(name for name, use in kinds.items() if use == "w.enlist")
-    else:
-        assert fails is not None or launched
-        assert made == set()
-        assert listed == []
-    assert all(shop.calls[name] <= 1 for name in launched)
-
-
-async def final(shop: Workshop, directory: Path) -> tuple[set[str], list[str]]:
-    database = await Database.open(f"sqlite+aiosqlite:///{directory}/flow.db")
-    async with database.read() as connection:
-        listed = [row.name for row in await connection.execute(text("SELECT name FROM things ORDER BY name"))]
-    await database.close()
-    return shop.made, listed
 
 
 async def test_kill_9_of_a_real_process_loses_nothing(url: str, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def make_registry() -> Registry:
     return registry
 
 
-test_a_flow_of_mixed_steps = prove("mixed", {}, registry=make_registry, world=Workshop, every=2)
+test_a_flow_of_mixed_steps = prove("mixed", {}, registry=make_registry, world=Workshop, every=4)
 
 
 TWO_STEPS = """
@@ -142,11 +142,6 @@ def trials_of(use: str, folder: Path) -> Trials:
 def test_a_flow_that_breaks_a_law_is_found(law: str, use: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(LawBroken, match=said):
         VirtualTime().run(check(law, trials_of(use, tmp_path)))
-
-
-@pytest.mark.parametrize("law", list(laws.ALL))
-def test_a_flow_that_keeps_the_laws_is_not_accused(law: str, tmp_path: Path) -> None:
-    assert VirtualTime().run(check(law, trials_of("put", tmp_path))) > 0
 
 
 async def check(law: str, trials: Trials) -> int:

@@ -11,18 +11,30 @@ For the tests of whoever writes flows; one line gives all laws for a flow:
 """
 
 from skep.flow.testing.crashing import CrashingDatabase
-from skep.flow.testing.injection import Around, Injected, InjectingRegistry, failing, repeating, untouched
+from skep.flow.testing.deliveries import Deliveries
+from skep.flow.testing.injection import (
+    Around,
+    Failing,
+    Injected,
+    InjectingRegistry,
+    failing,
+    repeating,
+    untouched,
+)
 from skep.flow.testing.laws import Proof, check_one_way, check_three_laws
 from skep.flow.testing.proving import prove
-from skep.flow.testing.trial import InStep, LawBroken, Operator, Trial
+from skep.flow.testing.trial import Answers, InStep, LawBroken, Operator, Trial
 from skep.flow.testing.trials import Databases, Trials
 from skep.flow.testing.virtual_time import Stuck, VirtualTime, in_virtual_time
 from skep.flow.testing.worlds import World, Worlds, worlds_of
 
 __all__ = [
+    "Answers",
     "Around",
     "CrashingDatabase",
     "Databases",
+    "Deliveries",
+    "Failing",
     "InStep",
     "Injected",
     "InjectingRegistry",

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from skep.flow.storage.database import Database
+from skep.flow.testing.virtual_time import waits_for_driver
 
 
 class CrashingDatabase(Database):
@@ -28,6 +29,16 @@ class CrashingDatabase(Database):
         """Now: the next point is never passed."""
         self.crash_at = self.points
         self.crashed.set()
+
+    async def abandon(self) -> None:
+        """As `Database.abandon`, but a statement that is under way ends first.
+
+        SQLite keeps the lock of an interrupted one until its cursor is collected as garbage.
+        """
+        self.crash_at = self.points
+        while self._writer is not None and waits_for_driver(self._writer):  # noqa: ASYNC110  (there is no event)
+            await asyncio.sleep(0.001)
+        await super().abandon()
 
     async def _commit(self, commit: Callable[[], Awaitable[None]]) -> None:
         await self._pass()

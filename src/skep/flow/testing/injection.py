@@ -21,19 +21,34 @@ async def untouched(_code: Code, _cx: Context[Any], proceed: Proceed) -> Any:
     return await proceed()
 
 
+class Failing:
+    """The step of that name (or its undo) fails, the first so many times it is tried; None: always."""
+
+    def __init__(
+        self, step: str, *, after_its_effect: bool, times: int | None = None, undo: bool = False
+    ) -> None:
+        self._step = step
+        self._late = after_its_effect
+        self._left = times
+        self._undo = undo
+
+    def heal(self) -> None:
+        """It fails no more."""
+        self._left = 0
+
+    async def __call__(self, _code: Code, cx: Context[Any], proceed: Proceed) -> Any:
+        if cx.step != self._step or cx.undoing is not self._undo or self._left == 0:
+            return await proceed()
+        if self._left is not None:
+            self._left -= 1
+        if self._late:
+            await proceed()
+        raise Injected(f"injected into {'the undo of ' if self._undo else ''}{self._step}")
+
+
 def failing(step: str, *, after_its_effect: bool, times: int | None = None, undo: bool = False) -> Around:
     """The step of that name (or its undo) fails, the first so many times it is tried; None: always."""
-    left = [-1 if times is None else times]
-
-    async def around(_code: Code, cx: Context[Any], proceed: Proceed) -> Any:
-        if cx.step != step or cx.undoing is not undo or left[0] == 0:
-            return await proceed()
-        left[0] -= 1
-        if after_its_effect:
-            await proceed()
-        raise Injected(f"injected into {'the undo of ' if undo else ''}{step}")
-
-    return around
+    return Failing(step, after_its_effect=after_its_effect, times=times, undo=undo)
 
 
 def repeating(around: Around = untouched) -> Around:
@@ -79,7 +94,12 @@ def wrapped(code: Code, around: Around) -> Code:
         return await around(code, cx, lambda: step.do(cx, **arguments))
 
     double: Step[Any, Any, Any] = Step(
-        do, kind=step.kind, name=step.name, retry=step.retry, timeout=step.timeout
+        do,
+        kind=step.kind,
+        name=step.name,
+        retry=step.retry,
+        timeout=step.timeout,
+        heartbeat=step.heartbeat,
     )
     undo = step.undo_do
     if undo is not None:
@@ -95,9 +115,9 @@ class InjectingRegistry(Registry):
     """The flows and steps of a registry, with something done around each call of a step or an undo."""
 
     def __init__(self, base: Registry, around: Around) -> None:
-        super().__init__()
-        self.__dict__.update(base.__dict__)
+        super().__init__(base, base.bundle)
+        self._base = base
         self._around = around
 
     def code(self, bundle: str, use: str) -> Code:
-        return wrapped(super().code(bundle, use), self._around)
+        return wrapped(self._base.code(bundle, use), self._around)

@@ -5,6 +5,7 @@
 `worlds()` opens a fresh world for each trial.
 """
 
+import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -13,15 +14,20 @@ from pathlib import Path
 from skep.flow.definition.plan import Flow
 from skep.flow.definition.registry import Registry
 from skep.flow.engine import FlowEngine
+from skep.flow.execution.back import UNDO_TRIES
+from skep.flow.execution.operator import Choice
 from skep.flow.runs import RunState
 from skep.flow.steps import RunId
-from skep.flow.testing.injection import Around, both, failing, repeating, untouched
+from skep.flow.testing.deliveries import Deliveries
+from skep.flow.testing.injection import Around, Failing, both, failing, repeating, untouched
 from skep.flow.testing.trial import Death, Operator
 from skep.flow.testing.trials import Databases, End, Trials, compare
 from skep.flow.testing.worlds import Worlds
 
-TRIES = 5
-"""So often an undo is tried before an operator is asked."""
+PAUSE = 0.01
+"""Seconds."""
+DISTURBANCES = 10
+"""Seeds that are tried."""
 
 Law = Callable[[Trials], Awaitable[int]]
 """Answers how many trials were made.  Raises LawBroken: names the step or point and how the world differs."""
@@ -51,7 +57,7 @@ async def check_three_laws(
     Raises:
         LawBroken: names the law, the step or point, and how the world differs.
     """
-    trials = Trials(registry, flow, input, worlds, databases, operator, every)
+    trials = Trials(registry, flow, input, worlds, databases, operator, every=every)
     return Proof(await fail_anywhere(trials), await crash_anywhere(trials), await repeat_anywhere(trials))
 
 
@@ -72,7 +78,7 @@ async def check_one_way(
     Raises:
         LawBroken: names the law, the step or point, and how the world differs.
     """
-    trials = Trials(registry, flow, input, worlds, databases, None, every)
+    trials = Trials(registry, flow, input, worlds, databases, every=every)
     return Proof(
         await ask_again_anywhere(trials), await _crash_forward(trials), await _repeat_forward(trials)
     )
@@ -81,8 +87,11 @@ async def check_one_way(
 async def fail_anywhere(trials: Trials) -> int:
     """Whichever step fails, before or after its effect, the world is as before the run.
 
-    A failure that a fan-out forgives leaves no more behind if it came after the effect than before it.
+    A failure that a fan-out forgives leaves no more behind if it came after the effect than before it.  A
+    flow that keeps what it did, or asks an operator, goes on when tried again as if nothing had failed.
     """
+    if trials.on_failure != "undo":
+        return await _go_on_anywhere(trials)
     names = await trials.names()
     for name in names:
         before, after = [
@@ -146,7 +155,8 @@ async def repeat_anywhere(trials: Trials) -> int:
     if backward is None:
         return tried
     said = "repeat anywhere: every undo was called twice"
-    compare(said, await trials.untouched(), (await trials.outcome(said, repeating(backward))).end)
+    wanted = await trials.outcome("without a repetition", backward)
+    compare(said, wanted.end, (await trials.outcome(said, repeating(backward))).end)
     return tried + 1
 
 
@@ -156,7 +166,7 @@ async def fail_while_undoing(trials: Trials) -> int:
     if backward is None:
         return 0
     wanted, names = await trials.untouched(), await trials.undone(backward)
-    for name, late, often in itertools.product(names, (False, True), (1, TRIES)):
+    for name, late, often in itertools.product(names, (False, True), (1, UNDO_TRIES)):
         said = f"fail while undoing: the undo of {name} failed {'after' if late else 'before'} its effect"
         around = both(backward, failing(name, after_its_effect=late, times=often, undo=True))
         ended = await trials.outcome(f"{said}, {often} times", around, operator=lambda _step: "retry")
@@ -182,6 +192,39 @@ async def cancel_anywhere(trials: Trials) -> int:
     return tried
 
 
+async def pause_anywhere(trials: Trials) -> int:
+    """Paused at any commit and resumed later, the run ends as if it had not been."""
+
+    async def pause(engine: FlowEngine, run: RunId) -> None:
+        await engine.pause(run, by="trial")
+        await asyncio.sleep(PAUSE)
+        await engine.resume(run, by="trial")
+
+    tried = 0
+    for around in await _both_ways(trials):
+        wanted = await trials.outcome("without a pause", around)
+        for point in range(0, wanted.points, trials.every):
+            said = f"pause anywhere: paused at point {point} of {wanted.points}"
+            ended = await trials.outcome(said, around, meddler=pause, meddle_at=point)
+            compare(said, wanted.end, ended.end)
+            tried += 1
+    return tried
+
+
+async def disturb_deliveries(trials: Trials) -> int:
+    """Calls and answers come twice, late, in another order or not at all; also with a crash."""
+    tried = 0
+    for around in await _both_ways(trials):
+        wanted = await trials.outcome("with deliveries undisturbed", around)
+        for seed in range(DISTURBANCES):
+            crashes = () if seed % 2 else (seed,)
+            said = f"disturb deliveries: with seed {seed} and deaths at {crashes}"
+            ended = await trials.outcome(said, around, dispatch=Deliveries(seed), crashes=crashes)
+            _agree(trials, said, wanted.end, ended.end, await trials.untouched())
+            tried += 1
+    return tried
+
+
 THREE: Mapping[str, Law] = {
     "fail anywhere": fail_anywhere,
     "crash anywhere": crash_anywhere,
@@ -193,6 +236,8 @@ ALL: Mapping[str, Law] = {
     "crash twice": crash_twice,
     "fail while undoing": fail_while_undoing,
     "cancel anywhere": cancel_anywhere,
+    "pause anywhere": pause_anywhere,
+    "disturb deliveries": disturb_deliveries,
 }
 
 
@@ -224,8 +269,27 @@ async def _crash_at(trials: Trials, around: Around, places: tuple[Death, ...]) -
 async def _expect(trials: Trials, said: str, wanted: End, around: Around, crashes: tuple[Death, ...]) -> None:
     """An operator who is asked may have had everything undone instead."""
     end = (await trials.outcome(said, around, crashes=crashes)).end
-    if trials.operator is None or end != await trials.untouched():
+    _agree(trials, said, wanted, end, await trials.untouched())
+
+
+def _agree(trials: Trials, said: str, wanted: End, end: End, untouched: End) -> None:
+    if trials.operator is None or end != untouched:
         compare(said, wanted, end)
+
+
+async def _go_on_anywhere(trials: Trials) -> int:
+    names = await trials.names()
+    wanted = await trials.outcome("without a failure")
+    for name, late in itertools.product(names, (False, True)):
+        failure = Failing(name, after_its_effect=late)
+
+        def again(_step: object, failure: Failing = failure) -> Choice:
+            failure.heal()
+            return "retry"
+
+        ended = await trials.outcome(_failed(name, late), failure, operator=again, retries=failure.heal)
+        compare(f"{_failed(name, late)} and was tried again", wanted.end, ended.end)
+    return 2 * len(names)
 
 
 async def _repeat_forward(trials: Trials) -> int:

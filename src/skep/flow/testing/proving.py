@@ -13,7 +13,7 @@ from skep.flow.definition.plan import Flow
 from skep.flow.definition.registry import Registry
 from skep.flow.testing import laws
 from skep.flow.testing.laws import Law
-from skep.flow.testing.trial import Operator
+from skep.flow.testing.trial import Answers, Operator
 from skep.flow.testing.trials import Trials
 from skep.flow.testing.virtual_time import VirtualTime
 from skep.flow.testing.worlds import World, worlds_of
@@ -30,6 +30,7 @@ def prove(
     world: Callable[[], World | AbstractAsyncContextManager[World]],
     databases: str = "tmp_path",
     operator: Operator | None = None,
+    answers: Answers | None = None,
     every: int = 1,
     only: Mapping[str, Law] = laws.ALL,
 ) -> Callable[[str, Any], None]:
@@ -37,7 +38,8 @@ def prove(
 
     `world` makes a fresh world, or opens one (`async with`).  `databases`: the fixture that says where the
     trials get their databases from, a folder for SQLite files or `Databases`.  `operator` decides for
-    at-most-once steps that a crash left in doubt.  `every`: try each n-th crash point only.
+    at-most-once steps that a crash left in doubt.  `answers` says what steps are told that wait for an
+    approval or a signal; without it everything is approved.  `every`: try each n-th crash point only.
     """
     import pytest  # the kit ships with the engine, pytest does not
 
@@ -51,6 +53,7 @@ def prove(
             worlds_of(world),
             request.getfixturevalue(databases),
             operator,
+            answers,
             every,
             timeout=FOREVER,
         )

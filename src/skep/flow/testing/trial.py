@@ -13,17 +13,21 @@ from skep.flow.definition.plan import Flow
 from skep.flow.definition.registry import Registry
 from skep.flow.engine import FlowEngine
 from skep.flow.errors import WrongState
+from skep.flow.execution.caller import Dispatch, at_once
 from skep.flow.execution.operator import Choice
-from skep.flow.runs import RunRecord, RunState, StepRecord, StepState
+from skep.flow.runs import RunRecord, RunState, StepRecord, StepState, StepWait
 from skep.flow.steps import Context, RunId
 from skep.flow.testing.crashing import CrashingDatabase
 from skep.flow.testing.injection import Around, InjectingRegistry, Proceed, both, untouched
+from skep.flow.testing.virtual_time import wall_clock
 from skep.flow.testing.worlds import World
 
 Operator = Callable[[StepRecord], Choice]
+Answers = Callable[[StepWait], object]
+"""What a step that waits is told: whether it is approved, or the value of its signal; see its `reasons`."""
 Meddler = Callable[[FlowEngine, RunId], Awaitable[None]]
 """Somebody who does something to a run that is under way, as pausing it."""
-_ATTENTION = frozenset({"run-needs-operator", "in-doubt", "undo-failed"})
+_ATTENTION = frozenset({"run-needs-operator", "in-doubt", "undo-failed", "failed"})
 
 
 class LawBroken(AssertionError):
@@ -63,6 +67,11 @@ class Trial:
     around: Around = untouched
     crashes: tuple[Death, ...] = ()
     operator: Operator | None = None
+    answers: Answers | None = None
+    """Without it everything is approved, and a step that waits for a signal waits for ever."""
+    dispatch: Dispatch = at_once
+    retries: Callable[[], None] | None = None
+    """Called when the run has failed; then it is retried, once."""
     timeout: float = 60.0
     key: str = "trial"
     """Of the run: another one in the same world and database needs another key."""
@@ -75,6 +84,7 @@ class Trial:
     """How many points the last life passed: those where a crash can be tried."""
     crashed: int = field(default=0, init=False)
     _id: RunId | None = field(default=None, init=False)
+    _trusted: bool = field(default=False, init=False)
     _meddling: list[asyncio.Task[None]] = field(default_factory=list, init=False)
 
     async def run(self) -> RunRecord:
@@ -95,6 +105,7 @@ class Trial:
         """One life of the process; None if it died."""
         database = await CrashingDatabase.open(self.url, durable=False)
         engine = self._engine(database, death)
+        self._trusted = False
         try:
             await self._prepare(database)
             died = asyncio.create_task(database.arm(death if isinstance(death, int) else None).wait())
@@ -118,7 +129,9 @@ class Trial:
             InjectingRegistry(self.registry, around),
             self.world.environment,
             retry_delay=lambda _tries: 0.0,
+            clock=wall_clock(),
             create_tables=False,
+            dispatch=self.dispatch,
             grace=0.0,
         )
 
@@ -132,10 +145,24 @@ class Trial:
         await engine.__aenter__()
         # The key makes the start repeatable: a caller who was not answered asks again.
         self._id = run = await engine.start(self.flow, self.input, key=self.key)
+        if self.crashed and (await engine.get(run)).state is RunState.PAUSED:
+            await engine.resume(run, by="trial")  # whoever paused it died with the process
+        await self._attend(engine, run)
+        record = await engine.get(run)
+        if record.state is RunState.FAILED and self.retries is not None:
+            self.retries()
+            self.retries = None
+            await engine.retry(run, by="trial")
+            await self._attend(engine, run)
+        return await engine.get(run)
+
+    async def _attend(self, engine: FlowEngine, run: RunId) -> None:
+        """To whatever the run wants until it has ended."""
         async for event in engine.follow(run):
             if event.kind in _ATTENTION:
                 await self._decide(engine, run)
-        return await engine.get(run)
+            elif event.kind == "waiting":
+                await self._answer(engine, run)
 
     async def _decide(self, engine: FlowEngine, run: RunId) -> None:
         """As an operator who is told of a run that needs one."""
@@ -143,11 +170,27 @@ class Trial:
         if record.state is not RunState.NEEDS_OPERATOR:
             return
         stuck = [step for step in await engine.steps(run) if step.state is StepState.NEEDS_OPERATOR]
+        if not stuck and self.crashed and not self._trusted:
+            self._trusted = True  # the run is suspected to have killed its workers; it was the trial
+            await engine.resolve(run, "", "retry", by="trial")
+            return
         if self.operator is None or not stuck:
             waiting = "; ".join(f"{step.name}: {step.message}" for step in stuck)
             raise LawBroken(f"the run needs an operator: {waiting or record.error}")
         for step in stuck:
             await engine.resolve(run, step.name, self.operator(step), by="trial")
+
+    async def _answer(self, engine: FlowEngine, run: RunId) -> None:
+        """As whoever is asked would; everything is said twice, for messages may come twice."""
+        for wait, _ in itertools.product(await engine.why(run), range(2)):
+            for reason in wait.reasons:
+                with suppress(WrongState):  # it waits no more
+                    if reason.kind == "approval":
+                        approved = True if self.answers is None else bool(self.answers(wait))
+                        await engine.approve(run, wait.step, approved, by="trial")
+                    elif reason.kind == "signal" and self.answers is not None:
+                        value = self.answers(wait)
+                        await engine.signal(run, reason.subject, value, key=f"trial/{wait.step}", by="trial")
 
     def _meddle(self, engine: FlowEngine, point: int) -> None:
         if self.meddler is None or point != self.meddle_at or self._id is None:

@@ -7,13 +7,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from skep.flow.definition.plan import Flow
+from skep.flow.definition.plan import Flow, OnFailure
 from skep.flow.definition.registry import Registry
 from skep.flow.engine import FlowEngine
+from skep.flow.execution.caller import Dispatch, at_once
 from skep.flow.runs import RunState
 from skep.flow.storage.database import Database
 from skep.flow.testing.injection import Around, Watching, failing, untouched
-from skep.flow.testing.trial import Death, InStep, LawBroken, Meddler, Operator, Trial
+from skep.flow.testing.trial import Answers, Death, InStep, LawBroken, Meddler, Operator, Trial
 from skep.flow.testing.worlds import Worlds, look
 
 End = tuple[str, object]
@@ -43,6 +44,7 @@ class Trials:
     worlds: Worlds
     databases: Path | Databases
     operator: Operator | None = None
+    answers: Answers | None = None
     every: int = 1
     timeout: float = 60.0
     _numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -52,6 +54,12 @@ class Trials:
     _template: Path | None = None
 
     # what is there to be tried
+
+    @property
+    def on_failure(self) -> OnFailure:
+        """What a run does when a step has failed."""
+        flow = self.registry.flow(self.flow) if isinstance(self.flow, str) else self.flow
+        return flow.plan.on_failure
 
     async def names(self) -> tuple[str, ...]:
         """The steps whose code is called in a run that succeeds, in order; also those of fan-outs."""
@@ -70,8 +78,8 @@ class Trials:
         return tuple(watching.undone)
 
     async def last_step_fails(self) -> Around | None:
-        """A run that has done as much as possible before it fails; None for a flow without steps."""
-        if self._last is None:
+        """A run that has done as much as possible before it fails; None if no step makes it fail."""
+        if self._last is None and self.on_failure != "ask":
             for name in reversed(await self.names()):
                 around = failing(name, after_its_effect=True)
                 ended = await self.outcome(f"{name} failed after its effect", around)
@@ -91,6 +99,8 @@ class Trials:
         meddler: Meddler | None = None,
         meddle_at: int = 0,
         operator: Operator | None = None,
+        dispatch: Dispatch = at_once,
+        retries: Callable[[], None] | None = None,
     ) -> Ended:
         """One trial in a fresh world."""
         async with self.worlds() as world, self.place() as place:
@@ -103,6 +113,9 @@ class Trials:
                 around,
                 crashes,
                 operator or self.operator,
+                self.answers,
+                dispatch,
+                retries,
                 self.timeout,
                 prepared=isinstance(self.databases, Path),
                 meddler=meddler,
@@ -127,6 +140,8 @@ class Trials:
                     world,
                     place,
                     each,
+                    operator=self.operator,
+                    answers=self.answers,
                     timeout=self.timeout,
                     key=key,
                     prepared=isinstance(self.databases, Path),

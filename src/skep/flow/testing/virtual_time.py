@@ -9,6 +9,7 @@ import asyncio
 import functools
 import gc
 import selectors
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -90,6 +91,12 @@ class VirtualTime:
         return self._holds > 0
 
 
+def wall_clock() -> Callable[[], float]:
+    """That of the running loop: virtual in virtual time, else the real one."""
+    loop = asyncio.get_running_loop()
+    return loop.wall_clock if isinstance(loop, VirtualLoop) else time.time
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """The loop of a `VirtualTime`."""
 
@@ -100,6 +107,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._virtual.monotonic()
+
+    def wall_clock(self) -> float:
+        return self._virtual.time()
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
@@ -113,9 +123,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._jobs -= 1
 
     def _is_busy(self) -> bool:
-        return (
-            self._virtual._is_held or self._jobs > 0 or any(map(_waits_for_driver, asyncio.all_tasks(self)))
-        )
+        return self._virtual._is_held or self._jobs > 0 or any(map(waits_for_driver, asyncio.all_tasks(self)))
 
     def _who_waits(self) -> str:
         return "; ".join(sorted(repr(task) for task in asyncio.all_tasks(self)))
@@ -173,7 +181,7 @@ def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P,
     return run
 
 
-def _waits_for_driver(task: asyncio.Task[Any]) -> bool:
+def waits_for_driver(task: asyncio.Task[Any]) -> bool:
     """Whether a coroutine that the task is inside of belongs to a driver, or its last one to SQLAlchemy.
 
     SQLAlchemy awaits futures of the driver in its own name; what it waits for otherwise (a connection that
