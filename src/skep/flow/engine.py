@@ -19,7 +19,7 @@ from skep.flow.execution.active import ActiveRun
 from skep.flow.execution.backoff import full_jitter
 from skep.flow.execution.caller import Caller, Dispatch, at_once
 from skep.flow.execution.ledger import Ledger
-from skep.flow.execution.loading import Loader, RunIds
+from skep.flow.execution.loading import Loader, Prepare, RunIds, nothing_to_prepare
 from skep.flow.execution.observer import Observer
 from skep.flow.execution.operator import Choice
 from skep.flow.execution.orders import Orders
@@ -60,7 +60,8 @@ class FlowEngine:
     `concurrency`: steps under way at once.  `capacity`: runs in memory at once; more of them wait in the
     database.  `retry_delay(tries)` takes the place of the policies' back-off.  `shared`: other engines work
     on this database too, and one that is silent for `lease` seconds is held for dead; without it this one
-    takes over whatever it finds.  `dispatch`: how a call reaches its code.
+    takes over whatever it finds.  `dispatch`: how a call reaches its code.  `prepare(contents)` fetches the
+    code that stored plans need, before runs are taken over.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class FlowEngine:
         dispatch: Dispatch = at_once,
         observers: Sequence[Observer] = (),
         policies: Policies | None = None,
+        prepare: Prepare = nothing_to_prepare,
     ) -> None:
         self.registry = registry
         self.policies = policies or Policies()
@@ -103,6 +105,7 @@ class FlowEngine:
             name=name,
             capacity=capacity,
             policies=self.policies,
+            prepare=prepare,
             refused=self._refused,
         )
         self._ledger = Ledger(self._tenure.journal(), clock)
@@ -115,7 +118,7 @@ class FlowEngine:
             ended=self._ended,
             observers=self._observers,
         )
-        loader = Loader(registry)
+        loader = self._loader = Loader(registry, prepare)
         self._roster = Roster(loader, self._worker, name_suspect=self._tenure.suspect)
         why = Why(self._worker, self._roster.locks, self._roster.why)
         self._orders = Orders(self._worker, why, self._roster.withdraw)
@@ -131,6 +134,7 @@ class FlowEngine:
             self._roster,
             self._tenure,
             self._starting,
+            loader,
             find=self.get,
             wakeups=lambda: self._wakeups,
             new_id=ids,
@@ -185,6 +189,10 @@ class FlowEngine:
 
     def add_observer(self, observer: Observer) -> None:
         self._observers.append(observer)
+
+    def forget_code(self, bundle: str) -> None:
+        """The code of that bundle leaves memory: runs that need it again will have it prepared."""
+        self._loader.forget(bundle)
 
     def depths(self) -> Mapping[int, int]:
         """How many steps are queued here, by priority."""

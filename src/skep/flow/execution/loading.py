@@ -3,7 +3,7 @@
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
@@ -13,12 +13,15 @@ from skep.flow.definition.graph import Graph
 from skep.flow.definition.hints import Hint, describe
 from skep.flow.definition.plan import Flow, Plan
 from skep.flow.definition.registry import Bound, Registry
-from skep.flow.errors import InputError, Unloadable
+from skep.flow.errors import InputError, UnknownRun, Unloadable
 from skep.flow.execution.active import ActiveRun
 from skep.flow.execution.attempt import message_of
 from skep.flow.execution.execution import Execution
 from skep.flow.execution.restoring import restore
 from skep.flow.runs import Claim, Priority, RunState, StoredRun
+from skep.flow.steps import RunId
+from skep.flow.storage import unfinished
+from skep.flow.storage.database import Database
 
 
 class RunIds:
@@ -88,12 +91,36 @@ def _of_input(plan: Plan, value: Expression, values: Mapping[str, object]) -> ob
     return evaluate(value, lookup)
 
 
+Prepare = Callable[[Sequence[bytes]], Awaitable[None]]
+"""Fetches the code that stored plans need, as far as that is possible."""
+
+
+async def nothing_to_prepare(_contents: Sequence[bytes]) -> None:
+    """All code is here."""
+
+
 class Loader:
     """Plans joined with code, kept by hash while the engine is open."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, prepare: Prepare = nothing_to_prepare) -> None:
         self.registry = registry
+        self.prepare = prepare
         self._bound: dict[str, Bound] = {}
+
+    async def fetch(self, database: Database, run: RunId) -> StoredRun:
+        """A run as it is stored, its code at hand.  Raises UnknownRun."""
+        async with database.read() as connection:
+            stored = await unfinished.load(connection, [run])
+        if not stored:
+            raise UnknownRun(f"there is no run {run}")
+        await self.prepare([stored[0].content])
+        return stored[0]
+
+    def forget(self, bundle: str) -> None:
+        """The code of that bundle leaves memory."""
+        for definition, bound in list(self._bound.items()):
+            if any(owner == bundle for owner, _ in bound.codes):
+                del self._bound[definition]
 
     def bind(self, flow: Flow) -> Bound:
         if flow.hash not in self._bound:

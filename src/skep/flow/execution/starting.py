@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.flow.definition.plan import Flow
-from skep.flow.errors import UnknownFlow, UnknownRun
+from skep.flow.errors import UnknownFlow
 from skep.flow.execution.active import ActiveRun
 from skep.flow.execution.execution import Execution
 from skep.flow.execution.ledger import Ledger
@@ -19,7 +19,7 @@ from skep.flow.execution.roster import Roster
 from skep.flow.execution.tenure import Tenure
 from skep.flow.runs import Priority, RunRow
 from skep.flow.steps import RunId
-from skep.flow.storage import records, unfinished
+from skep.flow.storage import records
 from skep.flow.storage.database import Database
 
 Transaction = Callable[[AsyncConnection], Awaitable[None]]
@@ -79,15 +79,12 @@ class Starting:
 
     async def again(self, run: RunId, by: str, priority: Priority | None) -> RunId:
         """A new run with the same input: of today's flow of that name, or of the same generated one."""
-        async with self._database.read() as connection:
-            stored = await unfinished.load(connection, [run])
-        if not stored:
-            raise UnknownRun(f"there is no run {run}")
-        old = stored[0].row
+        stored = await self._loader.fetch(self._database, run)
+        old = stored.row
         try:
             flow = self._loader.registry.flow(old.flow)
         except LookupError:
-            flow = self._loader.registry.stored_flow(stored[0].content)
+            flow = self._loader.registry.stored_flow(stored.content)
         new = self.make(flow, msgspec.json.decode(old.input), priority or Priority(old.priority), None)
         new.row.title, new.row.tenant, new.row.parent = old.title, old.tenant, run
         new.row.labels = old.labels | ({"started-by": by} if by else {})

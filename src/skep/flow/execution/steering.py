@@ -9,6 +9,7 @@ from msgspec import Struct
 from skep.flow.definition.plan import Flow
 from skep.flow.errors import FlowFault, WrongState
 from skep.flow.execution.active import ActiveRun
+from skep.flow.execution.loading import Loader
 from skep.flow.execution.operator import Choice
 from skep.flow.execution.orders import Orders
 from skep.flow.execution.roster import Roster
@@ -19,7 +20,7 @@ from skep.flow.execution.waits import approval_of
 from skep.flow.execution.worker import Worker
 from skep.flow.runs import RunRecord, Signal, StepWait
 from skep.flow.steps import RunId
-from skep.flow.storage import inbox, unfinished
+from skep.flow.storage import inbox
 from skep.flow.storage.database import Database
 from skep.flow.storage.reopening import redefine, reopen
 from skep.flow.storage.wakeups import Wakeups
@@ -46,6 +47,7 @@ class Steering:
         roster: Roster,
         tenure: Tenure,
         starting: Starting,
+        loader: Loader,
         *,
         find: Callable[[RunId], Awaitable[RunRecord]],
         wakeups: Callable[[], Wakeups | None],
@@ -57,6 +59,7 @@ class Steering:
         self._roster = roster
         self._tenure = tenure
         self._starting = starting
+        self._loader = loader
         self._find = find
         self._wakeups = wakeups
         self._new_id = new_id
@@ -93,10 +96,8 @@ class Steering:
         await self._find(run)
         worker = self._tenure.claim()
         await self._database.write(lambda connection: reopen(connection, run, worker))
-        async with self._database.read() as connection:
-            stored = await unfinished.load(connection, [run])
         if worker is not None:
-            self._roster.adopt(stored)
+            self._roster.adopt([await self._loader.fetch(self._database, run)])
             active = self._roster.runs[run]
             self._worker.ledger.event(active, "run-retried", message=f"by {by}" if by else "")
             await self._flushed()
@@ -123,9 +124,7 @@ class Steering:
             total = len(flow.plan.steps)
             await self._database.write(lambda connection: redefine(connection, run.id, flow.hash, total))
         finally:
-            async with self._database.read() as connection:
-                stored = await unfinished.load(connection, [run.id])
-            self._roster.reload(run, stored[0])
+            self._roster.reload(run, await self._loader.fetch(self._database, run.id))
 
     async def signal(self, run: RunId, name: str, value: object, key: str | None, by: str) -> None:
         if run not in self._roster.runs:
@@ -182,9 +181,7 @@ class Steering:
         self._worker.ledger.event(run, "resolved", message=f"{choice} by {by}" if by else choice)
         if choice == "retry":
             await self._flushed()
-            async with self._database.read() as connection:
-                stored = await unfinished.load(connection, [run.id])
-            self._roster.reload(run, stored[0])
+            self._roster.reload(run, await self._loader.fetch(self._database, run.id))
         else:
             self._worker.give_up(run)
         await self._flushed()

@@ -6,6 +6,7 @@ import structlog
 
 from skep.flow.admission.policies import Policies
 from skep.flow.execution.ledger import Ledger
+from skep.flow.execution.loading import Prepare
 from skep.flow.execution.permitting import Permitting
 from skep.flow.execution.roster import Roster, tell
 from skep.flow.execution.worker import Worker
@@ -38,6 +39,7 @@ class Tenure:
         name: str,
         capacity: int,
         policies: Policies,
+        prepare: Prepare,
         refused: Callable[[], None],
     ) -> None:
         self.shared = shared
@@ -47,6 +49,7 @@ class Tenure:
         self._name = name
         self._capacity = capacity
         self._policies = policies
+        self._prepare = prepare
         self._refused = refused
         self._left_over = self._beginning = False
         self._roster: Roster | None = None
@@ -96,6 +99,7 @@ class Tenure:
         room = max(room, SPARE)
         found = await self.member.adopt(room)
         self._left_over = len(found) == room
+        await self._prepare(list({item.row.definition: item.content for item in found}.values()))
         self._roster.adopt(found)
 
     async def _stop_permitting(self) -> None:
