@@ -75,10 +75,20 @@ async def measure(url: str, directory: Path, runs: int) -> Adoption:
         with started(url, ledger, runs) as first:
             await until(database, "worker IS NOT NULL AND state <> 'pending'", runs)
             with started(url, ledger, 0):
+                await under_way(database, runs)
                 in_flight, times = await killed(database, first, runs)
         return await counted(database, ledger, runs, in_flight, times)
     finally:
         await database.close()
+
+
+async def under_way(database: Database, runs: int) -> None:
+    """Return once a quarter of the work is done, so that the kill comes in the middle of it."""
+    deadline = time.monotonic() + PATIENCE
+    while int(await scalar(database, "SELECT count(*) FROM bench_notes")) < runs * LINKS / 4:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the runs do not go on")
+        await asyncio.sleep(0.02)
 
 
 async def killed(database: Database, first: subprocess.Popen[str], runs: int) -> tuple[int, list[float]]:
