@@ -37,6 +37,8 @@ class Execution:
         self.rollback: Rollback | None = None
         self.unwinding: dict[Scope, Rollback] = {}
         """Items that have failed and are undone while the run goes on."""
+        self.size = len(graph)
+        """How many steps it has come to, those of items that are not open yet included."""
         self._static = len(graph)
         self._unmet = list(graph.counts)
         self._left = len(graph)
@@ -165,6 +167,7 @@ class Execution:
         if body is None:
             body = self.graph.bodies[planned.name] = Body(planned.name, planned.each)
         fanout = self.fanouts[index] = FanOut(index, scope, body, items)
+        self.size += len(items) * len(body.steps)
         if scope is not None:
             scope.inner = [*(scope.inner or ()), fanout]
         if not items and index not in self.results:

@@ -186,7 +186,10 @@ class Forward:
         row.message = f"{len(items)} items"
         self._ledger.step(run, index)
         self._ledger.event(run, "started", run.name(index), row.message)
-        self.start_all(run, run.execution.expand(index, items))
+        ready = run.execution.expand(index, items)
+        run.row.total = run.execution.size
+        self._ledger.run(run)
+        self.start_all(run, ready)
 
     def _again_or_fail(self, run: ActiveRun, index: int, message: str) -> None:
         policy, memory = self._caller.retry_policy(run, index), run.remember(index)
