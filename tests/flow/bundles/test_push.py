@@ -59,36 +59,27 @@ async def test_all_reasons_are_told_at_once(bundles: Bundles, tmp_path: Path) ->
     assert await bundles.list() == []
 
 
-@pytest.mark.parametrize(
-    ("code", "reason"),
-    [
-        ("def broken(:\n", r"one_code\.py:3: SyntaxError"),
-        ("import nothing_of_that_name\n", r"one_code\.py:3: ModuleNotFoundError: .*nothing_of_that_name"),
-        ("import litestar\n" + NOTE, "ModuleNotFoundError: No module named 'litestar'"),
-        (
-            "@step\nasync def bad(cx: Context[None], x: complex) -> int:\n    return 1\n",
-            "type complex cannot be told",
-        ),
-        (
-            "@step\nasync def bad(cx: Context[None], x) -> int:\n    return 1\n",
-            "must give parameter 'x' a type",
-        ),
-        ("raise SystemExit(3)\n", r"one_code\.py:3: SystemExit: 3"),
-        ("os._exit(4)\n", "its process died while the code was loaded: exit 4"),
-        ("x = 1\n", "one_code defines no steps"),
-        (
-            "@step(kind='transactional')\nasync def enter(cx: Context[None]) -> int:\n    return 1\n",
-            "step one.enter is transactional: that needs 'process: worker'",
-        ),
-    ],
-)
-async def test_code_that_cannot_be_loaded_is_refused(
-    bundles: Bundles, tmp_path: Path, code: str, reason: str
-) -> None:
-    directory = samples.single(tmp_path / "b", code)
+BROKEN = {
+    "def broken(:\n": r"one_code\.py:3: SyntaxError",
+    "import nothing_of_that_name\n": r"one_code\.py:3: ModuleNotFoundError: .*nothing_of_that_name",
+    "import litestar\n" + NOTE: "ModuleNotFoundError: No module named 'litestar'",
+    "@step\nasync def bad(cx: Context[None], x: complex) -> int: ...\n": "type complex cannot be told",
+    "@step\nasync def bad(cx: Context[None], x) -> int: ...\n": "must give parameter 'x' a type",
+    "raise SystemExit(3)\n": r"one_code\.py:3: SystemExit: 3",
+    "os._exit(4)\n": "its process died while the code was loaded: exit 4",
+    "x = 1\n": "one_code defines no steps",
+    "@step(kind='transactional')\nasync def enter(cx: Context[None]) -> int: ...\n": (
+        "step one.enter is transactional: that needs 'process: worker'"
+    ),
+}
 
-    with pytest.raises(BundleRefused, match=reason):
-        await bundles.push(directory)
+
+async def test_code_that_cannot_be_loaded_is_refused(bundles: Bundles, tmp_path: Path) -> None:
+    for number, (code, reason) in enumerate(BROKEN.items()):
+        directory = samples.single(tmp_path / str(number), code)
+
+        with pytest.raises(BundleRefused, match=reason):
+            await bundles.push(directory)
 
     assert await bundles.list() == []
 

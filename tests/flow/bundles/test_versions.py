@@ -62,6 +62,7 @@ async def test_no_start_fails_and_no_run_mixes_versions_during_fifty_activations
     assert set(said) == {"hello 1, x (hello 1)", "hello 2, x (hello 2)"}
 
 
+@pytest.mark.sqlite
 async def test_a_restart_finds_the_code_of_runs_and_of_new_ones(
     database: Database, registry: Registry, loader: VersionLoader, bundles: Bundles, two: list[str]
 ) -> None:
@@ -111,6 +112,7 @@ async def test_a_rollback_puts_the_version_before_in_force(bundles: Bundles, two
         await bundles.rollback("nothing")
 
 
+@pytest.mark.sqlite
 async def test_what_is_deactivated_is_gone_for_new_runs_only(
     bundles: Bundles, flows: FlowEngine, two: list[str]
 ) -> None:
@@ -125,6 +127,7 @@ async def test_what_is_deactivated_is_gone_for_new_runs_only(
     assert bundles.view().flows() == []
 
 
+@pytest.mark.sqlite
 async def test_what_another_needs_cannot_be_deactivated(
     bundles: Bundles, two: list[str], tmp_path: Path
 ) -> None:
@@ -182,6 +185,7 @@ async def test_what_was_in_force_a_moment_ago_is_kept(
     assert (len(soon), len(later)) == (0, 1)
 
 
+@pytest.mark.sqlite
 async def test_a_run_whose_version_cannot_be_loaded_needs_an_operator(
     database: Database, registry: Registry, bundles: Bundles, two: list[str], tmp_path: Path
 ) -> None:

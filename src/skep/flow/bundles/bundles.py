@@ -75,6 +75,7 @@ class Bundles:
     ) -> None:
         """Close it after the engine: steps may still be under way before."""
         await self.shelf.close()
+        await self._loader.close()
 
     # looking
 

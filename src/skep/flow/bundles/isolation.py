@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from skep.flow.bundles.nursery import Nursery
 from skep.flow.bundles.process import BundleProcess
 from skep.flow.bundles.protocol import Description, Setup, StepShape
 from skep.flow.bundles.refusals import BundleRefused
@@ -33,7 +34,8 @@ IDLE = 600.0
 class Isolation:
     """Calls the steps of one version of a bundle in a process of its own."""
 
-    def __init__(self, name: str, setup: Setup) -> None:
+    def __init__(self, nursery: Nursery, name: str, setup: Setup) -> None:
+        self._nursery = nursery
         self.name = name
         self._setup = setup
         self._process: BundleProcess | None = None
@@ -97,7 +99,7 @@ class Isolation:
         if (left := self._not_before - loop.time()) > 0:
             await asyncio.sleep(left)
         try:
-            self._process = await BundleProcess.start(self.name, self._setup, PATIENCE)
+            self._process = await BundleProcess.start(self._nursery, self.name, self._setup, PATIENCE)
         except (BundleRefused, OSError) as error:
             self._count_failure()
             raise Retry(f"there is no process for {self.name}: {error}", after=self._pause()) from error

@@ -12,6 +12,7 @@ from skep.flow.bundles.confinement import python_paths, user_of
 from skep.flow.bundles.importing import BundleCode, import_code
 from skep.flow.bundles.isolation import Isolation, remote_code
 from skep.flow.bundles.namespaces import Namespace
+from skep.flow.bundles.nursery import Nursery
 from skep.flow.bundles.package import Package
 from skep.flow.bundles.process import BundleProcess
 from skep.flow.bundles.protocol import Confinement, Description, Setup
@@ -51,6 +52,7 @@ class VersionLoader:
         self._in_worker = in_worker
         self._patience = patience
         self._confined = True
+        self._nursery = Nursery()
 
     async def check(self, package: Package) -> Stored:
         """Have a process load the code.
@@ -92,7 +94,9 @@ class VersionLoader:
             return Version(package.hash, stored.manifest, code.steps, code.types, drafts, namespace=namespace)
         packages = await self._requirements.install(package, home)
         isolation = Isolation(
-            named(stored.manifest, package.hash), self._setup(package, home, packages, self._confined)
+            self._nursery,
+            named(stored.manifest, package.hash),
+            self._setup(package, home, packages, self._confined),
         )
         steps, types = remote_code(isolation, stored.description, package.hash, self._known())
         return Version(package.hash, stored.manifest, steps, types, drafts, isolation=isolation)
@@ -103,6 +107,10 @@ class VersionLoader:
             await asyncio.to_thread(shutil.rmtree, self._home(found), ignore_errors=True)
         places = {place for package in kept if (place := self._requirements.place(package)) is not None}
         await asyncio.to_thread(self._requirements.keep_only, places)
+
+    async def close(self) -> None:
+        """End all processes of bundles."""
+        await self._nursery.close()
 
     # code
 
@@ -117,14 +125,14 @@ class VersionLoader:
         name = named(package.manifest, package.hash)
         setup = self._setup(package, home, packages, self._confined)
         try:
-            return await BundleProcess.start(name, setup, self._patience)
+            return await BundleProcess.start(self._nursery, name, setup, self._patience)
         except NotConfined as error:
             if not self._unconfined:
                 raise
             log.warning("flow.bundle_unconfined", bundle=name, error=str(error))
             self._confined = False
         setup = self._setup(package, home, packages, False)
-        return await BundleProcess.start(name, setup, self._patience)
+        return await BundleProcess.start(self._nursery, name, setup, self._patience)
 
     def _setup(self, package: Package, home: Path, packages: Path | None, confined: bool) -> Setup:
         manifest = package.manifest

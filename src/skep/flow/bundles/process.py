@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import socket
-import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -16,7 +15,8 @@ import msgspec
 import structlog
 
 from skep.flow.bundles.child import EXHAUSTED
-from skep.flow.bundles.confinement import SIGNALLED, python_paths
+from skep.flow.bundles.confinement import SIGNALLED
+from skep.flow.bundles.nursery import Nursery, Nursling
 from skep.flow.bundles.protocol import (
     Answer,
     Ask,
@@ -41,9 +41,6 @@ log = structlog.get_logger(__name__)
 GRACE = 5.0
 """Seconds that a cancelled call has to end before its process is killed."""
 _LAST_WORDS = 20
-_START = (
-    "import sys; sys.path += sys.argv[2:]; from skep.flow.bundles.child import main; main(int(sys.argv[1]))"
-)
 _decode = msgspec.msgpack.Decoder(FromChild).decode
 
 
@@ -56,13 +53,14 @@ class Calling(msgspec.Struct):
 class BundleProcess:
     """Answers calls until it dies; `description` is what its code offers."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, scratch: Path) -> None:
+    def __init__(self, name: str, process: Nursling, scratch: Path) -> None:
         self.name = name
         self.description = Description()
         self.calls: dict[int, Calling] = {}
         self.used = asyncio.get_running_loop().time()
         self._process = process
         self._writer: asyncio.StreamWriter | None = None
+        self._output: asyncio.ReadTransport | None = None
         self._scratch = scratch
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._exhausted = ""
@@ -71,7 +69,7 @@ class BundleProcess:
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
-    async def start(cls, name: str, setup: Setup, patience: float) -> Self:
+    async def start(cls, nursery: Nursery, name: str, setup: Setup, patience: float) -> Self:
         """Start it, and have it load the code within `patience` seconds.
 
         Raises:
@@ -83,20 +81,21 @@ class BundleProcess:
             setup = msgspec.structs.replace(
                 setup, confinement=msgspec.structs.replace(setup.confinement, root=str(scratch))
             )
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *(_interpreter(), "-I", "-S", "-B", "-c", _START, str(theirs.fileno()), *python_paths()),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                pass_fds=[theirs.fileno()],
-                env={"MALLOC_ARENA_MAX": "1", "LANG": "C.UTF-8"},
-                cwd="/",
-                start_new_session=True,
-            )
+        output, mouth = os.pipe()
+        try:
+            with theirs:
+                process = await nursery.fork(theirs, mouth)
+        except OSError as error:
+            ours.close()
+            os.close(output)
+            scratch.rmdir()
+            raise BundleRefused([f"there is no process for it: {error}"]) from error
+        finally:
+            os.close(mouth)
         self = cls(name, process, scratch)
         try:
-            await self._load(ours, setup, patience)
+            await self._open(ours, output)
+            await self._load(setup, patience)
         except BaseException:
             await self.stop()
             raise
@@ -142,8 +141,7 @@ class BundleProcess:
     async def stop(self) -> None:
         """Kill it, and whatever it has started."""
         self._died.clear()
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        self._process.kill()
         await self._process.wait()
         for task in self._tasks:
             task.cancel()
@@ -153,14 +151,22 @@ class BundleProcess:
             self._writer.close()
             with suppress(OSError):
                 await self._writer.wait_closed()
+        if self._output is not None:
+            self._output.close()
         self._lose_calls("it was ended")
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     # what comes and goes
 
-    async def _load(self, channel: socket.socket, setup: Setup, patience: float) -> None:
+    async def _open(self, channel: socket.socket, output: int) -> None:
         self._reader, self._writer = await asyncio.open_connection(sock=channel)
-        self._tasks.append(asyncio.create_task(self._listen()))
+        loop, said = asyncio.get_running_loop(), asyncio.StreamReader()
+        self._output, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(said), os.fdopen(output, "rb", buffering=0)
+        )
+        self._tasks.append(asyncio.create_task(self._listen(said)))
+
+    async def _load(self, setup: Setup, patience: float) -> None:
         self._send(setup)
         try:
             async with asyncio.timeout(patience):
@@ -190,8 +196,7 @@ class BundleProcess:
             self._writer.close()
         with suppress(TimeoutError):  # what ends by itself says how
             await asyncio.wait_for(self._process.wait(), 1.0)
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        self._process.kill()
         await self._process.wait()
         self._bury()
 
@@ -244,8 +249,7 @@ class BundleProcess:
         await asyncio.wait([calling.done], timeout=GRACE)
         if not calling.done.done():
             log.error("flow.step_ignores_cancelling", bundle=self.name, step=calling.step)
-            with suppress(ProcessLookupError):
-                self._process.kill()
+            self._process.kill()
 
     def _send(self, message: msgspec.Struct) -> None:
         if self._writer is not None and not self._writer.is_closing():
@@ -265,10 +269,9 @@ class BundleProcess:
             undoing=context.undoing,
         )
 
-    async def _listen(self) -> None:
+    async def _listen(self, output: asyncio.StreamReader) -> None:
         """What it prints goes to the log."""
-        output = self._process.stdout
-        while output is not None and (line := await _line(output)) is not None:
+        while (line := await _line(output)) is not None:
             if line:
                 self._last_words.append(line)
                 log.info("flow.bundle_says", bundle=self.name, line=line)
@@ -280,8 +283,3 @@ async def _line(output: asyncio.StreamReader) -> str | None:
     except ValueError:  # longer than any line should be
         return ""
     return line.decode("utf-8", "replace").rstrip()[:1000] if line else None
-
-
-def _interpreter() -> str:
-    """The interpreter itself, without the environment it may have been called through."""
-    return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
