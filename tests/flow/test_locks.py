@@ -1,14 +1,10 @@
-"""Locks: all at once, first come first served on every key, held until the end."""
+"""Locks that runs hold from before their first step to their end; the gate itself: `test_admission_gate`."""
 
 import asyncio
-from functools import partial
 
-from hypothesis import given
-from hypothesis import strategies as st
 from tests.flow.workshop import Workshop
 
-from skep.flow import FlowEngine, RunId, RunState
-from skep.flow.admission.locks import Locks
+from skep.flow import FlowEngine, RunState
 
 LOCKED = """
 flow: locked
@@ -17,31 +13,6 @@ lock: [thing/$input.key]
 steps:
   a: {use: w.make, with: {name: $input.name}}
 """
-
-
-@given(st.lists(st.sets(st.sampled_from("abcd")), max_size=12), st.randoms(use_true_random=False))
-def test_nobody_shares_a_key_nobody_overtakes_and_everybody_is_served(
-    wants: list[set[str]], random: object
-) -> None:
-    locks, holding, served = Locks(), dict[int, set[str]](), list[int]()
-
-    def granted(number: int) -> None:
-        assert not any(keys & wants[number] for keys in holding.values())
-        holding[number] = wants[number]
-        served.append(number)
-
-    for number, keys in enumerate(wants):
-        locks.request(RunId(str(number)), keys, partial(granted, number))
-    while holding:
-        number = random.choice(sorted(holding))  # type: ignore[attr-defined]
-        del holding[number]
-        locks.release(RunId(str(number)))
-
-    assert sorted(served) == list(range(len(wants)))
-    for key in "abcd":
-        order = [number for number in served if key in wants[number]]
-        assert order == sorted(order)
-        assert locks.holder(key) is None
 
 
 async def test_runs_with_the_same_lock_follow_each_other_and_others_pass(
