@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -128,14 +129,15 @@ class Bundles:
         read = Package.of_content if isinstance(source, bytes) else Package.of_directory
         package = await asyncio.to_thread(read, source)  # type: ignore[arg-type]
         manifest = package.manifest
+        with suppress(UnknownBundle):
+            return await self.find(package.hash)
         stored = await self._loader.check(package)
-        candidate = await self._loader.load(package, stored)
-        try:
-            async with self._changing:
-                await self._refresh()
+        async with self._changing:
+            await self._refresh()
+            candidate = await self._loader.load(package, stored)
+            try:
                 self._compose(manifest.bundle, candidate)
-        finally:
-            if package.hash not in self.shelf.loaded:
+            finally:
                 await candidate.close()
         info = BundleInfo(
             hash=package.hash,

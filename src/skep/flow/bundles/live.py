@@ -1,5 +1,6 @@
 """The registry of an engine: today's view for what begins, every loaded version for what goes on."""
 
+from collections import ChainMap
 from collections.abc import MutableMapping
 
 from skep.flow.bundles.version import Version
@@ -46,7 +47,7 @@ class LiveRegistry(Registry):
     def types_of(self, bundle: str) -> MutableMapping[str, Hint]:
         if not bundle:
             return self.base.types_of(bundle)
-        return View(self.base, [self._version(bundle)]).types_of(bundle)
+        return ChainMap(dict(self._version(bundle).types), self.base.types)
 
     def _version(self, bundle: str) -> Version:
         try:
