@@ -25,7 +25,14 @@ async def bundles(database: Database, registry: Registry, loader: VersionLoader)
 @pytest.fixture
 async def flows(database: Database, bundles: Bundles) -> AsyncIterator[FlowEngine]:
     """An engine that runs what the bundles bring."""
-    async with FlowEngine(
-        database, bundles.registry, lambda _route: None, retry_delay=lambda _tries: 0.01, grace=0.1
-    ) as engine:
+    engine = FlowEngine(
+        database,
+        bundles.registry,
+        lambda _route: None,
+        retry_delay=lambda _tries: 0.01,
+        grace=0.1,
+        prepare=bundles.prepare,
+    )
+    bundles.on_unload(engine.forget_code)
+    async with engine:
         yield engine

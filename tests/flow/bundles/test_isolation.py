@@ -126,6 +126,30 @@ async def test_a_process_killed_in_the_middle_of_a_call_is_replaced_and_the_step
     assert isolation.pid not in (None, first)
 
 
+async def test_processes_end_with_what_forked_them_and_others_take_their_place(
+    bundles: Bundles, flows: FlowEngine, tmp_path: Path
+) -> None:
+    code = """
+        @step
+        async def wait(cx: Context[None]) -> int:
+            cx.progress("here")
+            if cx.attempt == 1:
+                await asyncio.sleep(1000)
+            return cx.attempt
+        """
+    isolation = await activated(bundles, samples.single(tmp_path / "b", code, flow=flow_of("one.wait")))
+    run = await flows.start("go", {})
+    first = await said(flows, run, "here", isolation)
+    inner = int(Path(f"/proc/{first}/task/{first}/children").read_text())
+    os.kill(int(Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
+
+    record = await flows.wait(run, 20)
+
+    assert record.output == {"a": 2}
+    assert isolation.pid not in (None, first)
+    assert not any(_lives(process) for process in (first, inner))
+
+
 async def test_what_may_be_done_only_once_is_in_doubt_when_its_process_dies(
     bundles: Bundles, flows: FlowEngine, tmp_path: Path
 ) -> None:
@@ -324,3 +348,10 @@ async def said(flows: FlowEngine, run: str, message: str, isolation: Isolation) 
             break
     assert isolation.pid is not None
     return isolation.pid
+
+
+def _lives(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

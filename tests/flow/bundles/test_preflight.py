@@ -152,3 +152,25 @@ async def test_preflight_tells_of_every_run_under_way(
     assert msgspec.json.encode(verdicts[0])
     await flows.signal(at_gate, "go")
     assert (await flows.wait(at_gate, 20)).state is RunState.SUCCEEDED
+
+
+async def test_a_run_that_can_be_moved_goes_on_with_the_new_version(
+    bundles: Bundles, flows: FlowEngine, tmp_path: Path
+) -> None:
+    first = await bundles.push(samples.greeting(tmp_path / "1", "1"))
+    await bundles.activate(first.hash)
+    moved = await flows.start("greet", {"name": "Ann"})
+    async for event in flows.follow(moved):
+        if (event.kind, event.step) == ("succeeded", "found"):
+            break
+    longer = samples.GREET.replace("output:", "  more: {use: steps.find, with: {name: $said}}\noutput:")
+    text = longer.replace("{said: $said}", "{said: $said, more: $more.name}")
+    second = await bundles.push(samples.greeting(tmp_path / "2", "2", **{"greet.yaml": text}))
+
+    found = await bundles.activate(second.hash, by="ann", migrate=flows)
+    await flows.signal(moved, "go")
+    record = await flows.wait(moved, 20)
+
+    assert [(fate.run, fate.verdict) for fate in found.fates] == [(moved, "can be migrated")]
+    assert record.output == {"said": "hello 1, Ann (hello 2)", "more": "hello 1, Ann (hello 2)"}
+    assert {info.version for info in await bundles.gc(keep=1)} == {"1"}

@@ -165,7 +165,7 @@ class Bundles:
             view = await self._switch(info.name, info.hash, by)
             if migrate is not None:
                 found = await self._preflight(info, view)
-        return found if migrate is None else await migrate_all(migrate, found, view)
+        return found if migrate is None else await migrate_all(self._database, migrate, found, view, by)
 
     async def rollback(self, name: str, by: str = "") -> BundleInfo:
         """Activate the version that was in force before the one that is now.

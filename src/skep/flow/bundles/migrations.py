@@ -13,16 +13,22 @@ from skep.flow.definition.binding import read
 from skep.flow.definition.plan import Flow, Plan, PlannedStep
 from skep.flow.errors import FlowFault, InputError, Unloadable
 from skep.flow.execution.loading import check_input
-from skep.flow.runs import RunRow, StepRow
+from skep.flow.runs import RunRecord, RunRow, RunState, StepRow
 from skep.flow.steps import RunId
 from skep.flow.storage.database import Database
 
 
 class Migrator(Protocol):
-    """What carries a migration out: an engine."""
+    """What carries a migration out: an engine.  Each raises FlowFault if it cannot be done (any more)."""
+
+    async def get(self, run: RunId) -> RunRecord: ...
+
+    async def pause(self, run: RunId, by: str = "") -> None: ...
+
+    async def resume(self, run: RunId, by: str = "") -> None: ...
 
     async def migrate(self, run: RunId, flow: Flow) -> None:
-        """Have the unfinished run go on with this flow; raises FlowFault if it cannot any more."""
+        """Have the unfinished run, of which no step is under way, go on with this flow."""
 
 
 async def preflight(
@@ -40,17 +46,42 @@ async def preflight(
     return Preflight(target, tuple(fates))
 
 
-async def migrate_all(migrator: Migrator, found: Preflight, view: View) -> Preflight:
+async def migrate_all(
+    database: Database, engine: Migrator, found: Preflight, view: View, by: str
+) -> Preflight:
     """Move the runs that can be; those that cannot any more finish on the old version."""
     fates = []
     for fate in found.fates:
+        obstacles: Sequence[str] = fate.reasons
         if fate.verdict == "can be migrated":
             try:
-                await migrator.migrate(fate.run, view.flow(fate.flow))
+                obstacles = await _migrate(database, engine, fate.run, view, by)
             except FlowFault as error:
-                fate = Fate(fate.run, fate.flow, fate.versions, "finishes on old", (str(error),))
-        fates.append(fate)
+                obstacles = (str(error),)
+        verdict = "finishes on old" if obstacles and fate.verdict != "blocked" else fate.verdict
+        fates.append(msgspec.structs.replace(fate, verdict=verdict, reasons=tuple(obstacles)))
     return Preflight(found.hash, tuple(fates))
+
+
+async def _migrate(database: Database, engine: Migrator, run: RunId, view: View, by: str) -> Sequence[str]:
+    """The run stands still while it is looked at again and moved; what stands in the way, if anything."""
+    was_paused = (await engine.get(run)).state is RunState.PAUSED
+    if not was_paused:
+        await engine.pause(run, by)
+    try:
+        async with database.read() as connection:
+            stored = await records.run_with_plan(connection, run)
+            steps = await records.steps_of(connection, [run])
+        if stored is None:
+            return ("it has ended",)
+        row, content = stored
+        obstacles = obstacles_of(read(content), row, steps[run], view)
+        if not obstacles:
+            await engine.migrate(run, view.flow(row.flow))
+        return obstacles
+    finally:
+        if not was_paused:
+            await engine.resume(run, by)
 
 
 def obstacles_of(old: Plan, run: RunRow, rows: Mapping[str, StepRow], view: View) -> Sequence[str]:

@@ -1,9 +1,10 @@
 """The rows of bundles, of their activations, and of the runs that are pinned to them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
-from sqlalchemy import delete, func, insert, select, text
+from sqlalchemy import Row, delete, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.flow.bundles.manifest import Manifest
@@ -148,32 +149,45 @@ async def definitions_in_use(
 
 async def unfinished(connection: AsyncConnection, definitions: Sequence[str]) -> list[RunRow]:
     """The runs of these definitions that have not ended, without their locks and labels."""
-    table = tables.runs.c
     runs: list[RunRow] = []
     for start in range(0, len(definitions), _CHUNK):
+        chunk = definitions[start : start + _CHUNK]
         query = select(tables.runs).where(
-            table.finished.is_(None), table.definition.in_(definitions[start : start + _CHUNK])
+            tables.runs.c.finished.is_(None), tables.runs.c.definition.in_(chunk)
         )
-        runs += [
-            RunRow(
-                id=RunId(row.id),
-                flow=row.flow,
-                definition=row.definition,
-                title=row.title,
-                tenant=row.tenant,
-                labels={},
-                key=row.key,
-                input=row.input,
-                locks=(),
-                total=row.total,
-                created=row.created,
-                state=RunState(row.state),
-                cause=row.cause,
-                started=row.started,
-            )
-            for row in await connection.execute(query.order_by(table.id))
-        ]
+        runs += map(_run, await connection.execute(query.order_by(tables.runs.c.id)))
     return runs
+
+
+async def run_with_plan(connection: AsyncConnection, run: RunId) -> tuple[RunRow, bytes] | None:
+    """An unfinished run, and its plan as it is stored."""
+    definitions = tables.definitions.c
+    query = (
+        select(tables.runs, definitions.content)
+        .join_from(tables.runs, tables.definitions, tables.runs.c.definition == definitions.hash)
+        .where(tables.runs.c.id == run, tables.runs.c.finished.is_(None))
+    )
+    row = (await connection.execute(query)).first()
+    return None if row is None else (_run(row), row.content)
+
+
+def _run(row: Row[Any]) -> RunRow:
+    return RunRow(
+        id=RunId(row.id),
+        flow=row.flow,
+        definition=row.definition,
+        title=row.title,
+        tenant=row.tenant,
+        labels={},
+        key=row.key,
+        input=row.input,
+        locks=(),
+        total=row.total,
+        created=row.created,
+        state=RunState(row.state),
+        cause=row.cause,
+        started=row.started,
+    )
 
 
 async def steps_of(connection: AsyncConnection, runs: Sequence[RunId]) -> Mapping[RunId, dict[str, StepRow]]:
