@@ -23,6 +23,8 @@ from skep.flow.storage import records
 from skep.flow.storage.database import Database
 
 Transaction = Callable[[AsyncConnection], Awaitable[None]]
+MAKE_SURE = 6 * 3600.0
+"""Seconds after which a definition is stored again; whoever sweeps leaves those of the last two days."""
 
 
 class Starting:
@@ -47,6 +49,7 @@ class Starting:
         self._new_id = new_id
         self._unclaimed = unclaimed
         self._stored: dict[str, asyncio.Future[None]] = {}
+        self._stored_at: dict[str, float] = {}
 
     def make(
         self, flow: Flow, given: Mapping[str, object], priority: Priority | None, deadline: datetime | None
@@ -103,14 +106,18 @@ class Starting:
         return await self._start_within(run, transaction, take)
 
     async def store_definition(self, flow: Flow) -> None:
-        """Durable before the first run that needs it; the same content is stored once."""
-        stored = self._stored.get(flow.hash)
-        if stored is None or (stored.done() and (stored.cancelled() or stored.exception() is not None)):
+        """Durable before the first run that needs it; the same content is stored once, and made sure of now
+        and then, for those that nobody has needed for long are swept away."""
+        stored, since = self._stored.get(flow.hash), self._stored_at.get(flow.hash, 0.0)
+        failed = stored and stored.done() and (stored.cancelled() or stored.exception() is not None)
+        now = self._ledger.now()
+        if stored is None or failed or abs(now - since) > MAKE_SURE:
             journal = self._ledger.journal
-            values = (flow.hash, flow.name, flow.content, self._ledger.now())
+            values = (flow.hash, flow.name, flow.content, now)
             stored = self._stored[flow.hash] = self._database.submit(
                 lambda connection: journal.write_definition(connection, values)
             )
+            self._stored_at[flow.hash] = now
         if not stored.done():
             await asyncio.shield(stored)
 

@@ -60,19 +60,23 @@ async def steps(
     Those of the items of a fan-out follow it in the order of the items, as far as they have begun.  Of a run
     with very many steps ask for a page: `limit` of them, from number `offset` on.
     """
-    content = (
-        await connection.execute(
-            select(tables.definitions.c.content)
-            .join(tables.runs, _runs.definition == tables.definitions.c.hash)
-            .where(_runs.id == identifier)
-        )
-    ).scalar()
-    if content is None:
+    plan = await plan_of(connection, identifier)
+    if plan is None:
         return None
     rows = await _progress_of(connection, identifier)
-    plan = msgspec.json.decode(content, type=Plan)
     entries = listing.entries(plan, rows)[offset:]
-    return [_step_record(entry, rows.get(entry.name)) for entry in entries[:limit]]
+    return [step_record(entry, rows.get(entry.name)) for entry in entries[:limit]]
+
+
+async def plan_of(connection: AsyncConnection, identifier: RunId) -> Plan | None:
+    """The definition of the run, as it was stored with it."""
+    query = (
+        select(tables.definitions.c.content)
+        .join(tables.runs, _runs.definition == tables.definitions.c.hash)
+        .where(_runs.id == identifier)
+    )
+    content = (await connection.execute(query)).scalar()
+    return None if content is None else msgspec.json.decode(content, type=Plan)
 
 
 async def result_of(connection: AsyncConnection, identifier: RunId, step: str) -> bytes | None:
@@ -190,7 +194,7 @@ async def _progress_of(connection: AsyncConnection, identifier: RunId) -> dict[s
     }
 
 
-def _step_record(entry: listing.Entry, row: StepRow | None) -> StepRecord:
+def step_record(entry: listing.Entry, row: StepRow | None) -> StepRecord:
     """A step that failed and was undone is shown as failed: that is what a person looks for."""
     row = row or StepRow(state=StepState.PENDING)
     return StepRecord(

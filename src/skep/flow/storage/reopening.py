@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from skep.flow.errors import WrongState
 from skep.flow.runs import RunState, StepState
 from skep.flow.steps import RunId
-from skep.flow.storage import tables
+from skep.flow.storage import archive, tables
 
 _DONE = (StepState.SUCCEEDED.value, StepState.SKIPPED.value)
 
@@ -21,6 +21,8 @@ async def reopen(connection: AsyncConnection, run: RunId, worker: str | None) ->
     state = (await connection.execute(select(c.state).where(c.id == run).with_for_update())).scalar()
     if state not in (RunState.FAILED.value, RunState.CANCELLED.value):
         raise WrongState(f"run {run} cannot be tried again: it is {state}")
+    if await archive.is_archived(connection, run):
+        raise WrongState(f"run {run} cannot be tried again: it has been archived")
     again = [steps.run == run]
     if not await _is_undone(connection, run):
         again.append(steps.state.not_in(_DONE))

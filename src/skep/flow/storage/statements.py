@@ -92,7 +92,7 @@ class Statement:
         return f"UPDATE {self.table.name} SET {changes} {source} WHERE {match}"  # noqa: S608
 
 
-DEFINITION = Statement(tables.definitions)
+DEFINITION = Statement(tables.definitions, update=("created",))
 BLOB = Statement(tables.blobs, update=("created",))
 NEW_RUN = Statement(tables.runs)
 LABEL = Statement(tables.labels)

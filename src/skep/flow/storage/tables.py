@@ -30,6 +30,7 @@ definitions = Table(
     Column("content", LargeBinary, nullable=False),
     Column("created", Double, nullable=False),
 )
+"""Plans, by the SHA-256 of their content; `created` is when a worker last made sure that it is there."""
 
 runs = Table(
     "flow_runs",
@@ -62,6 +63,7 @@ runs = Table(
     Index("flow_runs_key", "tenant", "key", unique=True),
     Index("flow_runs_tenant", "tenant", "id"),
     Index("flow_runs_finished", "finished", "id"),
+    Index("flow_runs_definition", "definition"),
     Index("flow_runs_worker", "worker", "finished", "priority", "id"),
 )
 
@@ -266,5 +268,6 @@ archive = Table(
     Column("finished", Double, nullable=False),
     Column("content", LargeBinary, nullable=False),
     Index("flow_archive_tenant", "tenant", "run"),
+    Index("flow_archive_finished", "finished"),
 )
 """Runs that ended long ago: the run, its steps and its history as compressed JSON."""

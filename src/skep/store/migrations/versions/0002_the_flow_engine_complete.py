@@ -47,6 +47,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("flow_archive", schema=None) as batch_op:
         batch_op.create_index("flow_archive_tenant", ["tenant", "run"], unique=False)
+        batch_op.create_index("flow_archive_finished", ["finished"], unique=False)
 
     op.create_table(
         "flow_blobs",
@@ -188,6 +189,7 @@ def upgrade() -> None:
     ):
         op.add_column("flow_runs", column)
     op.create_index("flow_runs_worker", "flow_runs", ["worker", "finished", "priority", "id"])
+    op.create_index("flow_runs_definition", "flow_runs", ["definition"])
     op.add_column("flow_steps", sa.Column("blob", sa.String(length=64), nullable=True))
     stored = sa.text("blob IS NOT NULL")
     op.create_index("flow_steps_blob", "flow_steps", ["blob"], postgresql_where=stored, sqlite_where=stored)
