@@ -119,6 +119,23 @@ async def test_so_many_items_may_fail_and_are_undone_alone(
         assert record.output == {"made": ["a", None, "c", None]}
 
 
+async def test_the_last_item_may_fail_with_nothing_to_undo(engine: FlowEngine, shop: Workshop) -> None:
+    shop.fail("c", ValueError("no"))
+    text = """
+flow: read
+input: {names: "list[str]"}
+steps:
+  all: {use: w.place, each: $input.names, with: {name: $item}, failures: 1}
+  last: {use: w.make, with: {name: last}, after: [all]}
+"""
+    run = await engine.start(
+        engine.parse(text.replace("list[str]", "list[Name]")), {"names": ["a", "b", "c"]}
+    )
+
+    assert (await engine.wait(run, 5)).state is RunState.SUCCEEDED
+    assert shop.made == {"last"}
+
+
 async def test_a_sub_flow_per_item_is_undone_as_one_when_a_step_of_it_fails(
     engine: FlowEngine, registry: Registry, shop: Workshop
 ) -> None:

@@ -94,6 +94,13 @@ class Calls:
             del run.held[index]
         return gone + held
 
+    def take_back(self, run: ActiveRun, index: int) -> bool:
+        """The step is not to be called any more; False: it is not queued."""
+        ticket = run.tickets.pop(index, None)
+        if ticket is not None:
+            self._withdraw(ticket)
+        return ticket is not None or run.held.pop(index, None) is not None
+
     def why(self, ticket: Ticket) -> Reason:
         """What it waits for."""
         missing = self.permitting.why(ticket) if self.permitting is not None else None

@@ -118,10 +118,8 @@ class Worker:
         row, execution = run.row, run.execution
         if row.state.ended:
             return
-        while execution.joined:
-            self.forward.join(run, execution.joined.pop())
-        if run.dropped:
-            self._unwind(run)
+        if execution.joined or run.dropped:
+            self._settle_items(run)
         if row.cause:
             self._settle_back(run)
         elif execution.finished:
@@ -251,11 +249,21 @@ class Worker:
 
     # items that are given up
 
+    def _settle_items(self, run: ActiveRun) -> None:
+        """Join the fan-outs whose last item has ended, and undo what failed; each may lead to the other."""
+        joined = run.execution.joined
+        while True:
+            while joined:
+                self.forward.join(run, joined.pop())
+            self._unwind(run)
+            if not joined:
+                return
+
     def _unwind(self, run: ActiveRun) -> None:
         """Undo the failed items of which nothing is under way any more."""
         for scope in list(run.dropped):
             for index in scope.nodes():
-                if index in run.timers or index in run.waiting:
+                if index in run.timers or index in run.waiting or self.calls.take_back(run, index):
                     run.stop_timer(index)
                     run.waiting.pop(index, None)
                     run.execution.active.discard(index)
