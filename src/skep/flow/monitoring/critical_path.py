@@ -2,8 +2,8 @@
 
 Pure.  A step is ready when the last of those it comes after has ended, is queued until it is started, and
 runs, with its retries, until it ends.  The step that ended last decided when the run did; the last to end of
-those before it decided when that one was ready; and so on back to the start.  A fan-out is ready and ends with
-its items, so the chain leads through these.
+those before it decided when that one was ready; and so on back to the start.  A fan-out is ready and ends
+with its items, so the chain leads through these.
 """
 
 from collections import defaultdict
