@@ -56,6 +56,7 @@ class World:
 
     def submit(self, ticket: Ticket) -> bool:
         self.waiting.append(ticket)
+        self._follow()
         if self.admission.submit(ticket):
             self._begins(ticket)
             return True
@@ -63,16 +64,19 @@ class World:
 
     def finish(self, ticket: Ticket, seconds: float = 1.0) -> list[Ticket]:
         self.running.remove(ticket)
+        self._follow()
         self.admission.finished(ticket, seconds)
         return self.admit()
 
     def withdraw(self, ticket: Ticket) -> list[Ticket]:
         self.waiting.remove(ticket)
+        self._follow()
         self.admission.withdraw(ticket)
         return self.admit()
 
     def put(self, key: str, policy: Policy | None) -> list[Ticket]:
         self.policies.set(key, policy)
+        self._follow()
         return self.admit()
 
     def wait(self, seconds: float) -> list[Ticket]:
@@ -108,12 +112,15 @@ class World:
     def holders(self, key: str) -> int:
         return sum(key in self.keys(other) for other in self.running)
 
-    def blocked(self, ticket: Ticket) -> bool:
-        """Whether any limit or rate is in its way."""
+    def blocked(self, ticket: Ticket, *, surely: bool = True) -> bool:
+        """Whether any limit or rate is in its way; else a token that is nearly there is not."""
+        token = 1 - 1e-6 if surely else 1 + 1e-6
+        if not self.policies.all() and not any(other.uses for other in (*self.running, *self.waiting)):
+            return False
         for use in self._limits(ticket):
             if use.concurrency is not None and self.holders(use.key) >= use.concurrency:
                 return True
-            if use.rate is not None and self._rate(use).tokens < 1 - 1e-9:
+            if use.rate is not None and self._rate(use).tokens < token:
                 return True
         return False
 
@@ -123,21 +130,25 @@ class World:
         return all(used < ceiling(lane, self.slots) for lane, used in enumerate(below))
 
     def _limits(self, ticket: Ticket) -> list[Use]:
+        return [self._limit(key) for key in self.keys(ticket)]
+
+    def _limit(self, key: str) -> Use:
         """By policy and by the documents of all that wait or are under way, the least of them."""
-        everybody = [other for other in (*self.running, *self.waiting) if other.uses]
-        if not everybody and not self.policies.all():
-            return []
-        found = []
-        for key in self.keys(ticket):
-            asked = [use for other in everybody for use in other.uses if use.key == key]
-            policy = self.policies.of(key)
-            allowed = [use.concurrency for use in asked if use.concurrency is not None]
-            concurrency = min(allowed, default=None) if policy.concurrency is None else policy.concurrency
-            rate, burst = min(((use.rate, use.burst) for use in asked if use.rate), default=(None, None))
-            if policy.rate is not None:
-                rate, burst = policy.rate, policy.burst
-            found.append(Use(key, concurrency, rate, burst if policy.burst is None else policy.burst))
-        return found
+        asked = [use for other in (*self.running, *self.waiting) for use in other.uses if use.key == key]
+        policy = self.policies.of(key)
+        allowed = [use.concurrency for use in asked if use.concurrency is not None]
+        concurrency = min(allowed, default=None) if policy.concurrency is None else policy.concurrency
+        rate, burst = min(((use.rate, use.burst) for use in asked if use.rate), default=(None, None))
+        if policy.rate is not None:
+            rate, burst = policy.rate, policy.burst
+        return Use(key, concurrency, rate, burst if policy.burst is None else policy.burst)
+
+    def _follow(self) -> None:
+        """Rates change at the moment at which somebody says so, not when they are looked at next."""
+        for key in self.rates:
+            use = self._limit(key)
+            if use.rate is not None:
+                self._rate(use)
 
     def _rate(self, use: Use) -> Rate:
         assert use.rate is not None
@@ -154,28 +165,27 @@ class World:
         assert not any(_alike(ticket, older) for older in self.waiting[: self.waiting.index(ticket)])
         self._count_who_is_passed(ticket)
         self.waiting.remove(ticket)
-        for use in self._limits_before(ticket):
+        self.running.append(ticket)
+        for use in self._limits(ticket):
             if use.rate is not None:
                 self._rate(use).tokens -= 1
-        self.running.append(ticket)
-
-    def _limits_before(self, ticket: Ticket) -> list[Use]:
-        self.waiting.append(ticket)
-        limits = self._limits(ticket)
-        self.waiting.pop()
-        return limits
 
     def _count_who_is_passed(self, chosen: Ticket) -> None:
         for lane in range(5):
-            could = self.open(lane) and any(
-                other.priority == lane and not self.blocked(other) for other in self.waiting
-            )
-            self.passed[lane] = self.passed[lane] + 1 if could and lane != chosen.priority else 0
+            could = lane != chosen.priority and self.open(lane) and self._has_work(lane)
+            self.passed[lane] = self.passed[lane] + 1 if could else 0
             assert self.passed[lane] <= PATIENCE + 3
+
+    def _has_work(self, lane: int) -> bool:
+        """Work that no limit keeps back."""
+        return any(other.priority == lane and not self.blocked(other, surely=False) for other in self.waiting)
 
     def _nobody_was_forgotten(self) -> None:
         for other in self.waiting:
-            assert self.blocked(other) or not self.open(other.priority), f"{other} could go"
+            assert self.blocked(other, surely=False) or not self.open(other.priority), f"{other} could go"
+        for lane in range(5):
+            if not self._has_work(lane):
+                self.passed[lane] = 0
 
 
 def _alike(one: Ticket, other: Ticket) -> bool:

@@ -238,3 +238,43 @@ def test_what_is_not_known_is_passed_over() -> None:
 def test_there_must_be_a_slot() -> None:
     with pytest.raises(ValueError, match="0 slots"):
         Admission(0, monotonic=lambda: 0.0, policies=Policies())
+
+
+def test_newcomers_do_not_pass_those_of_their_tenant_that_wait_for_the_same_key() -> None:
+    world = World(2)
+    builds = (Use("builds", 2),)
+    for number in range(2):
+        world.submit(ticket(number, limits=builds))
+    world.submit(waits := ticket(2, limits=builds))
+    world.submit(ticket(3, limits=(Use("builds", 2), Use("host/h1", 1))))
+
+    world.finish(world.running[0])
+
+    assert waits in world.running
+    assert not world.submit(ticket(4, limits=builds))
+
+
+def test_a_stream_of_newcomers_with_fewer_limits_does_not_starve_who_waits_for_the_key() -> None:
+    world = World(4)
+    world.submit(ticket(0, limits=(Use("k", 1),)))
+    world.submit(waits := ticket(1, tenant="umbrella", limits=(Use("k", 1), Use("other", 1))))
+
+    for number in range(2, 10):
+        world.submit(ticket(number, limits=(Use("k", 1),)))
+        if waits in world.finish(world.running[0]):
+            break
+
+    assert number <= 3
+
+
+def test_who_was_let_go_between_an_end_and_the_decision_about_it_takes_nobodys_place() -> None:
+    world = World(1)
+    world.submit(first := ticket(1))
+    world.submit(waits := ticket(2))
+    world.admission.finished(first, 1.0)
+
+    assert not world.admission.submit(later := ticket(3))
+    assert world.admission.wake_at() == world.now
+    assert world.admission.admit() == [waits]
+    world.admission.finished(waits, 1.0)
+    assert world.admission.admit() == [later]

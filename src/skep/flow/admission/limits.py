@@ -115,11 +115,12 @@ class Meter:
 
     def pass_by(self, lane: int) -> None:
         """One of this lane was let pass: all others that wait here have waited once more."""
-        passed = self.passed
-        passed[lane] = 0
+        if not self.parked and not any(self.ready):
+            self.passed = [0] * LANES
+            return
         for other, ready in enumerate(self.ready):
-            if other != lane and (ready or self.waits(other)):
-                passed[other] += 1
+            waits = other != lane and (ready or self.waits(other))
+            self.passed[other] = self.passed[other] + 1 if waits else 0
 
     def idle(self, now: float) -> bool:
         """Nobody counts on it, and its rate has nothing to remember."""
