@@ -9,6 +9,7 @@ import pytest
 from tests.flow.bundles import samples
 
 from skep.flow import FlowEngine, RunRecord, RunState
+from skep.flow.bundles import process
 from skep.flow.bundles.bundles import Bundles
 from skep.flow.bundles.isolation import Isolation
 
@@ -288,6 +289,26 @@ async def test_a_cancelled_step_hears_of_it(bundles: Bundles, flows: FlowEngine,
     assert record.state is RunState.CANCELLED
     assert "cleaning up" in [event.message for event in await flows.history(run)]
     assert isolation.pid == first
+
+
+async def test_a_step_that_does_not_listen_loses_its_process(
+    bundles: Bundles, flows: FlowEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "GRACE", 0.3)
+    code = """
+        @step(timeout=0.3)
+        async def spin(cx: Context[None]) -> int:
+            while True:
+                pass
+        """
+    isolation = await activated(bundles, samples.single(tmp_path / "b", code, flow=flow_of("one.spin")))
+    first = isolation.pid
+
+    record = await finished(flows)
+
+    assert record.error == "step a: took longer than 0.3 s"
+    await isolation.warm()
+    assert isolation.pid not in (None, first)
 
 
 async def test_many_calls_share_one_process(bundles: Bundles, flows: FlowEngine, tmp_path: Path) -> None:

@@ -112,7 +112,8 @@ def _show(source: Path, root: str, flags: int) -> None:
     else:
         target.touch()
     place = str(target).encode()
-    _call("mount", str(source.resolve()).encode(), place, None, _MS_BIND | _MS_REC, None)
+    below = 0 if os.geteuid() == 0 else _MS_REC  # a user may not leave out what is mounted below; root does
+    _call("mount", bytes(source.resolve()), place, None, _MS_BIND | below, None)
     _call("mount", None, place, None, _MS_REMOUNT | _MS_BIND | flags, None)
 
 

@@ -98,7 +98,10 @@ class VersionLoader:
             named(stored.manifest, package.hash),
             self._setup(package, home, packages, self._confined),
         )
-        steps, types = remote_code(isolation, stored.description, package.hash, self._known())
+        try:
+            steps, types = remote_code(isolation, stored.description, package.hash, self._known())
+        except (TypeError, ValueError, LookupError, RecursionError) as error:  # a process may tell anything
+            raise BundleRefused([f"what its process tells of its steps makes no sense: {error}"]) from error
         return Version(package.hash, stored.manifest, steps, types, drafts, isolation=isolation)
 
     async def forget(self, hashes: Iterable[str], kept: Iterable[Package]) -> None:

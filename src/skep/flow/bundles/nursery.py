@@ -14,6 +14,9 @@ from skep.flow.bundles.confinement import python_paths
 
 log = structlog.get_logger(__name__)
 
+PATIENCE = 5.0
+"""Seconds that the one that forks has to end."""
+
 _START = (
     "import sys; sys.path += sys.argv[2:]; from skep.flow.bundles.forking import main; main(int(sys.argv[1]))"
 )
@@ -77,9 +80,7 @@ class Nursery:
             process = self._process
             self._lost()
             if process is not None:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
+                await _end(process)
 
     async def _start(self) -> None:
         door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -132,6 +133,16 @@ class Nursery:
         for born in asked:
             if not born.cancelled():
                 born.set_exception(OSError("the process that forks the others has died"))
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """It ends by itself once its door is closed."""
+    try:
+        await asyncio.wait_for(process.wait(), PATIENCE)
+    except TimeoutError:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 def _interpreter() -> str:

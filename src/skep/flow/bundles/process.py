@@ -64,6 +64,7 @@ class BundleProcess:
         self._scratch = scratch
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._exhausted = ""
+        self._doomed = False
         self._ids = 0
         self._died: list[Callable[[], None]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -108,7 +109,8 @@ class BundleProcess:
     @property
     def alive(self) -> bool:
         writer = self._writer
-        return self._process.returncode is None and writer is not None and not writer.is_closing()
+        here = self._process.returncode is None and not self._doomed
+        return here and writer is not None and not writer.is_closing()
 
     def on_death(self, callback: Callable[[], None]) -> None:
         self._died.append(callback)
@@ -249,6 +251,7 @@ class BundleProcess:
         await asyncio.wait([calling.done], timeout=GRACE)
         if not calling.done.done():
             log.error("flow.step_ignores_cancelling", bundle=self.name, step=calling.step)
+            self._doomed = True
             self._process.kill()
 
     def _send(self, message: msgspec.Struct) -> None:
