@@ -79,4 +79,6 @@ def _prepare_sqlite(engine: AsyncEngine, synchronous: str) -> None:
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Connection) -> None:
         writer = cast("bool", connection.get_execution_options().get("skep_writer", False))
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+        statement = "BEGIN IMMEDIATE" if writer else "BEGIN"
+        # One turn in the driver's thread; a cursor of SQLAlchemy's takes three.
+        connection.connection.run_async(lambda driver: driver.execute(statement))

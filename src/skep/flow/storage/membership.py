@@ -34,6 +34,7 @@ from skep.flow.runs import StoredRun
 from skep.flow.steps import RunId
 from skep.flow.storage import tables, unfinished
 from skep.flow.storage.database import Database
+from skep.flow.storage.leases import look_at_lease
 from skep.flow.storage.shared import Turn, now, take_turn, transact
 
 LEASE = 6.0
@@ -87,12 +88,7 @@ class Membership:
         Raises:
             Fenced: this worker is held for dead.
         """
-        mine = select(_workers.state).where(_workers.id == self.id).with_for_update(read=True, key_share=True)
-        if connection.dialect.name == "postgresql":
-            stalled = str(int(_STALLED * self._lease * 1000))
-            setting = func.set_config("idle_in_transaction_session_timeout", stalled, True)
-            mine = mine.add_columns(setting)
-        if (await connection.execute(mine)).scalar() != "live":
+        if await look_at_lease(connection, self.id, _STALLED * self._lease) != "live":
             raise self._fenced()
 
     async def renew(self) -> News:
