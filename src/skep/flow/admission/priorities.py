@@ -96,13 +96,13 @@ class Lanes:
         """Which of them gets the slot; there is at least one."""
         if len(candidates) == 1:
             return candidates[0]
+        longest = max(reversed(candidates), key=lambda lane: lane.passed)
+        if longest.passed >= PATIENCE:
+            return longest
         if self._since_turn >= TURN_EVERY - 1:
             for lane in reversed(candidates):
                 if lane.turns:
                     return lane
-        longest = max(reversed(candidates), key=lambda lane: lane.passed)
-        if longest.passed >= PATIENCE:
-            return longest
         for lane in candidates:
             if lane.running < lane.reserved:
                 return lane
