@@ -1,4 +1,4 @@
-"""The look at a worker's lease that every commit begins with: past SQLAlchemy, for every step waits for it."""
+"""The look at a worker's lease that every commit begins with: past SQLAlchemy, as every step waits for it."""
 
 from typing import Any
 
