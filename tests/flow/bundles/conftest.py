@@ -1,6 +1,7 @@
 """Bundles on a real database, with real processes."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,20 @@ import pytest
 from skep.flow import Database, FlowEngine, Registry
 from skep.flow.bundles.bundles import Bundles
 from skep.flow.bundles.loading import VersionLoader
+from skep.flow.bundles.nursery import Nursery
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """One for all tests: it takes a second to start."""
+    nursery = Nursery()
+    yield nursery
+    asyncio.run(nursery.close())
 
 
 @pytest.fixture
-def loader(registry: Registry, tmp_path: Path) -> VersionLoader:
-    return VersionLoader(registry, tmp_path / "cache", offline=True, patience=5.0)
+def loader(registry: Registry, nursery: Nursery, tmp_path: Path) -> VersionLoader:
+    return VersionLoader(registry, tmp_path / "cache", offline=True, patience=5.0, nursery=nursery)
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ class VersionLoader:
 
     `unconfined`: where the system does not permit to confine a process, do without.  `in_worker`: bundles may
     ask for `process: worker`, where nothing confines them.  `patience`: seconds to load the code at push.
+    `nursery`: one that is shared with others, and closed by whoever made it.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class VersionLoader:
         in_worker: bool = True,
         offline: bool = False,
         patience: float = 20.0,
+        nursery: Nursery | None = None,
     ) -> None:
         self._base = base
         self._cache = cache
@@ -52,7 +54,8 @@ class VersionLoader:
         self._in_worker = in_worker
         self._patience = patience
         self._confined = True
-        self._nursery = Nursery()
+        self._nursery = nursery or Nursery()
+        self._owns_nursery = nursery is None
 
     async def check(self, package: Package) -> Stored:
         """Have a process load the code.
@@ -112,8 +115,9 @@ class VersionLoader:
         await asyncio.to_thread(self._requirements.keep_only, places)
 
     async def close(self) -> None:
-        """End all processes of bundles."""
-        await self._nursery.close()
+        """Have no more processes."""
+        if self._owns_nursery:
+            await self._nursery.close()
 
     # code
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections import deque
 from contextlib import suppress
@@ -48,9 +49,10 @@ class Nursery:
     """Forks processes; the one that does it is started when it is needed, and again when it died."""
 
     def __init__(self) -> None:
-        self._process: asyncio.subprocess.Process | None = None
+        self._processes: list[subprocess.Popen[bytes]] = []
+        """The one that forks is the last; those before it have died."""
         self._door: socket.socket | None = None
-        self._starting = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: deque[asyncio.Future[Nursling]] = deque()
         self._living: dict[int, Nursling] = {}
 
@@ -60,13 +62,14 @@ class Nursery:
         Raises:
             OSError: there is none to be had.
         """
-        async with self._starting:
-            if self._door is None:
-                await self._start()
-            assert self._door is not None  # noqa: S101  (started just now)
-            born: asyncio.Future[Nursling] = asyncio.get_running_loop().create_future()
-            self._asked.append(born)
-            socket.send_fds(self._door, [b"fork"], [channel.fileno(), output])
+        door = self._door or self._start()
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop = loop
+            loop.add_reader(door, self._hear, door)
+        born: asyncio.Future[Nursling] = loop.create_future()
+        self._asked.append(born)
+        socket.send_fds(door, [b"fork"], [channel.fileno(), output])
         return await born
 
     def kill(self, nursling: Nursling) -> None:
@@ -76,27 +79,28 @@ class Nursery:
 
     async def close(self) -> None:
         """All that were forked end with it."""
-        async with self._starting:
-            process = self._process
-            self._lost()
-            if process is not None:
-                await _end(process)
+        self._lost()
+        processes, self._processes = self._processes, []
+        for process in processes:
+            await asyncio.to_thread(_end, process)
 
-    async def _start(self) -> None:
+    def _start(self) -> socket.socket:
+        self._processes = [process for process in self._processes if process.poll() is None]
         door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                *(_interpreter(), "-I", "-S", "-B", "-c", _START, str(theirs.fileno()), *python_paths()),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
+            process = subprocess.Popen(
+                [_interpreter(), "-I", "-S", "-B", "-c", _START, str(theirs.fileno()), *python_paths()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env={"MALLOC_ARENA_MAX": "1", "LANG": "C.UTF-8"},
                 cwd="/",
                 start_new_session=True,
             )
+        self._processes.append(process)
         door.setblocking(False)
-        self._door = door
-        asyncio.get_running_loop().add_reader(door, self._hear, door)
+        self._door, self._loop = door, None
+        return door
 
     def _hear(self, door: socket.socket) -> None:
         try:
@@ -123,9 +127,10 @@ class Nursery:
     def _lost(self) -> None:
         """With it went everybody whom it had forked."""
         if self._door is not None:
-            asyncio.get_running_loop().remove_reader(self._door)
+            if self._loop is not None and not self._loop.is_closed():
+                self._loop.remove_reader(self._door)
             self._door.close()
-        self._door = self._process = None
+        self._door = self._loop = None
         living, self._living = self._living, {}
         asked, self._asked = self._asked, deque()
         for nursling in living.values():
@@ -135,14 +140,13 @@ class Nursery:
                 born.set_exception(OSError("the process that forks the others has died"))
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """It ends by itself once its door is closed."""
     try:
-        await asyncio.wait_for(process.wait(), PATIENCE)
-    except TimeoutError:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _interpreter() -> str:
