@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+import zstandard
+from sqlalchemy import func, insert, select
 from tests.flow import workshop
 from tests.flow.workshop import Workshop
 
@@ -53,6 +54,21 @@ flow: big
 input: {}
 steps:
   big: {use: w.big, with: {size: 100000}}
+"""
+
+FIRST_VERSION = b"""
+{"run": {"id": "r1", "flow": "work", "title": "Work", "tenant": "acme", "labels": {"app": "shop"}, "state": "failed",
+  "done": 1, "total": 2, "input": {"n": 1}, "output": {}, "error": "step last: no", "priority": 2, "worker": "",
+  "deadline": null, "parent": "", "created": "2027-01-15T08:00:00Z", "started": "2027-01-15T08:00:00Z",
+  "finished": "2027-01-15T08:00:09Z"},
+ "steps": [
+  {"name": "first", "use": "w.make", "state": "succeeded", "after": [], "attempts": 1,
+   "started": "2027-01-15T08:00:00Z", "finished": "2027-01-15T08:00:04Z", "message": ""},
+  {"name": "last", "use": "w.make", "state": "failed", "after": ["first"], "attempts": 2,
+   "started": "2027-01-15T08:00:04Z", "finished": "2027-01-15T08:00:09Z", "message": "no"}],
+ "events": [{"sequence": 1, "run": "r1", "step": "", "kind": "run-created", "at": "2027-01-15T08:00:00Z",
+   "message": ""}],
+ "signals": [{"name": "go", "value": "now", "by": "ann", "at": 1800000001.0, "step": "last"}]}
 """
 
 
@@ -303,3 +319,25 @@ async def test_two_archivists_do_not_get_in_each_others_way(
     assert sum(archived) >= 6
     assert len(await archivist.list()) == 6
     assert set((await count(database)).values()) == {0}
+
+
+async def test_what_was_archived_by_the_first_version_can_be_read_for_ever(
+    database: Database, engine: FlowEngine
+) -> None:
+    """Years later records have more fields: give those defaults."""
+    content = zstandard.ZstdCompressor().compress(FIRST_VERSION)
+    row = {"run": "r1", "tenant": "acme", "flow": "work", "title": "Work", "state": "failed"}
+    times = {"created": 1.8e9, "finished": 1.8e9 + 9}
+    await database.write(
+        lambda connection: connection.execute(insert(tables.archive).values(**row, **times, content=content))
+    )
+
+    found = await Archivist(database, RetentionPolicy()).find(RunId("r1"))
+
+    assert (found.run.tenant, found.run.state, found.run.error) == ("acme", RunState.FAILED, "step last: no")
+    assert [(step.name, step.state.value, step.after) for step in found.steps] == [
+        ("first", "succeeded", ()),
+        ("last", "failed", ("first",)),
+    ]
+    assert [(event.sequence, event.kind) for event in found.events] == [(1, "run-created")]
+    assert [(signal.name, signal.value, signal.step) for signal in found.signals] == [("go", "now", "last")]

@@ -45,6 +45,7 @@ AIM = 0.02
 """Seconds that a transaction should hold the writer."""
 AT_ONCE = 5
 """Blobs that are deleted together: they are large."""
+MOST_ROWS = 2000
 UNUSED = 2 * DAY
 """Blobs and definitions that nobody refers to stay so long: somebody may be about to."""
 _runs, _archive = tables.runs.c, tables.archive.c
@@ -72,10 +73,9 @@ class Pace:
         self.rows = rows
 
     def learn(self, seconds: float) -> None:
-        if seconds > AIM * 1.5:
-            self.rows = max(20, self.rows // 2)
-        elif seconds < AIM / 2:
-            self.rows = min(5000, self.rows * 2)
+        """Small ones say little: the next may be twice as large, at most."""
+        factor = min(2.0, max(0.25, AIM / max(seconds, 1e-6)))
+        self.rows = min(MOST_ROWS, max(20, int(self.rows * factor)))
 
 
 class _Ended(Struct, frozen=True):
