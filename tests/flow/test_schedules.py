@@ -231,7 +231,7 @@ async def test_idle_schedules_are_looked_at_every_thirty_seconds_at_most(
 
 
 @in_virtual_time
-async def test_a_thousand_schedules_of_one_minute_all_start(virtual: VirtualTime, house: Open) -> None:
+async def test_hundreds_of_schedules_of_one_minute_all_start(virtual: VirtualTime, house: Open) -> None:
     async with house() as it:
         await asyncio.gather(
             *(it.schedules.put(f"s{n}", "nightly", {"name": f"n{n}"}, "@hourly") for n in range(300))
