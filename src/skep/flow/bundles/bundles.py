@@ -12,28 +12,25 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.flow.bundles import records
+from skep.flow.bundles.forgetting import recently, superfluous
 from skep.flow.bundles.live import LiveRegistry
 from skep.flow.bundles.loading import VersionLoader
 from skep.flow.bundles.migrations import Migrator, migrate_all, preflight
 from skep.flow.bundles.package import Package
 from skep.flow.bundles.preflight import Preflight
 from skep.flow.bundles.records import BundleInfo
-from skep.flow.bundles.refusals import BundleRefused, UnknownBundle
+from skep.flow.bundles.refusals import UnknownBundle
 from skep.flow.bundles.shelf import Shelf
+from skep.flow.bundles.switch import Switch
 from skep.flow.bundles.version import Version
 from skep.flow.bundles.view import View
 from skep.flow.definition.registry import Registry
-from skep.flow.steps import Retry
 from skep.flow.storage.database import Database
-from skep.flow.storage.wakeups import tell
 
 log = structlog.get_logger(__name__)
 
-BUNDLES = "bundles"
-"""The topic of wake-ups that says: something was activated."""
 IDLE = 60.0
 """Seconds a version is kept after it was in force: somebody may be about to begin a run of it."""
-_TRIES = 10
 
 
 class Bundles:
@@ -58,11 +55,7 @@ class Bundles:
         self._loader = loader
         self._clock = clock
         self._idle = idle
-        self._changing = asyncio.Lock()
-        self._active: dict[str, str] = {}
-        self._newest = 0
-        self._in_force: dict[str, float] = {}
-        """When each version was seen in force last."""
+        self._switch = Switch(database, self.shelf, self.registry, clock)
 
     async def __aenter__(self) -> Self:
         await self.refresh()
@@ -113,8 +106,8 @@ class Bundles:
             UnknownBundle, BundleRefused: it does not go together with what is active.
         """
         info = await self.find(reference)
-        async with self._changing:
-            return await self._preflight(info, await self._view_with(info.name, info.hash))
+        async with self._switch.changing:
+            return await self._preflight(info, await self._switch.view_with(info.name, info.hash))
 
     # changing
 
@@ -132,11 +125,11 @@ class Bundles:
         with suppress(UnknownBundle):
             return await self.find(package.hash)
         stored = await self._loader.check(package)
-        async with self._changing:
-            await self._refresh()
+        async with self._switch.changing:
+            await self._switch.refresh()
             candidate = await self._loader.load(package, stored)
             try:
-                self._compose(manifest.bundle, candidate)
+                self._switch.compose(manifest.bundle, candidate)
             finally:
                 await candidate.close()
         info = BundleInfo(
@@ -160,9 +153,9 @@ class Bundles:
             UnknownBundle, BundleRefused: it does not go together with what is active; nothing changed.
         """
         info = await self.find(reference)
-        async with self._changing:
+        async with self._switch.changing:
             found = Preflight(info.hash, ())
-            view = await self._switch(info.name, info.hash, by)
+            view = await self._switch.to(info.name, info.hash, by)
             if migrate is not None:
                 found = await self._preflight(info, view)
         return found if migrate is None else await migrate_all(self._database, migrate, found, view, by)
@@ -190,11 +183,11 @@ class Bundles:
             UnknownBundle: none is.
             BundleRefused: something active needs it.
         """
-        async with self._changing:
-            await self._refresh()
-            if name not in self._active:
+        async with self._switch.changing:
+            await self._switch.refresh()
+            if name not in self._switch.active:
                 raise UnknownBundle(f"no version of {name!r} is active")
-            await self._switch(name, None, by)
+            await self._switch.to(name, None, by)
 
     async def gc(self, keep: int = 3) -> Sequence[BundleInfo]:
         """Forget versions: never one that is active, was so just now, or is needed by an unfinished run.
@@ -202,11 +195,11 @@ class Bundles:
         Of each name the newest `keep` are kept.  Answers those that were deleted; what is kept but not needed
         leaves memory.
         """
-        async with self._changing:
-            await self._refresh()
+        async with self._switch.changing:
+            await self._switch.refresh()
             gone = await self._database.write(lambda connection: self._delete(connection, keep))
             async with self._database.read() as connection:
-                needed = await self.shelf.pinned(connection) | self._recent()
+                needed = await self.shelf.pinned(connection) | self._switch.recent(self._idle)
             await self.shelf.unload([found for found in self.shelf.loaded if found not in needed])
             await self._tidy(gone)
         return gone
@@ -215,8 +208,8 @@ class Bundles:
 
     async def refresh(self) -> bool:
         """See what others have activated; True if new runs are different now."""
-        async with self._changing:
-            return await self._refresh()
+        async with self._switch.changing:
+            return await self._switch.refresh()
 
     async def watch(self, every: float = 2.0) -> None:
         """Refresh for ever; to be run as a task where several processes share the database."""
@@ -239,78 +232,6 @@ class Bundles:
         """Call it with the hash of each version that leaves memory."""
         self.shelf.unloaded.append(callback)
 
-    # the switch
-
-    async def _refresh(self) -> bool:
-        async with self._database.read() as connection:
-            newest = await records.newest(connection)
-        self._newest = max((entry.id for entry in newest.values()), default=0)
-        wanted = {name: entry.hash for name, entry in newest.items() if entry.hash is not None}
-        if wanted == self._active:
-            return False
-        loaded = await self.shelf.try_to_ensure(wanted.values())
-        usable = {name: found for name, found in wanted.items() if found in loaded}
-        kept = {name: found for name, found in self._active.items() if name in wanted and name not in usable}
-        view = self._view(usable | kept)
-        for problem in view.problems():
-            log.error("flow.bundles_do_not_fit", problem=problem)
-        self._put_in_force(view, usable | kept)
-        return True
-
-    async def _switch(self, name: str, hash: str | None, by: str) -> View:  # noqa: A002
-        """Once it is durable new runs see it, with nothing in between."""
-        for _ in range(_TRIES):
-            await self._refresh()
-            view = await self._view_with(name, hash)
-            if hash is not None:
-                await _warm(self.shelf.loaded[hash])
-            seen = self._newest
-            recorded = await self._database.write(lambda c, seen=seen: self._record(c, seen, name, hash, by))  # type: ignore[misc]
-            if recorded:
-                active = {key: value for key, value in self._active.items() if key != name}
-                self._put_in_force(view, active | ({} if hash is None else {name: hash}))
-                self._newest = recorded
-                log.info("flow.bundle_activated", bundle=name, hash=hash, by=by)
-                return view
-        raise BundleRefused(["others activate bundles all the time; try again"])
-
-    async def _record(
-        self,
-        connection: AsyncConnection,
-        seen: int,
-        name: str,
-        hash: str | None,  # noqa: A002
-        by: str,
-    ) -> int:
-        """0 if others have activated something meanwhile: the check was of something else."""
-        await records.lock_activations(connection)
-        newest = await records.newest(connection)
-        if max((entry.id for entry in newest.values()), default=0) != seen:
-            return 0
-        await records.activate(connection, name, hash, by, self._clock())
-        await tell(connection, BUNDLES)
-        return (await records.newest(connection))[name].id
-
-    def _put_in_force(self, view: View, active: dict[str, str]) -> None:
-        now = self._clock()
-        self._in_force |= dict.fromkeys([*self._active.values(), *active.values()], now)
-        self._active = active
-        self.registry.switch(view)
-
-    async def _view_with(self, name: str, hash: str | None) -> View:  # noqa: A002
-        """What is active with this version in place of the one of that name.  Raises BundleRefused."""
-        return self._compose(name, None if hash is None else await self.shelf.ensure(hash))
-
-    def _compose(self, name: str, version: Version | None) -> View:
-        others = [self.shelf.loaded[found] for key, found in sorted(self._active.items()) if key != name]
-        view = View(self.registry.base, others if version is None else [*others, version])
-        if problems := view.problems():
-            raise BundleRefused(problems)
-        return view
-
-    def _view(self, active: dict[str, str]) -> View:
-        return View(self.registry.base, [self.shelf.loaded[found] for _, found in sorted(active.items())])
-
     async def _preflight(self, info: BundleInfo, view: View) -> Preflight:
         others = {found.hash for found in await self.list() if found.name == info.name} - {info.hash}
         return await preflight(self._database, self.shelf, info.hash, frozenset(others), view)
@@ -318,52 +239,17 @@ class Bundles:
     # forgetting
 
     async def _delete(self, connection: AsyncConnection, keep: int) -> Sequence[BundleInfo]:
-        infos = await records.infos(connection)
-        pinned = await self.shelf.pinned(connection)
-        past = await records.activations(connection)
-        recent = self._recent() | _recently(past, self._clock() - self._idle)
-        newest: dict[str, int] = {}
-        gone = []
-        for info in infos:
-            newest[info.name] = newest.get(info.name, 0) + 1
-            if newest[info.name] > keep and not info.active and info.hash not in pinned | recent:
-                gone.append(info)
+        past = recently(await records.activations(connection), self._clock() - self._idle)
+        needed = await self.shelf.pinned(connection) | self._switch.recent(self._idle) | past
+        gone = superfluous(await records.infos(connection), needed, keep)
         await records.delete_bundles(connection, [info.hash for info in gone])
         return gone
 
-    def _recent(self) -> frozenset[str]:
-        """In force now, or a moment ago."""
-        since = self._clock() - self._idle
-        recent = {found for found, at in self._in_force.items() if at > since}
-        return frozenset({*recent, *self._active.values()})
-
     async def _tidy(self, gone: Sequence[BundleInfo]) -> None:
         for info in gone:
-            self._in_force.pop(info.hash, None)
             log.info("flow.bundle_deleted", bundle=info.name, version=info.version, hash=info.hash)
         async with self._database.read() as connection:
             kept = [info.hash for info in await records.infos(connection) if info.manifest.requirements]
             found = [await records.content(connection, item) for item in kept]
         packages = [Package.of_content(item[1]) for item in found if item is not None]
         await self._loader.forget([info.hash for info in gone], packages)
-
-
-def _recently(past: "Iterable[records.Activation]", since: float) -> frozenset[str]:
-    """The versions that were in force at some time after `since`; `past` is newest first."""
-    recent: set[str] = set()
-    over: set[str] = set()
-    for entry in past:
-        if entry.name not in over and entry.hash is not None:
-            recent.add(entry.hash)
-        if entry.at <= since:
-            over.add(entry.name)
-    return frozenset(recent)
-
-
-async def _warm(version: Version) -> None:
-    """Its process is there before the first run asks for it."""
-    if version.isolation is not None:
-        try:
-            await version.isolation.warm()
-        except Retry as error:
-            raise BundleRefused([str(error)]) from error
