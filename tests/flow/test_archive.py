@@ -59,7 +59,8 @@ steps:
 FIRST_VERSION = b"""
 {"run": {"id": "r1", "flow": "work", "title": "Work", "tenant": "acme", "labels": {"app": "shop"},
   "state": "failed", "done": 1, "total": 2, "input": {"n": 1}, "output": {}, "error": "step last: no",
-  "priority": 2, "worker": "", "deadline": null, "parent": "", "created": "2027-01-15T08:00:00Z", "started": "2027-01-15T08:00:00Z",
+  "priority": 2, "worker": "", "deadline": null, "parent": "", "created": "2027-01-15T08:00:00Z",
+  "started": "2027-01-15T08:00:00Z",
   "finished": "2027-01-15T08:00:09Z"},
  "steps": [
   {"name": "first", "use": "w.make", "state": "succeeded", "after": [], "attempts": 1,
