@@ -58,8 +58,13 @@ class Tenure:
         self._gate: SharedGate | None = None
 
     def journal(self) -> Journal:
-        check = self.member.check
-        return Journal(self._database, check=check, refused=self._refused, poisoned=self._poisoned)
+        return Journal(
+            self._database,
+            check=self.member.check,
+            refused=self._refused,
+            poisoned=self._poisoned,
+            lease=self.member.lease,
+        )
 
     def _poisoned(self, run: RunId, reason: str) -> None:
         """The database will never take what this run has come to."""

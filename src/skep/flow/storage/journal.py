@@ -24,6 +24,7 @@ from skep.flow.steps import RunId
 from skep.flow.storage import statements, tables, values
 from skep.flow.storage.batch import Batch
 from skep.flow.storage.database import Database
+from skep.flow.storage.leases import Lease
 from skep.flow.storage.refusals import is_final, reason
 from skep.flow.storage.salvage import write_healthy
 from skep.flow.storage.statements import Rows, Statement, Values, writer_for
@@ -41,7 +42,8 @@ class Journal:
 
     `check` is run first in every transaction; if it raises Fenced, nothing is written any more and `refused`
     is called.  `poisoned` is called, before the actions of its batch, with a run that the database will never
-    take and the reason; once for each run.
+    take and the reason; once for each run.  `lease`: what `check` looks at, so that a small batch may look at
+    it in the statement that writes.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class Journal:
         check: Check | None = None,
         refused: Callable[[], None] | None = None,
         poisoned: Callable[[RunId, str], None] | None = None,
+        lease: Lease | None = None,
     ) -> None:
         self._database = database
         self._writer = writer_for(database.engine.dialect.name)
         self._check = check
         self._refused = refused
         self._poisoned = poisoned
+        self._lease = lease
         self._batch = Batch()
         self._in_flight: Batch | None = None
         self._queued = False
@@ -202,9 +206,16 @@ class Journal:
             self._refusals = await write_healthy(connection, self._writer, batch)
             return
         rows = batch.rows()
+        self._database.totals.rows += sum(map(len, rows.values()))
+        if self._lease is not None:
+            state = await self._writer.write_small(connection, rows, self._lease)
+            if state == "live":
+                return
+            if state is not None:
+                self._refuse()
+                raise Fenced(f"worker {self._lease.worker} is held for dead: others have its runs")
         await self._require_membership(connection)
         await self._writer.write(connection, rows, new=not self._failures)
-        self._database.totals.rows += sum(map(len, rows.values()))
 
     def _flushed(self, failure: Exception | None) -> None:
         batch, self._in_flight = self._in_flight, None

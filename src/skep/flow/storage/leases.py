@@ -2,28 +2,38 @@
 
 from typing import Any
 
+from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-_POSTGRESQL = (
+POSTGRESQL = (
     "SELECT state, set_config('idle_in_transaction_session_timeout', $2, true) "
     "FROM flow_workers WHERE id = $1 FOR KEY SHARE"
 )
 _SQLITE = "SELECT state FROM flow_workers WHERE id = ?"
 
 
-async def look_at_lease(connection: AsyncConnection, worker: str, stalled: float) -> str | None:
-    """The state of the worker, which nobody changes before this transaction ends; None if it is unknown.
+class Lease(Struct, frozen=True):
+    """Whose it is.  `stalled`: seconds after which the server ends a transaction of this worker that does
+    nothing, for the row stays locked."""
 
-    `stalled`: seconds after which the server ends a transaction that does nothing, for the row stays locked.
-    """
-    if connection.dialect.name == "postgresql":
-        parameters = (worker, str(int(stalled * 1000)))
-        state: str | None = (await connection.exec_driver_sql(_POSTGRESQL, parameters)).scalar()
-        return state
-    driver: Any = (await connection.get_raw_connection()).driver_connection
-    # One turn in the driver's thread, as in `statements`.
-    row = await driver._execute(_look, driver._conn, worker)
-    return row[0] if row else None
+    worker: str
+    stalled: float
+
+    @property
+    def parameters(self) -> tuple[str, str]:
+        """For the statement of PostgreSQL."""
+        return self.worker, str(int(self.stalled * 1000))
+
+    async def state(self, connection: AsyncConnection) -> str | None:
+        """Of the worker; nobody changes it before this transaction ends.  None: it is unknown."""
+        if connection.dialect.name == "postgresql":
+            found = await connection.exec_driver_sql(POSTGRESQL, self.parameters)
+            state: str | None = found.scalar()
+            return state
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        # One turn in the driver's thread, as in `statements`.
+        row = await driver._execute(_look, driver._conn, self.worker)
+        return row[0] if row else None
 
 
 def _look(driver: Any, worker: str) -> Any:

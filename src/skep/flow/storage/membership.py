@@ -34,7 +34,7 @@ from skep.flow.runs import StoredRun
 from skep.flow.steps import RunId
 from skep.flow.storage import tables, unfinished
 from skep.flow.storage.database import Database
-from skep.flow.storage.leases import look_at_lease
+from skep.flow.storage.leases import Lease
 from skep.flow.storage.shared import Turn, now, take_turn, transact
 
 LEASE = 6.0
@@ -76,6 +76,7 @@ class Membership:
         self._database = database
         self._shared = shared
         self._lease = lease
+        self.lease = Lease(self.id, _STALLED * lease)
         self._seen: tuple[object, ...] = (0, 0.0)
 
     async def join(self) -> None:
@@ -88,7 +89,7 @@ class Membership:
         Raises:
             Fenced: this worker is held for dead.
         """
-        if await look_at_lease(connection, self.id, _STALLED * self._lease) != "live":
+        if await self.lease.state(connection) != "live":
             raise self._fenced()
 
     async def renew(self) -> News:
