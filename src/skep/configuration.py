@@ -7,11 +7,12 @@ import re
 from collections.abc import Mapping
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from skep.documents import DocumentError, load
+from skep.flow.storage.retention import RetentionPolicy
 from skep.model.errors import InvalidInput
 from skep.model.ids import Bytes, HostName, RegionName, ZoneName
 from skep.model.names import check_name
@@ -20,6 +21,10 @@ from skep.store.columns import decode_hook
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _SIZES = ("pool_size", "default_disk", "default_memory")
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
+_SPANS = ("keep_runs", "keep_failed_runs", "keep_archived_runs")
+_FOR_EVER = ("forever", "for ever")
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,6 +54,18 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     default_disk: Bytes = Bytes(10 * 1024**3)
     default_memory: Bytes = Bytes(2 * 1024**3)
     default_pids: int = 2048
+    keep_runs: float | None = 30 * 86_400.0
+    """Seconds from the end of a run to its archiving; None is for ever."""
+    keep_failed_runs: float | None = 90 * 86_400.0
+    keep_archived_runs: float | None = 365 * 86_400.0
+    metrics: Literal["operators", "open"] = "operators"
+    unconfined_bundles: bool = False
+
+    @property
+    def retention(self) -> RetentionPolicy:
+        return RetentionPolicy(
+            keep=self.keep_runs, keep_failed=self.keep_failed_runs, archived=self.keep_archived_runs
+        )
 
     @property
     def address(self) -> tuple[str, int]:
@@ -77,6 +94,9 @@ def read(environment: Mapping[str, str]) -> Configuration:
         for key in _SIZES:
             if key in values:
                 values[key] = _size(key, values[key])
+        for key in _SPANS:
+            if key in values:
+                values[key] = _span(key, values[key])
         configuration = msgspec.convert(values, Configuration, strict=False, dec_hook=decode_hook)
         _ = configuration.address
     except (msgspec.ValidationError, ValueError) as error:
@@ -102,3 +122,14 @@ def _size(key: str, value: object) -> int:
     if match is None:
         raise ValueError(f"{key}: {value!r} is not a size; write something like 20GiB")
     return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def _span(key: str, value: object) -> float | None:
+    """Seconds; None for ever."""
+    text = str(value).strip().lower()
+    if text in _FOR_EVER:
+        return None
+    match = _SPAN.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{key}: {value!r} is no span of time; write something like 30d, 12h or forever")
+    return float(match[1]) * _SECONDS[match[2]]

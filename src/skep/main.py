@@ -26,26 +26,32 @@ from skep.bus.inprocess import InProcessBus
 from skep.configuration import Configuration
 from skep.control.apps import Apps
 from skep.control.auth import Auth
+from skep.control.bundles import Bundles
 from skep.control.control import Control
 from skep.control.desired import DesiredState
 from skep.control.disks import Disks
 from skep.control.events import Events, Observations
+from skep.control.flow_documents import Flows
+from skep.control.flow_engine import FlowRoom, flow_room
 from skep.control.flows.catalogue import make_registry
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
 from skep.control.hosts import HostDirectory, Hosts
 from skep.control.images import Images
+from skep.control.limits import FlowLimits
+from skep.control.metrics import Metrics
 from skep.control.networks import Networks
 from skep.control.ports import DiskPool, Engine, Fabric, ImageStore
 from skep.control.reconcilers.reconciler import Reconciler
 from skep.control.replicas import Replicas
 from skep.control.runs import Runs
+from skep.control.schedules import Schedules
 from skep.control.settings import Settings
 from skep.control.setup import prepare_installation
 from skep.control.specifications import Limits
 from skep.control.tenants import Tenants
 from skep.control.tokens import Tokens
 from skep.control.users import Users
-from skep.flow import CommitFailed, Database, FlowEngine
+from skep.flow import CommitFailed, Database
 from skep.model.errors import SkepError, Unavailable
 from skep.model.host import HostFacts
 from skep.model.ids import new_id
@@ -147,14 +153,19 @@ async def installation(settings: Configuration) -> AsyncIterator[Control]:
         cloud = CloudEnvironment(spool=spool, now=time.time, networks=settings.networks)
         on_host = HostEnvironment(host=host, desired=desired, spool=spool)
         environments = {"": cloud, f"agent.{settings.host}": on_host}
-        flows = FlowEngine(database, make_registry(), environments.__getitem__, create_tables=False)
-        flows.on_end(observations.run_ended)
-        await stack.enter_async_context(flows)
+        room = await stack.enter_async_context(
+            flow_room(
+                *(database, make_registry(), environments.__getitem__, observations.run_ended),
+                cache=settings.data / "bundles",
+                retention=settings.retention,
+                unconfined=settings.unconfined_bundles,
+            )
+        )
 
-        control = _control(settings, database, flows, directory, bus, limits)
+        control = _control(settings, database, room, directory, bus, limits)
         reconciler = Reconciler(
             database=database,
-            flows=flows,
+            flows=room.flows,
             hosts=directory,
             desired=desired,
             apps=control.apps,
@@ -235,7 +246,7 @@ def _build_network(settings: Configuration) -> BuildNetwork:
 def _control(
     settings: Configuration,
     database: Database,
-    flows: FlowEngine,
+    room: FlowRoom,
     directory: HostDirectory,
     bus: InProcessBus[EventView],
     limits: Limits,
@@ -248,12 +259,18 @@ def _control(
         limits=limits,
         public_host=settings.public_host,
     )
+    flows = room.flows
     return Control(
         auth=Auth(database, time.time),
         apps=Apps(database, flows, of_control, time.time, new_id),
         replicas=Replicas(database, directory),
         images=Images(database, flows, directory, of_control, time.time),
-        runs=Runs(database, flows),
+        runs=Runs(database, flows, time.time),
+        flows=Flows(flows),
+        bundles=Bundles(room.bundles, flows),
+        schedules=Schedules(database, room.schedules),
+        limits=FlowLimits(database, flows),
+        metrics=Metrics(room.metrics, public=settings.metrics == "open"),
         disks=Disks(database, flows, directory),
         networks=Networks(database, flows, of_control),
         hosts=Hosts(database, directory),

@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 import httpx
 import pytest
@@ -14,8 +15,12 @@ from skep.api.app import build_app
 from skep.api.server import make_server
 
 
+class Servable(Protocol):
+    def as_control(self) -> Any: ...
+
+
 @asynccontextmanager
-async def serving(control: FakeControl) -> AsyncIterator[str]:
+async def serving(control: Servable) -> AsyncIterator[str]:
     """Serve the API over this control; answers its URL."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

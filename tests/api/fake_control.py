@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from skep.control.callers import Caller, Role
+from skep.control.run_selection import Selection
 from skep.model.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated
 from skep.model.host import ExecSpec, LogLine
 from skep.model.ids import Bytes, TenantId, UserId
@@ -455,11 +456,17 @@ class FakeRuns:
     world: World
 
     async def list(
-        self, caller: Caller, *, app: str | None = None, active: bool = False, limit: int = 50
+        self,
+        caller: Caller,
+        selection: Selection = Selection(),  # noqa: B008 - frozen
+        *,
+        limit: int = 50,
+        before: str | None = None,
+        archived: bool = False,
     ) -> list[RunView]:
         return [self._view(run) for run in reversed(self.world.runs)][:limit]
 
-    async def show(self, caller: Caller, run: str) -> RunDetail:
+    async def show(self, caller: Caller, run: str, *, fold: bool = False) -> RunDetail:
         names = dict.fromkeys(event.step for event in self._events(run) if event.step)
         steps = tuple(
             StepView(
@@ -470,6 +477,8 @@ class FakeRuns:
                 attempts=1,
                 started=THEN,
                 finished=THEN,
+                queued=0.0,
+                ran=1.5,
             )
             for name in names
         )
@@ -703,6 +712,18 @@ class FakeEvents:
             self.world.followers -= 1
 
 
+@dataclass
+class FakeMetrics:
+    world: World
+    public: bool = False
+
+    async def render(self, caller: Caller | None) -> bytes:
+        if not self.public:
+            assert caller is not None
+            admins_only(caller)
+        return b"skep_flow_steps_running 0.0\n"
+
+
 class FakeControl:
     """Joins the parts as control does."""
 
@@ -720,6 +741,7 @@ class FakeControl:
         self.users = FakeUsers(self.world)
         self.tokens = FakeTokens(self.world)
         self.events = FakeEvents(self.world)
+        self.metrics = FakeMetrics(self.world)
 
     def as_control(self) -> Any:
         """Structurally a Control; the API asks for no more."""

@@ -19,6 +19,7 @@ from skep.api.openapi import describe, document
 GOLDEN = Path(__file__).parent / "golden" / "openapi.json"
 
 PUBLIC = {"GET /v1", "GET /healthz", "GET /readyz", "GET /v1/openapi.json", "GET /v1/docs"}
+"""`GET /metrics` looks at the token itself: an installation may open it to everybody."""
 
 
 def _routes() -> list[str]:
@@ -64,6 +65,17 @@ def test_the_list_of_public_routes_is_exact() -> None:
 async def test_version_and_health_need_no_token(stranger: httpx.AsyncClient) -> None:
     for path in ("/v1", "/healthz", "/readyz", "/v1/openapi.json", "/v1/docs"):
         assert (await stranger.get(path)).status_code == 200
+
+
+async def test_metrics_are_for_operators_unless_they_are_open(url: str, control: FakeControl) -> None:
+    async def status(secret: str) -> int:
+        headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        async with httpx.AsyncClient(base_url=url, headers=headers) as one:
+            return (await one.get("/metrics")).status_code
+
+    assert [await status(secret) for secret in ("", "viewer-secret", "admin-secret")] == [401, 403, 200]
+    control.metrics.public = True
+    assert await status("") == 200
 
 
 async def test_it_is_not_ready_before_it_says_so(control: FakeControl) -> None:

@@ -1,6 +1,7 @@
 """A whole control on a simulated host, with callers of every role."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,25 +11,32 @@ from pathlib import Path
 from skep.bus.inprocess import InProcessBus
 from skep.control.apps import Apps
 from skep.control.auth import Auth
+from skep.control.bundles import Bundles
 from skep.control.callers import Caller, Role
 from skep.control.control import Control
 from skep.control.desired import DesiredState
 from skep.control.disks import Disks
 from skep.control.events import Events, Observations
+from skep.control.flow_documents import Flows
+from skep.control.flow_engine import FlowRoom, flow_room
 from skep.control.flows.catalogue import make_registry
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
 from skep.control.hosts import HostDirectory, Hosts
 from skep.control.images import Images
+from skep.control.limits import FlowLimits
+from skep.control.metrics import Metrics
 from skep.control.networks import Networks
 from skep.control.replicas import Replicas
 from skep.control.runs import Runs
+from skep.control.schedules import Schedules
 from skep.control.settings import Settings
 from skep.control.setup import prepare_installation
 from skep.control.specifications import Limits
 from skep.control.tenants import Tenants
 from skep.control.tokens import Tokens
 from skep.control.users import Users
-from skep.flow import Database, FlowEngine, RunId, RunState
+from skep.flow import Database, FlowEngine, Registry, RunId, RunState
+from skep.flow.storage.retention import RetentionPolicy
 from skep.model.ids import Bytes, HostName, ImageId, RegionName, ZoneName, new_id
 from skep.model.views import Accepted, EventView
 from skep.providers.simulated import SimulatedHost
@@ -76,7 +84,7 @@ class Installation:
 
 
 @asynccontextmanager
-async def installation(folder: Path) -> AsyncIterator[Installation]:
+async def installation(folder: Path, registry: Registry = REGISTRY) -> AsyncIterator[Installation]:
     """With an admin, and the image `busybox:1` that everybody may use."""
     clock = Clock()
     database = await Database.open(f"sqlite+aiosqlite:///{folder / 'skep.db'}", durable=False)
@@ -100,11 +108,17 @@ async def installation(folder: Path) -> AsyncIterator[Installation]:
             now=clock,
             new_id=new_id,
         )
-        flows = FlowEngine(database, REGISTRY, environments.__getitem__, create_tables=False, grace=0)
-        flows.on_end(observations.run_ended)
-        async with flows, host.engine:
-            control = _control(database, flows, host, folder, clock, bus)
-            made = Installation(control, database, flows, host, clock)
+        async with (
+            flow_room(
+                *(database, registry, environments.__getitem__, observations.run_ended),
+                cache=folder / "bundles",
+                retention=RetentionPolicy(),
+                grace=0,
+            ) as room,
+            host.engine,
+        ):
+            control = _control(database, room, host, folder, clock, bus)
+            made = Installation(control, database, room.flows, host, clock)
             made.admin = await made.control.auth.authenticate((folder / "admin.token").read_text().strip())
             await _share_busybox(made)
             yield made
@@ -114,7 +128,7 @@ async def installation(folder: Path) -> AsyncIterator[Installation]:
 
 def _control(
     database: Database,
-    flows: FlowEngine,
+    room: FlowRoom,
     host: SimulatedHost,
     folder: Path,
     clock: Clock,
@@ -128,12 +142,18 @@ def _control(
     )
     directory = HostDirectory()
     directory.add(HOST, host)
+    flows = room.flows
     return Control(
         auth=Auth(database, clock),
         apps=Apps(database, flows, settings, clock, new_id),
         replicas=Replicas(database, directory),
         images=Images(database, flows, directory, settings, clock),
-        runs=Runs(database, flows),
+        runs=Runs(database, flows, time.time),
+        flows=Flows(flows),
+        bundles=Bundles(room.bundles, flows),
+        schedules=Schedules(database, room.schedules),
+        limits=FlowLimits(database, flows),
+        metrics=Metrics(room.metrics),
         disks=Disks(database, flows, directory),
         networks=Networks(database, flows, settings),
         hosts=Hosts(database, directory),

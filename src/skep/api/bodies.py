@@ -1,10 +1,12 @@
 """Bodies of requests that are not a noun of the model already."""
 
-from typing import Annotated, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from skep.control.callers import Role
+from skep.control.run_selection import Action, Selection
 from skep.model.spec import Positive
 from skep.model.views import Quota
 
@@ -40,6 +42,76 @@ class ResolveStep(Body, frozen=True, kw_only=True):
     """What to do with a step that needs its operator."""
 
     choice: Literal["retry", "skip", "mark-undone"]
+
+
+class ActOnRuns(Body, frozen=True, kw_only=True):
+    """Either `runs` or a `selection`; `dry`: do nothing, answer the runs that are meant."""
+
+    action: Action
+    runs: tuple[str, ...] = ()
+    selection: Selection | None = None
+    dry: bool = False
+
+
+class Approve(Body, frozen=True, kw_only=True):
+    """`approved` false refuses, which fails the step."""
+
+    approved: bool = True
+    comment: str = ""
+
+
+class SendSignal(Body, frozen=True, kw_only=True):
+    """`value` is any JSON; the same `key` again changes nothing."""
+
+    name: str
+    value: Any = None
+    key: str | None = None
+
+
+class CheckFlows(Body, frozen=True, kw_only=True):
+    """Flow documents by file name."""
+
+    documents: dict[str, str]
+
+
+class DrawFlows(Body, frozen=True, kw_only=True):
+    """Flow documents by file name."""
+
+    documents: dict[str, str]
+    format: Literal["svg", "mermaid", "text"] = "svg"
+
+
+class StartFlow(Body, frozen=True, kw_only=True):
+    """The same `key` again answers the run it began first; `deadline` is RFC 3339."""
+
+    input: dict[str, Any] = {}
+    key: str | None = None
+    priority: str | None = None
+    deadline: datetime | None = None
+    title: str = ""
+
+
+class SetSchedule(Body, frozen=True, kw_only=True):
+    """`cron`: minute hour day month weekday, or @daily and the like; `overlap`: skip, queue, cancel or allow,
+    while the last run goes on; `missed`: once or none, for times at which nobody was there."""
+
+    flow: str
+    cron: str
+    input: dict[str, Any] = {}
+    timezone: str = "UTC"
+    overlap: str = "skip"
+    missed: str = "once"
+    priority: str | None = None
+
+
+class SetLimit(Body, frozen=True, kw_only=True):
+    """`rate` is per second; what is None is left to less exact keys and to the flow."""
+
+    key: str
+    concurrency: int | None = None
+    rate: float | None = None
+    burst: float | None = None
+    weight: float | None = None
 
 
 class NewTenant(Body, frozen=True, kw_only=True):

@@ -44,8 +44,14 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "image": ("skep.cli.images:app", "Images: list, pull, import, build, remove."),
         "disk": ("skep.cli.disks:app", "Disks: list, resize, remove."),
         "net": ("skep.cli.networks:app", "Networks: list, ports, remove."),
-        "run": ("skep.cli.runs:app", "Runs: list, show, follow, cancel, resolve."),
+        "run": ("skep.cli.runs:app", "Runs: list, show, why, steer, approve, draw."),
         "events": ("skep.cli.runs:events", "Follow what changes."),
+    },
+    "Flows": {
+        "flow": ("skep.cli.flows:app", "Flows: list, check, show, draw, start."),
+        "bundle": ("skep.cli.bundles:app", "Bundles: push flows and plug-in code, activate, roll back."),
+        "schedule": ("skep.cli.schedules:app", "Schedules: flows that start by the clock."),
+        "limit": ("skep.cli.limits:app", "Limits of flows, steps, hosts and tenants."),
     },
     "Administration": {
         "host": ("skep.cli.hosts:host_app", "Hosts: list."),

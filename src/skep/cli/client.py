@@ -51,9 +51,20 @@ class Client:
     def get(self, path: str, kind: type[T], **query: object) -> T:
         return self._call("GET", path, kind, query)
 
+    def text(self, path: str, **query: object) -> str:
+        """An answer that is no JSON, such as a picture."""
+        with self._reaching():
+            answer = self._http.get(path, params=_plain(query))
+        _check(answer)
+        return answer.text
+
     def post(self, path: str, kind: type[T], body: Body | None = None, **query: object) -> T:
         content = None if body is None else msgspec.json.encode(body)
         return self._call("POST", path, kind, query, content)
+
+    def put(self, path: str, kind: type[T], body: Body | None = None, **query: object) -> T:
+        content = None if body is None else msgspec.json.encode(body)
+        return self._call("PUT", path, kind, query, content)
 
     def delete(self, path: str, kind: type[T], **query: object) -> T:
         return self._call("DELETE", path, kind, query)

@@ -1,6 +1,8 @@
 """Names on the command line: `shop`, `shop/web`, `shop/web-0`; and their completion."""
 
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from skep.cli.failures import Exit, Failure
 
@@ -40,6 +42,48 @@ def complete_replica(_: Any) -> list[str]:
     return quietly(
         lambda client: [f"{one.app}/{one.name}" for one in client.get("/v1/replicas", list[ReplicaView])]
     )
+
+
+def complete_run(_: Any) -> list[str]:
+    """Candidates for a run: the newest."""
+    from skep.model.views import RunView
+
+    return quietly(lambda client: [run.id for run in client.get("/v1/runs", list[RunView])])
+
+
+def complete_flow(_: Any) -> list[str]:
+    """Candidates for a flow."""
+    from skep.model.flow_views import FlowView
+
+    return quietly(lambda client: [flow.name for flow in client.get("/v1/flows", list[FlowView])])
+
+
+def complete_bundle(_: Any) -> list[str]:
+    """Candidates for a bundle: names, and the beginnings of hashes."""
+    from skep.model.flow_views import BundleView
+
+    def ask(client: Any) -> list[str]:
+        found = client.get("/v1/bundles", list[BundleView])
+        return [*dict.fromkeys(one.name for one in found), *(one.hash[:12] for one in found)]
+
+    return quietly(ask)
+
+
+def complete_schedule(_: Any) -> list[str]:
+    """Candidates for a schedule."""
+    from skep.model.flow_views import ScheduleView
+
+    return quietly(lambda client: [one.name for one in client.get("/v1/schedules", list[ScheduleView])])
+
+
+def complete_limit(_: Any) -> list[str]:
+    """Candidates for the key of a limit."""
+    from skep.model.flow_views import LimitView
+
+    return quietly(lambda client: [one.key for one in client.get("/v1/limits", list[LimitView])])
+
+
+Run = Annotated[str, Parameter(completer=complete_run)]
 
 
 def _apps(client: Any) -> Any:

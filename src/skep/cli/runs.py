@@ -6,21 +6,27 @@ import msgspec
 from cyclopts import App, Parameter
 
 from skep.cli import follow as following
+from skep.cli import run_control, run_graphs
 from skep.cli.common import DEFAULT, Common
-from skep.cli.names import complete_app
-from skep.cli.output import age, say, show, show_one
-from skep.model.views import EventView, RunDetail, RunView
+from skep.cli.names import Run, complete_app, complete_flow
+from skep.cli.output import age, document, say, show, show_one
+from skep.cli.spans import lasting
+from skep.model.flow_views import WaitView
+from skep.model.views import EventView, RunDetail, RunView, StepView
 
-app = App(name="run", help="Runs: list, show, follow, cancel, resolve.")
+app = App(name="run", help="Runs: list, show, why, steer, approve, draw.")
 
-
-def _complete_run(_: Any) -> list[str]:
-    from skep.cli.names import quietly
-
-    return quietly(lambda client: [run.id for run in client.get("/v1/runs", list[RunView])])
-
-
-Run = Annotated[str, Parameter(completer=_complete_run)]
+State = Literal[
+    "pending",
+    "running",
+    "waiting",
+    "paused",
+    "succeeded",
+    "undoing",
+    "failed",
+    "cancelled",
+    "needs-operator",
+]
 
 
 @app.command(name="ls")
@@ -28,38 +34,79 @@ def list_runs(
     name: Annotated[str | None, Parameter(completer=complete_app)] = None,
     /,
     *,
+    flow: Annotated[str | None, Parameter(completer=complete_flow)] = None,
+    state: tuple[State, ...] = (),
     active: Annotated[bool, Parameter(negative=())] = False,
+    schedule: str | None = None,
+    failed_step: str | None = None,
+    archived: Annotated[bool, Parameter(negative=())] = False,
+    all_tenants: Annotated[bool, Parameter(negative=())] = False,
+    before: str | None = None,
     limit: int = 20,
     common: Common = DEFAULT,
 ) -> None:
     """List what skep does and did, newest first.
 
-    Examples: `skep run ls`; `skep run ls shop --active`
+    Examples: `skep run ls`; `skep run ls shop --active`; `skep run ls --state failed --failed-step pull`
 
     Parameters
     ----------
     name
         Only of this app.
+    flow
+        Only of this flow.
+    state
+        Only in this state; may be given several times.
     active
         Only those that have not ended.
+    schedule
+        Only those that this schedule began.
+    failed_step
+        Only those in which this step failed.
+    archived
+        Those that ended long ago, instead.
+    all_tenants
+        Of all tenants; for admins.
+    before
+        Only those older than this run.
     limit
         How many.
     """
     columns = [
         ("RUN", lambda one: one.id),
+        *([("TENANT", lambda one: one.tenant)] if all_tenants else []),
         ("WHAT", lambda one: one.title),
         ("STATE", lambda one: one.state),
         ("STEPS", lambda one: f"{one.done}/{one.total}"),
         ("CREATED", lambda one: age(one.created)),
         ("ERROR", lambda one: one.error),
     ]
-    runs = common.connect().get("/v1/runs", list[RunView], app=name, active=active, limit=limit)
+    runs = common.connect().get(
+        "/v1/runs",
+        list[RunView],
+        app=name,
+        flow=flow,
+        state=",".join(state) or None,
+        active=active,
+        schedule=schedule,
+        failed_step=failed_step,
+        archived=archived,
+        all_tenants=all_tenants,
+        before=before,
+        limit=limit,
+    )
     show(runs, columns, common.output)
 
 
 @app.command(name="show")
-def show_run(run: Run, /, *, common: Common = DEFAULT) -> None:
-    """Show a run with all its steps.
+def show_run(
+    run: Run,
+    /,
+    *,
+    steps: Annotated[bool, Parameter(negative=())] = False,
+    common: Common = DEFAULT,
+) -> None:
+    """Show a run with its steps: how long each was queued, and ran.
 
     Example: `skep run show 01jdabcdefghjkmnpqrs`
 
@@ -67,27 +114,52 @@ def show_run(run: Run, /, *, common: Common = DEFAULT) -> None:
     ----------
     run
         Id of the run.
+    steps
+        List every item of a fan-out, instead of counting them.
     """
-    detail = common.connect().get(f"/v1/runs/{run}", RunDetail)
-    fields = [
-        ("Run", lambda one: one.run.id),
-        ("What", lambda one: one.run.title),
-        ("State", lambda one: one.run.state),
-        ("Steps", lambda one: f"{one.run.done} of {one.run.total}"),
-        ("Created", lambda one: age(one.run.created) + " ago"),
-        ("Error", lambda one: one.run.error),
-    ]
-    show_one(detail, fields, common.output)
+    detail = common.connect().get(f"/v1/runs/{run}", RunDetail, fold=not steps)
+    show_one(detail, _fields(detail.run), common.output)
     if common.output == "table" and detail.steps:
         print()
         columns = [
             ("STEP", lambda one: one.name),
             ("STATE", lambda one: one.state),
             ("ATTEMPTS", lambda one: one.attempts),
-            ("TOOK", _took),
-            ("MESSAGE", lambda one: one.message),
+            ("QUEUED", lambda one: lasting(one.queued)),
+            ("RAN", lambda one: lasting(one.ran)),
+            ("MESSAGE", _message),
         ]
         show(detail.steps, columns, "table")
+
+
+@app.command
+def why(run: Run, /, *, common: Common = DEFAULT) -> None:
+    """Say exactly what a run, and each step that has not ended, waits for, and who has it.
+
+    Example: `skep run why 01jdabcdefghjkmnpqrs`
+
+    Parameters
+    ----------
+    run
+        Id of the run.
+    """
+    client = common.connect()
+    waits = client.get(f"/v1/runs/{run}/why", list[WaitView])
+    if common.output != "table":
+        document(waits, common.output)
+        return
+    if not waits:
+        state = client.get(f"/v1/runs/{run}", RunDetail, fold=True).run.state
+        say(f"Run {run} is {state}; nothing waits.")
+        return
+    columns = [
+        ("STEP", lambda row: row[0].step or "(the run)"),
+        ("STATE", lambda row: row[0].state),
+        ("WAITS FOR", lambda row: row[1].kind),
+        ("WHY", lambda row: row[1].message),
+        ("UNTIL", lambda row: row[1].until),
+    ]
+    show([(wait, reason) for wait in waits for reason in wait.reasons], columns, "table")
 
 
 @app.command
@@ -105,40 +177,19 @@ def follow(run: Run, /, *, common: Common = DEFAULT) -> None:
     say(f"{ended.title}: {ended.state}")
 
 
-@app.command
-def cancel(run: Run, /, *, common: Common = DEFAULT) -> None:
-    """Stop a run and undo what it did.
-
-    Example: `skep run cancel 01jdabcdefghjkmnpqrs`
-
-    Parameters
-    ----------
-    run
-        Id of the run.
-    """
-    common.connect().act("POST", f"/v1/runs/{run}/cancel")
-    say(f"Run {run} is being cancelled; `skep run follow {run}` shows it.")
-
-
-@app.command
-def resolve(
-    run: Run, step: str, choice: Literal["retry", "skip", "mark-undone"], /, *, common: Common = DEFAULT
-) -> None:
-    """Decide about a step of a run that needs its operator.
-
-    Example: `skep run resolve 01jdabcdefghjkmnpqrs web-0.start retry`
-
-    Parameters
-    ----------
-    run
-        Id of the run.
-    step
-        Name of the step.
-    choice
-        Try again, go on without it, or take it as undone.
-    """
-    common.connect().act("POST", f"/v1/runs/{run}/steps/{step}/resolve", {"choice": choice})
-    say(f"Run {run} goes on; `skep run follow {run}` shows it.")
+for _command in (
+    run_control.pause,
+    run_control.resume,
+    run_control.cancel,
+    run_control.retry,
+    run_control.rerun,
+    run_control.resolve,
+    run_control.approve,
+    run_control.signal,
+    run_graphs.graph,
+    run_graphs.critical,
+):
+    app.command(_command)
 
 
 def events(
@@ -162,6 +213,33 @@ def events(
         print(f"{event.at}  {event.kind:<8} {what}  {event.state}{message}", flush=True)
 
 
-def _took(step: Any) -> str:
-    took = following.seconds(step.started or "", step.finished or "")
-    return "" if took is None else f"{took:.1f}s"
+def _fields(run: RunView) -> list[tuple[str, Any]]:
+    """What every run has, and of the rest what this one has."""
+    fields = [
+        ("Run", lambda one: one.run.id),
+        ("What", lambda one: one.run.title),
+        ("State", lambda one: f"{one.run.state} (archived)" if one.run.archived else one.run.state),
+        ("Steps", lambda one: f"{one.run.done} of {one.run.total}"),
+        ("Created", lambda one: age(one.run.created) + " ago"),
+        ("Error", lambda one: one.run.error),
+        ("Flow", lambda one: one.run.flow),
+        ("Priority", lambda one: one.run.priority),
+    ]
+    took = following.seconds(run.started or "", run.finished or "")
+    optional = {
+        "Took": "" if took is None else lasting(took),
+        "Deadline": run.deadline or "",
+        "Worker": run.worker if run.finished is None else "",
+        "Again of": run.parent,
+        "Labels": ", ".join(f"{key}={value}" for key, value in sorted(run.labels.items())),
+        "Output": msgspec.json.encode(run.output).decode() if run.output else "",
+    }
+    return fields + [(name, lambda _, text=text: text) for name, text in optional.items() if text]
+
+
+def _message(step: StepView) -> str:
+    """Of a fan-out how many of its items are done, and what becomes of the others."""
+    counts = dict(step.items)
+    done = counts.pop("succeeded", 0) + counts.pop("skipped", 0)
+    tally = ", ".join([f"{done} done", *(f"{count} {state}" for state, count in sorted(counts.items()))])
+    return " · ".join(filter(None, (tally if step.items else "", step.message)))

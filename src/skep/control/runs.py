@@ -1,40 +1,163 @@
-"""Runs: how a change goes on, and what to do when it needs somebody."""
+"""Runs: how a change goes on, why it waits, and what to do when it needs somebody.
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+Members steer what is under way in their tenant.  To decide for a run that is stuck, or to do an old one
+again, is the operators' business: the cloud's runs carry plans, and whether a plan of yesterday is still
+right takes somebody who sees all of it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal
 
-from skep.control import facts
+from skep.control import facts, run_views
 from skep.control.callers import Caller, Role
-from skep.control.clock import rfc3339
-from skep.flow import Database, FlowEngine, RunEvent, RunId, RunRecord, StepRecord, WrongState
-from skep.model.errors import Conflict, NotFound
-from skep.model.views import RunDetail, RunEventView, RunView, StepView
+from skep.control.clock import Now
+from skep.control.flow_faults import translated
+from skep.control.run_selection import Action, Selection, fitting, where
+from skep.flow import Database, FlowEngine, RunFilter, RunId, RunRecord
+from skep.flow.definition import picture
+from skep.flow.definition.plan import Plan
+from skep.flow.monitoring.critical_path import critical_path
+from skep.flow.storage import archive, records
+from skep.flow.storage.archive import ArchivedRun
+from skep.model.errors import Conflict, InvalidInput, NotFound, SkepError
+from skep.model.flow_views import ActedView, CriticalPathView, DrawnView, PathStep, RunGraph, WaitView
+from skep.model.ids import TenantId
+from skep.model.views import Accepted, RunDetail, RunEventView, RunView
 from skep.store import tenants
+
+TOGETHER = 50
+"""Runs of many that are acted on at once, so that they share commits."""
+MOST = 1000
+"""Runs of one answer, or of one bulk action."""
 
 
 class Runs:
-    def __init__(self, database: Database, flows: FlowEngine) -> None:
+    """`now`: seconds since 1970."""
+
+    def __init__(self, database: Database, flows: FlowEngine, now: Now) -> None:
         self._database = database
         self._flows = flows
+        self._now = now
+        self._steer: dict[Action, Callable[[RunId, str], Awaitable[object]]] = {
+            "pause": flows.pause,
+            "resume": flows.resume,
+            "cancel": flows.cancel,
+            "retry": flows.retry,
+            "rerun": flows.rerun,
+        }
 
-    async def show(self, caller: Caller, run: str) -> RunDetail:
-        record = await self._find(caller, run)
-        steps = await self._flows.steps(record.id)
-        return RunDetail(run=await self._view(record), steps=tuple(_step(step) for step in steps))
+    # looking
+
+    async def show(self, caller: Caller, run: str, *, fold: bool = False) -> RunDetail:
+        """A run with its steps; with `fold` the items of fan-outs are counted instead of listed."""
+        record, archived = await self._find(caller, run)
+        found = archived.steps if archived else await self._flows.steps(record.id)
+        shown = run_views.folded if fold else run_views.steps
+        view = await self._view(record, archived=archived is not None)
+        return RunDetail(run=view, steps=shown(record, found, self._now()))
 
     async def follow(self, caller: Caller, run: str) -> AsyncIterator[RunEventView]:
         """The whole history, then what happens, until the run has ended."""
-        record = await self._find(caller, run)
-        async for event in self._flows.follow(record.id):
-            yield _event(event)
+        record, archived = await self._find(caller, run)
+        for event in archived.events if archived else ():
+            yield run_views.event(event)
+        if archived is None:
+            async for event in self._flows.follow(record.id):
+                yield run_views.event(event)
+
+    async def why(self, caller: Caller, run: str) -> list[WaitView]:
+        """What the run, and each step that has not ended, waits for; nothing if it has ended."""
+        record, archived = await self._find(caller, run)
+        with translated():
+            found = () if archived else await self._flows.why(record.id)
+        names = {item: await self._name(caller, item) for item in run_views.ids_in(found)}
+        return run_views.waits(found, names.__getitem__)
+
+    async def graph(self, caller: Caller, run: str) -> RunGraph:
+        """The steps of its flow with their states and times."""
+        record, plan = await self._planned(caller, run)
+        found = await self._flows.steps(record.id)
+        nodes = run_views.nodes(record, plan.steps, found, self._now())
+        return RunGraph(run=await self._view(record), nodes=nodes)
+
+    async def draw(self, caller: Caller, run: str, format: Literal["svg", "mermaid"]) -> DrawnView:  # noqa: A002
+        """The picture of it, coloured by what has become of the steps."""
+        record, plan = await self._planned(caller, run)
+        found = await self._flows.steps(record.id)
+        times = run_views.times_of(record, found, self._now())
+        begun = {one.name for one in found if one.started is not None}
+        took = {name: timing.running for name, timing in times.items() if name in begun}
+        render = picture.svg if format == "svg" else picture.mermaid
+        try:
+            content = render(plan, states={one.name: one.state.value for one in found}, took=took)
+        except ValueError as error:
+            raise Conflict(f"{error}; ask for JSON instead.") from error
+        return DrawnView(flow=record.flow, format=format, content=content)
+
+    async def critical(self, caller: Caller, run: str) -> CriticalPathView:
+        """Which steps decided how long it took.  Raises Conflict: it has not ended, or never began."""
+        record, archived = await self._find(caller, run)
+        found = archived.steps if archived else await self._flows.steps(record.id)
+        if record.started is None or record.finished is None:
+            raise Conflict(f"Run {run} has not ended: it is {record.state.value}; see 'skep run why {run}'.")
+        path = critical_path(found, record.started, record.finished)
+        return CriticalPathView(
+            run=await self._view(record, archived=archived is not None),
+            total=path.total,
+            behind=path.behind,
+            steps=tuple(
+                PathStep(step=one.step, blocked=one.blocked, queued=one.queued, running=one.running)
+                for one in path.steps
+            ),
+            slack=dict(path.slack),
+        )
+
+    # steering
+
+    async def pause(self, caller: Caller, run: str) -> None:
+        """Start no further step.  Raises Conflict: it has ended."""
+        await self._act(caller, "pause", run)
+
+    async def resume(self, caller: Caller, run: str) -> None:
+        await self._act(caller, "resume", run)
 
     async def cancel(self, caller: Caller, run: str) -> None:
         """Stop the run and undo what it did.  Raises Conflict: it has ended."""
-        caller.must_change()
-        record = await self._find(caller, run)
-        with _conflicts():
-            await self._flows.cancel(record.id)
+        await self._act(caller, "cancel", run)
+
+    async def retry(self, caller: Caller, run: str) -> None:
+        """Go on with a run that failed.  Raises Conflict: it has not."""
+        await self._act(caller, "retry", run)
+
+    async def rerun(self, caller: Caller, run: str) -> Accepted:
+        """Begin a new run with the same input."""
+        return Accepted(run=await self._act(caller, "rerun", run))
+
+    async def act(
+        self,
+        caller: Caller,
+        action: Action,
+        *,
+        runs: Sequence[str] = (),
+        selection: Selection | None = None,
+        dry: bool = False,
+    ) -> list[ActedView]:
+        """Do it to these runs, or to those of a selection; what cannot be done is said, and passed over.
+
+        `dry`: nothing is done; answers the runs that are meant.
+        """
+        _must_steer(caller, action)
+        if bool(runs) == (selection is not None) or len(runs) > MOST:
+            raise InvalidInput(f"Name either the runs, at most {MOST}, or conditions that hold for them.")
+        chosen = (
+            [*dict.fromkeys(runs)] if selection is None else await self._chosen(caller, action, selection)
+        )
+        done: list[ActedView] = []
+        for start in range(0, len(chosen), TOGETHER):
+            some = chosen[start : start + TOGETHER]
+            done += await asyncio.gather(*(self._try(caller, action, run, dry) for run in some))
+        return done
 
     async def resolve(
         self, caller: Caller, run: str, step: str, choice: Literal["retry", "skip", "mark-undone"]
@@ -44,79 +167,149 @@ class Runs:
         Raises Conflict: the step does not wait for a decision, or this one is impossible.
         """
         caller.must_operate()
-        record = await self._find(caller, run)
-        with _conflicts():
+        record = await self._live(caller, run)
+        with translated():
             await self._flows.resolve(record.id, step, choice, by=caller.user_name)
 
-    async def list(
-        self, caller: Caller, *, app: str | None = None, active: bool = False, limit: int = 50
-    ) -> list[RunView]:
-        """Newest first."""
-        labels = {}
-        if app is not None:
-            async with self._database.read() as connection:
-                labels["app"] = (await facts.load_app(connection, caller.tenant, app)).app.id
-        found = await self._flows.list(
-            tenant=caller.tenant, labels=labels, active=active or None, limit=min(limit, 1000)
-        )
-        return [await self._view(run) for run in found]
+    async def approve(
+        self, caller: Caller, run: str, step: str, *, approved: bool = True, comment: str = ""
+    ) -> None:
+        """Answer the approval that a step waits for.  Raises Conflict: it waits for none."""
+        caller.must_change()
+        record = await self._live(caller, run)
+        with translated():
+            await self._flows.approve(record.id, step, approved, by=caller.user_name, comment=comment)
 
-    async def _find(self, caller: Caller, run: str) -> RunRecord:
+    async def signal(
+        self, caller: Caller, run: str, name: str, value: object = None, *, key: str | None = None
+    ) -> None:
+        """Tell the run something; the same `key` again changes nothing.  Raises Conflict: it has ended."""
+        caller.must_change()
+        if name.startswith("approval/"):
+            raise InvalidInput("An approval is answered with 'skep run approve', not with a signal.")
+        record = await self._live(caller, run)
+        with translated():
+            await self._flows.signal(record.id, name, value, key=key, by=caller.user_name)
+
+    async def list(
+        self,
+        caller: Caller,
+        selection: Selection = Selection(),  # noqa: B008 - frozen
+        *,
+        limit: int = 50,
+        before: str | None = None,
+        archived: bool = False,
+    ) -> list[RunView]:
+        """Newest first; `before`: the last id of the page before.  `archived`: of those instead."""
+        limit, last = min(limit, MOST), None if before is None else RunId(before)
+        if archived:
+            found = await self._archived(await self._where(caller, selection), limit, last)
+        else:
+            meant = await self._where(caller, selection)
+            found = await self._flows.list(where=meant, limit=limit, before=last)
+        names = await self._tenants()
+        return [run_views.run(run, names.get(run.tenant, ""), archived=archived) for run in found]
+
+    # which
+
+    async def _find(self, caller: Caller, run: str) -> tuple[RunRecord, ArchivedRun | None]:
+        archived = None
         try:
             record = await self._flows.get(RunId(run))
         except LookupError as error:
-            raise NotFound(f"There is no run {run!r}; see 'skep run ls'.") from error
+            async with self._database.read() as connection:
+                archived = await archive.find(connection, RunId(run))
+            if archived is None:
+                raise _no_run(run) from error
+            record = archived.run
         if not caller.sees(record.tenant) and caller.role is not Role.ADMIN:
-            raise NotFound(f"There is no run {run!r}; see 'skep run ls'.")
+            raise _no_run(run)
+        return record, archived
+
+    async def _archived(self, meant: RunFilter, limit: int, before: RunId | None) -> Sequence[RunRecord]:
+        if meant.labels or meant.failed_step is not None:
+            raise InvalidInput("Archived runs are found by flow, state and time only.")
+        async with self._database.read() as connection:
+            return await archive.runs(connection, meant, limit=limit, before=before)
+
+    async def _live(self, caller: Caller, run: str) -> RunRecord:
+        record, archived = await self._find(caller, run)
+        if archived is not None:
+            raise Conflict(f"Run {run} has ended long ago and is archived; it can only be shown.")
         return record
 
-    async def _view(self, run: RunRecord) -> RunView:
+    async def _planned(self, caller: Caller, run: str) -> tuple[RunRecord, Plan]:
+        record = await self._live(caller, run)
         async with self._database.read() as connection:
-            tenant = await tenants.get(connection, run.tenant)  # type: ignore[arg-type]
-        return RunView(
-            id=run.id,
-            flow=run.flow,
-            title=run.title,
-            tenant=tenant.name if tenant else "",
-            state=run.state.value,
-            done=run.done,
-            total=run.total,
-            error=run.error or "",
-            created=rfc3339(run.created),
-            started=rfc3339(run.started),
-            finished=rfc3339(run.finished),
-            output=run.output or {},
-        )
+            plan = await records.plan_of(connection, record.id)
+        if plan is None:
+            raise _no_run(run)
+        return record, plan
+
+    async def _chosen(self, caller: Caller, action: Action, selection: Selection) -> Sequence[RunId]:
+        found = await self._where(caller, selection)
+        return await self._flows.select(fitting(found, action), MOST)
+
+    async def _where(self, caller: Caller, selection: Selection) -> RunFilter:
+        labels: dict[str, str] = {}
+        if selection.app is not None:
+            async with self._database.read() as connection:
+                labels["app"] = (await facts.load_app(connection, caller.tenant, selection.app)).app.id
+        return where(selection, self._tenant(caller, selection), labels)
+
+    def _tenant(self, caller: Caller, selection: Selection) -> TenantId | None:
+        if not selection.tenants:
+            return caller.tenant
+        caller.must_operate()
+        return None
+
+    # what
+
+    async def _act(self, caller: Caller, action: Action, run: str) -> str | None:
+        """Answers the run that a rerun began."""
+        _must_steer(caller, action)
+        record = await self._live(caller, run)
+        with translated():
+            begun = await self._steer[action](record.id, caller.user_name)
+        return begun if isinstance(begun, str) else None
+
+    async def _try(self, caller: Caller, action: Action, run: str, dry: bool) -> ActedView:
+        try:
+            record = await self._live(caller, run)
+            begun = None if dry else await self._act(caller, action, run)
+        except SkepError as error:
+            return ActedView(run=run, error=error.message)
+        return ActedView(run=run, title=record.title, state=record.state.value, started=begun)
+
+    async def _view(self, record: RunRecord, *, archived: bool = False) -> RunView:
+        async with self._database.read() as connection:
+            tenant = await tenants.get(connection, TenantId(record.tenant))
+        return run_views.run(record, tenant.name if tenant else "", archived=archived)
+
+    async def _tenants(self) -> dict[str, str]:
+        async with self._database.read() as connection:
+            return {row.id: row.name for row in await tenants.every(connection)}
+
+    async def _name(self, caller: Caller, identifier: str) -> str | None:
+        """Of a tenant its name, of a run its id; None for what is not the caller's to know."""
+        operator = caller.role is Role.ADMIN
+        async with self._database.read() as connection:
+            tenant = await tenants.get(connection, TenantId(identifier))
+        if tenant is not None:
+            return tenant.name if operator or caller.sees(tenant.id) else None
+        try:
+            record = await self._flows.get(RunId(identifier))
+        except LookupError:
+            return identifier if operator else None
+        return identifier if operator or caller.sees(record.tenant) else None
 
 
-@contextmanager
-def _conflicts() -> Iterator[None]:
-    """The engine's word for what cannot be done in this state, as the caller's."""
-    try:
-        yield
-    except WrongState as error:
-        raise Conflict(f"{error.message[:1].upper()}{error.message[1:]}.") from error
+def _must_steer(caller: Caller, action: Action) -> None:
+    """Raises Forbidden."""
+    caller.must_change()
+    if action in ("retry", "rerun"):
+        caller.must_operate()
 
 
-def _step(step: StepRecord) -> StepView:
-    return StepView(
-        name=step.name,
-        use=step.use,
-        state=step.state.value,
-        after=tuple(step.after),
-        attempts=step.attempts,
-        started=rfc3339(step.started),
-        finished=rfc3339(step.finished),
-        message=step.message or "",
-    )
-
-
-def _event(event: RunEvent) -> RunEventView:
-    return RunEventView(
-        sequence=event.sequence,
-        run=event.run,
-        step=event.step,
-        kind=event.kind,
-        at=rfc3339(event.at),
-        message=event.message,
-    )
+def _no_run(run: str) -> NotFound:
+    return NotFound(f"There is no run {run!r}; see 'skep run ls'.")

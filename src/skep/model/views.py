@@ -256,6 +256,12 @@ class StepView(View, frozen=True, kw_only=True):
     finished: str | None
     message: str = ""
     """The last progress line, or the error."""
+    queued: float | None = None
+    """Seconds from when nothing that it comes after was left until it was started."""
+    ran: float | None = None
+    """Seconds, tries and pauses between them included; of one that goes on, until now."""
+    items: dict[str, int] = {}
+    """Of a fan-out that is folded: how many of its items are in which state."""
 
 
 class RunView(View, frozen=True, kw_only=True):
@@ -264,7 +270,7 @@ class RunView(View, frozen=True, kw_only=True):
     title: str
     tenant: str
     state: str
-    """pending, running, succeeded, failed (undone), cancelled, undoing, needs-operator"""
+    """pending, running, waiting, paused, succeeded, failed (undone), cancelled, undoing, needs-operator"""
     done: int
     total: int
     error: str
@@ -272,6 +278,15 @@ class RunView(View, frozen=True, kw_only=True):
     started: str | None
     finished: str | None
     output: dict[str, object] = {}
+    priority: str = "normal"
+    """urgent, high, normal, low, bulk"""
+    worker: str = ""
+    """Who carries it out; "" is nobody now."""
+    deadline: str | None = None
+    parent: str = ""
+    """The run that this one does again, or ""."""
+    labels: dict[str, str] = {}
+    archived: bool = False
 
 
 class RunDetail(View, frozen=True, kw_only=True):

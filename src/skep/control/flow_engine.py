@@ -1,0 +1,85 @@
+"""The flow engine of an installation with what is around it: bundles, schedules, the archive, metrics."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from skep.flow import Database, FlowEngine, Registry, RunRecord
+from skep.flow.bundles.bundles import Bundles
+from skep.flow.bundles.loading import VersionLoader
+from skep.flow.bundles.plugins import add_entry_points
+from skep.flow.bundles.refusals import BundleRefused
+from skep.flow.monitoring.metrics import Metrics
+from skep.flow.schedules import Schedules
+from skep.flow.storage.retention import Archivist, RetentionPolicy
+from skep.model.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class FlowRoom:
+    flows: FlowEngine
+    bundles: Bundles
+    schedules: Schedules
+    metrics: Metrics
+
+
+@asynccontextmanager
+async def flow_room(
+    database: Database,
+    registry: Registry,
+    environments: Callable[[str], object],
+    ended: Callable[[RunRecord], None],
+    *,
+    cache: Path,
+    retention: RetentionPolicy,
+    unconfined: bool = False,
+    grace: float = 5.0,
+) -> AsyncIterator[FlowRoom]:
+    """Runs go on from where they were, and everything that happens by itself does.
+
+    `cache`: where the code of bundles is unpacked.  `ended` is told of each run that ends.  `unconfined`: run
+    plug-ins without confinement where the system permits none.
+
+    Raises:
+        InvalidInput: a plug-in that is installed beside skep has faults.
+    """
+    loader = VersionLoader(with_plugins(registry), cache, unconfined=unconfined)
+    async with AsyncExitStack() as stack:
+        bundles = await stack.enter_async_context(Bundles(database, registry, loader))
+        flows = FlowEngine(
+            *(database, bundles.registry, environments),
+            create_tables=False,
+            grace=grace,
+            prepare=bundles.prepare,
+        )
+        metrics = Metrics(flows, database)
+        flows.add_observer(metrics)
+        flows.on_end(ended)
+        bundles.on_unload(flows.forget_code)
+        await stack.enter_async_context(flows)
+        metrics.lag.start()
+        stack.callback(metrics.lag.stop)
+        schedules = Schedules(database, flows, time.time)
+        for work, name in (
+            (schedules.run(), "schedules"),
+            (Archivist(database, retention).run(), "archivist"),
+        ):
+            stack.push_async_callback(_ended, asyncio.create_task(work, name=name))
+        yield FlowRoom(flows, bundles, schedules, metrics)
+
+
+def with_plugins(registry: Registry) -> Registry:
+    """The registry, with the steps and flows of what is installed beside skep."""
+    try:
+        return add_entry_points(registry)
+    except BundleRefused as error:
+        raise InvalidInput(f"A plug-in cannot be used; repair or uninstall it: {error}") from error
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
