@@ -44,6 +44,8 @@ class ActiveRun:
     """Items of fan-outs that have failed and are not being undone yet."""
     granted: bool = False
     """It holds its locks."""
+    begun: bool = False
+    """It goes on here: it holds its locks, and no suspect goes before it."""
     abandoned: bool = False
     """It is no more this worker's: what still happens to it here is not recorded."""
     followers: set[asyncio.Event] = field(default_factory=set)
@@ -103,6 +105,9 @@ class ActiveRun:
         for timer in self.timers.values():
             timer.cancel()
         self.timers.clear()
+        self.stop_deadline()
+
+    def stop_deadline(self) -> None:
         if self.deadline is not None:
             self.deadline.cancel()
             self.deadline = None

@@ -11,12 +11,12 @@ import structlog
 from skep.flow.admission.admission import Admission
 from skep.flow.admission.tickets import Ticket
 from skep.flow.execution.active import ActiveRun
-from skep.flow.execution.attempt import Doubt, Failure, NotCalled, Outcome, message_of
+from skep.flow.execution.attempt import Doubt, Failure, NotCalled, Outcome, Success, message_of
 from skep.flow.execution.caller import Caller
 from skep.flow.execution.ledger import Ledger
 from skep.flow.execution.observer import Observer
 from skep.flow.execution.permitting import Permitting
-from skep.flow.runs import Reason, RunState, StepState
+from skep.flow.runs import Reason, StepState
 
 log = structlog.get_logger(__name__)
 
@@ -95,11 +95,12 @@ class Calls:
         return gone + held
 
     def take_back(self, run: ActiveRun, index: int) -> bool:
-        """The step is not to be called any more; False: it is not queued."""
-        ticket = run.tickets.pop(index, None)
-        if ticket is not None:
-            self._withdraw(ticket)
-        return ticket is not None or run.held.pop(index, None) is not None
+        """The step is not to be called any more, though its undo is; False: it is not queued."""
+        ticket = run.tickets.get(index)
+        if ticket is not None and not ticket.payload[2]:
+            self._withdraw(run.tickets.pop(index))
+            return True
+        return run.held.get(index) is False and not run.held.pop(index)
 
     def why(self, ticket: Ticket) -> Reason:
         """What it waits for."""
@@ -168,6 +169,12 @@ class Calls:
         run, index, undo = ticket.payload
         if self.closing or run.abandoned:
             self._finished(ticket, 0.0)
+            self.admit()
+            return
+        if run.row.cause and not undo:  # it was stopped while this became durable
+            self._finished(ticket, 0.0)
+            self._concluded(run, index, undo, NotCalled("not called, for the run was stopped"))
+            self.admit()
             return
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -182,17 +189,16 @@ class Calls:
             self._mark_later(began, run, index)
         for observer in self._observers:
             observer.step_started(run.row, ticket.step, ticket.code)
-        if run.row.cause == RunState.CANCELLED and not undo and not self._caller.transactional(run, index):
-            task.cancel()
 
     def _called(self, ticket: Ticket, began: float, task: asyncio.Task[Outcome]) -> None:
         run, index, undo = ticket.payload
         self.under_way.discard(task)
         run.tasks.pop(index, None)
-        if task.cancelled() and self.closing:
+        if self.closing and _interrupted(task):
             return
         if run.abandoned:
             self._finished(ticket, 0.0)
+            self.admit()
             return
         took = task.get_loop().time() - began
         self._finished(ticket, took)
@@ -210,7 +216,8 @@ class Calls:
     def cancel(self, run: ActiveRun) -> None:
         """Interrupt what is under way, except what is inside a transaction."""
         for index, task in run.tasks.items():
-            if not self._caller.transactional(run, index):
+            undoing = run.execution.row(index).state is StepState.UNDOING
+            if not undoing and not self._caller.transactional(run, index):
                 task.cancel()
 
     # what is shown of steps that run
@@ -260,6 +267,15 @@ class Calls:
         for timer in (self._marking, self._waking):
             if timer is not None:
                 timer.cancel()
+
+
+def _interrupted(task: asyncio.Task[Outcome]) -> bool:
+    """Also if its code made another error of it: a step that is taken up again has not failed."""
+    if task.cancelled():
+        return True
+    return bool(task.cancelling()) and (
+        task.exception() is not None or not isinstance(task.result(), Success)
+    )
 
 
 def _result(task: asyncio.Task[Outcome]) -> Outcome:

@@ -211,14 +211,14 @@ class Execution:
 
     def is_quiet(self, scope: Scope) -> bool:
         """Nothing of the item is under way, forward or back."""
-        if any(inner is not scope and self._is_within(inner, scope) for inner in self.unwinding):
+        if any(inner.unwinding for inner in scope.within()):
             return False
         return self.active.isdisjoint(scope.nodes())
 
-    def _is_within(self, scope: Scope | None, outer: Scope) -> bool:
-        while scope is not None and scope is not outer:
-            scope = scope.parent
-        return scope is not None
+    def open_first(self, fanout: FanOut, count: int) -> None:
+        """Open the first items, as many as had been before a restart, whether others have ended or not."""
+        while len(fanout.scopes) < min(count, len(fanout.items)):
+            self._open_item(fanout)
 
     def _open_items(self, fanout: FanOut) -> list[int]:
         ready: list[int] = []
@@ -262,6 +262,11 @@ class Execution:
         if fanout is not None:
             yield from fanout.nodes()
 
+    @property
+    def untouched(self) -> bool:
+        """Nothing was ever started, or all of it is undone."""
+        return not self._touched(range(len(self.rows)))
+
     def begin_undo(self) -> list[int]:
         """Every step that was ever started is to be undone; answers those to begin with."""
         self.rollback = Rollback(self._touched(range(len(self.rows))), self.before)
@@ -271,10 +276,13 @@ class Execution:
         """The step is undone or left; answers what may be undone now, and the item that is done with."""
         if self.rollback is not None:
             return self.rollback.settled(index), None
-        for scope, rollback in self.unwinding.items():
-            if index in rollback:
+        scope = self.scope(index)
+        while scope is not None:
+            rollback = self.unwinding.get(scope)
+            if rollback is not None and index in rollback:
                 ready = rollback.settled(index)
                 return ready, scope if rollback.done else None
+            scope = scope.parent
         return (), None
 
     @property

@@ -47,6 +47,13 @@ class Scope:
         for fanout in self.inner or ():
             yield from fanout.nodes()
 
+    def within(self) -> "Iterator[Scope]":
+        """The items of fan-outs within."""
+        for fanout in self.inner or ():
+            for scope in fanout.scopes:
+                yield scope
+                yield from scope.within()
+
 
 class FanOut:
     """A node that has fanned out.  Items are opened one after another, `parallel` of them at once."""

@@ -55,6 +55,9 @@ class Forward:
     def start(self, run: ActiveRun, index: int) -> None:
         """Nothing that the step depends on is missing any more."""
         run.timers.pop(index, None)
+        if run.row.cause:  # a step beside it could not begin
+            run.execution.active.discard(index)
+            return
         planned = run.execution.planned(index)
         if planned.when is None and planned.use and planned.each is None:
             run.execution.active.add(index)
@@ -115,7 +118,9 @@ class Forward:
         execution.active.discard(index)
         ready = execution.complete(index, value)
         if not run.row.cause:
-            run.row.crashes = 0  # it gets on: whoever died meanwhile did not die of it
+            if run.row.crashes:  # it gets on: whoever died meanwhile did not die of it
+                run.row.crashes = 0
+                self._ledger.run(run)
             self.start_all(run, ready)
 
     def start_all(self, run: ActiveRun, ready: list[int]) -> None:

@@ -35,8 +35,8 @@ class Orders:
         Raises:
             WrongState: the run is not in a state for this.
         """
-        if run.isolated and kind != "why":
-            raise WrongState(f"run {run.id} needs its operator: {run.row.error}")
+        if kind != "why":
+            _require_steerable(run)
         return self._kinds[kind](run, body, by)
 
     def _pause(self, run: ActiveRun, _body: Mapping[str, Any], by: str) -> None:
@@ -49,8 +49,9 @@ class Orders:
 
     def _cancel(self, run: ActiveRun, _body: Mapping[str, Any], by: str) -> None:
         self._worker.stop(run, RunState.CANCELLED, f"cancelled by {by}" if by else "cancelled")
-        if run.row.state is RunState.PENDING:
+        if not run.begun and run.execution.untouched:  # else it is undone once it has its locks
             self._withdraw(run)
+            run.begun = True
         if run.row.paused:
             self._worker.resume(run, by)
         self._worker.calls.cancel(run)
@@ -62,3 +63,12 @@ class Orders:
 
     def _explain(self, run: ActiveRun, _body: Mapping[str, Any], _by: str) -> object:
         return msgspec.to_builtins(self._why.explain(run))
+
+
+def _require_steerable(run: ActiveRun) -> None:
+    if run.row.state.ended:
+        raise WrongState(f"run {run.id} has ended: {run.row.state}")
+    if run.isolated:
+        raise WrongState(f"run {run.id} needs its operator: {run.row.error}")
+    if run.abandoned:
+        raise WrongState(f"run {run.id} changes its definition just now; ask again")

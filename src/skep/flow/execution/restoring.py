@@ -11,7 +11,7 @@ from skep.flow.definition.expressions import evaluate
 from skep.flow.definition.plan import Approval, PlannedStep
 from skep.flow.definition.registry import Bound
 from skep.flow.execution.execution import FINISHED, SETTLED, Execution
-from skep.flow.execution.fanout import Scope
+from skep.flow.execution.fanout import FanOut, Scope
 from skep.flow.runs import RunState, StepRow, StepState, StoredRun
 
 _ITEM = re.compile(r"([^\[]*)\[(\d+)\](.*)")
@@ -28,7 +28,7 @@ def restore(execution: Execution, bound: Bound, stored: StoredRun) -> list[Scope
     rows = {name: row for name, row in stored.steps.items() if row.state is not StepState.PENDING}
     restoring = _Restoring(execution, bound, forward=not stored.row.cause)
     restoring.steps({name: row for name, row in rows.items() if "[" not in name}, execution.graph.index)
-    restoring.fan_outs(rows, "", execution.graph.index)
+    restoring.fan_outs(rows, execution.graph.index)
     if stored.row.started is not None and stored.row.state is not RunState.PENDING:
         restoring.imply_starts()
     return restoring.dropped
@@ -49,37 +49,57 @@ class _Restoring:
             if row.state in FINISHED:
                 self.execution.complete(index, self._result(self.execution.planned(index), row))
 
-    def fan_outs(self, rows: Rows, prefix: str, index_of: Mapping[str, int]) -> None:
-        """Open those that had been opened, and restore the steps of their items."""
+    def fan_outs(self, rows: Rows, index_of: Mapping[str, int]) -> bool:
+        """Open those that had been opened, and restore the steps of their items; answers whether an item has
+        failed that is not given up, so that what is around it has."""
         items: dict[str, dict[int, dict[str, StepRow]]] = defaultdict(lambda: defaultdict(dict))
         for name, row in rows.items():
             match = _ITEM.fullmatch(name)
             if match:
                 items[match[1]][int(match[2])][match[3]] = row
+        wrong = False
         for name, index in index_of.items():
             found = self.execution.rows[index]
+            if found is None and name in items:  # the run is tried again, and what its items did was kept
+                found = self.execution.rows[index] = StepRow(attempts=1)
             opened = found is not None and found.state is not StepState.SKIPPED
             if self.execution.planned(index).each is not None and opened:
-                self._fan_out(index, items.get(name, {}))
+                wrong |= self._fan_out(index, items.get(name, {}))
+        return wrong
 
-    def _fan_out(self, index: int, items: Mapping[int, Rows]) -> None:
+    def _fan_out(self, index: int, items: Mapping[int, Rows]) -> bool:
         execution, planned = self.execution, self.execution.planned(index)
         assert planned.each is not None  # noqa: S101  (the caller has looked)
         values: Any = evaluate(planned.each.items, execution.lookup(index))
         execution.expand(index, list(values))
         fanout = execution.fanouts[index]
-        number = 0
+        execution.open_first(fanout, self._opened(fanout, items))
+        undone = execution.row(index).state in SETTLED  # then so are items that had not failed
+        number, wrong = 0, False
         while number < len(fanout.scopes):  # more of them open as the first are found to have ended
-            self._item(fanout.scopes[number], items.get(number, {}))
+            wrong |= self._item(fanout.scopes[number], items.get(number, {}), judge=not undone)
             number += 1
+        return wrong
 
-    def _item(self, scope: Scope, rows: Rows) -> None:
+    def _opened(self, fanout: FanOut, items: Mapping[int, Rows]) -> int:
+        """How many items may have been opened.  On the way back those that are undone have ended too, so that
+        some more than the last that left a row may have been under way."""
+        parallel = fanout.body.each.parallel or 0
+        return max(items, default=-1) + 1 + (0 if self.forward else parallel)
+
+    def _item(self, scope: Scope, rows: Rows, *, judge: bool) -> bool:
+        """Answers whether it has failed and is not given up."""
         body = scope.fanout.body
         index_of = {suffix: scope.base + position for position, suffix in enumerate(body.suffixes)}
-        self.steps({name: row for name, row in rows.items() if name in index_of}, index_of)
-        self.fan_outs(rows, "", index_of)
-        if self.forward and not scope.dropped and any(map(_has_gone_wrong, rows.values())):
-            self._drop(scope)
+        own = {name: row for name, row in rows.items() if name in index_of}
+        self.steps(own, index_of)
+        wrong = self.fan_outs(rows, index_of) or any(map(_has_gone_wrong, own.values()))
+        if not (wrong and self.forward and judge):
+            return False
+        if scope.fanout.failed == scope.fanout.tolerated:
+            return True
+        self._drop(scope)
+        return False
 
     def _drop(self, scope: Scope) -> None:
         """The item had failed.  If it is undone already the next one may have been opened since."""

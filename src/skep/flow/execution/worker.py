@@ -64,7 +64,7 @@ class Worker:
 
     def begin(self, run: ActiveRun) -> None:
         """Start or go on with a run that holds its locks."""
-        row = run.row
+        row, run.begun = run.row, True
         if row.state is RunState.PENDING or row.started is None:
             row.state, row.started = RunState.RUNNING, row.started or self.ledger.now()
             self._set_deadline(run)
@@ -75,7 +75,9 @@ class Worker:
         for observer in self._observers:
             observer.run_started(row)
         self._watch_deadline(run)
-        if not row.cause:
+        if row.cause:
+            self._resume_back(run)
+        else:
             self._resume(run)
         self.settle(run)
 
@@ -84,12 +86,15 @@ class Worker:
         if run.row.cause:
             return
         run.row.cause, run.row.error = cause.value, error
-        execution = run.execution
-        for index in (*run.timers, *run.waiting, *self.calls.withdraw(run, undo=False)):
-            execution.active.discard(index)
-        run.stop_timers()
+        active = run.execution.active
+        for index in active.intersection(run.timers):  # the others are undos of items, and go on
+            run.stop_timer(index)
+            active.discard(index)
+        active.difference_update(run.waiting, self.calls.withdraw(run, undo=False))
+        run.stop_deadline()
         run.waiting.clear()
         run.dropped.clear()
+        self.ledger.run(run)
         self.ledger.event(run, "run-stopping" if self._keeps(run) else "run-undoing", message=error)
 
     def pause(self, run: ActiveRun, by: str) -> None:
@@ -116,7 +121,7 @@ class Worker:
     def settle(self, run: ActiveRun) -> None:
         """See what the run as a whole has come to."""
         row, execution = run.row, run.execution
-        if row.state.ended:
+        if row.state.ended or not run.begun or run.abandoned:
             return
         if execution.joined or run.dropped:
             self._settle_items(run)
@@ -203,6 +208,18 @@ class Worker:
                 self.forward.start(run, index)
         self.forward.start_all(run, fresh)
 
+    def _resume_back(self, run: ActiveRun) -> None:
+        """What an operator was asked before anything was undone is still to be answered."""
+        for index, row in enumerate(list(run.execution.rows)):
+            if row is None:
+                continue
+            if row.state is StepState.NEEDS_OPERATOR and not row.undo_attempts:
+                run.stuck.add(index)
+            elif row.state is StepState.RUNNING and self._keeps(run) and self._is_doubtful(run, index):
+                self.forward.doubt(
+                    run, index, "the worker died while it ran; whether it had its effect is not known"
+                )
+
     def _is_doubtful(self, run: ActiveRun, index: int) -> bool:
         planned = run.execution.planned(index)
         return bool(planned.use) and planned.each is None and self.caller.at_most_once(run, index)
@@ -263,7 +280,11 @@ class Worker:
         """Undo the failed items of which nothing is under way any more."""
         for scope in list(run.dropped):
             for index in scope.nodes():
-                if index in run.timers or index in run.waiting or self.calls.take_back(run, index):
+                if (
+                    index in run.waiting
+                    or self.calls.take_back(run, index)
+                    or self._waits_to_retry(run, index)
+                ):
                     run.stop_timer(index)
                     run.waiting.pop(index, None)
                     run.execution.active.discard(index)
@@ -274,6 +295,10 @@ class Worker:
                     self.back.undo(run, steps)
                 else:
                     self._given_up(run, scope)
+
+    def _waits_to_retry(self, run: ActiveRun, index: int) -> bool:
+        """The step, not its undo."""
+        return index in run.timers and index in run.execution.active
 
     def _given_up(self, run: ActiveRun, scope: Scope) -> None:
         ready = run.execution.give_up(scope)
