@@ -311,7 +311,8 @@ class FlowEngine:
                 if over:
                     return
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), None if active is not None else LOOK)
+                    async with asyncio.timeout(None if active is not None else LOOK):
+                        await news.wait()
                 await asyncio.sleep(GATHERING)
         finally:
             if active is not None:
@@ -431,6 +432,8 @@ class FlowEngine:
         """A run waits for a worker that has room."""
         if self._wakeups is not None:
             self._wakeups.notify(RUNS)
+        if self._tenure.wants_more:
+            self._in_background(self._tenure.adopt())
 
     def _refused(self) -> None:
         """A commit was refused, for others took this worker for dead."""

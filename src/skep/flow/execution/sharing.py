@@ -71,7 +71,8 @@ class Sharing:
         try:
             while True:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), max(0.0, next_beat - loop.time()))
+                    async with asyncio.timeout_at(next_beat):
+                        await self._woken.wait()
                 topics, self._topics = self._topics, set()
                 self._woken.clear()
                 due = loop.time() >= next_beat

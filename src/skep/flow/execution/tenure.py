@@ -102,8 +102,9 @@ class Tenure:
             self._left_over = True
             return
         room = max(room, SPARE)
+        self._left_over = False  # a run that is left to nobody meanwhile says so again
         found = await self.member.adopt(room)
-        self._left_over = len(found) == room
+        self._left_over = self._left_over or len(found) == room
         await self._prepare(list({item.row.definition: item.content for item in found}.values()))
         self._roster.adopt(found)
 
