@@ -6,8 +6,9 @@ looks at none in vain, however many wait.  `docs/decisions/0007-admission.md` sa
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
+from operator import itemgetter
 
 from skep.flow.admission.entries import Entry
 from skep.flow.admission.fairness import LEAST_COST, Costs, FairLine
@@ -78,7 +79,7 @@ class Admission:
         entry = self._waiting.pop(ticket, None)
         if entry is None:
             return
-        self._now = self._monotonic()
+        self._tick()
         lane = self._lanes.all[ticket.priority]
         lane.waiting -= 1
         if entry.ready:
@@ -132,7 +133,7 @@ class Admission:
     # who comes
 
     def _arrive(self, ticket: Ticket, lane: Lane) -> bool:
-        self._now = self._monotonic()
+        self._tick()
         entry = self._waiting[ticket] = Entry(ticket, next(self._numbers))
         lane.waiting += 1
         self._attach(entry)
@@ -187,8 +188,7 @@ class Admission:
     # who goes
 
     def _decide(self) -> list[Ticket]:
-        self._now = self._monotonic()
-        self._stirred.update(dict.fromkeys(self._meters.due(self._now)))
+        self._tick()
         self._stir()
         admitted: list[Ticket] = []
         trials = 0
@@ -242,37 +242,52 @@ class Admission:
                 self._charge(entry, line)
 
     def _stir(self) -> None:
-        """Let out of the lines of these meters as many as there is room for."""
+        """Let out of the lines of these meters as many as there is room for, the oldest first."""
         while self._stirred:
-            meter = self._stirred.popitem()[0]
-            for lane, line in enumerate(meter.lines):
-                if line is not None:
-                    self._let_out(meter, lane, line)
-            if meter.parked:
-                self._meters.note(meter, self._now)
+            meters, self._stirred = self._stirred, {}
+            out = [(entry.number, entry, meter) for meter in meters for entry in self._let_out(meter)]
+            for _, entry, meter in sorted(out, key=itemgetter(0)):
+                if not self._goes_on(entry):
+                    self._stirred[meter] = None  # there is room for another one
+            for meter in meters:
+                if meter.parked:
+                    self._meters.note(meter, self._now)
 
-    def _let_out(self, meter: Meter, lane: int, line: FairLine) -> None:
-        while line.size and meter.ready[lane] < meter.room(self._now, self._slots):
-            entry = line.take()
-            entry.parked = None
-            meter.parked -= 1
-            self._charge(entry, line)
-            entry.turn = meter.passed[lane] >= PATIENCE and not meter.ready[lane]
-            if entry.resolved != self._meters.version:
-                self._detach(entry)
-                self._attach(entry)
-            elsewhere = self._kept_back(entry, arriving=False)
-            if elsewhere is None:
-                self._make_ready(entry)
-            else:
-                self._park(entry, elsewhere)
-        if not line.size and meter.lines[lane] is line:
-            meter.lines[lane] = None
+    def _let_out(self, meter: Meter) -> Iterator[Entry]:
+        for lane, line in enumerate(meter.lines):
+            if line is None:
+                continue
+            turn = meter.passed[lane] >= PATIENCE and not meter.ready[lane]
+            for _ in range(min(line.size, meter.room(self._now, self._slots) - meter.ready[lane])):
+                entry = line.take()
+                entry.parked, entry.turn, turn = None, turn, False
+                meter.parked -= 1
+                self._charge(entry, line)
+                yield entry
+            if not line.size:
+                meter.lines[lane] = None
+
+    def _goes_on(self, entry: Entry) -> bool:
+        """It was let out of one line: it stands before the slots now, or in another line."""
+        if entry.resolved != self._meters.version:
+            self._detach(entry)
+            self._attach(entry)
+        kept_back = self._kept_back(entry, arriving=False)
+        if kept_back is None:
+            self._make_ready(entry)
+            return True
+        self._park(entry, kept_back)
+        return False
+
+    def _tick(self) -> None:
+        """Look at the clock, and at those whose rates let somebody pass by now."""
+        self._now = self._monotonic()
+        self._stirred.update(dict.fromkeys(self._meters.due(self._now)))
 
     # who leaves
 
     def _release(self, entry: Entry, seconds: float) -> None:
-        self._now = self._monotonic()
+        self._tick()
         self._settle_cost(entry, max(seconds, LEAST_COST) if seconds > 0 else 0.0)
         for meter in entry.meters:
             del meter.holders[entry.ticket]
