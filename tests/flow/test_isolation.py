@@ -84,6 +84,23 @@ async def test_a_step_that_blocks_the_event_loop_is_named(database: Database) ->
     assert "blocks the event loop for more than 1." in told[0].message
 
 
+async def test_a_step_that_takes_much_memory_is_named(database: Database) -> None:
+    @step
+    async def hoard(cx: Context[None]) -> int:
+        hoarded = [bytearray(b"x") * (300 * 2**20)]
+        await asyncio.sleep(0.6)
+        return len(hoarded)
+
+    registry = Registry()
+    registry.add_step(hoard, "hoard")
+    async with FlowEngine(database, registry, lambda _route: None) as engine:
+        run = await engine.start(engine.parse("flow: f\nsteps: {fat: {use: hoard}}\n"), {})
+        told = [event async for event in engine.follow(run) if event.kind == "memory"]
+
+    assert [event.step for event in told] == ["fat"]
+    assert "the worker grew by 3" in told[0].message
+
+
 async def test_a_step_that_never_returns_is_interrupted_when_its_time_is_up(
     engine: FlowEngine, shop: Workshop
 ) -> None:

@@ -143,7 +143,7 @@ class FlowEngine:
     async def __aenter__(self) -> Self:
         if self._create_tables:
             await self.create_tables_in(self._database)
-        self._watchdog = Watchdog(self._blocked)
+        self._watchdog = Watchdog(self._blocked, self._grown)
         await self._policing.load()
         if self._tenure.shared:
             self._wakeups = wakeups_for(self._database)
@@ -461,6 +461,17 @@ class FlowEngine:
         if active is not None:
             message = f"blocks the event loop for more than {seconds:.1f} s: {where}"
             self._ledger.event(active, "blocked", step, message)
+
+    def _grown(self, size: int) -> None:
+        """A step that leaks memory is among those under way; the run that kills its worker is kept apart."""
+        steps = sorted(task.get_name() for task in self._worker.calls.under_way)[:20]
+        log.warning("flow.memory_grows", by_mib=size // 2**20, steps=steps)
+        for name in steps:
+            run, _, step = name.partition("/")
+            active = self._roster.runs.get(RunId(run))
+            if active is not None:
+                message = f"the worker grew by {size // 2**20} MiB while it ran, with {len(steps) - 1} others"
+                self._ledger.event(active, "memory", step, message)
 
     def _in_background(self, work: Any) -> None:
         task = asyncio.create_task(work)
