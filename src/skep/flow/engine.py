@@ -20,7 +20,7 @@ from skep.flow.execution.backoff import full_jitter
 from skep.flow.execution.caller import Caller, Dispatch, at_once
 from skep.flow.execution.ledger import Ledger
 from skep.flow.execution.loading import Loader, Prepare, RunIds, nothing_to_prepare
-from skep.flow.execution.observer import Observer
+from skep.flow.execution.observer import Guarded, Observer
 from skep.flow.execution.operator import Choice
 from skep.flow.execution.orders import Orders
 from skep.flow.execution.policing import POLICIES, Policing
@@ -91,7 +91,7 @@ class FlowEngine:
         self._create_tables = create_tables
         self._grace = grace
         self._lease = lease
-        self._observers = list(observers)
+        self._observers: list[Observer] = [Guarded(observer) for observer in observers]
         self._callbacks: list[Callable[[RunRecord], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watchdog: Watchdog | None = None
@@ -188,7 +188,7 @@ class FlowEngine:
         self._callbacks.append(callback)
 
     def add_observer(self, observer: Observer) -> None:
-        self._observers.append(observer)
+        self._observers.append(Guarded(observer))
 
     def forget_code(self, bundle: str) -> None:
         """The code of that bundle leaves memory: runs that need it again will have it prepared."""

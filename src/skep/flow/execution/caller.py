@@ -1,7 +1,9 @@
 """Turns a step of a run into a call: its environment, its arguments, its transaction."""
 
+import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -27,8 +29,11 @@ from skep.flow.execution.attempt import (
 from skep.flow.execution.ledger import Ledger
 from skep.flow.runs import StepState
 from skep.flow.steps import Context
+from skep.flow.storage import records
 from skep.flow.storage.database import Database
 
+_LOOK = 0.1
+"""Seconds between two looks whether a transaction was committed; before the journal writes the step's row."""
 Undo = Literal["run", "nothing", "in-doubt", "stuck"]
 
 
@@ -182,9 +187,25 @@ class Caller:
         except _Undone as undone:
             return undone.outcome
         except CommitFailed as error:
-            return Disconnected(str(error))
+            return await self._committed(run, call) or Disconnected(str(error))
         except Exception as error:
             return Failure(message_of(error))
+
+    async def _committed(self, run: ActiveRun, call: Call) -> Success | None:
+        """What the call came to if it was committed after all: a connection may break at the very end."""
+        look = partial(records.outcome_of, identifier=run.id, step=call.context.step)
+        while not run.abandoned:
+            try:
+                state, stored = await self._database.write(look) or (None, None)
+            except CommitFailed:
+                await asyncio.sleep(_LOOK)
+                continue
+            if call.context.undoing:
+                return Success(None, b"null") if state is StepState.UNDONE else None
+            if state is not StepState.SUCCEEDED or stored is None:
+                return None
+            return Success(call.code.decode(stored), stored)
+        return None
 
     def code(self, run: ActiveRun, index: int) -> Code:
         if run.bound is None:

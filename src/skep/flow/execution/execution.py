@@ -5,7 +5,7 @@ no more than the number of its successors.  Nodes are numbered: first those of t
 fan-outs add while the run goes on.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -71,11 +71,16 @@ class Execution:
 
     def find(self, name: str) -> int | None:
         """The index of a step by its name, also within fan-outs."""
-        top, bracket, _ = name.partition("[")
+        top, *items = name.split("[")
         index = self.graph.index.get(top)
-        if not bracket or index is None:
-            return index
-        return next((node for node in self._nodes_of(index) if self.name(node) == name), None)
+        for item in items:
+            number, _, suffix = item.partition("]")
+            fanout = None if index is None else self.fanouts.get(index)
+            if fanout is None or not number.isdecimal() or int(number) >= len(fanout.scopes):
+                return None
+            position = fanout.body.positions.get(suffix)
+            index = None if position is None else fanout.scopes[int(number)].base + position
+        return index
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -244,10 +249,6 @@ class Execution:
         if fanout.left == 0 and fanout.node not in self.results:
             self.joined.append(fanout.node)
         return self._open_items(fanout)
-
-    def _nodes_of(self, index: int) -> Iterator[int]:
-        fanout = self.fanouts.get(index)
-        return iter(()) if fanout is None else fanout.nodes()
 
     # back
 

@@ -19,6 +19,7 @@ class Body:
                 followers[before].append(position)
         self.successors = followers
         self.suffixes = [step.name.removeprefix(name) for step in each.steps]
+        self.positions = {suffix: position for position, suffix in enumerate(self.suffixes)}
 
 
 class Scope:

@@ -61,8 +61,8 @@ class Orders:
     def _resolve(self, run: ActiveRun, body: Mapping[str, Any], by: str) -> None:
         resolve(self._worker, run, body["step"], body["choice"], by)
 
-    def _explain(self, run: ActiveRun, _body: Mapping[str, Any], _by: str) -> object:
-        return msgspec.to_builtins(self._why.explain(run))
+    def _explain(self, run: ActiveRun, body: Mapping[str, Any], _by: str) -> object:
+        return msgspec.to_builtins(self._why.explain(run, body.get("step", "")))
 
 
 def _require_steerable(run: ActiveRun) -> None:

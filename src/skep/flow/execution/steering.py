@@ -80,10 +80,11 @@ class Steering:
             raise WrongState(f"run {run} has ended: {record.state}")
         return await self._ask(run, kind, body, by)
 
-    async def why(self, run: RunId) -> Sequence[StepWait]:
+    async def why(self, run: RunId, step: str = "") -> Sequence[StepWait]:
+        """Of one `step` alone if it is named."""
         if run not in self._roster.runs and (await self._find(run)).state.ended:
             return ()
-        return msgspec.convert(await self.order(run, "why", {}, ""), tuple[StepWait, ...])
+        return msgspec.convert(await self.order(run, "why", {"step": step}, ""), tuple[StepWait, ...])
 
     async def resolve(self, run: RunId, step: str, choice: Choice, by: str) -> None:
         active = self._roster.runs.get(run)
@@ -140,7 +141,7 @@ class Steering:
             await self._flushed()
 
     async def approve(self, run: RunId, step: str, approved: bool, by: str, comment: str) -> None:
-        waits = await self.why(run)
+        waits = await self.why(run, step)
         asked = {wait.step for wait in waits for reason in wait.reasons if reason.kind == "approval"}
         if step not in asked:
             raise WrongState(f"step {step!r} of run {run} does not wait for an approval")

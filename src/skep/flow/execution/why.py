@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from skep.flow.execution.active import ActiveRun
 from skep.flow.execution.worker import Worker
-from skep.flow.runs import Reason, RunState, StepState, StepWait
+from skep.flow.runs import Reason, RunState, StepState, StepWait, moment
 
 MOST = 1000
 """Steps that are explained of one run; a fan-out may have a hundred times as many."""
@@ -25,13 +25,14 @@ class Why:
         self._locks = locks
         self._probation = probation
 
-    def explain(self, run: ActiveRun) -> list[StepWait]:
-        """Nothing if nothing waits: every step that is left runs."""
+    def explain(self, run: ActiveRun, step: str = "") -> list[StepWait]:
+        """Nothing if nothing waits: every step that is left runs.  Of one `step` alone if it is named."""
         whole = self._whole(run)
         found = [StepWait(step="", state=run.row.state.value, reasons=whole)] if whole else []
         if run.isolated or run.row.state is RunState.PENDING:
             return found
-        for index in range(len(run.execution)):
+        one = run.execution.find(step) if step else None
+        for index in range(len(run.execution)) if one is None else (one,):
             reasons = tuple(self._step(run, index))
             if reasons:
                 row = run.execution.rows[index]
@@ -62,7 +63,7 @@ class Why:
         elif index in run.waiting:
             yield self._waiting(run, index)
         elif index in run.timers:
-            when = datetime.fromtimestamp(self._worker.ledger.now() + self._left(run, index), UTC)
+            when = moment(self._worker.ledger.now() + self._left(run, index))
             yield Reason(kind="retry", subject=name, message=f"{row.error if row else ''}", until=when)
         elif index in run.tasks:
             since = row.started if row else None
@@ -81,13 +82,13 @@ class Why:
 
     def _waiting(self, run: ActiveRun, index: int) -> Reason:
         row, name = run.execution.row(index), run.waiting[index]
-        moment = self._worker.waits.until(run, index)
+        due = self._worker.waits.until(run, index)
         kind = "timer" if not name else "approval" if name.startswith("approval/") else "signal"
         return Reason(
             kind=kind,
             subject=name or run.name(index),
             message=row.message,
-            until=None if moment is None else datetime.fromtimestamp(moment, UTC),
+            until=moment(due),
         )
 
     def _left(self, run: ActiveRun, index: int) -> float:

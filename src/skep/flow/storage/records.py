@@ -89,6 +89,15 @@ async def result_of(connection: AsyncConnection, identifier: RunId, step: str) -
     return result if found.blob is None else await blobs.content_of(connection, found.blob)
 
 
+async def outcome_of(
+    connection: AsyncConnection, identifier: RunId, step: str
+) -> tuple[StepState, bytes | None] | None:
+    """The step's state and, however large, what it returned as JSON; None if nothing is recorded of it."""
+    query = select(_steps.state).where(_steps.run == identifier, _steps.step == step)
+    state = (await connection.execute(query)).scalar()
+    return None if state is None else (StepState(state), await result_of(connection, identifier, step))
+
+
 async def history(
     connection: AsyncConnection, identifier: RunId, after: int, limit: int | None = None
 ) -> list[RunEvent]:
