@@ -72,6 +72,14 @@ def test_the_database_lies_in_the_data_unless_it_is_named() -> None:
     assert Configuration(database="postgresql+asyncpg://h/skep").database_url == "postgresql+asyncpg://h/skep"
 
 
+def test_runs_are_kept_for_spans_of_time_or_for_ever(tmp_path: Path) -> None:
+    found = read(write(tmp_path, "keep_runs: 12h\nkeep_failed_runs: 1.5d\nkeep_archived_runs: forever\n"))
+
+    kept = found.retention
+    assert (kept.keep, kept.keep_failed, kept.archived) == (12 * 3600, 36 * 3600, None)
+    assert Configuration().retention.keep == 30 * 86_400
+
+
 def test_an_address_may_be_ipv6() -> None:
     assert Configuration(listen="[::1]:80").address == ("::1", 80)
 
@@ -89,6 +97,10 @@ def test_an_address_may_be_ipv6() -> None:
         ("listen: localhost:http\n", "listen"),
         ("dns: 5\n", "dns"),
         ("instance: ../etc\n", "instance"),
+        ("keep_runs: 30\n", "keep_runs"),
+        ("keep_failed_runs: a while\n", "keep_failed_runs"),
+        ("metrics: everybody\n", "metrics"),
+        ("unconfined_bundles: perhaps\n", "unconfined_bundles"),
         ("- a\n- b\n", "must be a mapping"),
         ("a: [\n", "skep.yaml"),
         ("data: 1\ndata: 2\n", "given twice"),

@@ -38,7 +38,8 @@ def translated() -> Iterator[None]:
 
 
 def sentence(message: str, hint: str = "") -> str:
-    """With a capital letter and a full stop."""
-    whole = f"{message[:1].upper()}{message[1:]}"
+    """With a capital letter, unless it begins with the name of something, and a full stop."""
+    word = message.partition(" ")[0]
+    whole = f"{message[:1].upper()}{message[1:]}" if word.isalpha() else message
     whole = whole if whole.endswith((".", "!", "?")) or "\n" in whole else f"{whole}."
     return f"{whole} {hint}".strip()
