@@ -8,6 +8,11 @@ import httpx
 import pytest
 from tests.cli.house import House, housed
 
+from skep.cli.client import Client
+from skep.cli.follow import Picture
+from skep.cli.settings import Context
+from skep.model.views import RunDetail, RunEventView
+
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
@@ -352,6 +357,20 @@ def test_a_picture_of_a_run_is_redrawn_until_it_ends(house: House) -> None:
         assert terminal.wait() == 0
     finally:
         terminal.close()
+
+
+def test_who_follows_sees_the_items_of_a_fan_out_as_one(house: House) -> None:
+    run = house.start("errand.hold", "shelf=f")
+    house.until(run, "waiting")
+    detail = Client(Context(url=house.url, token=house.token)).get(f"/v1/runs/{run}", RunDetail)
+    picture = Picture(detail)
+
+    for step in ("roll", "roll[0]", "roll[1].create", "roll[1].c[7]"):
+        at = "2026-01-01T00:00:00Z"
+        picture.take(RunEventView(sequence=1, run=run, step=step, kind="started", at=at))
+
+    assert list(picture.groups) == ["go", "roll"]
+    assert len(picture.groups["roll"].states) == 4
 
 
 def test_files_of_flows_may_stand_in_a_directory(house: House, tmp_path: Path) -> None:

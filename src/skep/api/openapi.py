@@ -24,7 +24,7 @@ named by the header `X-Skep-Tenant`.  Long work answers 202 with a run; follow `
 Errors are problem documents (RFC 9457): `code` is for programs, `detail` for people.\
 """
 
-_UPLOADS = ("/v1/images/import", "/v1/images/build")
+_UPLOADS = ("/v1/images/import", "/v1/images/build", "/v1/bundles")
 _UPLOAD = {"required": True, "content": {"application/octet-stream": {}}}
 
 

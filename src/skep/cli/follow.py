@@ -64,7 +64,7 @@ class Group:
 
 
 class Picture:
-    """What is known of a run, from its steps and its events."""
+    """What is known of a run, from its steps and its events.  The items of a fan-out are one group."""
 
     def __init__(self, detail: RunDetail) -> None:
         self.run = detail.run
@@ -82,7 +82,8 @@ class Picture:
         group.message = event.message or ("" if event.kind == "succeeded" else group.message)
 
     def _group(self, step: str) -> Group:
-        name = step.rpartition(".")[0] or step
+        fanout, item, _ = step.partition("[")
+        name = fanout if item else step.rpartition(".")[0] or step
         return self.groups.setdefault(name, Group(name))
 
 
@@ -146,7 +147,7 @@ def follow(client: Client, run: str, *, quiet: bool = False) -> RunView:
     except KeyboardInterrupt:
         say(f"\nThe run goes on.  Follow it: skep run follow {run}    Cancel it: skep run cancel {run}")
         raise
-    return judge(client.get(f"/v1/runs/{run}", RunDetail).run)
+    return judge(client.get(f"/v1/runs/{run}", RunDetail, fold=True).run)
 
 
 def judge(run: RunView) -> RunView:
@@ -189,7 +190,7 @@ def _view(client: Client, run: str, quiet: bool) -> Iterator[View]:
     if quiet:
         yield _Quiet()
     elif sys.stderr.isatty():
-        with _live(Picture(client.get(f"/v1/runs/{run}", RunDetail))) as view:
+        with _live(Picture(client.get(f"/v1/runs/{run}", RunDetail, fold=True))) as view:
             yield view
     else:
         yield PlainView()
