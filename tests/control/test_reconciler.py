@@ -16,6 +16,7 @@ from tests.machines import Machine, MiB, app, fetch, service
 
 from skep.control.ports import Host
 from skep.control.reconcilers.backoff import Backoff
+from skep.control.run_selection import Selection
 from skep.model.errors import Conflict
 from skep.model.host import ContainerSpec, DiskSpec, NetworkConfig, PortConfig
 from skep.model.ids import Bytes, ContainerId, DiskId, NetworkId, PortId, ReplicaId, TenantId, new_id
@@ -51,7 +52,7 @@ async def answers(port: int, timeout: float = 20) -> None:
 async def quiet(cloud: Machine, timeout: float = 20) -> None:
     """Wait until no run is active."""
     async with asyncio.timeout(timeout):
-        while await cloud.control.runs.list(cloud.admin, active=True):
+        while await cloud.control.runs.list(cloud.admin, Selection(active=True)):
             await asyncio.sleep(0.05)
 
 
