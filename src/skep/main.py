@@ -24,33 +24,18 @@ from skep.api.app import build_app
 from skep.api.server import make_server
 from skep.bus.inprocess import InProcessBus
 from skep.configuration import Configuration
-from skep.control.apps import Apps
-from skep.control.auth import Auth
-from skep.control.bundles import Bundles
-from skep.control.control import Control
+from skep.control.control import Control, make_control
 from skep.control.desired import DesiredState
-from skep.control.disks import Disks
-from skep.control.events import Events, Observations
-from skep.control.flow_documents import Flows
+from skep.control.events import Observations
 from skep.control.flow_engine import FlowRoom, flow_room
 from skep.control.flows.catalogue import make_registry
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
-from skep.control.hosts import HostDirectory, Hosts
-from skep.control.images import Images
-from skep.control.limits import FlowLimits
-from skep.control.metrics import Metrics
-from skep.control.networks import Networks
+from skep.control.hosts import HostDirectory
 from skep.control.ports import DiskPool, Engine, Fabric, ImageStore
 from skep.control.reconcilers.reconciler import Reconciler
-from skep.control.replicas import Replicas
-from skep.control.runs import Runs
-from skep.control.schedules import Schedules
 from skep.control.settings import Settings
 from skep.control.setup import prepare_installation
 from skep.control.specifications import Limits
-from skep.control.tenants import Tenants
-from skep.control.tokens import Tokens
-from skep.control.users import Users
 from skep.flow import CommitFailed, Database
 from skep.model.errors import SkepError, Unavailable
 from skep.model.host import HostFacts
@@ -258,27 +243,9 @@ def _control(
         default_disk=settings.default_disk,
         limits=limits,
         public_host=settings.public_host,
+        public_metrics=settings.metrics == "open",
     )
-    flows = room.flows
-    return Control(
-        auth=Auth(database, time.time),
-        apps=Apps(database, flows, of_control, time.time, new_id),
-        replicas=Replicas(database, directory),
-        images=Images(database, flows, directory, of_control, time.time),
-        runs=Runs(database, flows, time.time),
-        flows=Flows(flows),
-        bundles=Bundles(room.bundles, flows),
-        schedules=Schedules(database, room.schedules),
-        limits=FlowLimits(database, flows),
-        metrics=Metrics(room.metrics, public=settings.metrics == "open"),
-        disks=Disks(database, flows, directory),
-        networks=Networks(database, flows, of_control),
-        hosts=Hosts(database, directory),
-        tenants=Tenants(database, time.time),
-        users=Users(database, time.time),
-        tokens=Tokens(database, time.time),
-        events=Events(bus),
-    )
+    return make_control(database, room, directory, of_control, bus, now=time.time, new_id=new_id)
 
 
 async def tear_down(settings: Configuration, *, purge: bool) -> None:

@@ -484,6 +484,9 @@ class FakeRuns:
         )
         return RunDetail(run=self._view(run), steps=steps)
 
+    async def glance(self, caller: Caller, run: str) -> RunView:
+        return self._view(run)
+
     async def follow(self, caller: Caller, run: str) -> AsyncIterator[RunEventView]:
         for event in self._events(run):
             if self.world.pace:

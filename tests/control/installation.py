@@ -1,7 +1,6 @@
 """A whole control on a simulated host, with callers of every role."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,32 +8,17 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from skep.bus.inprocess import InProcessBus
-from skep.control.apps import Apps
-from skep.control.auth import Auth
-from skep.control.bundles import Bundles
 from skep.control.callers import Caller, Role
-from skep.control.control import Control
+from skep.control.control import Control, make_control
 from skep.control.desired import DesiredState
-from skep.control.disks import Disks
-from skep.control.events import Events, Observations
-from skep.control.flow_documents import Flows
+from skep.control.events import Observations
 from skep.control.flow_engine import FlowRoom, flow_room
 from skep.control.flows.catalogue import make_registry
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
-from skep.control.hosts import HostDirectory, Hosts
-from skep.control.images import Images
-from skep.control.limits import FlowLimits
-from skep.control.metrics import Metrics
-from skep.control.networks import Networks
-from skep.control.replicas import Replicas
-from skep.control.runs import Runs
-from skep.control.schedules import Schedules
+from skep.control.hosts import HostDirectory
 from skep.control.settings import Settings
 from skep.control.setup import prepare_installation
 from skep.control.specifications import Limits
-from skep.control.tenants import Tenants
-from skep.control.tokens import Tokens
-from skep.control.users import Users
 from skep.flow import Database, FlowEngine, Registry, RunId, RunState
 from skep.flow.storage.retention import RetentionPolicy
 from skep.model.ids import Bytes, HostName, ImageId, RegionName, ZoneName, new_id
@@ -142,26 +126,7 @@ def _control(
     )
     directory = HostDirectory()
     directory.add(HOST, host)
-    flows = room.flows
-    return Control(
-        auth=Auth(database, clock),
-        apps=Apps(database, flows, settings, clock, new_id),
-        replicas=Replicas(database, directory),
-        images=Images(database, flows, directory, settings, clock),
-        runs=Runs(database, flows, time.time),
-        flows=Flows(flows),
-        bundles=Bundles(room.bundles, flows),
-        schedules=Schedules(database, room.schedules),
-        limits=FlowLimits(database, flows),
-        metrics=Metrics(room.metrics),
-        disks=Disks(database, flows, directory),
-        networks=Networks(database, flows, settings),
-        hosts=Hosts(database, directory),
-        tenants=Tenants(database, clock),
-        users=Users(database, clock),
-        tokens=Tokens(database, clock),
-        events=Events(bus),
-    )
+    return make_control(database, room, directory, settings, bus, now=clock, new_id=new_id)
 
 
 async def _share_busybox(made: Installation) -> None:

@@ -48,6 +48,7 @@ MATRIX: dict[str, tuple[str, Call]] = {
     "images.bootstrap": (ADMINS, lambda c, who: c.images.bootstrap(who, "bookworm", "debian:12")),
     "images.prune": (ADMINS, lambda c, who: c.images.prune(who)),
     "runs.show": (ANYBODY, lambda c, who: c.runs.show(who, "none")),
+    "runs.glance": (ANYBODY, lambda c, who: c.runs.glance(who, "none")),
     "runs.follow": (ANYBODY, lambda c, who: c.runs.follow(who, "none")),
     "runs.list": (ANYBODY, lambda c, who: c.runs.list(who)),
     "runs.cancel": (MEMBERS, lambda c, who: c.runs.cancel(who, "none")),

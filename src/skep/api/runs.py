@@ -79,7 +79,7 @@ async def run_events(
 
     The id of an event is its sequence; a client that reconnects with Last-Event-ID misses nothing.
     """
-    await control.runs.show(caller, run, fold=True)
+    await control.runs.glance(caller, run)
     events = after(control.runs.follow(caller, run), last_event_id)
     return event_stream(events, event=lambda item: item.kind, identity=lambda item: item.sequence)
 

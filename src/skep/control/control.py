@@ -1,14 +1,17 @@
 """All use cases in one place, for the entrances."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from skep.control.apps import Apps
 from skep.control.auth import Auth
 from skep.control.bundles import Bundles
+from skep.control.clock import Now
 from skep.control.disks import Disks
-from skep.control.events import Events
+from skep.control.events import Bus, Events
 from skep.control.flow_documents import Flows
-from skep.control.hosts import Hosts
+from skep.control.flow_engine import FlowRoom
+from skep.control.hosts import HostDirectory, Hosts
 from skep.control.images import Images
 from skep.control.limits import FlowLimits
 from skep.control.metrics import Metrics
@@ -16,9 +19,11 @@ from skep.control.networks import Networks
 from skep.control.replicas import Replicas
 from skep.control.runs import Runs
 from skep.control.schedules import Schedules
+from skep.control.settings import Settings
 from skep.control.tenants import Tenants
 from skep.control.tokens import Tokens
 from skep.control.users import Users
+from skep.flow import Database
 
 
 @dataclass(frozen=True)
@@ -40,3 +45,36 @@ class Control:
     users: Users
     tokens: Tokens
     events: Events
+
+
+def make_control(
+    database: Database,
+    room: FlowRoom,
+    directory: HostDirectory,
+    settings: Settings,
+    bus: Bus,
+    *,
+    now: Now,
+    new_id: Callable[[], str],
+) -> Control:
+    """Every use case on the same database, engine and hosts."""
+    flows = room.flows
+    return Control(
+        auth=Auth(database, now),
+        apps=Apps(database, flows, settings, now, new_id),
+        replicas=Replicas(database, directory),
+        images=Images(database, flows, directory, settings, now),
+        runs=Runs(database, flows, room.clock),
+        flows=Flows(flows),
+        bundles=Bundles(room.bundles, flows),
+        schedules=Schedules(database, room.schedules),
+        limits=FlowLimits(database, flows),
+        metrics=Metrics(room.metrics, public=settings.public_metrics),
+        disks=Disks(database, flows, directory),
+        networks=Networks(database, flows, settings),
+        hosts=Hosts(database, directory),
+        tenants=Tenants(database, now),
+        users=Users(database, now),
+        tokens=Tokens(database, now),
+        events=Events(bus),
+    )

@@ -24,6 +24,8 @@ class FlowRoom:
     bundles: Bundles
     schedules: Schedules
     metrics: Metrics
+    clock: Callable[[], float]
+    """Seconds since 1970, as the engine counts them."""
 
 
 @asynccontextmanager
@@ -68,7 +70,7 @@ async def flow_room(
             (Archivist(database, retention).run(), "archivist"),
         ):
             stack.push_async_callback(_ended, asyncio.create_task(work, name=name))
-        yield FlowRoom(flows, bundles, schedules, metrics)
+        yield FlowRoom(flows, bundles, schedules, metrics, time.time)
 
 
 def with_plugins(registry: Registry) -> Registry:

@@ -109,6 +109,13 @@ def times_of(record: RunRecord, found: Sequence[StepRecord], now: float) -> Mapp
     return timings(found, record.started, until)
 
 
+def took(record: RunRecord, found: Sequence[StepRecord], now: float) -> Mapping[str, float]:
+    """Seconds that each step ran which has begun."""
+    begun = {one.name for one in found if one.started is not None}
+    times = times_of(record, found, now)
+    return {name: timing.running for name, timing in times.items() if name in begun}
+
+
 def nodes(
     record: RunRecord, plan: Sequence[PlannedStep], found: Sequence[StepRecord], now: float
 ) -> tuple[GraphNode, ...]:

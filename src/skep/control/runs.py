@@ -10,21 +10,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal
 
 from skep.control import facts, run_views
-from skep.control.callers import Caller, Role
+from skep.control.callers import Caller
 from skep.control.clock import Now
 from skep.control.flow_faults import translated
+from skep.control.run_finding import RunFinder
 from skep.control.run_selection import Action, Selection, fitting, where
 from skep.flow import Database, FlowEngine, RunFilter, RunId, RunRecord
 from skep.flow.definition import picture
-from skep.flow.definition.plan import Plan
 from skep.flow.monitoring.critical_path import critical_path
-from skep.flow.storage import archive, records
-from skep.flow.storage.archive import ArchivedRun
-from skep.model.errors import Conflict, InvalidInput, NotFound, SkepError
+from skep.flow.storage import archive
+from skep.model.errors import Conflict, InvalidInput, SkepError
 from skep.model.flow_views import ActedView, CriticalPathView, DrawnView, PathStep, RunGraph, WaitView
 from skep.model.ids import TenantId
 from skep.model.views import Accepted, RunDetail, RunEventView, RunView
-from skep.store import tenants
 
 TOGETHER = 50
 """Runs of many that are acted on at once, so that they share commits."""
@@ -39,6 +37,7 @@ class Runs:
         self._database = database
         self._flows = flows
         self._now = now
+        self._finder = RunFinder(database, flows)
         self._steer: dict[Action, Callable[[RunId, str], Awaitable[object]]] = {
             "pause": flows.pause,
             "resume": flows.resume,
@@ -51,15 +50,20 @@ class Runs:
 
     async def show(self, caller: Caller, run: str, *, fold: bool = False) -> RunDetail:
         """A run with its steps; with `fold` the items of fan-outs are counted instead of listed."""
-        record, archived = await self._find(caller, run)
+        record, archived = await self._finder.find(caller, run)
         found = archived.steps if archived else await self._flows.steps(record.id)
         shown = run_views.folded if fold else run_views.steps
-        view = await self._view(record, archived=archived is not None)
-        return RunDetail(run=view, steps=shown(record, found, self._now()))
+        view = await self._finder.view(record, archived=archived is not None)
+        return RunDetail(run=view, steps=await asyncio.to_thread(shown, record, found, self._now()))
+
+    async def glance(self, caller: Caller, run: str) -> RunView:
+        """The run without its steps, of which there may be very many."""
+        record, archived = await self._finder.find(caller, run)
+        return await self._finder.view(record, archived=archived is not None)
 
     async def follow(self, caller: Caller, run: str) -> AsyncIterator[RunEventView]:
         """The whole history, then what happens, until the run has ended."""
-        record, archived = await self._find(caller, run)
+        record, archived = await self._finder.find(caller, run)
         for event in archived.events if archived else ():
             yield run_views.event(event)
         if archived is None:
@@ -68,42 +72,41 @@ class Runs:
 
     async def why(self, caller: Caller, run: str) -> list[WaitView]:
         """What the run, and each step that has not ended, waits for; nothing if it has ended."""
-        record, archived = await self._find(caller, run)
+        record, archived = await self._finder.find(caller, run)
         with translated():
             found = () if archived else await self._flows.why(record.id)
-        names = {item: await self._name(caller, item) for item in run_views.ids_in(found)}
+        names = {item: await self._finder.name(caller, item) for item in run_views.ids_in(found)}
         return run_views.waits(found, names.__getitem__)
 
     async def graph(self, caller: Caller, run: str) -> RunGraph:
         """The steps of its flow with their states and times."""
-        record, plan = await self._planned(caller, run)
+        record, plan = await self._finder.planned(caller, run)
         found = await self._flows.steps(record.id)
-        nodes = run_views.nodes(record, plan.steps, found, self._now())
-        return RunGraph(run=await self._view(record), nodes=nodes)
+        nodes = await asyncio.to_thread(run_views.nodes, record, plan.steps, found, self._now())
+        return RunGraph(run=await self._finder.view(record), nodes=nodes)
 
     async def draw(self, caller: Caller, run: str, format: Literal["svg", "mermaid"]) -> DrawnView:  # noqa: A002
         """The picture of it, coloured by what has become of the steps."""
-        record, plan = await self._planned(caller, run)
+        record, plan = await self._finder.planned(caller, run)
         found = await self._flows.steps(record.id)
-        times = run_views.times_of(record, found, self._now())
-        begun = {one.name for one in found if one.started is not None}
-        took = {name: timing.running for name, timing in times.items() if name in begun}
+        states = {one.name: one.state.value for one in found}
+        took = await asyncio.to_thread(run_views.took, record, found, self._now())
         render = picture.svg if format == "svg" else picture.mermaid
         try:
-            content = render(plan, states={one.name: one.state.value for one in found}, took=took)
+            content = await asyncio.to_thread(render, plan, states=states, took=took)
         except ValueError as error:
             raise Conflict(f"{error}; ask for JSON instead.") from error
         return DrawnView(flow=record.flow, format=format, content=content)
 
     async def critical(self, caller: Caller, run: str) -> CriticalPathView:
         """Which steps decided how long it took.  Raises Conflict: it has not ended, or never began."""
-        record, archived = await self._find(caller, run)
+        record, archived = await self._finder.find(caller, run)
         found = archived.steps if archived else await self._flows.steps(record.id)
         if record.started is None or record.finished is None:
             raise Conflict(f"Run {run} has not ended: it is {record.state.value}; see 'skep run why {run}'.")
-        path = critical_path(found, record.started, record.finished)
+        path = await asyncio.to_thread(critical_path, found, record.started, record.finished)
         return CriticalPathView(
-            run=await self._view(record, archived=archived is not None),
+            run=await self._finder.view(record, archived=archived is not None),
             total=path.total,
             behind=path.behind,
             steps=tuple(
@@ -167,7 +170,7 @@ class Runs:
         Raises Conflict: the step does not wait for a decision, or this one is impossible.
         """
         caller.must_operate()
-        record = await self._live(caller, run)
+        record = await self._finder.live(caller, run)
         with translated():
             await self._flows.resolve(record.id, step, choice, by=caller.user_name)
 
@@ -176,7 +179,7 @@ class Runs:
     ) -> None:
         """Answer the approval that a step waits for.  Raises Conflict: it waits for none."""
         caller.must_change()
-        record = await self._live(caller, run)
+        record = await self._finder.live(caller, run)
         with translated():
             await self._flows.approve(record.id, step, approved, by=caller.user_name, comment=comment)
 
@@ -187,7 +190,7 @@ class Runs:
         caller.must_change()
         if name.startswith("approval/"):
             raise InvalidInput("An approval is answered with 'skep run approve', not with a signal.")
-        record = await self._live(caller, run)
+        record = await self._finder.live(caller, run)
         with translated():
             await self._flows.signal(record.id, name, value, key=key, by=caller.user_name)
 
@@ -207,44 +210,16 @@ class Runs:
         else:
             meant = await self._where(caller, selection)
             found = await self._flows.list(where=meant, limit=limit, before=last)
-        names = await self._tenants()
+        names = await self._finder.tenants()
         return [run_views.run(run, names.get(run.tenant, ""), archived=archived) for run in found]
 
     # which
-
-    async def _find(self, caller: Caller, run: str) -> tuple[RunRecord, ArchivedRun | None]:
-        archived = None
-        try:
-            record = await self._flows.get(RunId(run))
-        except LookupError as error:
-            async with self._database.read() as connection:
-                archived = await archive.find(connection, RunId(run))
-            if archived is None:
-                raise _no_run(run) from error
-            record = archived.run
-        if not caller.sees(record.tenant) and caller.role is not Role.ADMIN:
-            raise _no_run(run)
-        return record, archived
 
     async def _archived(self, meant: RunFilter, limit: int, before: RunId | None) -> Sequence[RunRecord]:
         if meant.labels or meant.failed_step is not None:
             raise InvalidInput("Archived runs are found by flow, state and time only.")
         async with self._database.read() as connection:
             return await archive.runs(connection, meant, limit=limit, before=before)
-
-    async def _live(self, caller: Caller, run: str) -> RunRecord:
-        record, archived = await self._find(caller, run)
-        if archived is not None:
-            raise Conflict(f"Run {run} has ended long ago and is archived; it can only be shown.")
-        return record
-
-    async def _planned(self, caller: Caller, run: str) -> tuple[RunRecord, Plan]:
-        record = await self._live(caller, run)
-        async with self._database.read() as connection:
-            plan = await records.plan_of(connection, record.id)
-        if plan is None:
-            raise _no_run(run)
-        return record, plan
 
     async def _chosen(self, caller: Caller, action: Action, selection: Selection) -> Sequence[RunId]:
         found = await self._where(caller, selection)
@@ -268,40 +243,18 @@ class Runs:
     async def _act(self, caller: Caller, action: Action, run: str) -> str | None:
         """Answers the run that a rerun began."""
         _must_steer(caller, action)
-        record = await self._live(caller, run)
+        record = await self._finder.live(caller, run)
         with translated():
             begun = await self._steer[action](record.id, caller.user_name)
         return begun if isinstance(begun, str) else None
 
     async def _try(self, caller: Caller, action: Action, run: str, dry: bool) -> ActedView:
         try:
-            record = await self._live(caller, run)
+            record = await self._finder.live(caller, run)
             begun = None if dry else await self._act(caller, action, run)
         except SkepError as error:
             return ActedView(run=run, error=error.message)
         return ActedView(run=run, title=record.title, state=record.state.value, started=begun)
-
-    async def _view(self, record: RunRecord, *, archived: bool = False) -> RunView:
-        async with self._database.read() as connection:
-            tenant = await tenants.get(connection, TenantId(record.tenant))
-        return run_views.run(record, tenant.name if tenant else "", archived=archived)
-
-    async def _tenants(self) -> dict[str, str]:
-        async with self._database.read() as connection:
-            return {row.id: row.name for row in await tenants.every(connection)}
-
-    async def _name(self, caller: Caller, identifier: str) -> str | None:
-        """Of a tenant its name, of a run its id; None for what is not the caller's to know."""
-        operator = caller.role is Role.ADMIN
-        async with self._database.read() as connection:
-            tenant = await tenants.get(connection, TenantId(identifier))
-        if tenant is not None:
-            return tenant.name if operator or caller.sees(tenant.id) else None
-        try:
-            record = await self._flows.get(RunId(identifier))
-        except LookupError:
-            return identifier if operator else None
-        return identifier if operator or caller.sees(record.tenant) else None
 
 
 def _must_steer(caller: Caller, action: Action) -> None:
@@ -309,7 +262,3 @@ def _must_steer(caller: Caller, action: Action) -> None:
     caller.must_change()
     if action in ("retry", "rerun"):
         caller.must_operate()
-
-
-def _no_run(run: str) -> NotFound:
-    return NotFound(f"There is no run {run!r}; see 'skep run ls'.")

@@ -13,7 +13,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`networks`: the range tenants' subnets are cut from.  `spool`: where uploads wait.
 
     `first_host` fetches and builds images (with one host: the host).  `public_host` is the name or address
-    that URLs of published ports show.
+    that URLs of published ports show.  `public_metrics`: anybody may read them.
     """
 
     first_host: HostName
@@ -22,3 +22,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     default_disk: Bytes = Bytes(10 * 1024**3)
     limits: Limits = Limits()
     public_host: str = "localhost"
+    public_metrics: bool = False
