@@ -87,7 +87,7 @@ def test_limits_hold_nobody_is_forgotten_and_everybody_is_served(slots: int, wha
     assert len(world.admission._meters) <= len({use.key for use in USES}) + len(POLICIES)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(tickets, min_size=20, max_size=40), st.integers(0, 3))
 def test_the_same_holds_under_a_heavy_load(crowd: list[Ticket], policy: int) -> None:
     world = World(16, dict([POLICIES[policy]]))
