@@ -9,12 +9,19 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+import structlog
+
+from skep.flow.errors import CommitFailed, Fenced
 from skep.flow.execution.active import ActiveRun
 from skep.flow.runs import Reason, RunState
 from skep.flow.steps import RunId
 
+log = structlog.get_logger(__name__)
+
 SUSPECT = 2
 GUILTY = 3
+AGAIN = 0.5
+"""Seconds until the database is asked again that did not answer."""
 PROBATION = 30.0
 """Seconds for which a suspect goes alone if it does not end before."""
 
@@ -58,20 +65,33 @@ class Quarantine:
         try:
             while self._waiting:
                 run = self._alone = self._waiting.popleft()
-                if run.row.state.ended:
-                    continue
-                await self._name(run.id)
-                self._begin(run)
-                await self._settled(run)
+                await self._named(run)
+                if not run.row.state.ended and not run.abandoned:
+                    self._begin(run)
+                    await self._settled(run)
             await self._name(None)
+        except Fenced:
+            self._waiting.clear()  # others have them all
+        except CommitFailed as error:
+            log.warning("flow.suspect_stays_named", error=str(error))
         finally:
             self._alone = self._task = None
+
+    async def _named(self, run: ActiveRun) -> None:
+        """It is recorded that the run goes alone, or the run is not to go any more."""
+        while not run.row.state.ended and not run.abandoned:
+            try:
+                await self._name(run.id)
+                return
+            except CommitFailed as error:
+                log.warning("flow.database_away", error=str(error))
+                await asyncio.sleep(AGAIN)
 
     async def _settled(self, run: ActiveRun) -> None:
         """It has ended, got on, waits for somebody, or has gone well for long enough."""
         deadline = asyncio.get_running_loop().time() + PROBATION
         idle = (RunState.WAITING, RunState.NEEDS_OPERATOR, RunState.PAUSED)
-        while run.row.crashes and not run.row.state.ended and run.row.state not in idle:
+        while run.row.crashes and not run.abandoned and not run.row.state.ended and run.row.state not in idle:
             if asyncio.get_running_loop().time() > deadline:
                 return
             await asyncio.sleep(0.05)

@@ -77,6 +77,9 @@ class Roster:
         loaded = self._loader.load(stored)
         loaded.followers, loaded.ended, loaded.sequence = run.followers, run.ended, run.sequence
         loaded.granted = run.granted
+        came = [signal for signal in run.signals if signal.id not in loaded.heard]  # since they were read
+        loaded.signals += came
+        loaded.heard.update(signal.id for signal in came)
         self.runs[run.id] = loaded
         if loaded.bound is not None and loaded.granted:
             loaded.row.error = ""

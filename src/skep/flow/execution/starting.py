@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
@@ -10,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.flow.definition.plan import Flow
-from skep.flow.errors import UnknownFlow
+from skep.flow.errors import CommitFailed, UnknownFlow
 from skep.flow.execution.active import ActiveRun
 from skep.flow.execution.execution import Execution
 from skep.flow.execution.ledger import Ledger
@@ -21,6 +22,7 @@ from skep.flow.runs import Priority, RunRow
 from skep.flow.steps import RunId
 from skep.flow.storage import records
 from skep.flow.storage.database import Database
+from skep.flow.storage.journal import Journal
 
 Transaction = Callable[[AsyncConnection], Awaitable[None]]
 MAKE_SURE = 6 * 3600.0
@@ -99,9 +101,11 @@ class Starting:
         run.row.worker = self._tenure.claim()
         take = self._unclaimed if run.row.worker is None else partial(self._roster.take, run)
         if run.row.key is None and transaction is None:
-            self._ledger.journal.create_run(run.row)
-            self._ledger.journal.afterwards(take)
-            await self._ledger.journal.flushed()
+            journal = self._ledger.journal
+            journal.create_run(run.row)
+            journal.afterwards(partial(_unless_refused, journal, run.id, take))
+            await journal.flushed()
+            journal.require_taken(run.id)
             return run.id
         return await self._start_within(run, transaction, take)
 
@@ -149,3 +153,9 @@ class Starting:
             if not known:
                 raise
             return known
+
+
+def _unless_refused(journal: Journal, run: RunId, take: Callable[[], None]) -> None:
+    with suppress(CommitFailed):
+        journal.require_taken(run)
+        take()

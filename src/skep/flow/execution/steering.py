@@ -98,7 +98,10 @@ class Steering:
         worker = self._tenure.claim()
         await self._database.write(lambda connection: reopen(connection, run, worker))
         if worker is not None:
-            self._roster.adopt([await self._loader.fetch(self._database, run)])
+            stored = await self._loader.fetch(self._database, run)
+            if stored.row.worker != self._tenure.member.id:
+                return  # this worker was fenced meanwhile, and another has the run
+            self._roster.adopt([stored])
             active = self._roster.runs[run]
             self._worker.ledger.event(active, "run-retried", message=f"by {by}" if by else "")
             await self._flushed()
@@ -125,7 +128,12 @@ class Steering:
             total = len(flow.plan.steps)
             await self._database.write(lambda connection: redefine(connection, run.id, flow.hash, total))
         finally:
-            self._roster.reload(run, await self._loader.fetch(self._database, run.id))
+            await self._reload(run)
+
+    async def _reload(self, run: ActiveRun) -> None:
+        stored = await self._loader.fetch(self._database, run.id)
+        if self._roster.runs.get(run.id) is run:  # else this worker was fenced meanwhile
+            self._roster.reload(run, stored)
 
     async def signal(self, run: RunId, name: str, value: object, key: str | None, by: str) -> None:
         if run not in self._roster.runs:
@@ -182,7 +190,7 @@ class Steering:
         self._worker.ledger.event(run, "resolved", message=f"{choice} by {by}" if by else choice)
         if choice == "retry":
             await self._flushed()
-            self._roster.reload(run, await self._loader.fetch(self._database, run.id))
+            await self._reload(run)
         else:
             self._worker.give_up(run)
         await self._flushed()

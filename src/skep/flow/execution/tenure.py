@@ -103,10 +103,12 @@ class Tenure:
             return
         room = max(room, SPARE)
         self._left_over = False  # a run that is left to nobody meanwhile says so again
-        found = await self.member.adopt(room)
+        member = self.member
+        found = await member.adopt(room)
         self._left_over = self._left_over or len(found) == room
         await self._prepare(list({item.row.definition: item.content for item in found}.values()))
-        self._roster.adopt(found)
+        if member is self.member:  # else it was fenced meanwhile, and others have them
+            self._roster.adopt(found)
 
     async def _stop_permitting(self) -> None:
         if self._worker is not None and self._worker.calls.permitting is not None:
@@ -133,6 +135,7 @@ class Tenure:
         await self._stop_permitting()
         if self._gate is not None:
             await self._gate.abandon()
+            self._gate = None
         self.member = Membership(self._database, shared=self.shared, name=self._name, lease=self._lease)
         ledger.journal = self.journal()
         await self.begin(roster, worker, self._wakeups)

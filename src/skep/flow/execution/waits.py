@@ -52,10 +52,12 @@ class Waits:
 
     def deliver(self, run: ActiveRun, signal: Signal) -> None:
         """Somebody told the run something; kept until a step asks for it."""
-        if signal.id in run.heard or run.abandoned:
+        if signal.id in run.heard:
             return
         run.heard.add(signal.id)
         run.signals.append(signal)
+        if run.abandoned:
+            return
         for index in sorted(index for index, name in run.waiting.items() if name == signal.name):
             if self._taken(run, index, run.execution.planned(index)):
                 return

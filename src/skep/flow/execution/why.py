@@ -8,8 +8,8 @@ from skep.flow.execution.active import ActiveRun
 from skep.flow.execution.worker import Worker
 from skep.flow.runs import Reason, RunState, StepState, StepWait, moment
 
-MOST = 1000
-"""Steps that are explained of one run; a fan-out may have a hundred times as many."""
+MOST = 100
+"""Steps that are explained of one run: a fan-out may have a thousand times as many, and each takes time."""
 
 
 class Why:

@@ -67,7 +67,7 @@ class Journal:
         self._careful = False
         """The database refused the batch for ever: its runs are tried apart."""
         self._refusals: dict[RunId, Exception] = {}
-        self._lost: set[RunId] = set()
+        self._lost: dict[RunId, str] = {}
         self._waiting: set[asyncio.Future[None]] = set()
         self._stopped = False
 
@@ -121,6 +121,15 @@ class Journal:
         done.add_done_callback(self._waiting.discard)
         self.afterwards(partial(_finish, done))
         await done
+
+    def require_taken(self, run: RunId) -> None:
+        """The run is one that the database takes.
+
+        Raises:
+            CommitFailed: it refused it for ever.
+        """
+        if run in self._lost:
+            raise CommitFailed(f"the database does not take the run: {self._lost[run]}")
 
     def require_order(self) -> None:
         """What was named before a change must be written before it.
@@ -248,7 +257,7 @@ class Journal:
         for run, error in refusals.items():
             log.error("flow.run_refused", run=run, error=reason(error))
             if run not in self._lost and self._poisoned is not None:
-                self._lost.add(run)
+                self._lost[run] = reason(error)
                 _call_all([partial(self._poisoned, run, reason(error))])
 
 
