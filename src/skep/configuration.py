@@ -23,7 +23,6 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _SIZES = ("pool_size", "default_disk", "default_memory")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
-_SPANS = ("keep_runs", "keep_failed_runs", "keep_archived_runs")
 _FOR_EVER = ("forever", "for ever")
 
 
@@ -54,17 +53,19 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     default_disk: Bytes = Bytes(10 * 1024**3)
     default_memory: Bytes = Bytes(2 * 1024**3)
     default_pids: int = 2048
-    keep_runs: float | None = 30 * 86_400.0
-    """Seconds from the end of a run to its archiving; None is for ever."""
-    keep_failed_runs: float | None = 90 * 86_400.0
-    keep_archived_runs: float | None = 365 * 86_400.0
+    keep_runs: str = "30d"
+    keep_failed_runs: str = "90d"
+    keep_archived_runs: str = "365d"
     metrics: Literal["operators", "open"] = "operators"
     unconfined_bundles: bool = False
 
     @property
     def retention(self) -> RetentionPolicy:
+        """Raises ValueError: one of `keep_…` is no span of time."""
         return RetentionPolicy(
-            keep=self.keep_runs, keep_failed=self.keep_failed_runs, archived=self.keep_archived_runs
+            keep=_span("keep_runs", self.keep_runs),
+            keep_failed=_span("keep_failed_runs", self.keep_failed_runs),
+            archived=_span("keep_archived_runs", self.keep_archived_runs),
         )
 
     @property
@@ -94,11 +95,8 @@ def read(environment: Mapping[str, str]) -> Configuration:
         for key in _SIZES:
             if key in values:
                 values[key] = _size(key, values[key])
-        for key in _SPANS:
-            if key in values:
-                values[key] = _span(key, values[key])
         configuration = msgspec.convert(values, Configuration, strict=False, dec_hook=decode_hook)
-        _ = configuration.address
+        _ = configuration.address, configuration.retention
     except (msgspec.ValidationError, ValueError) as error:
         raise InvalidInput(f"Configuration in {etc / 'skep.yaml'} or SKEP_*: {error}") from error
     check_name(configuration.instance, "instance")
@@ -124,12 +122,11 @@ def _size(key: str, value: object) -> int:
     return int(float(match[1]) * _UNITS[match[2].lower()])
 
 
-def _span(key: str, value: object) -> float | None:
-    """Seconds; None for ever."""
-    text = str(value).strip().lower()
-    if text in _FOR_EVER:
+def _span(key: str, text: str) -> float | None:
+    """Seconds; None for ever.  A number alone is refused: seconds are hardly what is meant."""
+    if text.strip() in _FOR_EVER:
         return None
-    match = _SPAN.fullmatch(text)
+    match = _SPAN.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{key}: {value!r} is no span of time; write something like 30d, 12h or forever")
+        raise ValueError(f"{key}: {text!r} is no span of time; write something like 30d, 12h or forever")
     return float(match[1]) * _SECONDS[match[2]]
