@@ -10,6 +10,7 @@ from tests.flow.test_waits import until
 from tests.flow.workshop import Workshop
 
 from skep.flow import Context, Database, FlowEngine, Registry, RunId, RunState, WrongState, step
+from skep.flow.errors import FlowFault
 
 pytestmark = pytest.mark.sqlite
 
@@ -632,3 +633,24 @@ async def test_a_transaction_that_was_committed_unseen_is_not_done_twice(
     assert (record.state, record.error) == (RunState.SUCCEEDED, "")
     assert await shop.things() == ["a", "b"]
     await database.close()
+
+
+async def test_an_engine_that_was_replaced_leaves_the_database_to_its_successor(
+    url: str, registry: Registry, shop: Workshop
+) -> None:
+    first, second = await Database.open(url, durable=False), await Database.open(url, durable=False)
+    async with opened(first, registry, shop) as old:
+        gate = shop.block("b")
+        run = await old.start(old.parse(LONG), {})
+        await called(shop, "b")
+        async with opened(second, registry, shop) as new:
+            worker = (await new.get(run)).worker
+            for _ in range(3):
+                with pytest.raises(FlowFault):
+                    await old.start(old.parse(LONG), {})
+            gate.set()
+
+            assert (await new.wait(run, 5)).state is RunState.SUCCEEDED
+            assert (await new.get(run)).worker == worker
+    await first.close()
+    await second.close()

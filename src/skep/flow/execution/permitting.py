@@ -87,6 +87,10 @@ class Permitting:
                 log.warning("flow.permits_failed", error=str(error))
                 await asyncio.sleep(POLL)
                 self._something.set()
+            except Exception:  # of one ticket, perhaps: the others wait, too
+                log.exception("flow.defect")
+                await asyncio.sleep(POLL)
+                self._something.set()
 
     async def _ask(self) -> None:
         released, self._released = self._released, []
@@ -106,7 +110,8 @@ class Permitting:
     def _answer(self, tickets: Sequence[Ticket], reasons: Sequence[Reason | None]) -> None:
         for ticket, reason in zip(tickets, reasons, strict=True):
             if reason is not None:
-                self._reasons[ticket] = reason
+                if ticket in self._waiting:
+                    self._reasons[ticket] = reason
                 continue
             self._holding.add(ticket)
             if self._waiting.pop(ticket, None) is None:

@@ -116,7 +116,10 @@ class Tenure:
             await permitting.close()
 
     async def begin_anew(self, ledger: Ledger) -> None:
-        """Others took this worker for dead and have its runs: it goes on under another name, with nothing."""
+        """Others took this worker for dead and have its runs: it goes on under another name, with nothing.
+
+        One that had the database to itself does not: whoever came later has it now.
+        """
         assert self._roster is not None and self._worker is not None  # noqa: S101, PT018  (begun)
         if self._beginning:
             return  # several notice it at once
@@ -136,6 +139,11 @@ class Tenure:
         if self._gate is not None:
             await self._gate.abandon()
             self._gate = None
+        if not self.shared:
+            log.error(
+                "flow.replaced", worker=self.member.id
+            )  # two that join again would fence each other for ever
+            return
         self.member = Membership(self._database, shared=self.shared, name=self._name, lease=self._lease)
         ledger.journal = self.journal()
         await self.begin(roster, worker, self._wakeups)
