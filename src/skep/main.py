@@ -167,7 +167,7 @@ async def _database(stack: AsyncExitStack, settings: Configuration) -> Database:
         database = await Database.open(settings.database_url)
         stack.push_async_callback(database.close)
         await migrate(database.engine)
-    except (SQLAlchemyError, ImportError) as error:
+    except (SQLAlchemyError, ImportError, ValueError) as error:
         reason = error.orig if isinstance(error, DBAPIError) else error
         where = (settings.database and "of the setting 'database'") or settings.database_url
         raise Unavailable(f"The database {where} cannot be used: {reason}") from error
