@@ -11,6 +11,7 @@ from tests.flow.workshop import Workshop
 
 from skep.flow import Context, Database, FlowEngine, Registry, RunId, RunState, WrongState, step
 from skep.flow.errors import FlowFault
+from skep.flow.execution import loading, starting
 
 pytestmark = pytest.mark.sqlite
 
@@ -654,3 +655,17 @@ async def test_an_engine_that_was_replaced_leaves_the_database_to_its_successor(
             assert (await new.get(run)).worker == worker
     await first.close()
     await second.close()
+
+
+async def test_generated_flows_without_number_are_not_all_kept_in_memory(
+    database: Database, registry: Registry, shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "MOST_PLANS", 3)
+    monkeypatch.setattr(starting, "MOST_PLANS", 3)
+    async with opened(database, registry, shop) as engine:
+        for number in (*range(8), 0):
+            run = await engine.start(engine.parse(LONG.replace("flow: long", f"flow: f{number}")), {})
+            assert (await engine.wait(run, 5)).state is RunState.SUCCEEDED
+
+        assert len(engine._loader._bound) == 3
+        assert len(engine._starting._stored) == len(engine._starting._stored_at) == 3

@@ -91,6 +91,9 @@ def _of_input(plan: Plan, value: Expression, values: Mapping[str, object]) -> ob
     return evaluate(value, lookup)
 
 
+MOST_PLANS = 1000
+"""Plans kept joined with code: generated ones are without number, and joining takes milliseconds."""
+
 Prepare = Callable[[Sequence[bytes]], Awaitable[None]]
 """Fetches the code that stored plans need, as far as that is possible."""
 
@@ -124,8 +127,13 @@ class Loader:
 
     def bind(self, flow: Flow) -> Bound:
         if flow.hash not in self._bound:
-            self._bound[flow.hash] = self.registry.bind(flow.plan)
+            self._keep(flow.hash, self.registry.bind(flow.plan))
         return self._bound[flow.hash]
+
+    def _keep(self, definition: str, bound: Bound) -> None:
+        while len(self._bound) >= MOST_PLANS:
+            del self._bound[next(iter(self._bound))]
+        self._bound[definition] = bound
 
     def load(self, stored: StoredRun) -> ActiveRun:
         """A run to go on with; if it cannot be loaded, one that needs an operator and says why."""
@@ -137,7 +145,7 @@ class Loader:
     def _load(self, stored: StoredRun) -> ActiveRun:
         row = stored.row
         if row.definition not in self._bound:
-            self._bound[row.definition] = self.registry.load(stored.content)
+            self._keep(row.definition, self.registry.load(stored.content))
         bound = self._bound[row.definition]
         try:
             values = check_input(row.flow, bound.types, msgspec.json.decode(row.input))

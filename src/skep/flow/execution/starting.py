@@ -15,7 +15,7 @@ from skep.flow.errors import CommitFailed, UnknownFlow
 from skep.flow.execution.active import ActiveRun
 from skep.flow.execution.execution import Execution
 from skep.flow.execution.ledger import Ledger
-from skep.flow.execution.loading import Loader, check_input, claims_of, priority_of
+from skep.flow.execution.loading import MOST_PLANS, Loader, check_input, claims_of, priority_of
 from skep.flow.execution.roster import Roster
 from skep.flow.execution.tenure import Tenure
 from skep.flow.runs import Priority, RunRow
@@ -122,6 +122,9 @@ class Starting:
                 lambda connection: journal.write_definition(connection, values)
             )
             self._stored_at[flow.hash] = now
+            if len(self._stored) > MOST_PLANS:
+                oldest = next(iter(self._stored))
+                del self._stored[oldest], self._stored_at[oldest]
         if not stored.done():
             await asyncio.shield(stored)
 

@@ -140,10 +140,8 @@ class Tenure:
             await self._gate.abandon()
             self._gate = None
         if not self.shared:
-            log.error(
-                "flow.replaced", worker=self.member.id
-            )  # two that join again would fence each other for ever
-            return
+            log.error("flow.replaced", worker=self.member.id)
+            return  # two that join again and again would fence each other for ever
         self.member = Membership(self._database, shared=self.shared, name=self._name, lease=self._lease)
         ledger.journal = self.journal()
         await self.begin(roster, worker, self._wakeups)
