@@ -39,22 +39,24 @@ async def flow_room(
     retention: RetentionPolicy,
     unconfined: bool = False,
     grace: float = 5.0,
+    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[FlowRoom]:
     """Runs go on from where they were, and everything that happens by itself does.
 
     `cache`: where the code of bundles is unpacked.  `ended` is told of each run that ends.  `unconfined`: run
-    plug-ins without confinement where the system permits none.
+    plug-ins without confinement where the system permits none.  `clock`: seconds since 1970.
 
     Raises:
         InvalidInput: a plug-in that is installed beside skep has faults.
     """
     loader = VersionLoader(with_plugins(registry), cache, unconfined=unconfined)
     async with AsyncExitStack() as stack:
-        bundles = await stack.enter_async_context(Bundles(database, registry, loader))
+        bundles = await stack.enter_async_context(Bundles(database, registry, loader, clock=clock))
         flows = FlowEngine(
             *(database, bundles.registry, environments),
             create_tables=False,
             grace=grace,
+            clock=clock,
             prepare=bundles.prepare,
         )
         metrics = Metrics(flows, database)
@@ -64,13 +66,13 @@ async def flow_room(
         await stack.enter_async_context(flows)
         metrics.lag.start()
         stack.callback(metrics.lag.stop)
-        schedules = Schedules(database, flows, time.time)
+        schedules = Schedules(database, flows, clock)
         for work, name in (
             (schedules.run(), "schedules"),
-            (Archivist(database, retention).run(), "archivist"),
+            (Archivist(database, retention, clock).run(), "archivist"),
         ):
             stack.push_async_callback(_ended, asyncio.create_task(work, name=name))
-        yield FlowRoom(flows, bundles, schedules, metrics, time.time)
+        yield FlowRoom(flows, bundles, schedules, metrics, clock)
 
 
 def with_plugins(registry: Registry) -> Registry:
