@@ -16,7 +16,20 @@ from skep.cli.values import json_value
 from skep.model.flow_views import ActedView
 from skep.model.views import Accepted
 
+State = Literal[
+    "pending",
+    "running",
+    "waiting",
+    "paused",
+    "succeeded",
+    "undoing",
+    "failed",
+    "cancelled",
+    "needs-operator",
+]
 Yes = Annotated[bool, Parameter(name=["--yes", "-y"], negative=())]
+_MOST = 1000
+"""Runs that are acted on at a time."""
 _NAMED = 5
 """Runs that are named before somebody decides about many."""
 _DONE = {
@@ -35,7 +48,7 @@ class Many:
 
     flow: Annotated[str | None, Parameter(completer=complete_flow)] = None
     """All of this flow, instead of naming runs."""
-    state: tuple[str, ...] = ()
+    state: tuple[State, ...] = ()
     """All in this state; may be given several times."""
     app: Annotated[str | None, Parameter(completer=complete_app)] = None
     """All of this app."""
@@ -256,6 +269,8 @@ def _meant(client: Client, action: str, selection: dict[str, Any], yes: bool) ->
         say(f"  {one.run}  {one.state:<10} {one.title}")
     if len(found) > _NAMED:
         say(f"  … and {len(found) - _NAMED} more")
+    if len(found) == _MOST:
+        say(f"{_MOST} is the most at a time: these are the newest; ask again for the others.")
     confirm(f"{action.capitalize()} {len(found)} run{'' if len(found) == 1 else 's'}?", yes)
     return [one.run for one in found]
 

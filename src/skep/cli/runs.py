@@ -1,6 +1,6 @@
 """`skep run` and `skep events`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from cyclopts import App, Parameter
@@ -10,23 +10,12 @@ from skep.cli import run_control, run_graphs
 from skep.cli.common import DEFAULT, Common
 from skep.cli.names import Run, complete_app, complete_flow
 from skep.cli.output import age, document, say, show, show_one
+from skep.cli.run_control import State
 from skep.cli.spans import lasting
 from skep.model.flow_views import WaitView
 from skep.model.views import EventView, RunDetail, RunView, StepView
 
 app = App(name="run", help="Runs: list, show, why, steer, approve, draw.")
-
-State = Literal[
-    "pending",
-    "running",
-    "waiting",
-    "paused",
-    "succeeded",
-    "undoing",
-    "failed",
-    "cancelled",
-    "needs-operator",
-]
 
 
 @app.command(name="ls")

@@ -27,8 +27,8 @@ _TELLING = (
 )
 """Of the steps of an item, the first of these is the state of the item."""
 _ITEM = re.compile(r"\[\d+\]")
-_OURS = re.compile(r"\b([0-9a-f]{24}|[0-9a-hjkmnp-tv-z]{20})\b(/[^\s,;()]+[^\s,;().])?")
-"""Runs (with a step behind), and tenants, in a sentence."""
+_OURS = re.compile(r"\b(0[0-9a-f]{23}|0[0-9a-hjkmnp-tv-z]{19})\b(/[^\s,;()]+[^\s,;().])?")
+"""Runs (with a step behind), and tenants, in a sentence: ids of this millennium begin with a 0."""
 
 
 def run(record: RunRecord, tenant: str, *, archived: bool = False) -> RunView:
