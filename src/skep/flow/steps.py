@@ -11,6 +11,7 @@ the step never ran.
 """
 
 import inspect
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import update_wrapper
@@ -38,6 +39,8 @@ class Retry(Exception):
     """
 
     def __init__(self, message: str = "", after: float | None = None) -> None:
+        if after is not None and not (isinstance(after, int | float) and 0 <= after < math.inf):
+            raise ValueError(f"Retry(after={after!r}): give seconds, 0 or more")
         super().__init__(message or "not possible yet")
         self.after = after
 

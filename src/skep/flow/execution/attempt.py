@@ -117,7 +117,7 @@ class Call:
             if task is None or task.cancelling():
                 raise
             return self._failure(error)
-        except Exception as error:
+        except BaseException as error:  # also what would end the process, or the database's writer
             return self._failure(error)
         return Success(None, b"null") if self.context.undoing else self._success(value)
 
@@ -191,9 +191,10 @@ class Patience:
 
 def message_of(error: BaseException) -> str:
     """What a person is told: the error's own message, never a traceback."""
-    own = getattr(error, "message", None)
-    if isinstance(own, str) and own:
-        return own
-    if isinstance(error, DBAPIError):
-        return str(error.orig)
-    return str(error) or type(error).__name__
+    try:
+        own = getattr(error, "message", None)
+        if isinstance(own, str) and own:
+            return own
+        return str(error.orig if isinstance(error, DBAPIError) else error) or type(error).__name__
+    except Exception:  # whoever wrote it got that wrong too
+        return type(error).__name__

@@ -168,9 +168,8 @@ class Caller:
 
         async def change(connection: AsyncConnection) -> Outcome:
             self._ledger.journal.require_order()
-            outcome = await dataclasses.replace(
-                call, context=dataclasses.replace(call.context, connection=connection)
-            )()
+            context = dataclasses.replace(call.context, connection=connection)
+            outcome = await _apart(dataclasses.replace(call, context=context))
             if not isinstance(outcome, Success):
                 raise _Undone(outcome)
             row = run.execution.row(index)
@@ -211,3 +210,13 @@ class Caller:
         if run.bound is None:
             raise RuntimeError("a run that could not be loaded has no code")
         return run.bound.code(run.execution.planned(index))
+
+
+async def _apart(call: Call) -> Outcome:
+    """In a task of its own: a step that cancels itself must not cancel the database's writer."""
+    task = asyncio.create_task(call(), name=f"{call.context.run}/{call.context.step}")
+    try:
+        await asyncio.wait([task])
+    finally:
+        task.cancel()
+    return Failure("cancelled") if task.cancelled() else task.result()

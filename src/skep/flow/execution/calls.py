@@ -223,7 +223,8 @@ class Calls:
     # what is shown of steps that run
 
     def _report(self, loop: asyncio.AbstractEventLoop, run: ActiveRun, index: int, message: str) -> None:
-        """Steps may have threads of their own."""
+        """Steps may have threads of their own, and say what is no text."""
+        message = str(message)
         if threading.get_ident() == self._home:
             self._progress(run, index, message)
         else:

@@ -6,8 +6,9 @@ runs in a savepoint of its own: one that fails takes back its own writes only.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar, cast
 
@@ -25,6 +26,7 @@ T = TypeVar("T")
 Change = Callable[[AsyncConnection], Awaitable[T]]
 
 LARGEST_BATCH = 1000
+_inside: ContextVar[object] = ContextVar("inside", default=None)
 IDLE = 1.0
 """Seconds after which the writer asks its connection whether the server is still there."""
 
@@ -50,6 +52,8 @@ class Database:
         self._writer: asyncio.Task[None] | None = None
         self._connection: AsyncConnection | None = None
         self._used = 0.0
+        self._writing: object = None
+        """Of the transaction whose changes are being made, also by tasks that they begin."""
         self.totals = Totals()
 
     @classmethod
@@ -79,7 +83,7 @@ class Database:
         Raises:
             CommitFailed: the transaction as a whole failed, so this change did not happen either.
         """
-        if asyncio.current_task() is self._writer:
+        if self._writing is not None and _inside.get() is self._writing:
             raise RuntimeError("a change must use the connection it was given, not write() again")
         return await self.submit(change)
 
@@ -158,8 +162,7 @@ class Database:
         try:
             connection = await self._standing_connection()
             async with connection.begin() as transaction:
-                for item in batch:
-                    await _apply(connection, item)
+                await self._apply_all(connection, batch)
                 begun = time.monotonic()
                 await self._commit(transaction.commit)
                 self.totals.committed(len(batch), time.monotonic() - begun)
@@ -176,6 +179,16 @@ class Database:
             raise
         else:
             _answer(batch, None)
+
+    async def _apply_all(self, connection: AsyncConnection, batch: Sequence[_Waiting]) -> None:
+        self._writing = object()
+        token = _inside.set(self._writing)
+        try:
+            for item in batch:
+                await _apply(connection, item)
+        finally:
+            _inside.reset(token)
+            self._writing = None
 
     async def _standing_connection(self) -> AsyncConnection:
         """The writer's own.  A server that was restarted must not fail the first change after that."""
