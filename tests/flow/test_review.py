@@ -338,9 +338,9 @@ flow: begins
 input: {when: str}
 steps:
   a: {use: w.make, with: {name: a}}
-  good: {wait: signal, with: {name: go}, timeout: 1h, after: [a]}
+  early: {wait: signal, with: {name: go}, timeout: 1h, after: [a]}
   bad: {wait: until, with: {time: $input.when}, after: [a]}
-  late: {wait: signal, with: {name: go}, timeout: 1h, after: [a]}
+  late: {use: w.make, with: {name: late}, after: [a]}
 """
 
 
@@ -351,6 +351,7 @@ async def test_a_failure_to_begin_one_step_keeps_the_others_from_beginning(
         run = await engine.start(engine.parse(BEGINS), {"when": "soon"})
 
         assert (await engine.wait(run, 5)).state is RunState.FAILED
+    assert shop.calls["late"] == 0
     assert shop.made == set()
 
 
@@ -649,6 +650,7 @@ async def test_an_engine_that_was_replaced_leaves_the_database_to_its_successor(
             for _ in range(3):
                 with pytest.raises(FlowFault):
                     await old.start(old.parse(LONG), {})
+                await asyncio.sleep(0.05)  # in which it could take the database back
             gate.set()
 
             assert (await new.wait(run, 5)).state is RunState.SUCCEEDED
