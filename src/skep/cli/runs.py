@@ -138,8 +138,8 @@ def why(run: Run, /, *, common: Common = DEFAULT) -> None:
         document(waits, common.output)
         return
     if not waits:
-        state = client.get(f"/v1/runs/{run}", RunDetail, fold=True).run.state
-        say(f"Run {run} is {state}; nothing waits.")
+        one = client.get(f"/v1/runs/{run}", RunDetail, fold=True).run
+        say(f"Run {run} {'has ended' if one.finished else 'goes on'}: {one.state}; nothing waits.")
         return
     columns = [
         ("STEP", lambda row: row[0].step or "(the run)"),

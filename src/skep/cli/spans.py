@@ -2,9 +2,11 @@
 
 
 def lasting(seconds: float | None) -> str:
-    """`0.3s`, `12.0s`, `3m05s`, `2h10m`, `1d03h`."""
+    """`30ms`, `1.3s`, `12.0s`, `3m05s`, `2h10m`, `1d03h`."""
     if seconds is None:
         return "-"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f}ms"
     if seconds < 60:
         return f"{seconds:.1f}s"
     whole = round(seconds)
