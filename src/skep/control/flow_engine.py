@@ -12,7 +12,9 @@ from skep.flow.bundles.bundles import Bundles
 from skep.flow.bundles.loading import VersionLoader
 from skep.flow.bundles.plugins import add_entry_points
 from skep.flow.bundles.refusals import BundleRefused
+from skep.flow.execution.caller import at_once
 from skep.flow.monitoring.metrics import Metrics
+from skep.flow.monitoring.spans import Spans, is_traced
 from skep.flow.schedules import Schedules
 from skep.flow.storage.retention import Archivist, RetentionPolicy
 from skep.model.errors import InvalidInput
@@ -52,12 +54,15 @@ async def flow_room(
     loader = VersionLoader(with_plugins(registry), cache, unconfined=unconfined)
     async with AsyncExitStack() as stack:
         bundles = await stack.enter_async_context(Bundles(database, registry, loader, clock=clock))
+        spans = Spans() if is_traced() else None
         flows = FlowEngine(
             *(database, bundles.registry, environments),
             create_tables=False,
             grace=grace,
             clock=clock,
             prepare=bundles.prepare,
+            dispatch=spans.around(at_once) if spans else at_once,
+            observers=[spans] if spans else [],
         )
         metrics = Metrics(flows, database)
         flows.add_observer(metrics)

@@ -246,6 +246,8 @@ class Execution:
         fanout.results[scope.number] = value
         fanout.left -= 1
         fanout.open -= 1
+        if len(fanout.body.steps) == 1:
+            self.results.pop(scope.base, None)  # nothing within the item refers to it, and it is kept above
         if fanout.left == 0 and fanout.node not in self.results:
             self.joined.append(fanout.node)
         return self._open_items(fanout)

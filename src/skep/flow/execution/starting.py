@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 
 import msgspec
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.flow.definition.plan import Flow
@@ -25,6 +25,8 @@ from skep.flow.storage.database import Database
 from skep.flow.storage.journal import Journal
 
 Transaction = Callable[[AsyncConnection], Awaitable[None]]
+LOOK_AGAIN = 0.5
+"""Seconds."""
 MAKE_SURE = 6 * 3600.0
 """Seconds after which a definition is stored again; whoever sweeps leaves those of the last two days."""
 
@@ -128,6 +130,16 @@ class Starting:
         if not stored.done():
             await asyncio.shield(stored)
 
+    async def _take_if_there(self, run: RunId, take: Callable[[], None]) -> None:
+        """The connection broke: whether the run was committed is known only once the database is back."""
+        journal = self._ledger.journal
+        while not journal.stopped and run not in self._roster.runs:
+            with suppress(CommitFailed, SQLAlchemyError, OSError):
+                if await _exists(self._database, run):
+                    take()
+                return
+            await asyncio.sleep(LOOK_AGAIN)
+
     async def _start_within(
         self, run: ActiveRun, transaction: Transaction | None, take: Callable[[], None]
     ) -> RunId:
@@ -150,12 +162,20 @@ class Starting:
         future.add_done_callback(created)
         try:
             return await asyncio.shield(future)
+        except CommitFailed:
+            asyncio.create_task(self._take_if_there(run.id, take), name=f"flow-start/{run.id}")  # noqa: RUF006
+            raise
         except IntegrityError:
             async with self._database.read() as connection:
                 known = row.key and await records.by_key(connection, row.tenant, row.key)
             if not known:
                 raise
             return known
+
+
+async def _exists(database: Database, run: RunId) -> bool:
+    async with database.read() as connection:
+        return await records.run(connection, run) is not None
 
 
 def _unless_refused(journal: Journal, run: RunId, take: Callable[[], None]) -> None:

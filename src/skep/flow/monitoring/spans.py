@@ -45,6 +45,11 @@ class _Open:
         self.span.end(None if at is None else _nanoseconds(at))
 
 
+def is_traced() -> bool:
+    """Whether this process has a provider of its own, as under `opentelemetry-instrument`."""
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
 class Spans:
     """`engine.add_observer(spans)`; `provider` is the process's own if none is given."""
 

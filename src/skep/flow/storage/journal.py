@@ -140,6 +140,10 @@ class Journal:
         if self._failures or self._careful:
             raise CommitFailed("earlier changes are not written yet")
 
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
+
     def stop(self) -> None:
         """Ask for no further commit: the engine is gone."""
         self._stopped = True
