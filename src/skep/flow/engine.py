@@ -426,14 +426,14 @@ class FlowEngine:
         if self._callbacks:
             self._in_background(self._tell(run.record()))
         if self._tenure.wants_more:
-            self._in_background(self._tenure.adopt())
+            self._in_background(self._tenure.fill_up())
 
     def _unclaimed(self) -> None:
         """A run waits for a worker that has room."""
         if self._wakeups is not None:
             self._wakeups.notify(RUNS)
         if self._tenure.wants_more:
-            self._in_background(self._tenure.adopt())
+            self._in_background(self._tenure.fill_up())
 
     def _refused(self) -> None:
         """A commit was refused, for others took this worker for dead."""

@@ -14,7 +14,7 @@ from skep.flow.runs import Attempts, Priority, RunRecord, RunRow, Signal, moment
 from skep.flow.steps import RunId
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class ActiveRun:
     """Its row, its graph, and what is under way.  `bound` is None if it cannot be loaded."""
 
@@ -33,6 +33,8 @@ class ActiveRun:
     """Steps that wait for the run to be resumed; True: their undo."""
     waiting: dict[int, str] = field(default_factory=dict)
     """Waiting steps, with the name of the signal that ends it, or ""."""
+    elapsing: dict[int, float] = field(default_factory=dict)
+    """Since when a step has waited, by the loop's time."""
     signals: list[Signal] = field(default_factory=list)
     """Those that no step has taken yet, oldest first."""
     heard: set[str] = field(default_factory=set)

@@ -100,8 +100,8 @@ class Starting:
     async def start(self, run: ActiveRun, flow: Flow, transaction: Transaction | None) -> RunId:
         """The run is taken up as soon as it is durable, also if the caller has gone by then."""
         await self.store_definition(flow)
-        run.row.worker = self._tenure.claim()
-        take = self._unclaimed if run.row.worker is None else partial(self._roster.take, run)
+        run.row.worker = self._tenure.claim(coming=run)
+        take = self._unclaimed if run.row.worker is None else partial(self._tenure.take, run)
         if run.row.key is None and transaction is None:
             journal = self._ledger.journal
             journal.create_run(run.row)

@@ -1,10 +1,13 @@
 """This worker's place among those that share the database: joining, taking runs up, being fenced, leaving."""
 
+import asyncio
 from collections.abc import Callable
+from weakref import WeakSet
 
 import structlog
 
 from skep.flow.admission.policies import Policies
+from skep.flow.execution.active import ActiveRun
 from skep.flow.execution.ledger import Ledger
 from skep.flow.execution.loading import Prepare
 from skep.flow.execution.permitting import Permitting
@@ -52,6 +55,10 @@ class Tenure:
         self._prepare = prepare
         self._refused = refused
         self._left_over = self._beginning = False
+        self._turn = asyncio.Lock()
+        self._coming: WeakSet[ActiveRun] = WeakSet()
+        """New runs that are not durable yet; `_arriving`: old ones whose code is being fetched."""
+        self._arriving = 0
         self._roster: Roster | None = None
         self._worker: Worker | None = None
         self._wakeups: Wakeups | None = None
@@ -97,18 +104,27 @@ class Tenure:
         `dead`: a worker has died; then a few even without, for all that is here may wait for what they hold.
         """
         assert self._roster is not None  # noqa: S101  (begun)
-        room = self._capacity - len(self._roster.runs)
-        if room <= 0 and not dead:
-            self._left_over = True
-            return
-        room = max(room, SPARE)
-        self._left_over = False  # a run that is left to nobody meanwhile says so again
         member = self.member
-        found = await member.adopt(room)
-        self._left_over = self._left_over or len(found) == room
-        await self._prepare(list({item.row.definition: item.content for item in found}.values()))
-        if member is self.member:  # else it was fenced meanwhile, and others have them
-            self._roster.adopt(found)
+        async with self._turn:
+            room = max(self._room, SPARE if dead else 0)
+            if room <= 0:
+                self._left_over = True
+                return
+            self._left_over = False  # a run that is left to nobody meanwhile says so again
+            found = await member.adopt(room)
+            self._left_over = self._left_over or len(found) == room
+            self._arriving += len(found)
+        try:
+            await self._prepare(list({item.row.definition: item.content for item in found}.values()))
+            if member is self.member:  # else it was fenced meanwhile, and others have them
+                self._roster.adopt(found)
+        finally:
+            self._arriving -= len(found)
+
+    async def fill_up(self) -> None:
+        """The same, unless another one has done so meanwhile."""
+        if self.wants_more:
+            await self.adopt()
 
     async def _stop_permitting(self) -> None:
         if self._worker is not None and self._worker.calls.permitting is not None:
@@ -149,13 +165,30 @@ class Tenure:
     async def suspect(self, run: RunId | None) -> None:
         await self.member.suspect(run)
 
-    def claim(self) -> str | None:
-        """Whose a new run is: ours, or nobody's for now if there is no room for it here."""
+    def claim(self, coming: ActiveRun | None = None) -> str | None:
+        """Whose a new run is: ours, or nobody's for now if there is no room for it here.
+
+        One that is `coming` has its room from now on, though it is taken only when it is durable.
+        """
         assert self._roster is not None  # noqa: S101  (begun)
-        if len(self._roster.runs) < self._capacity:
+        if self._room > 0:
+            if coming is not None:
+                self._coming.add(coming)
             return self.member.id
         self._left_over = True
         return None
+
+    def take(self, run: ActiveRun) -> None:
+        """The run that was coming is durable, and goes on here."""
+        assert self._roster is not None  # noqa: S101  (begun)
+        self._coming.discard(run)
+        self._roster.take(run)
+
+    @property
+    def _room(self) -> int:
+        """For how many more runs."""
+        assert self._roster is not None  # noqa: S101  (begun)
+        return self._capacity - len(self._roster.runs) - len(self._coming) - self._arriving
 
     @property
     def wants_more(self) -> bool:

@@ -1,5 +1,6 @@
 """Steps that wait: for a signal, an approval, a time."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,8 @@ from skep.flow.runs import Signal, StepState
 
 LONGEST_SLEEP = 3600.0
 """Seconds; then the clock is looked at again, for it may have been set."""
+PRECISION = 1e-6
+"""Seconds: differences of the loop's times are not exact."""
 
 
 class Waits:
@@ -36,6 +39,7 @@ class Waits:
         planned, row = run.execution.planned(index), run.execution.row(index)
         run.execution.active.add(index)
         row.started = row.started or self._ledger.now()
+        run.elapsing[index] = _loop_time() - max(0.0, self._ledger.now() - row.started)
         try:
             value = self._value_of(run, index)
             self._due(run, index)
@@ -64,8 +68,13 @@ class Waits:
 
     def until(self, run: ActiveRun, index: int) -> float | None:
         """The time at which the wait ends by itself, in success or not; seconds since 1970."""
-        moments = (self._due(run, index), self._limit(run, index))
-        return min((moment for moment in moments if moment is not None), default=None)
+        left = self._left(run, index)
+        return None if left is None else self._ledger.now() + left
+
+    def _left(self, run: ActiveRun, index: int) -> float | None:
+        """Seconds until then."""
+        both = (self._due(run, index), self._limit(run, index))
+        return min((left for left in both if left is not None), default=None)
 
     def _taken(self, run: ActiveRun, index: int, planned: PlannedStep) -> bool:
         name = run.waiting[index]
@@ -96,19 +105,19 @@ class Waits:
         return run.bound.signal_decoder(planned)(signal.body), signal.body
 
     def _sleep(self, run: ActiveRun, index: int) -> None:
-        moment = self.until(run, index)
-        if moment is not None:
-            self._ledger.later(min(moment - self._ledger.now(), LONGEST_SLEEP), run, index, self._woken)
+        left = self._left(run, index)
+        if left is not None:
+            self._ledger.later(min(left, LONGEST_SLEEP), run, index, self._woken)
 
     def _woken(self, run: ActiveRun, index: int) -> None:
         run.timers.pop(index, None)
-        moment, now = self.until(run, index), self._ledger.now()
-        if moment is None or moment > now:
+        left = self._left(run, index)
+        if left is None or left > PRECISION:
             self._sleep(run, index)
             return
         due, timeout = self._due(run, index), run.execution.planned(index).timeout
         self._end(run, index)
-        if due is not None and due <= now:
+        if due is not None and due <= PRECISION:
             self._completed(run, index, None, b"null")
         else:
             self._failed(run, index, f"nobody answered within {timeout or 0:g} s")
@@ -122,23 +131,32 @@ class Waits:
         return None if wait is None else evaluate(wait.value, run.execution.lookup(index))
 
     def _due(self, run: ActiveRun, index: int) -> float | None:
-        """When the time that is waited for comes; None of a wait for somebody."""
-        wait, started = run.execution.planned(index).wait, run.execution.row(index).started or 0.0
+        """Seconds until the time that is waited for comes; None of a wait for somebody."""
+        wait = run.execution.planned(index).wait
         if wait is not None and wait.kind == "for":
-            return started + seconds_of(self._value_of(run, index))
+            return seconds_of(self._value_of(run, index)) - self._waited(run, index)
         if wait is not None and wait.kind == "until":
-            return moment_of(self._value_of(run, index))
+            return moment_of(self._value_of(run, index)) - self._ledger.now()
         return None
 
     def _limit(self, run: ActiveRun, index: int) -> float | None:
-        timeout, started = run.execution.planned(index).timeout, run.execution.row(index).started
-        return None if timeout is None or started is None else started + timeout
+        """Seconds until nobody may answer any more."""
+        timeout = run.execution.planned(index).timeout
+        return None if timeout is None else timeout - self._waited(run, index)
+
+    def _waited(self, run: ActiveRun, index: int) -> float:
+        """Seconds; a clock that is set while it waits changes nothing."""
+        return _loop_time() - run.elapsing[index]
 
     def _signal_name(self, run: ActiveRun, index: int, planned: PlannedStep, value: object) -> str:
         kind = planned.wait.kind if planned.wait else ""
         if kind == "approval":
             return approval_of(run.name(index))
         return str(value) if kind == "signal" else ""
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def approval_of(step: str) -> str:

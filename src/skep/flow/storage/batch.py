@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from skep.flow.runs import RunRow, StepRow
 from skep.flow.steps import RunId
 from skep.flow.storage import statements, values
+from skep.flow.storage.refusals import Unstorable
 from skep.flow.storage.statements import Rows, Values
 
 
@@ -37,7 +38,17 @@ class Batch:
         )
 
     def rows(self) -> Rows:
-        """The values of this moment: the rows go on changing."""
+        """The values of this moment: the rows go on changing.
+
+        Raises:
+            Unstorable: some of them are not even of their columns' types.
+        """
+        try:
+            return self._rows()
+        except Exception as error:
+            raise Unstorable(f"cannot be stored: {error}") from error
+
+    def _rows(self) -> Rows:
         return {
             statements.BLOB: list(self.blobs.values()),
             statements.NEW_RUN: [values.new_run(run) for run in self.created],

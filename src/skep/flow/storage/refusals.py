@@ -10,7 +10,14 @@ _FINAL_CLASSES = ("22", "23", "54")
 """Of SQLSTATE (PostgreSQL 15, appendix A): data exception, integrity violation, program limit exceeded."""
 _CONFLICTS = frozenset({"40001", "40P01"})
 """Serialization failure, deadlock detected."""
+
+
+class Unstorable(ValueError):
+    """Values that no row can be made of."""
+
+
 _FINAL = (
+    Unstorable,
     IntegrityError,
     DataError,
     sqlite3.IntegrityError,
