@@ -245,7 +245,7 @@ steps:
     assert shop.most_running <= 50
     assert len(shop.made) == items - items // 100
     print(f"{(most - before) / items:.0f} bytes per item")
-    assert (most - before) / items < 4096
+    assert (most - before) / items < 1024
 
 
 @pytest.mark.parametrize("count", [1_500, pytest.param(10_000, marks=pytest.mark.slow)])

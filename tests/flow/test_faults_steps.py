@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any, cast
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 from tests.flow import workshop
@@ -272,3 +273,54 @@ async def test_a_step_cannot_wait_for_a_change_that_would_have_to_wait_for_it(
         assert record.state is RunState.SUCCEEDED
     else:
         assert record.error == "step bad: a change must use the connection it was given, not write() again"
+
+
+class Shelf(msgspec.Struct):
+    books: list[str]
+
+
+class Label(msgspec.Struct, frozen=True):
+    words: list[str]
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "change"),
+    [
+        (Shelf, Shelf(["a"]), lambda shelf: shelf.books.append("b")),
+        (Label, Label(["a"]), lambda label: label.words.append("b")),
+        (list[Shelf], [Shelf(["a"])], lambda shelves: shelves[0].books.append("b")),
+        (list[object], [["a"]], lambda words: words[0].append("b")),
+        (dict[str, object], {"x": ["a"]}, lambda words: words["x"].append("b")),
+        (list[str], ["a"], lambda words: words.append("b")),
+        (object, ["a"], lambda words: words.append("b")),
+    ],
+)
+async def test_a_step_that_changes_its_arguments_changes_them_for_itself_alone(
+    engine: FlowEngine, registry: Any, hint: Any, value: Any, change: Callable[[Any], object]
+) -> None:
+    before, seen = msgspec.json.encode(value), []
+
+    async def give(cx: Context[Workshop]) -> Any:
+        return value
+
+    async def take(cx: Context[Workshop], thing: Any) -> None:
+        seen.append(msgspec.json.encode(thing))
+        change(thing)
+
+    give.__annotations__["return"] = take.__annotations__["thing"] = hint
+    registry.add_step(step(give), "give")
+    registry.add_step(step(take), "take")
+    text = """
+flow: f
+steps:
+  a: {use: give}
+  b: {use: take, with: {thing: $a}}
+  c: {use: take, with: {thing: $a}, after: [b]}
+output: {a: $a}
+"""
+    run = await engine.start(engine.parse(text), {})
+    record = await engine.wait(run, 5)
+
+    assert record.state is RunState.SUCCEEDED
+    assert seen == [before, before]
+    assert msgspec.json.encode(record.output) == b'{"a":' + before + b"}"

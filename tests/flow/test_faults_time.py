@@ -2,13 +2,13 @@
 
 Durations (waits `for`, the timeouts of waits and of steps, retries) go by time that passes; over a restart
 the clock says how much has passed meanwhile, and a wait never lasts longer than its duration again.
-Moments (waits `until`, deadlines of runs, schedules) go by the clock, which is looked at once an hour at least.
+Moments (waits `until`, deadlines of runs) go by the clock, which is looked at once an hour at least.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,16 +42,13 @@ def virtual() -> VirtualTime:
 
 @asynccontextmanager
 async def opened(virtual: VirtualTime, directory: Path) -> AsyncIterator[FlowEngine]:
-    database, shop = (
-        await Database.open(f"sqlite+aiosqlite:///{directory}/flow.db", durable=False),
-        Workshop(),
-    )
-    await shop.attach(database)
-    async with FlowEngine(
-        database, workshop.registry(), shop.environment, clock=virtual.time, grace=0
-    ) as engine:
-        yield engine
-    await database.close()
+    async with AsyncExitStack() as stack:
+        database = await Database.open(f"sqlite+aiosqlite:///{directory}/flow.db", durable=False)
+        stack.push_async_callback(database.close)
+        shop = Workshop()
+        await shop.attach(database)
+        engine = FlowEngine(database, workshop.registry(), shop.environment, clock=virtual.time, grace=0)
+        yield await stack.enter_async_context(engine)
 
 
 @JUMPS

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Literal
 
-import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.flow.admission.tickets import Ticket, Use
@@ -27,6 +26,7 @@ from skep.flow.execution.attempt import (
     message_of,
 )
 from skep.flow.execution.ledger import Ledger
+from skep.flow.execution.owning import own
 from skep.flow.runs import StepState
 from skep.flow.steps import Context
 from skep.flow.storage import records
@@ -155,7 +155,7 @@ class Caller:
             round=run.row.round,
         )
         arguments = {
-            name: msgspec.convert(evaluate(value, lookup), code.parameters[name])
+            name: own(evaluate(value, lookup), code.parameters[name])
             for name, value in planned.arguments.items()
         }
         limit = planned.timeout or code.step.timeout
