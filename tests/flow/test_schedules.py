@@ -385,6 +385,30 @@ async def test_a_clock_that_is_put_back_repeats_no_run(virtual: VirtualTime, hou
         ]
 
 
+@in_virtual_time
+async def test_a_clock_that_was_ten_years_ahead_for_a_while_puts_no_schedule_to_sleep(
+    virtual: VirtualTime, house: Open
+) -> None:
+    ten_years = 3652 * 86400.0
+    async with house() as it:
+        await it.put("*/5 * * * *")
+        await asyncio.sleep(400.0)
+        virtual.shift(ten_years)
+        await asyncio.sleep(400.0)
+        await it.schedules.put("new", "nightly", {"name": "b"}, "*/5 * * * *")
+        virtual.shift(-ten_years)
+        before = len(await it.engine.list())
+
+        await asyncio.sleep(700.0)
+
+        runs = await it.engine.list()
+        since = [run.labels["schedule"] for run in runs[: len(runs) - before]]
+        dues = [(run.labels["schedule"], run.labels["due"]) for run in runs]
+        assert since.count("tidy") >= 2
+        assert since.count("new") >= 2
+        assert len(dues) == len(set(dues))
+
+
 @pytest.mark.parametrize("point", range(8))
 @in_virtual_time
 async def test_wherever_the_process_dies_each_due_time_begins_one_run(

@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 LONGEST_SLEEP = 30.0
 """Seconds: what other processes change is seen by then, and so is a clock that was set."""
 AFTER_FAILURE = 5.0
+FAR = 86400.0
+"""Seconds by which the clock may be put back without any due time coming twice."""
 AT_ONCE = 100
 """Runs that are started together, so that they share commits."""
 
@@ -64,8 +66,11 @@ class Clockwork:
         """Serve what is due; answers the seconds until there is something to do again."""
         now = self._clock()
         async with self._database.read() as connection:
+            astray = await table.served_after(connection, now + FAR)
             due = await table.due(connection, now)
             busy = await table.busy(connection, due)
+        for schedule in astray:
+            await self._bring_back(schedule, now)
         self._awaited &= {schedule.key for schedule in due}
         failed = False
         for some in _slices(due):
@@ -141,6 +146,12 @@ class Clockwork:
             due = datetime.fromtimestamp(schedule.due, UTC)
             why = f"{due:%Y-%m-%d %H:%M} UTC: {why}"
         values = {"next": schedule.following(now), "error": why}
+        await self._database.write(lambda connection: table.change(connection, schedule, **values))
+
+    async def _bring_back(self, schedule: Schedule, now: float) -> None:
+        """The clock was far ahead when it was served: it would sleep until that time comes."""
+        log.warning("flow.schedule_brought_back", schedule=schedule.key)
+        values = {"next": schedule.times.after(now), "last": schedule.last and now, "at": now}
         await self._database.write(lambda connection: table.change(connection, schedule, **values))
 
     async def _cancel(self, schedule: Schedule) -> None:

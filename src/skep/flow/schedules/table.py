@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.flow.runs import Priority, moment
@@ -32,6 +32,12 @@ async def of(connection: AsyncConnection, tenant: str | None) -> list[Schedule]:
 async def due(connection: AsyncConnection, now: float) -> list[Schedule]:
     """Those that are due, longest first."""
     query = select(tables.schedules).where(~_all.paused, _all.next <= now).order_by(_all.next)
+    return [_schedule(found) for found in await connection.execute(query)]
+
+
+async def served_after(connection: AsyncConnection, time: float) -> list[Schedule]:
+    """Those that began a run, or were changed, later than that."""
+    query = select(tables.schedules).where(~_all.paused, or_(_all.last > time, _all.at > time))
     return [_schedule(found) for found in await connection.execute(query)]
 
 
