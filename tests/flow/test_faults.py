@@ -1,6 +1,7 @@
 """Databases that go away, disks that are full, crowds, hostile names, and processes killed for it."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -19,6 +20,8 @@ from skep.flow import Database, FlowEngine, Registry, RunId, RunState, WrongStat
 from skep.flow.errors import FlowFault
 
 ROOT = Path(__file__).parents[2]
+LARGE = [100_000, 10_000] if os.environ.get("SKEP_LARGE") else []
+"""Items of a fan-out, and runs at once: `SKEP_LARGE=1` tries these too, which takes two minutes."""
 CHAIN = """
 flow: chain
 input: {name: str}
@@ -220,7 +223,7 @@ async def live(url: str, what: str) -> tuple[int | None, list[str]]:
 
 
 @pytest.mark.sqlite
-@pytest.mark.parametrize("items", [5_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("items", [5_000, *LARGE[:1]])
 async def test_a_long_fan_out_ends_although_one_in_a_hundred_fails(
     engine: FlowEngine, shop: Workshop, items: int
 ) -> None:
@@ -248,7 +251,7 @@ steps:
     assert (most - before) / items < 1024
 
 
-@pytest.mark.parametrize("count", [1_500, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1_500, *LARGE[1:]])
 async def test_runs_beyond_the_capacity_wait_in_the_database_and_all_end(
     url: str, registry: Registry, shop: Workshop, count: int
 ) -> None:
