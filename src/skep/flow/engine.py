@@ -19,7 +19,7 @@ from skep.flow.execution.active import ActiveRun
 from skep.flow.execution.backoff import full_jitter
 from skep.flow.execution.caller import Caller, Dispatch, at_once
 from skep.flow.execution.ledger import Ledger
-from skep.flow.execution.loading import Loader, Prepare, RunIds, nothing_to_prepare
+from skep.flow.execution.loading import Loader, Prepare, RunIds, check_words, nothing_to_prepare
 from skep.flow.execution.observer import Guarded, Observer
 from skep.flow.execution.operator import Choice
 from skep.flow.execution.orders import Orders
@@ -230,6 +230,9 @@ class FlowEngine:
         run = self._starting.make(found, input, priority, deadline)
         row = run.row
         row.title, row.tenant, row.labels, row.key = title or found.name, tenant, dict(labels or {}), key
+        check_words(title=row.title, tenant=tenant, key=key)
+        for name, value in row.labels.items():
+            check_words(**{"the name of a label": name, f"label {name!r}": value})
         return await self._starting.start(run, found, transaction)
 
     def parse(self, text: str, file: str = "<generated>") -> Flow:

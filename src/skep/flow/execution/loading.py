@@ -1,5 +1,6 @@
 """Makes new runs of flows, and unfinished runs out of what the tables say."""
 
+import re
 import secrets
 import threading
 import time
@@ -22,6 +23,10 @@ from skep.flow.runs import Claim, Priority, RunState, StoredRun
 from skep.flow.steps import RunId
 from skep.flow.storage import unfinished
 from skep.flow.storage.database import Database
+
+LONGEST_WORD = 2000
+"""Characters of a title, a key, a label, the name of a signal."""
+_STORABLE = re.compile(r"[^\x00\ud800-\udfff]*")
 
 
 class RunIds:
@@ -56,6 +61,23 @@ def check_input(flow: str, types: Mapping[str, Hint], given: Mapping[str, object
     if wrong:
         raise InputError(f"flow {flow}: {'; '.join(wrong)}")
     return values
+
+
+def check_words(**words: object) -> None:
+    """What names something is a text that every database takes, of at most so many characters.
+
+    Raises:
+        InputError: names the first that is not.
+    """
+    for name, word in words.items():
+        if word is None:
+            continue
+        if not isinstance(word, str):
+            raise InputError(f"{name} must be a text, not {type(word).__name__}")
+        if len(word) > LONGEST_WORD or not _STORABLE.fullmatch(word):
+            raise InputError(
+                f"{name} must be at most {LONGEST_WORD} characters long, without NUL and half characters"
+            )
 
 
 def claims_of(plan: Plan, values: Mapping[str, object]) -> tuple[Claim, ...]:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from skep.flow.definition.plan import Flow
 from skep.flow.errors import FlowFault, WrongState
 from skep.flow.execution.active import ActiveRun
-from skep.flow.execution.loading import Loader
+from skep.flow.execution.loading import Loader, check_words
 from skep.flow.execution.operator import Choice
 from skep.flow.execution.orders import Orders
 from skep.flow.execution.roster import Roster
@@ -136,6 +136,7 @@ class Steering:
             self._roster.reload(run, stored)
 
     async def signal(self, run: RunId, name: str, value: object, key: str | None, by: str) -> None:
+        check_words(**{"the name of the signal": name, "its key": key, "by": by})
         if run not in self._roster.runs:
             record = await self._find(run)
             if record.state.ended:
