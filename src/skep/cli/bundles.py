@@ -51,7 +51,7 @@ def show_bundle(bundle: Bundle, /, *, common: Common = DEFAULT) -> None:
     Parameters
     ----------
     bundle
-        Name, hash, or the beginning of one.
+        Its hash or the first 8 or more digits of it; a name stands for its newest version.
     """
     fields = [
         ("Bundle", lambda one: f"{one.name} {one.version}"),
@@ -101,7 +101,7 @@ def preflight(bundle: Bundle, /, *, common: Common = DEFAULT) -> None:
     Parameters
     ----------
     bundle
-        Name, hash, or the beginning of one.
+        Its hash or the first 8 or more digits of it; a name stands for its newest version.
     """
     _show_fates(common.connect().get(f"/v1/bundles/{bundle}/preflight", PreflightView), common)
 
@@ -115,14 +115,14 @@ def activate(bundle: Bundle, /, *, migrate: Flag = False, common: Common = DEFAU
     Parameters
     ----------
     bundle
-        Name, hash, or the beginning of one.
+        Its hash or the first 8 or more digits of it; a name stands for its newest version.
     migrate
         Move the runs under way that can be moved.
     """
     done = common.connect().post(f"/v1/bundles/{bundle}/activate", PreflightView, migrate=migrate)
-    say(f"{done.bundle.name} {done.bundle.version} is active.")
+    say(f"{done.bundle.name} {done.bundle.version} ({done.bundle.hash[:12]}) is active.")
     if migrate or common.output != "table":
-        _show_fates(done, common)
+        _show_fates(done, common, "Runs that were under way on other versions")
 
 
 @app.command
@@ -180,7 +180,7 @@ def gc(*, keep: int = 3, common: Common = DEFAULT) -> None:
     gone = common.connect().post("/v1/bundles/collect", list[BundleView], keep=str(keep))
     if common.output != "table":
         document(gone, common.output)
-    say(f"Forgot {', '.join(f'{one.name} {one.version}' for one in gone) or 'nothing'}.")
+    say(f"Forgot {', '.join(f'{one.name} {one.version} ({one.hash[:12]})' for one in gone) or 'nothing'}.")
 
 
 def pack(directory: Path) -> bytes:
@@ -193,7 +193,7 @@ def pack(directory: Path) -> bytes:
 
     if not (directory / "bundle.yaml").is_file():
         hint = "A bundle is a directory with a bundle.yaml; see docs/how-to/bundles.md."
-        raise Failure(f"There is no bundle.yaml in {directory}.", Exit.INVALID, hint)
+        raise Failure(f"There is no bundle.yaml in {directory.resolve()}.", Exit.INVALID, hint)
     buffer, size = io.BytesIO(), 0
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, path in sorted(_files(directory)):
@@ -220,13 +220,15 @@ def _files(directory: Path) -> Iterator[tuple[str, Path]]:
             yield path.relative_to(directory).as_posix(), path
 
 
-def _show_fates(found: PreflightView, common: Common) -> None:
+def _show_fates(
+    found: PreflightView, common: Common, whose: str = "Runs under way on other versions"
+) -> None:
     if common.output != "table":
         document(found, common.output)
         return
     counts = Counter(fate.verdict for fate in found.fates)
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    say(f"Runs under way on other versions of {found.bundle.name}: {said or 'none'}.")
+    say(f"{whose} of {found.bundle.name}: {said or 'none'}.")
     if found.fates:
         columns = [
             ("RUN", lambda one: one.run),

@@ -29,9 +29,20 @@ _OF_RUNS = {
     "run-started": "",
     "run-succeeded": "",
     "run-undoing": "undoing what was done",
+    "run-stopping": "no further step begins",
+    "run-resumed": "taken up again",
+    "run-migrated": "moved to another version of its flow",
+    "run-cancelled": "",
     "run-failed": "",
 }
 """What to say of a run as a whole.  Why it failed its step has said, and the judgement at the end says."""
+_OF_RUNS_BY = {
+    "run-paused": "paused",
+    "run-unpaused": "goes on",
+    "run-retried": "tried again",
+    "run-needs-operator": "needs its operator:",
+}
+"""The same, where the event's message says who did it, or which step it is about."""
 _HOUSEKEEPING = ("hold", "discard", "record")
 """Steps that say nothing to who waits for an image, as long as they succeed."""
 _STUCK = "run-needs-operator"
@@ -163,7 +174,8 @@ def judge(run: RunView) -> RunView:
 def plain_line(event: RunEventView, took: float | None) -> str:
     """The event as a line, or nothing for those that say nothing new."""
     if not event.step:
-        return _OF_RUNS.get(event.kind, f"{event.kind}: {event.message}")
+        said = f"{_OF_RUNS_BY.get(event.kind, f'{event.kind}:')} {event.message}"
+        return _OF_RUNS.get(event.kind, said.rstrip(" :"))
     if event.kind == "started" or (event.kind == "succeeded" and event.step in _HOUSEKEEPING):
         return ""
     mark = _MARKS.get(event.kind, "•")

@@ -96,7 +96,7 @@ def critical(run: Run, /, *, common: Common = DEFAULT) -> None:
     show(path.steps, columns, "table")
     behind = f", {lasting(path.behind)} of it after the last of these" if path.behind >= 0.1 else ""
     say(f"{path.run.title} took {lasting(path.total)}{behind}.")
-    on_it = {one.step for one in path.steps}
+    on_it = {part for one in path.steps for part in (one.step, one.step.partition("[")[0])}
     near = sorted((slack, name) for name, slack in path.slack.items() if name not in on_it)
     if near:
         say("Next to matter: " + ", ".join(f"{name} (+{lasting(slack)})" for slack, name in near[:3]))

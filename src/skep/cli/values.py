@@ -75,10 +75,13 @@ def documents(paths: Iterable[Path]) -> dict[str, str]:
     """The texts of flow documents by file; a directory stands for the *.yaml in it.
 
     Raises:
-        Failure: one cannot be read, or there is none.
+        Failure: one cannot be read, there is none, or it is a bundle: the server does not know its steps yet.
     """
     texts: dict[str, str] = {}
     for path in paths:
+        if (path / "bundle.yaml").exists():
+            hint = f"`skep bundle push {path}` keeps nothing of a faulty one, and uses a good one not yet."
+            raise Failure(f"{path.resolve()} is a bundle: a push checks it as a whole.", Exit.INVALID, hint)
         for file in sorted(path.glob("*.yaml")) if path.is_dir() else [path]:
             try:
                 texts[str(file)] = file.read_text("utf-8")

@@ -1,5 +1,6 @@
 """The words of the flow engine as those of skep's errors."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,6 +23,9 @@ _KINDS: tuple[tuple[type[FlowFault], type[SkepError], str], ...] = (
     (Unloadable, Conflict, ""),
 )
 
+_BUNDLE = re.compile(r"\S+ \S+ \([0-9a-f]{12}\): ")
+"""How a message begins that is about a version of a bundle: its name stays as it is written."""
+
 
 @contextmanager
 def translated() -> Iterator[None]:
@@ -40,6 +44,7 @@ def translated() -> Iterator[None]:
 def sentence(message: str, hint: str = "") -> str:
     """With a capital letter, unless it begins with the name of something, and a full stop."""
     word = message.partition(" ")[0]
-    whole = f"{message[:1].upper()}{message[1:]}" if word.isalpha() else message
+    named = not word.isalpha() or _BUNDLE.match(message)
+    whole = message if named else f"{message[:1].upper()}{message[1:]}"
     whole = whole if whole.endswith((".", "!", "?")) or "\n" in whole else f"{whole}."
     return f"{whole} {hint}".strip()

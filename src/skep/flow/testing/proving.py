@@ -13,7 +13,7 @@ from skep.flow.definition.plan import Flow
 from skep.flow.definition.registry import Registry
 from skep.flow.testing import laws
 from skep.flow.testing.laws import Law
-from skep.flow.testing.trial import Answers, Operator
+from skep.flow.testing.trial import Answers, LawBroken, Operator
 from skep.flow.testing.trials import Trials
 from skep.flow.testing.virtual_time import VirtualTime
 from skep.flow.testing.worlds import World, worlds_of
@@ -42,6 +42,7 @@ def prove(
     approval or a signal; without it everything is approved.  `every`: try each n-th crash point only.
     """
     import pytest  # the kit ships with the engine, pytest does not
+    from structlog.testing import capture_logs
 
     @pytest.mark.parametrize("law", list(only))
     def test(law: str, request: pytest.FixtureRequest) -> None:
@@ -57,7 +58,11 @@ def prove(
             every,
             timeout=FOREVER,
         )
-        VirtualTime().run(_check(only[law], trials))
+        try:
+            with capture_logs():  # tracebacks of injected failures are no news, and longer than all else
+                VirtualTime().run(_check(only[law], trials))
+        except LawBroken as broken:
+            pytest.fail(f"LawBroken: {broken}", pytrace=False)
 
     return test
 

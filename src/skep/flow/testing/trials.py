@@ -25,10 +25,11 @@ Databases = Callable[[], AbstractAsyncContextManager[str]]
 
 @dataclass(frozen=True)
 class Ended:
-    """How a trial ended, and how many crash points its last life passed."""
+    """How a trial ended, how many crash points its last life passed, and why the run failed if it did."""
 
     end: End
     points: int
+    error: str = ""
 
 
 @dataclass
@@ -67,7 +68,9 @@ class Trials:
             watching = Watching()
             ended = await self.outcome("without a failure", watching)
             if ended.end[0] != RunState.SUCCEEDED:
-                raise LawBroken(f"the run should succeed if nothing fails, but it is {ended.end[0]}")
+                raise LawBroken(
+                    f"the run should succeed if nothing fails, but it is {ended.end[0]}: {ended.error}"
+                )
             self._names = tuple(watching.done)
         return self._names
 
@@ -127,7 +130,7 @@ class Trials:
                 raise LawBroken(f"{said}: {error}") from error
             except TimeoutError as error:
                 raise LawBroken(f"{said}: the run does not come to its end") from error
-            return Ended((record.state.value, await look(world, trial.url)), trial.points)
+            return Ended((record.state.value, await look(world, trial.url)), trial.points, record.error)
 
     async def asked_again(self, said: str, around: Around) -> End:
         """The run goes as it goes; then the same flow is started again in the same world."""
