@@ -95,6 +95,17 @@ async def test_a_signal_is_kept_until_a_step_takes_it(
     assert "go" in shop.calls
 
 
+async def test_a_signal_that_comes_again_after_the_end_is_no_fault(engine: FlowEngine) -> None:
+    run = await engine.start(engine.parse(SIGNAL), {})
+    await engine.signal(run, "payment", {"host": "h", "port": 7}, key="1")
+    await engine.wait(run, 5)
+
+    await engine.signal(run, "payment", {"host": "h", "port": 7}, key="1")
+
+    with pytest.raises(WrongState):
+        await engine.signal(run, "payment", {"host": "h", "port": 7}, key="2")
+
+
 async def test_a_signal_of_another_shape_fails_the_step(engine: FlowEngine) -> None:
     run = await engine.start(engine.parse(SIGNAL), {})
     await until(engine, run, RunState.WAITING)

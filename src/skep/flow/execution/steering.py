@@ -137,12 +137,14 @@ class Steering:
 
     async def signal(self, run: RunId, name: str, value: object, key: str | None, by: str) -> None:
         check_words(**{"the name of the signal": name, "its key": key, "by": by})
+        identifier = f"key/{key}" if key else self._new_id()
         if run not in self._roster.runs:
             record = await self._find(run)
+            if await self._database.write(lambda connection: inbox.has_signal(connection, run, identifier)):
+                return
             if record.state.ended:
                 raise WrongState(f"run {run} has ended: {record.state}")
         body = msgspec.json.encode(value)
-        identifier = f"key/{key}" if key else self._new_id()
         signal = Signal(identifier, name, body, by, self._worker.ledger.now())
         new = await self._database.write(lambda connection: inbox.add_signal(connection, run, signal))
         if new and run in self._roster.runs:

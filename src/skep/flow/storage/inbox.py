@@ -91,6 +91,12 @@ async def add_signal(connection: AsyncConnection, run: RunId, signal: Signal) ->
     return True
 
 
+async def has_signal(connection: AsyncConnection, run: RunId, identifier: str) -> bool:
+    """Whether the run was told this before, taken or not."""
+    query = select(_signals.id).where(_signals.run == run, _signals.id == identifier)
+    return (await connection.execute(query)).first() is not None
+
+
 async def signals_for(connection: AsyncConnection, worker: str) -> list[tuple[RunId, Signal]]:
     """Those of its unfinished runs that no step has taken, oldest first."""
     query = (
