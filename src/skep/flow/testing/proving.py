@@ -5,13 +5,15 @@
 pytest then shows one test per law, `test_replica_create[crash anywhere]` and so on.
 """
 
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from skep.flow.definition.plan import Flow
 from skep.flow.definition.registry import Registry
 from skep.flow.testing import laws
+from skep.flow.testing.injection import Injected
 from skep.flow.testing.laws import Law
 from skep.flow.testing.trial import Answers, LawBroken, Operator
 from skep.flow.testing.trials import Trials
@@ -58,14 +60,24 @@ def prove(
             every,
             timeout=FOREVER,
         )
-        try:
-            with capture_logs():  # tracebacks of injected failures are no news, and longer than all else
+        broken = None
+        with capture_logs() as logs:  # tracebacks of injected failures are no news, and longer than all else
+            try:
                 VirtualTime().run(_check(only[law], trials))
-        except LawBroken as broken:
-            pytest.fail(f"LawBroken: {broken}", pytrace=False)
+            except LawBroken as error:
+                broken = error
+        if broken is not None:
+            pytest.fail(f"LawBroken: {broken}{_own_failure(logs)}", pytrace=False)
 
     return test
 
 
 async def _check(law: Law, trials: Trials) -> None:
     await law(trials)
+
+
+def _own_failure(logs: Iterable[Mapping[str, Any]]) -> str:
+    """The traceback of the last failure that no trial injected."""
+    errors = [entry["exc_info"] for entry in logs if isinstance(entry.get("exc_info"), Exception)]
+    own = [error for error in errors if not isinstance(error, Injected)]
+    return "\n\n" + "".join(traceback.format_exception(own[-1])) if own else ""
