@@ -14,7 +14,7 @@ from cyclopts import App, Parameter
 from skep.cli.common import DEFAULT, Common
 from skep.cli.failures import Exit, Failure
 from skep.cli.names import complete_bundle
-from skep.cli.output import age, confirm, document, say, show, show_one
+from skep.cli.output import age, confirm, document, say, show, show_one, size
 from skep.model.flow_views import BundleView, PreflightView
 
 app = App(name="bundle", help="Bundles: push flows and plug-in code, switch them on and back. For admins.")
@@ -61,7 +61,12 @@ def show_bundle(bundle: Bundle, /, *, common: Common = DEFAULT) -> None:
         ("Steps", lambda one: one.steps),
         ("Process", lambda one: one.process),
         ("Requires", lambda one: one.requirements),
-        ("Rights", lambda one: [f"{name}: {right}" for name, right in one.rights.items()]),
+        (
+            "Rights",
+            lambda one: [
+                f"{name}: {size(right) if name == 'memory' else right}" for name, right in one.rights.items()
+            ],
+        ),
         ("Pushed", lambda one: f"{age(one.pushed)} ago by {one.by}"),
     ]
     show_one(common.connect().get(f"/v1/bundles/{bundle}", BundleView), fields, common.output)

@@ -45,7 +45,8 @@ _OF_RUNS_BY = {
 """The same, where the event's message says who did it, or which step it is about."""
 _HOUSEKEEPING = ("hold", "discard", "record")
 """Steps that say nothing to who waits for an image, as long as they succeed."""
-_STUCK = "run-needs-operator"
+_STUCK, _WAITS = "run-needs-operator", "needs-operator"
+"""The event, and the state that it begins."""
 
 
 class Group:
@@ -153,12 +154,16 @@ def follow(client: Client, run: str, *, quiet: bool = False) -> RunView:
         with _view(client, run, quiet) as view:
             for event in client.run_events(run):
                 view.take(event)
-                if event.kind == _STUCK:
+                if event.kind == _STUCK and _run(client, run).state == _WAITS:  # else it has gone on since
                     break
     except KeyboardInterrupt:
         say(f"\nThe run goes on.  Follow it: skep run follow {run}    Cancel it: skep run cancel {run}")
         raise
-    return judge(client.get(f"/v1/runs/{run}", RunDetail, fold=True).run)
+    return judge(_run(client, run))
+
+
+def _run(client: Client, run: str) -> RunView:
+    return client.get(f"/v1/runs/{run}", RunDetail, fold=True).run
 
 
 def judge(run: RunView) -> RunView:
@@ -166,7 +171,7 @@ def judge(run: RunView) -> RunView:
     if run.state == "succeeded":
         return run
     hint = f"`skep run show {run.id}` shows every step."
-    if run.state == "needs-operator":
+    if run.state == _WAITS:
         hint = f"Decide: skep run resolve {run.id} STEP retry|skip|mark-undone"
     raise Failure(f"{run.title}: {run.error or run.state}", Exit.FAILED, hint)
 
