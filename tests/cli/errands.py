@@ -62,6 +62,13 @@ FLOWS = {
             failures: 2
         output: {letters: $letters}
     """,
+    "errand.visit.yaml": """
+        flow: errand.visit
+        input: {address: str}
+        on_failure: ask
+        steps:
+          there: {use: errands.deliver, with: {address: $input.address}}
+    """,
     "errand.greet.yaml": """
         flow: errand.greet
         input: {name: str}

@@ -53,6 +53,19 @@ def test_a_purchase_is_asked_for_approved_and_paid(house: House) -> None:
     assert "nothing waits" in house("run", "why", run).stderr
 
 
+def test_a_run_that_once_needed_its_operator_is_followed_to_its_end(house: House) -> None:
+    run = house.start("errand.visit", "address=nowhere")
+    asking = house("run", "follow", run)
+
+    assert house("run", "resolve", run, "there", "skip").returncode == 0
+    followed = house("run", "follow", run)
+
+    assert asking.returncode == 1
+    assert f"skep run resolve {run}" in asking.stderr
+    assert followed.returncode == 0, followed.stderr
+    assert "there resolved: skip by admin" in followed.stderr
+
+
 def test_a_purchase_that_is_refused_fails_and_can_be_done_again(house: House) -> None:
     run = house.start("errand.buy", "item=desk")
     house.until(run, "waiting", "ok")
