@@ -13,7 +13,7 @@ from tests.flow.workshop import Workshop
 from skep.flow import CommitFailed, Database, FlowEngine, Registry, RunId, RunState
 from skep.flow.definition.graph import Graph
 from skep.flow.definition.plan import Plan
-from skep.flow.errors import Fenced
+from skep.flow.errors import Fenced, InputError
 from skep.flow.execution.active import ActiveRun
 from skep.flow.execution.execution import Execution
 from skep.flow.execution.quarantine import Quarantine
@@ -254,7 +254,7 @@ async def test_a_run_that_the_database_does_not_take_is_not_begun(
     postgresql: str, registry: Registry, shop: Workshop
 ) -> None:
     async with member(postgresql, registry, shop, "w") as (engine, _):
-        with pytest.raises(CommitFailed):
+        with pytest.raises(InputError, match="tenant must be"):
             await engine.start(engine.parse(CHAIN), {"name": "x"}, tenant="a\0b")
 
         good = await engine.start(engine.parse(CHAIN), {"name": "y"})

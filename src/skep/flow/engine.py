@@ -125,7 +125,10 @@ class FlowEngine:
         self._policing = Policing(database, self.policies, self._limits_changed)
         ids = new_id or RunIds()
         self._starting = Starting(
-            database, loader, self._ledger, self._roster, self._tenure, new_id=ids, unclaimed=self._unclaimed
+            *(database, loader, self._ledger, self._roster, self._tenure),
+            new_id=ids,
+            unclaimed=self._unclaimed,
+            in_background=self._in_background,
         )
         self._steering = Steering(
             database,

@@ -178,10 +178,6 @@ def _tuple_fits(given: tuple[Hint, ...], wanted: tuple[Hint, ...]) -> bool:
     return given[-1] is not Ellipsis and len(given) == len(wanted) and all(map(fits, given, wanted))
 
 
-def _named_none(hint: Hint) -> Hint:
-    return type(None) if hint is None else hint
-
-
 def _unannotated(hint: Hint) -> Hint:
     return get_args(hint)[0] if origin_of(hint) is Annotated else hint
 

@@ -1,10 +1,11 @@
 """Begins runs."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import msgspec
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -44,6 +45,7 @@ class Starting:
         *,
         new_id: Callable[[], str],
         unclaimed: Callable[[], None],
+        in_background: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._database = database
         self._loader = loader
@@ -52,6 +54,7 @@ class Starting:
         self._tenure = tenure
         self._new_id = new_id
         self._unclaimed = unclaimed
+        self._in_background = in_background
         self._stored: dict[str, asyncio.Future[None]] = {}
         self._stored_at: dict[str, float] = {}
 
@@ -163,7 +166,7 @@ class Starting:
         try:
             return await asyncio.shield(future)
         except CommitFailed:
-            asyncio.create_task(self._take_if_there(run.id, take), name=f"flow-start/{run.id}")  # noqa: RUF006
+            self._in_background(self._take_if_there(run.id, take))
             raise
         except IntegrityError:
             async with self._database.read() as connection:

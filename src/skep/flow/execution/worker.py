@@ -23,6 +23,8 @@ from skep.flow.execution.observer import Observer
 from skep.flow.execution.waits import LONGEST_SLEEP, Waits
 from skep.flow.runs import RunState, StepState
 
+DIED = "the worker died while it ran; whether it had its effect is not known"
+
 
 class Worker:
     """The runs of this process.  `ended` is told of each whose end is durable."""
@@ -201,9 +203,7 @@ class Worker:
             elif row.state is StepState.RUNNING and index in execution.fanouts:
                 continue
             elif row.state is StepState.RUNNING and self._is_doubtful(run, index):
-                self.forward.doubt(
-                    run, index, "the worker died while it ran; whether it had its effect is not known"
-                )
+                self.forward.doubt(run, index, DIED)
             elif row.state in (StepState.RUNNING, StepState.RETRYING, StepState.WAITING):
                 self.forward.start(run, index)
         self.forward.start_all(run, fresh)
@@ -216,9 +216,7 @@ class Worker:
             if row.state is StepState.NEEDS_OPERATOR and not row.undo_attempts:
                 run.stuck.add(index)
             elif row.state is StepState.RUNNING and self._keeps(run) and self._is_doubtful(run, index):
-                self.forward.doubt(
-                    run, index, "the worker died while it ran; whether it had its effect is not known"
-                )
+                self.forward.doubt(run, index, DIED)
 
     def _is_doubtful(self, run: ActiveRun, index: int) -> bool:
         planned = run.execution.planned(index)
