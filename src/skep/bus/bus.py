@@ -1,0 +1,71 @@
+"""What carries messages between processes: commands by queue, events by topic.
+
+The docstrings are the contract; `tests/contracts/test_buses.py` runs against every implementation.  A bus
+carries wake-ups and commands, never truth: a message may come twice, late or in another order, and what is
+lost is found by asking again.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """`id` is the sender's own: what is sent again has the same.  `reply_to` is a routing key.
+
+    `durable`: kept by the broker until it is taken, also while it restarts.  `lifetime`: seconds after which
+    nobody wants it any more.  `attempt` counts deliveries from 1 where the broker knows.
+    """
+
+    id: str
+    body: bytes
+    reply_to: str = ""
+    durable: bool = True
+    lifetime: float | None = None
+    attempt: int = 1
+
+
+Handler = Callable[[Message], Awaitable[None]]
+"""Returns once the message may be forgotten: its receipt is durable.  What raises gets it again, and after
+some attempts it goes to the dead letters, where `skep bus dead` shows it."""
+
+
+class Event(Struct, frozen=True):
+    key: str
+    body: bytes
+
+
+class Bus(Protocol):
+    """Routing keys are dotted words: `agent.host-1`, `worker.zone-1`, `event.TENANT.replica`, `reply.ID`."""
+
+    async def send(self, key: str, message: Message) -> None:
+        """Put the message on the queue of the key; returns once the broker keeps it.
+
+        Raises:
+            NotFound: there is no such queue: nobody has ever served the key.
+            Unavailable: the broker does not answer, or refused; the message may have been kept all the same.
+        """
+
+    def serve(
+        self, key: str, handler: Handler, *, durable: bool = True, at_once: int = 64
+    ) -> AbstractAsyncContextManager[None]:
+        """Take messages from the queue of the key while entered, `at_once` at most at a time.
+
+        Makes the queue if need be.  A `durable` one stays with what is in it when nobody serves it; another
+        one goes with its server.  Several who serve the same key share its messages.  Goes on by itself
+        after the broker was away.
+        """
+
+    async def declare(self, key: str) -> None:
+        """Make the durable queue of the key, so that it keeps what is sent before anybody serves it."""
+
+    async def drop(self, key: str) -> None:
+        """Remove the queue of the key with what is in it; absent is success."""
+
+    def publish(self, key: str, body: bytes) -> None:
+        """Tell those who listen now.  Never waits, never fails: it may be lost."""
+
+    def subscribe(self, prefix: str) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """Events from now on whose key begins with the words of `prefix`; a slow listener loses some."""
