@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 PYTEST_ARGS ?=
+# One process per core; the tests of a file stay together and begin in the order of their folders, long ones early.
+PYTEST_PROCESSES ?= -n auto --dist loadfile --no-loadscope-reorder
 BENCH_ARGS ?=
 LOCK_ARGS ?=
 
@@ -45,7 +47,7 @@ format: install-dev ## let ruff repair and format the code
 test: install-dev ## all tests; those that need root are skipped, with the reason, for others
 	@echo "==> pytest $(PYTEST_ARGS)"
 	@# Real parts have real time limits, which a busy machine may miss: what failed is tried once more, alone.
-	@$(BIN)/pytest $(PYTEST_ARGS) || { echo "==> once more, alone"; $(BIN)/pytest --last-failed --last-failed-no-failures none; }
+	@$(BIN)/pytest $(PYTEST_PROCESSES) $(PYTEST_ARGS) || { echo "==> once more, alone"; $(BIN)/pytest --last-failed --last-failed-no-failures none; }
 
 bench: bench-engine bench-flow ## every benchmark
 

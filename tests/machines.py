@@ -170,8 +170,11 @@ async def fetch(port: int) -> str:
         return (await client.get(f"http://127.0.0.1:{port}/")).text
 
 
-async def leftover(instance: str, folder: Path, patience: float = 5) -> list[str]:
-    """What is still there of an instance that ended, after the kernel had time to let go of its mounts."""
+async def leftover(instance: str, folder: Path, patience: float = 60) -> list[str]:
+    """What is still there of an instance that ended, after the kernel had time to let go of its mounts.
+
+    What makes a mount namespace at that moment, such as a build, has copies of them until it ends.
+    """
     for _ in range(int(patience / 0.1)):
         if not traces(instance, folder):
             return []

@@ -67,16 +67,22 @@ async def test_a_monitor_that_died_unwatched_is_noticed(hive: Hive) -> None:
     assert status.pid != pid
 
 
+def written(text: str) -> str:
+    """A script that waits until the container has written the text."""
+    return f'until [ "$(cat /kept)" = "{text}" ]; do sleep 0.02; done'
+
+
 async def test_after_a_reboot_it_is_exited_and_starts_with_its_disk(hive: Hive) -> None:
     spec = hive.spec("echo x >> /kept; cat /kept; sleep 1000", restart=RestartPolicy())
     async with hive.supervisor() as first:
         await first.start(spec)
+        await run_in(first, spec.id, "sh", "-c", written("x"))
     await reboot(hive)
 
     async with hive.supervisor() as second:
         gone = await second.inspect(spec.id)
         await second.start(spec)
-        _, kept = await run_in(second, spec.id, "cat", "/kept")
+        _, kept = await run_in(second, spec.id, "sh", "-c", written("x\nx") + "; cat /kept")
 
     assert gone.state is ContainerState.EXITED
     assert "restarted" in gone.error
