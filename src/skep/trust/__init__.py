@@ -1,0 +1,1 @@
+"""How the processes of an installation know each other: an authority of their own, and mutual TLS."""
