@@ -1,5 +1,6 @@
 """Every function of the store on a real database: what is written is what is read."""
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from types import ModuleType
@@ -33,11 +34,26 @@ from skep.model.names import AppName, ServiceName, TenantName
 from skep.model.spec import AppSpec, HealthCheck, ServiceSpec
 from skep.model.views import Quota
 from skep.providers.simulated.images import image
-from skep.store import apps, disks, hosts, images, networks, releases, replicas, rows, tenants, users
+from skep.store import (
+    apps,
+    certificates,
+    disks,
+    hosts,
+    images,
+    join_tokens,
+    networks,
+    releases,
+    replicas,
+    rows,
+    tenants,
+    users,
+)
 from skep.store.apps import AppRow
+from skep.store.certificates import AuthorityRow, CertificateRow
 from skep.store.disks import DiskRow
 from skep.store.hosts import HostRow, ZoneRow
 from skep.store.images import SHARED, ImageRow
+from skep.store.join_tokens import JoinTokenRow
 from skep.store.networks import NetworkRow, PortRow, PublishedRow
 from skep.store.releases import ReleaseRow
 from skep.store.replicas import ContainerRow, ReplicaRow, ServiceRow
@@ -45,7 +61,10 @@ from skep.store.tenants import TenantRow
 from skep.store.users import TokenRow, UserRow
 
 T = TypeVar("T")
-MODULES = (apps, disks, hosts, images, networks, releases, replicas, tenants, users)
+MODULES = (
+    *(apps, certificates, disks, hosts, images, join_tokens),
+    *(networks, releases, replicas, tenants, users),
+)
 
 A, B = TenantId("a"), TenantId("b")
 HOST = HostName("host-1")
@@ -162,6 +181,22 @@ TOKEN = TokenRow(
 )
 
 
+JOIN_TOKEN = JoinTokenRow(
+    id="join",
+    hash="j",
+    host=None,
+    zone=ZoneName("z"),
+    pool="p",
+    created=1.0,
+    created_by="kim",
+    expires=100.0,
+)
+AUTHORITY = AuthorityRow(
+    fingerprint="sha256:a", place=1, certificate="PEM", sealed_key=b"\0sealed", created=1.0
+)
+CERTIFICATE = CertificateRow(serial="5e", role="agent", name=HOST, created=1.0, expires=100.0)
+
+
 def changed(row: Any, **changes: Any) -> Any:
     return msgspec.structs.replace(row, **changes)
 
@@ -246,6 +281,66 @@ async def test_users_and_tokens(store: Store) -> None:
 
     assert await store.see(users.tokens_of, None) == []
     assert await store.see(users.every) == []
+
+
+async def test_join_tokens(store: Store) -> None:
+    other = changed(JOIN_TOKEN, id="other", hash="k", created=2.0, expires=50.0)
+    await store.do(join_tokens.insert, JOIN_TOKEN)
+    await store.do(join_tokens.insert, other)
+
+    assert await store.see(join_tokens.every) == [JOIN_TOKEN, other]
+    assert await store.see(join_tokens.by_hash, "j") == JOIN_TOKEN
+    assert await store.see(join_tokens.by_hash, "none") is None
+
+    await store.do(join_tokens.forget, 100.0)
+    assert await store.see(join_tokens.every) == [JOIN_TOKEN]
+    await store.do(join_tokens.delete, "join")
+    assert await store.see(join_tokens.every) == []
+
+
+async def test_a_join_token_is_taken_once_and_in_time(store: Store) -> None:
+    await store.do(join_tokens.insert, JOIN_TOKEN)
+    late = await store.do(join_tokens.take, "join", "key-0", 100.0, HOST)
+
+    both = await asyncio.gather(
+        *(store.do(join_tokens.take, "join", key, 99.0, HOST) for key in ("key-1", "key-2"))
+    )
+
+    assert late is False
+    assert sorted(both) == [False, True]
+    taken = await store.see(join_tokens.by_hash, "j")
+    assert taken == changed(JOIN_TOKEN, used=99.0, used_by=f"key-{both.index(True) + 1}", host=HOST)
+
+
+async def test_certificates_and_who_signed_them(store: Store) -> None:
+    second = changed(AUTHORITY, fingerprint="sha256:b", place=2)
+    await store.do(certificates.insert_authority, second)
+    await store.do(certificates.insert_authority, AUTHORITY)
+    await store.do(certificates.insert, CERTIFICATE)
+    await store.do(certificates.insert, changed(CERTIFICATE, serial="5f", role="worker"))
+
+    assert await store.see(certificates.every_authority) == [AUTHORITY, second]
+    assert await store.see(certificates.of, "agent", HOST) == [CERTIFICATE]
+    assert await store.see(certificates.is_known, "agent", HOST, "5e", 99.0)
+    for role, name, serial, at in (
+        ("worker", HOST, "5e", 99.0),
+        ("agent", "host-2", "5e", 99.0),
+        ("agent", HOST, "5f", 99.0),
+        ("agent", HOST, "5e", 100.0),
+    ):
+        assert not await store.see(certificates.is_known, role, name, serial, at)
+
+    await store.do(certificates.revoke, "agent", HOST)
+    assert not await store.see(certificates.is_known, "agent", HOST, "5e", 99.0)
+    await store.do(certificates.forget, 101.0)
+    assert await store.see(certificates.of, "worker", HOST) == []
+
+
+async def test_two_processes_do_not_both_make_the_first_authority(store: Store) -> None:
+    await store.do(certificates.insert_authority, AUTHORITY)
+
+    with pytest.raises(IntegrityError):
+        await store.do(certificates.insert_authority, changed(AUTHORITY, fingerprint="sha256:b"))
 
 
 async def test_apps(store: Store) -> None:

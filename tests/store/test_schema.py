@@ -21,7 +21,7 @@ from skep.model.errors import Conflict
 from skep.store import tables
 from skep.store.schema import MIGRATIONS, differences, migrate
 
-NOBODYS = {"regions", "zones", "hosts", "tenants"}
+NOBODYS = {"regions", "zones", "hosts", "tenants", "authorities", "certificates", "join_tokens"}
 """They belong to the installation."""
 SHARED = {"images"}
 """Rows of tenant "" belong to everybody, so their tenant is no foreign key."""

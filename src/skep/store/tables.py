@@ -67,6 +67,42 @@ hosts = Table(
     Column("boot_id", Text, nullable=False),
 )
 
+authorities = Table(
+    "authorities",
+    metadata,
+    Column("fingerprint", Text, primary_key=True),
+    Column("place", Integer, nullable=False, unique=True),
+    Column("certificate", Text, nullable=False),
+    Column("sealed_key", LargeBinary, nullable=False),
+    _created(),
+)
+
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("serial", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    _created(),
+    Column("expires", Float, nullable=False),
+    Index(None, "role", "name"),
+)
+
+join_tokens = Table(
+    "join_tokens",
+    metadata,
+    _id(),
+    Column("hash", Text, nullable=False, unique=True),
+    Column("host", Text),
+    Column("zone", Text, nullable=False),
+    Column("pool", Text),
+    _created(),
+    Column("created_by", Text, nullable=False),
+    Column("expires", Float, nullable=False),
+    Column("used", Float),
+    Column("used_by", Text),
+)
+
 tenants = Table(
     "tenants",
     metadata,
