@@ -18,7 +18,8 @@ import msgspec
 from skep.configuration import Configuration
 from skep.control.callers import Caller
 from skep.control.control import Control
-from skep.main import installation, tear_down
+from skep.main.teardown import tear_down
+from skep.main.up import installation
 from skep.model.errors import NotFound
 from skep.model.ids import Bytes
 from skep.model.names import AppName, ServiceName

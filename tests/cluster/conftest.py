@@ -9,7 +9,7 @@ from tests.cluster.server import Server
 from tests.machines import busybox_archive, configuration, leftover
 
 from skep.configuration import Configuration
-from skep.main import tear_down
+from skep.main.teardown import tear_down
 
 
 @asynccontextmanager

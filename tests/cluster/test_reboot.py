@@ -12,7 +12,7 @@ import pytest
 from tests.cluster.server import JSON, Server
 
 from skep.agent.records import Records, boot_id
-from skep.main import tear_down
+from skep.main.teardown import tear_down
 
 pytestmark = pytest.mark.root
 

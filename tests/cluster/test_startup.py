@@ -21,6 +21,8 @@ TOOLS = {
     "buildah": "buildah",
 }
 
+AS_NOBODY = "from skep.main.__main__ import main; import os; os.setuid(65534); main()"
+
 
 def up(settings: Configuration, **changes: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -44,7 +46,12 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
 @pytest.mark.root
 def test_without_root_it_says_so(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from skep.main import main; import os; os.setuid(65534); main()", "up"],
+        [
+            sys.executable,
+            "-c",
+            "from skep.main.__main__ import main; import os; os.setuid(65534); main()",
+            "up",
+        ],
         env=os.environ | environment(configuration(tmp_path)),
         capture_output=True,
         text=True,

@@ -1,0 +1,79 @@
+"""The machine this process runs on, as control sees a host."""
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from skep.agent.facts import read_facts
+from skep.agent.supervisor import Supervisor
+from skep.configuration import Configuration
+from skep.control.ports import ContainerEvents, Desired, DiskPool, Engine, Fabric, ImageStore
+from skep.model.host import HostFacts
+from skep.providers.local import disks as pool
+from skep.providers.local.images.build_network import BuildNetwork
+from skep.providers.local.images.store import OciImages
+from skep.providers.local.network.fabric import LocalFabric
+from skep.providers.local.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class LocalHost:
+    facts: HostFacts
+    engine: Engine
+    disks: DiskPool
+    fabric: Fabric
+    images: ImageStore
+
+
+async def local_host(
+    stack: AsyncExitStack, settings: Configuration, desired: Desired, events: ContainerEvents
+) -> LocalHost:
+    """Everything on the machine is adopted; it goes on when the stack is closed."""
+    runtime = Runtime.find(instance=settings.instance, run=settings.run)
+    disks = await stack.enter_async_context(
+        pool.BtrfsPool(
+            root=settings.data,
+            mount=settings.data / "pool",
+            device=settings.pool_device,
+            size=settings.pool_size,
+        )
+    )
+    images = await stack.enter_async_context(
+        OciImages(
+            root=settings.data / "images",
+            scratch=settings.data / "scratch",
+            build_network=_build_network(settings),
+            runtime=str(runtime.binary),
+            instance=settings.instance,
+            insecure=settings.insecure_registries,
+        )
+    )
+    fabric = await stack.enter_async_context(
+        LocalFabric(
+            instance=settings.instance,
+            data=settings.data,
+            link_pool=settings.links,
+            upstream_dns=settings.dns,
+        )
+    )
+    engine = await stack.enter_async_context(
+        Supervisor(
+            instance=settings.instance,
+            data=settings.data,
+            run=settings.run,
+            disks=disks,
+            fabric=fabric,
+            images=images,
+            desired=desired,
+            events=events,
+            runtime=runtime,
+        )
+    )
+    facts = read_facts(runtime.cgroups)
+    return LocalHost(facts=facts, engine=engine, disks=disks, fabric=fabric, images=images)
+
+
+def _build_network(settings: Configuration) -> BuildNetwork:
+    """Builds use the first link of the pool, which no tenant network has: those count from one."""
+    link = next(settings.links.subnets(new_prefix=30))
+    others = tuple(settings.links.address_exclude(link))
+    return BuildNetwork(instance=settings.instance, subnet=link, refused=others)

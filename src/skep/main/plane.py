@@ -1,0 +1,155 @@
+"""The control plane of one process: the database, the flow engine, every use case, the reconcilers."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from skep.configuration import Configuration
+from skep.control.control import Control, make_control
+from skep.control.desired import DesiredState
+from skep.control.events import Bus, Observations
+from skep.control.flow_engine import FlowRoom, flow_room
+from skep.control.flows.catalogue import make_registry
+from skep.control.flows.environment import CloudEnvironment, HostEnvironment
+from skep.control.hosts import HostDirectory
+from skep.control.reconcilers.reconciler import Reconciler
+from skep.control.settings import Settings
+from skep.control.specifications import Limits
+from skep.flow import Database
+from skep.model.errors import Unavailable
+from skep.model.ids import HostName, new_id
+from skep.store.schema import migrate
+
+_AGENT = "agent."
+
+
+@dataclass(frozen=True)
+class Foundation:
+    """What everything else of a process of control stands on."""
+
+    settings: Configuration
+    database: Database
+    bus: Bus
+    desired: DesiredState
+    observations: Observations
+    woken: asyncio.Event
+    """Set when something changed that reconcilers should look at."""
+    directory: HostDirectory
+
+
+async def foundation(stack: AsyncExitStack, settings: Configuration, bus: Bus) -> Foundation:
+    """Raises Unavailable: there is no database that can be used."""
+    database = await _database(stack, settings)
+    woken = asyncio.Event()
+    return Foundation(
+        settings=settings,
+        database=database,
+        bus=bus,
+        desired=DesiredState(database, limits(settings)),
+        observations=Observations(database, bus, woken.set, time.time),
+        woken=woken,
+        directory=HostDirectory(),
+    )
+
+
+async def control_plane(stack: AsyncExitStack, base: Foundation) -> Control:
+    """Runs go on from where they were, and what differs from what is desired is seen to."""
+    room = await stack.enter_async_context(_flow_room(base))
+    control = _control(base, room)
+    reconciler = Reconciler(
+        database=base.database,
+        flows=room.flows,
+        hosts=base.directory,
+        desired=base.desired,
+        apps=control.apps,
+        woken=base.woken,
+        monotonic=time.monotonic,
+    )
+    await stack.enter_async_context(background(reconciler.run(), "reconciler"))
+    return control
+
+
+def limits(settings: Configuration) -> Limits:
+    return Limits(memory=settings.default_memory, pids=settings.default_pids)
+
+
+def spool(settings: Configuration) -> Path:
+    """Where uploads wait; those whose run never began are swept: a day is longer than any run may wait."""
+    directory = settings.data / "spool"
+    directory.mkdir(exist_ok=True, mode=0o700)
+    for path in directory.iterdir():
+        if path.stat().st_mtime < time.time() - 86_400:
+            path.unlink()
+    return directory
+
+
+@asynccontextmanager
+async def background(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _database(stack: AsyncExitStack, settings: Configuration) -> Database:
+    try:
+        database = await Database.open(settings.database_url)
+        stack.push_async_callback(database.close)
+        await migrate(database.engine)
+    except (SQLAlchemyError, ImportError, ValueError) as error:
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        where = (settings.database and "of the setting 'database'") or settings.database_url
+        raise Unavailable(f"The database {where} cannot be used: {reason}") from error
+    return database
+
+
+@asynccontextmanager
+async def _flow_room(base: Foundation) -> AsyncIterator[FlowRoom]:
+    settings = base.settings
+    async with flow_room(
+        *(base.database, make_registry(), _environments(base), base.observations.run_ended),
+        cache=settings.data / "bundles",
+        retention=settings.retention,
+        unconfined=settings.unconfined_bundles,
+    ) as room:
+        yield room
+
+
+def _environments(base: Foundation) -> Callable[[str], object]:
+    """What steps find, by their route: control itself, or a host."""
+    path = spool(base.settings)
+    cloud = CloudEnvironment(spool=path, now=time.time, networks=base.settings.networks)
+
+    def environment(route: str) -> object:
+        if not route:
+            return cloud
+        if not route.startswith(_AGENT):
+            raise LookupError(f"nothing is reached by the route {route!r}: it must be agent.HOST")
+        host = base.directory.on(HostName(route.removeprefix(_AGENT)))
+        return HostEnvironment(host=host, desired=base.desired, spool=path)
+
+    return environment
+
+
+def _control(base: Foundation, room: FlowRoom) -> Control:
+    settings = base.settings
+    of_control = Settings(
+        first_host=settings.host,
+        spool=settings.data / "spool",
+        networks=settings.networks,
+        default_disk=settings.default_disk,
+        limits=limits(settings),
+        public_host=settings.public_host,
+        public_metrics=settings.metrics == "open",
+    )
+    return make_control(
+        base.database, room, base.directory, of_control, base.bus, now=time.time, new_id=new_id
+    )

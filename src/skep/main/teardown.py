@@ -1,0 +1,28 @@
+"""Takes from the machine what `up` or `agent` made on it."""
+
+import shutil
+
+import structlog
+
+from skep.agent.teardown import teardown as remove_containers
+from skep.configuration import Configuration
+from skep.main.process import alone
+from skep.providers.local import disks as pool
+from skep.providers.local import network
+from skep.providers.local.images import store as image_store
+
+log = structlog.get_logger("skep")
+
+
+async def tear_down(settings: Configuration, *, purge: bool) -> None:
+    """Remove what runs from the machine; with `purge` all data too.  The server must have ended."""
+    with alone(settings):
+        removed = await remove_containers(settings.instance, settings.data, settings.run)
+        await image_store.teardown(settings.data / "images", settings.instance, purge=purge)
+        await network.teardown(settings.instance, settings.data, purge=purge)
+        await pool.teardown(settings.data, settings.data / "pool", purge=purge)
+        log.info("skep.down", containers=removed, purged=purge)
+    if purge:
+        for directory in (settings.data, settings.run):
+            shutil.rmtree(directory, ignore_errors=True)
+        (settings.etc / "admin.token").unlink(missing_ok=True)
