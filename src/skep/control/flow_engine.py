@@ -19,6 +19,9 @@ from skep.flow.schedules import Schedules
 from skep.flow.storage.retention import Archivist, RetentionPolicy
 from skep.model.errors import InvalidInput
 
+CAPACITY = 10_000
+"""Runs in memory of a process that carries them out."""
+
 
 @dataclass(frozen=True)
 class FlowRoom:
@@ -40,13 +43,18 @@ async def flow_room(
     cache: Path,
     retention: RetentionPolicy,
     unconfined: bool = False,
+    shared: bool = False,
+    works: bool = True,
+    name: str = "",
     grace: float = 5.0,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[FlowRoom]:
     """Runs go on from where they were, and everything that happens by itself does.
 
     `cache`: where the code of bundles is unpacked.  `ended` is told of each run that ends.  `unconfined`: run
-    plug-ins without confinement where the system permits none.  `clock`: seconds since 1970.
+    plug-ins without confinement where the system permits none.  `shared`: other processes have the database,
+    too; one that does not `work` starts and steers runs that the others carry out.  `name` says which process
+    this is.  `clock`: seconds since 1970.
 
     Raises:
         InvalidInput: a plug-in that is installed beside skep has faults.
@@ -58,6 +66,9 @@ async def flow_room(
         flows = FlowEngine(
             *(database, bundles.registry, environments),
             create_tables=False,
+            shared=shared,
+            name=name,
+            capacity=CAPACITY if works else 0,
             grace=grace,
             clock=clock,
             prepare=bundles.prepare,
@@ -72,11 +83,11 @@ async def flow_room(
         metrics.lag.start()
         stack.callback(metrics.lag.stop)
         schedules = Schedules(database, flows, clock)
-        for work, name in (
-            (schedules.run(), "schedules"),
-            (Archivist(database, retention, clock).run(), "archivist"),
-        ):
-            stack.push_async_callback(_ended, asyncio.create_task(work, name=name))
+        works_by_itself = [schedules.run(), Archivist(database, retention, clock).run()] if works else []
+        if shared:
+            works_by_itself.append(bundles.watch())
+        for work in works_by_itself:
+            stack.push_async_callback(_ended, asyncio.create_task(work))
         yield FlowRoom(flows, bundles, schedules, metrics, clock)
 
 

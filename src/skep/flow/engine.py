@@ -57,11 +57,12 @@ class FlowEngine:
     """Runs flows durably.  Open it with `async with`.
 
     `environments(route)` answers what steps find in `cx.env`; `route` is the value of their `on:`, or "".
-    `concurrency`: steps under way at once.  `capacity`: runs in memory at once; more of them wait in the
-    database.  `retry_delay(tries)` takes the place of the policies' back-off.  `shared`: other engines work
-    on this database too, and one that is silent for `lease` seconds is held for dead; without it this one
-    takes over whatever it finds.  `dispatch`: how a call reaches its code.  `prepare(contents)` fetches the
-    code that stored plans need, before runs are taken over.
+    `concurrency`: steps under way at once. `capacity`: runs in memory at once; more of them wait in the
+    database; with 0 it starts, shows and steers runs that others carry out. `retry_delay(tries)` takes the
+    place of the policies' back-off. `shared`: other engines work on this database too, and one that is
+    silent for `lease` seconds is held for dead; without it this one takes over whatever it finds.
+    `dispatch`: how a call reaches its code. `prepare(contents)` fetches the code that stored plans need,
+    before runs are taken over.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class FlowEngine:
             loader,
             find=self.get,
             wakeups=lambda: self._wakeups,
+            unclaimed=self._unclaimed,
             new_id=ids,
         )
 

@@ -46,17 +46,25 @@ async def work(cx: Context[Any], job: str) -> str:
 
 
 @asynccontextmanager
-async def engines(url: str, *benches: Bench) -> AsyncIterator[list[FlowEngine]]:
+async def engines(url: str, *benches: Bench, idle: Bench | None = None) -> AsyncIterator[list[FlowEngine]]:
+    """`idle`: of an engine without room for runs, which is opened last."""
     async with AsyncExitStack() as stack:
         opened = []
-        for bench in benches:
+        for bench in (*benches, *([idle] if idle else [])):
             database = await Database.open(url, durable=False)
             stack.push_async_callback(database.close)
             registry = Registry()
             registry.add_step(work, "work")
             registry.add_documents({"work.yaml": FLOW})
             engine = FlowEngine(
-                database, registry, bench.environment, shared=True, name=bench.name, lease=1.0, grace=0.1
+                database,
+                registry,
+                bench.environment,
+                shared=True,
+                name=bench.name,
+                lease=1.0,
+                grace=0.1,
+                capacity=0 if bench is idle else 100,
             )
             opened.append(await stack.enter_async_context(engine))
         yield opened
@@ -125,3 +133,39 @@ async def database_of(url: str) -> AsyncIterator[Database]:
 async def fence(database: Database, worker: str) -> None:
     change = update(tables.workers).where(tables.workers.c.id == worker).values(state="fenced")
     await database.write(lambda connection: connection.execute(change))
+
+
+async def test_an_engine_without_room_starts_and_steers_runs_that_others_carry_out(url: str) -> None:
+    book: list[tuple[str, str]] = []
+    bench = Bench("worker", book)
+    async with engines(url, bench, idle=Bench("idle", book)) as (_, idle):
+        first = await idle.start("work", {"job": "first"})
+        await bench.entered.wait()
+        second = await idle.start("work", {"job": "second"})
+        await idle.cancel(second)
+        bench.go_on.set()
+
+        async with asyncio.timeout(20):
+            ends = [(await idle.wait(run)).state for run in (first, second)]
+
+    assert ends == [RunState.SUCCEEDED, RunState.CANCELLED]
+    assert {name for name, _ in book} == {"worker"}
+
+
+async def test_an_engine_without_room_leaves_the_runs_of_the_dead_to_the_living(url: str) -> None:
+    book: list[tuple[str, str]] = []
+    dying, late = Bench("dying", book), Bench("late", book)
+    late.go_on.set()
+    async with engines(url, dying, idle=Bench("idle", book)) as (one, idle):
+        run = await idle.start("work", {"job": "x"})
+        await dying.entered.wait()
+        await one.abandon()
+        await asyncio.sleep(2.5)
+        left = await idle.get(run)
+
+        async with engines(url, late), asyncio.timeout(20):
+            end = await idle.wait(run)
+
+    assert left.state is RunState.RUNNING
+    assert end.state is RunState.SUCCEEDED
+    assert {name for name, _ in book} == {"dying", "late"}

@@ -51,6 +51,7 @@ class Steering:
         *,
         find: Callable[[RunId], Awaitable[RunRecord]],
         wakeups: Callable[[], Wakeups | None],
+        unclaimed: Callable[[], None],
         new_id: Callable[[], str],
     ) -> None:
         self._database = database
@@ -62,6 +63,7 @@ class Steering:
         self._loader = loader
         self._find = find
         self._wakeups = wakeups
+        self._unclaimed = unclaimed
         self._new_id = new_id
 
     async def order(self, run: RunId, kind: str, body: Mapping[str, Any], by: str) -> object:
@@ -97,7 +99,9 @@ class Steering:
         await self._find(run)
         worker = self._tenure.claim()
         await self._database.write(lambda connection: reopen(connection, run, worker))
-        if worker is not None:
+        if worker is None:
+            self._unclaimed()
+        else:
             stored = await self._loader.fetch(self._database, run)
             if stored.row.worker != self._tenure.member.id:
                 return  # this worker was fenced meanwhile, and another has the run

@@ -106,7 +106,7 @@ class Tenure:
         assert self._roster is not None  # noqa: S101  (begun)
         member = self.member
         async with self._turn:
-            room = max(self._room, SPARE if dead else 0)
+            room = max(self._room, SPARE if dead and self._capacity else 0)
             if room <= 0:
                 self._left_over = True
                 return
