@@ -190,7 +190,6 @@ def _published(made: Plan, spec: AppSpec) -> list[PublishedRow]:
             id=f"{name}-{port.target}",
             tenant_id=TENANT,
             service_id=made.services[name],
-            host=HOST,
             host_ip=port.host_ip,
             protocol=port.protocol,
             published=port.published or 49152,

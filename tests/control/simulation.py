@@ -28,6 +28,7 @@ from skep.flow import Database, Flow, FlowEngine, Registry, RunId, RunState
 from skep.model.ids import Bytes, HostName, ImageId, RegionName, TenantId, UserId, ZoneName
 from skep.model.names import AppName, ServiceName, TenantName
 from skep.model.spec import AppSpec, AppVolume, Mount, ServiceSpec
+from skep.model.topology import PoolName
 from skep.model.views import Accepted
 from skep.providers.simulated import SimulatedHost
 from skep.providers.simulated.host import FACTS
@@ -230,7 +231,7 @@ class CloudWorld:
         async with self.database.read() as connection:
             services = {row.service_id for row in await replicas.find(connection)}
         for name in services:
-            await self.host.fabric.publish(await self.desired.publications(name))
+            await self.host.fabric.publish(await self.desired.publications(name, HOST))
 
 
 async def _seed(connection: AsyncConnection) -> None:
@@ -242,6 +243,7 @@ async def _seed(connection: AsyncConnection) -> None:
         HostRow(
             name=HOST,
             zone=ZoneName("z"),
+            pool=PoolName("z"),
             state="ready",
             cpus=facts.cpus,
             memory=facts.memory,

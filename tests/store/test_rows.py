@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from skep.flow import Database
-from skep.model.host import ContainerState, ContainerStatus, Health
+from skep.model.host import ContainerState, ContainerStatus, Health, HostFacts
 from skep.model.ids import (
     AppId,
     Bytes,
@@ -32,6 +32,7 @@ from skep.model.ids import (
 )
 from skep.model.names import AppName, ServiceName, TenantName
 from skep.model.spec import AppSpec, HealthCheck, ServiceSpec
+from skep.model.topology import HostLoad, Intent, Liveness, PoolName
 from skep.model.views import Quota
 from skep.providers.simulated.images import image
 from skep.store import (
@@ -51,7 +52,7 @@ from skep.store import (
 from skep.store.apps import AppRow
 from skep.store.certificates import AuthorityRow, CertificateRow
 from skep.store.disks import DiskRow
-from skep.store.hosts import HostRow, ZoneRow
+from skep.store.hosts import HostRow, PoolRow, ZoneRow
 from skep.store.images import SHARED, ImageRow
 from skep.store.join_tokens import JoinTokenRow
 from skep.store.networks import NetworkRow, PortRow, PublishedRow
@@ -81,6 +82,7 @@ TENANTS = [
 MACHINE = HostRow(
     name=HOST,
     zone=ZoneName("z"),
+    pool=PoolName("z"),
     state="ready",
     cpus=2,
     memory=Bytes(2**40),
@@ -149,7 +151,6 @@ PUBLISHED = PublishedRow(
     id="published",
     tenant_id=A,
     service_id=SERVICE.id,
-    host=HOST,
     host_ip="0.0.0.0",
     protocol="tcp",
     published=8080,
@@ -261,7 +262,106 @@ async def test_hosts_and_zones(store: Store) -> None:
     await store.do(hosts.save, changed(MACHINE, boot_id="y"))
 
     assert await store.see(hosts.every) == [changed(MACHINE, boot_id="y")]
+    assert await store.see(hosts.get, HOST) == changed(MACHINE, boot_id="y")
     assert await store.see(hosts.every_zone) == [zone]
+    assert await store.see(hosts.every_pool) == [PoolRow(name=PoolName("z"), zone=ZoneName("z"))]
+
+
+async def the_host(store: Store) -> HostRow:
+    row = await store.see(hosts.get, HOST)
+    assert row is not None
+    return row
+
+
+async def test_what_the_operator_decided_about_a_host_stays_when_it_comes_again(store: Store) -> None:
+    await store.do(hosts.set_labels, HOST, {"disk": "ssd"})
+    await store.do(hosts.set_intent, HOST, Intent.CORDONED)
+
+    await store.do(hosts.save, changed(MACHINE, kernel="7"))
+
+    row = await the_host(store)
+    assert (row.kernel, row.labels, row.intent, row.shown) == ("7", {"disk": "ssd"}, "cordoned", "cordoned")
+    assert not row.schedulable
+
+
+async def test_the_certificate_of_a_host(store: Store) -> None:
+    await store.do(hosts.set_certificate, HOST, "1f")
+
+    assert (await the_host(store)).certificate == "1f"
+
+
+async def test_a_host_without_a_lease_is_never_silent(store: Store) -> None:
+    assert await store.see(hosts.silent) == []
+
+
+async def test_a_silent_host_is_lost_until_its_next_sign_of_life(store: Store) -> None:
+    facts = HostFacts(cpus=8, memory=Bytes(2**30), kernel="7", cgroups="v2", boot_id="y")
+    await store.do(hosts.renew, HOST, -1.0, facts=facts, version="0.4", load=HostLoad(load=0.5))
+
+    assert await store.see(hosts.silent) == [HOST]
+    (lost,) = await store.do(hosts.lose, [HOST])
+    assert await store.do(hosts.lose, [HOST]) == []
+    before = await store.do(hosts.renew, HOST, 60.0)
+
+    row = await the_host(store)
+    assert [seen and seen.state for seen in (lost, before, row)] == ["lost", "lost", "ready"]
+    assert (row.cpus, row.version, row.load) == (8, "0.4", HostLoad(load=0.5))
+    assert row.seen is not None
+    assert row.lease_expires == pytest.approx(row.seen + 60, abs=1)
+    assert await store.see(hosts.silent) == []
+
+
+async def test_a_host_that_renewed_meanwhile_is_not_lost(store: Store) -> None:
+    await store.do(hosts.renew, HOST, 60.0)
+
+    assert await store.do(hosts.lose, [HOST]) == []
+
+
+async def test_a_host_that_is_gone_stays_so(store: Store) -> None:
+    await store.do(hosts.set_state, HOST, Liveness.GONE)
+
+    assert await store.do(hosts.renew, HOST, 60.0) is None
+    assert await store.do(hosts.renew, HostName("unknown"), 60.0) is None
+    assert (await the_host(store)).state == "gone"
+
+
+async def test_pools_and_zones_come_and_go(store: Store) -> None:
+    zone = ZoneRow(name=ZoneName("y"), region=RegionName("r"))
+    await store.do(hosts.ensure_zone, zone)
+    gold = PoolRow(name=PoolName("gold"), zone=zone.name, memory_overcommit=1.0, tenant_id=A)
+    await store.do(hosts.save_pool, gold)
+    await store.do(hosts.save_pool, changed(gold, labels={"tier": "gold"}))
+
+    assert await store.see(hosts.pool, gold.name) == changed(gold, labels={"tier": "gold"})
+    assert await store.do(hosts.default_pool, zone.name) == "y"
+
+    await store.do(hosts.delete_pool, gold.name)
+    await store.do(hosts.delete_zone, zone.name)
+
+    assert [row.name for row in await store.see(hosts.every_zone)] == ["z"]
+    assert [row.name for row in await store.see(hosts.every_pool)] == ["z"]
+
+
+async def test_a_replica_moves_with_its_system_disk(store: Store) -> None:
+    other = HostName("host-2")
+    await store.do(hosts.save, changed(MACHINE, name=other))
+
+    await store.do(replicas.set_host, REPLICA.id, other)
+    await store.do(disks.set_host, DISK.id, other)
+
+    assert await store.see(replicas.get, REPLICA.id) == changed(REPLICA, host=other)
+    assert await store.see(disks.get, DISK.id) == changed(DISK, host=other)
+
+
+async def test_whether_a_host_has_something(store: Store) -> None:
+    await store.do(hosts.save, changed(MACHINE, name=HostName("empty")))
+
+    assert await store.see(hosts.in_use, HOST)
+    assert not await store.see(hosts.in_use, HostName("empty"))
+
+    await store.do(hosts.delete, HostName("empty"))
+
+    assert await store.see(hosts.get, HostName("empty")) is None
 
 
 async def test_users_and_tokens(store: Store) -> None:

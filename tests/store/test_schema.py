@@ -18,10 +18,13 @@ from skep.flow.runs import Claim, Priority
 from skep.flow.storage import records, unfinished
 from skep.flow.storage import tables as flow_tables
 from skep.model.errors import Conflict
-from skep.store import tables
+from skep.model.ids import ZoneName
+from skep.model.topology import PoolName
+from skep.store import hosts, networks, replicas, tables
+from skep.store.hosts import PoolRow
 from skep.store.schema import MIGRATIONS, differences, migrate
 
-NOBODYS = {"regions", "zones", "hosts", "tenants", "authorities", "certificates", "join_tokens"}
+NOBODYS = {"regions", "zones", "pools", "hosts", "tenants", "authorities", "certificates", "join_tokens"}
 """They belong to the installation."""
 SHARED = {"images"}
 """Rows of tenant "" belong to everybody, so their tenant is no foreign key."""
@@ -163,6 +166,57 @@ async def insert_old_runs(connection: AsyncConnection) -> None:
             run="under-way", sequence=1, step="", kind="run-created", at=1.0, message=""
         )
     )
+
+
+async def test_hosts_and_published_ports_survive_the_update_to_many_hosts(url: str) -> None:
+    database = await Database.open(url, durable=False)
+    await upgrade(database, "0002")
+    await database.write(insert_old_host)
+
+    await migrate(database.engine)
+
+    async with database.read() as connection:
+        (host,) = await hosts.every(connection)
+        (pool,) = await hosts.every_pool(connection)
+        replicas_left = await replicas.find(connection)
+        (published,) = await networks.published_ports(connection)
+    found = await differences(database.engine)
+    await database.close()
+    assert found == []
+    assert (host.name, host.zone, host.pool, host.state, host.intent) == ("h", "z", "z", "ready", "active")
+    assert (host.cpus, host.boot_id, host.labels, host.lease_expires) == (4, "b", {}, None)
+    assert host.schedulable
+    assert pool == PoolRow(name=PoolName("z"), zone=ZoneName("z"))
+    assert [row.host for row in replicas_left] == ["h"]
+    assert (published.published, published.target) == (8080, 80)
+
+
+async def insert_old_host(connection: AsyncConnection) -> None:
+    """A host with a replica that publishes a port, as the second schema had them."""
+    old = sa.MetaData()
+    await connection.run_sync(lambda sync: old.reflect(sync))
+    owned: dict[str, object] = {"tenant_id": "a", "app_id": "shop"}
+    place = {"host": "h", "container_id": "c", "desired": "running", "status": None}
+    app = {"release_id": None, "revision": 0, "version": 0, "removing": False, "remove_volumes": False}
+    port = {"host": "h", "host_ip": "0.0.0.0", "protocol": "tcp", "published": 8080, "target": 80}
+    machine = {"cpus": 4, "memory": 2**34, "kernel": "6", "cgroups": "v2", "boot_id": "b"}
+    rows: list[tuple[str, dict[str, object]]] = [
+        ("regions", {"name": "r"}),
+        ("zones", {"name": "z", "region": "r"}),
+        ("hosts", {"name": "h", "zone": "z", "state": "ready"} | machine),
+        ("tenants", {"id": "a", "name": "a", "quota": "{}", "created": 1.0}),
+        ("apps", {"id": "shop", "tenant_id": "a", "name": "shop", "created": 1.0, "updated": 1.0} | app),
+        ("services", owned | {"id": "web", "name": "web"}),
+        (
+            "replicas",
+            {"id": "web-0", "service_id": "web", "service": "web", "ordinal": 0, "created": 1.0}
+            | owned
+            | place,
+        ),
+        ("published_ports", {"id": "p", "tenant_id": "a", "service_id": "web"} | port),
+    ]
+    for table, values in rows:
+        await connection.execute(sa.insert(old.tables[table]).values(values))
 
 
 @pytest.mark.parametrize("name", sorted(set(tables.metadata.tables) - NOBODYS))

@@ -31,6 +31,7 @@ from skep.model.host import (
 from skep.model.ids import (
     ContainerId,
     DiskId,
+    HostName,
     NetworkId,
     PortId,
     ReplicaId,
@@ -95,8 +96,8 @@ class DesiredState:
         async with self._database.read() as connection:
             return disk_spec(_found(await disks.get(connection, disk), f"Disk {disk}"))
 
-    async def publications(self, service: ServiceId) -> ServicePublications:
-        """Connections go to the replicas that run; while none does, to all that should."""
+    async def publications(self, service: ServiceId, host: HostName) -> ServicePublications:
+        """To those that run here; else to those that run; while none does, to all that should."""
         async with self._database.read() as connection:
             published = await networks.published_ports(connection, services=[service])
             if not published:
@@ -104,7 +105,7 @@ class DesiredState:
             members = await replicas.of_service(connection, service)
             first_ports = [
                 port
-                for replica in _serving(members)
+                for replica in _serving(members, host)
                 for port in await networks.ports_of(connection, replica=replica.id)
                 if port.position == 0
             ]
@@ -171,14 +172,15 @@ async def _facts(connection: AsyncConnection, release: ReleaseRow) -> ReleaseFac
     )
 
 
-def _serving(members: list[ReplicaRow]) -> list[ReplicaRow]:
+def _serving(members: list[ReplicaRow], host: HostName) -> list[ReplicaRow]:
     wanted = [replica for replica in members if replica.desired == "running"]
     running = [
         replica
         for replica in wanted
         if replica.status is not None and replica.status.state is ContainerState.RUNNING
     ]
-    return running or wanted
+    here = [replica for replica in running if replica.host == host]
+    return here or running or wanted
 
 
 def _found(value: T | None, what: str) -> T:

@@ -121,6 +121,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     republish: tuple[ServiceName, ...] = ()
     published_before: tuple[PublishedRow, ...] = ()
     """What the services in `republish` and the removed ones published until now."""
+    published_on: dict[ServiceId, tuple[HostName, ...]] = {}
+    """The hosts that published it."""
     respecified: bool = False
     """The spec differs from the current one, if only in what touches no replica (`depends_on`)."""
 
@@ -198,6 +200,11 @@ class _Planner:
                 raise NotFound(f"The external volume {volume.external!r} does not exist; see 'skep disk ls'.")
         republish = tuple(name for name in self.spec.services if self._ports_changed(name))
         removed = {row.id for row in self.facts.services if ServiceName(row.name) not in self.spec.services}
+        before = [
+            row
+            for row in self.facts.published
+            if row.service_id in {self.known_services.get(name) for name in republish} | removed
+        ]
         return Plan(
             app=self.facts.app,
             release=ReleaseId(self.new_id()),
@@ -216,11 +223,8 @@ class _Planner:
             ),
             replicas=tuple(replicas),
             republish=republish,
-            published_before=tuple(
-                row
-                for row in self.facts.published
-                if row.service_id in {self.known_services.get(name) for name in republish} | removed
-            ),
+            published_before=tuple(before),
+            published_on={row.service_id: self._hosts_of(row.service_id) for row in before},
             respecified=self.facts.current != self.spec,
         )
 
@@ -285,6 +289,9 @@ class _Planner:
             before=found(row),
             reason=reason,
         )
+
+    def _hosts_of(self, service: ServiceId) -> tuple[HostName, ...]:
+        return tuple(sorted({row.host for row in self.facts.replicas if row.service_id == service}))
 
     def _system_disk_size(self, name: ServiceName) -> Bytes:
         return Bytes(self.spec.services[name].x_skep.system_disk or self.default_disk)

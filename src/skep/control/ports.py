@@ -26,7 +26,17 @@ from skep.model.host import (
     PortConfig,
     ServicePublications,
 )
-from skep.model.ids import Bytes, ContainerId, Digest, DiskId, NetworkId, PortId, ReplicaId, ServiceId
+from skep.model.ids import (
+    Bytes,
+    ContainerId,
+    Digest,
+    DiskId,
+    HostName,
+    NetworkId,
+    PortId,
+    ReplicaId,
+    ServiceId,
+)
 from skep.model.images import BuildSpec, ImageInfo, RegistryCredentials
 
 Progress = Callable[[str], None]
@@ -240,7 +250,8 @@ class Desired(Protocol):
 
     async def disk(self, disk: DiskId) -> DiskSpec: ...
 
-    async def publications(self, service: ServiceId) -> ServicePublications: ...
+    async def publications(self, service: ServiceId, host: HostName) -> ServicePublications:
+        """What the host publishes of the service: led to its own replicas, to others while it has none."""
 
     async def file(self, digest: str) -> bytes:
         """The content of a config or secret."""

@@ -1,5 +1,8 @@
 """Which ports of hosts a release publishes: numbers that stay, numbers that are new, numbers it gives up.
 
+A number is one in the whole installation: every host that runs a replica of the service publishes it, and
+leads to its own replicas first.
+
 Pure.  `flows/release.py` writes the rows.  What a release gives up stays its app's until the release is
 finished: the way back must not find that somebody else has the number by now.
 """
@@ -11,7 +14,7 @@ import msgspec
 
 from skep.control.plans import Plan
 from skep.model.errors import Conflict, Exhausted
-from skep.model.ids import HostName, TenantId, new_id
+from skep.model.ids import HostName, ServiceId, TenantId, new_id
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec, PublishedPort
 from skep.store.networks import PublishedRow
@@ -52,7 +55,7 @@ def choose(plan: Plan, spec: AppSpec, tenant: TenantId, others: Iterable[Publish
     before = [row for row in plan.published_before if row not in stays]
     used = {row.published for row in (*others, *plan.published_before)} | _asked_for(spec)
     new: list[PublishedRow] = []
-    for name, host, port in _missing(plan, spec):
+    for name, port in _missing(plan, spec):
         number = port.published or _free(used)
         used.add(number)
         if any(clash(port, number, row, row.published) for row in (*others, *stays, *new)):
@@ -62,7 +65,6 @@ def choose(plan: Plan, spec: AppSpec, tenant: TenantId, others: Iterable[Publish
                 id=new_id(),
                 tenant_id=tenant,
                 service_id=plan.services[name],
-                host=host,
                 host_ip=port.host_ip,
                 protocol=port.protocol,
                 published=number,
@@ -89,10 +91,10 @@ def kept(plan: Plan, spec: AppSpec) -> Mapping[tuple[ServiceName, int], Publishe
     return result
 
 
-def losers(plan: Plan, spec: AppSpec) -> dict[str, HostName]:
-    """Services (and their hosts) some of whose ports go to another service of the app."""
+def losers(plan: Plan, spec: AppSpec) -> dict[ServiceId, tuple[HostName, ...]]:
+    """Services (and their hosts until now) some of whose ports go to another service of the app."""
     return {
-        row.service_id: row.host
+        row.service_id: plan.published_on.get(row.service_id, ())
         for row in plan.published_before
         for name in plan.republish
         for port in spec.services[name].ports
@@ -100,12 +102,12 @@ def losers(plan: Plan, spec: AppSpec) -> dict[str, HostName]:
     }
 
 
-def _missing(plan: Plan, spec: AppSpec) -> list[tuple[ServiceName, HostName, PublishedPort]]:
+def _missing(plan: Plan, spec: AppSpec) -> list[tuple[ServiceName, PublishedPort]]:
     stays = kept(plan, spec)
-    hosts = {change.service: change.host for change in plan.replicas}
+    present = {change.service for change in plan.replicas}
     return [
-        (name, hosts[name], port)
-        for name in sorted(hosts.keys() & set(plan.republish))
+        (name, port)
+        for name in sorted(present & set(plan.republish))
         for index, port in enumerate(spec.services[name].ports)
         if (name, index) not in stays
     ]

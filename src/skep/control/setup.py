@@ -13,6 +13,7 @@ from skep.flow import Database
 from skep.model.host import HostFacts
 from skep.model.ids import Bytes, HostName, RegionName, TenantId, TokenId, UserId, ZoneName
 from skep.model.names import TenantName
+from skep.model.topology import Liveness
 from skep.model.views import Quota
 from skep.store import hosts, tenants, users
 from skep.store.hosts import HostRow, ZoneRow
@@ -50,7 +51,8 @@ async def prepare_installation(
             HostRow(
                 name=host,
                 zone=zone,
-                state="ready",
+                pool=await hosts.default_pool(connection, zone),
+                state=Liveness.READY,
                 cpus=facts.cpus,
                 memory=facts.memory,
                 kernel=facts.kernel,

@@ -55,6 +55,10 @@ async def set_size(connection: AsyncConnection, disk: DiskId, size: Bytes) -> No
     await connection.execute(sa.update(disks).where(disks.c.id == disk).values(size=size))
 
 
+async def set_host(connection: AsyncConnection, disk: DiskId, host: HostName) -> None:
+    await connection.execute(sa.update(disks).where(disks.c.id == disk).values(host=host))
+
+
 async def set_app(connection: AsyncConnection, ids: Iterable[str], app: AppId | None) -> None:
     """Whose volume a disk is; None: nobody's, it waits for an app that names it."""
     for disk in ids:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.model.ids import AppId, HostName, NetworkId, PortId, ReplicaId, ServiceId, TenantId
+from skep.model.ids import AppId, NetworkId, PortId, ReplicaId, ServiceId, TenantId
 from skep.store import rows
 from skep.store.tables import networks, ports, published, replicas
 
@@ -42,10 +42,11 @@ class PortRow(rows.Row, frozen=True, kw_only=True):
 
 
 class PublishedRow(rows.Row, frozen=True, kw_only=True):
+    """A port of every host that runs a replica of the service; no other host has that number."""
+
     id: str
     tenant_id: TenantId
     service_id: ServiceId
-    host: HostName
     host_ip: str
     protocol: str
     published: int

@@ -129,6 +129,10 @@ async def set_container(connection: AsyncConnection, replica: ReplicaId, contain
     await connection.execute(changed)
 
 
+async def set_host(connection: AsyncConnection, replica: ReplicaId, host: HostName) -> None:
+    await connection.execute(sa.update(replicas).where(replicas.c.id == replica).values(host=host))
+
+
 async def set_desired(connection: AsyncConnection, ids: Iterable[ReplicaId], desired: str) -> None:
     for replica in ids:
         await connection.execute(sa.update(replicas).where(replicas.c.id == replica).values(desired=desired))

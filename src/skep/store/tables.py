@@ -20,6 +20,7 @@ from sqlalchemy import (
 from skep.model.host import ContainerStatus
 from skep.model.images import ImageInfo
 from skep.model.spec import AppSpec
+from skep.model.topology import HostLoad
 from skep.model.views import Quota
 from skep.store.columns import Json
 
@@ -54,6 +55,17 @@ zones = Table(
     Column("region", Text, ForeignKey("regions.name"), nullable=False),
 )
 
+pools = Table(
+    "pools",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("zone", Text, ForeignKey("zones.name"), nullable=False),
+    Column("cpu_overcommit", Float, nullable=False),
+    Column("memory_overcommit", Float, nullable=False),
+    Column("tenant_id", Text, ForeignKey("tenants.id")),
+    Column("labels", Json(dict[str, str]), nullable=False),
+)
+
 hosts = Table(
     "hosts",
     metadata,
@@ -65,6 +77,18 @@ hosts = Table(
     Column("kernel", Text, nullable=False),
     Column("cgroups", Text, nullable=False),
     Column("boot_id", Text, nullable=False),
+    Column("pool", Text, ForeignKey("pools.name")),
+    Column("intent", Text, nullable=False, server_default="active"),
+    Column("labels", Json(dict[str, str]), nullable=False, server_default="{}"),
+    Column("cpu_overcommit", Float),
+    Column("memory_overcommit", Float),
+    Column("underlay", Text, nullable=False, server_default=""),
+    Column("address", Text, nullable=False, server_default=""),
+    Column("certificate", Text),
+    Column("version", Text, nullable=False, server_default=""),
+    Column("load", Json(HostLoad), nullable=False, server_default="{}"),
+    Column("seen", Float),
+    Column("lease_expires", Float),
 )
 
 authorities = Table(
@@ -264,12 +288,11 @@ published = Table(
     _id(),
     _tenant(),
     Column("service_id", Text, ForeignKey("services.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("host", Text, ForeignKey("hosts.name"), nullable=False),
     Column("host_ip", Text, nullable=False),
     Column("protocol", Text, nullable=False),
     Column("published", Integer, nullable=False),
     Column("target", Integer, nullable=False),
-    UniqueConstraint("host", "host_ip", "protocol", "published"),
+    UniqueConstraint("host_ip", "protocol", "published"),
 )
 
 images = Table(

@@ -139,11 +139,11 @@ def remove(
     nodes = _by_service(chosen)
     taken = {row.name for row in chosen}
 
-    def step(kind: str, thing: str) -> str:
-        return _named(kind, names.get(thing, thing), thing, taken)
+    def step(kind: str, thing: str, host: str = "") -> str:
+        return _named(kind, names.get(thing, thing), thing, taken, host)
 
     for service, host in services:
-        steps[step("unpublish", service)] = _route("network.unpublish", host, {"service": service}, [])
+        steps[step("unpublish", service, host)] = _route("network.unpublish", host, {"service": service}, [])
     quiet = list(steps)
     for row in chosen:
         steps[row.name] = _on_host(row, "engine.remove", {"container": row.container_id}) | {
@@ -164,17 +164,28 @@ def remove(
     for disk, host in disks:
         steps[step("disk", disk)] = _route("disk.delete", host, {"disk": disk}, stopped)
     for network, host in networks:
-        steps[step("network", network)] = _route("network.delete", host, {"network": network}, unplugged)
+        steps[step("network", network, host)] = _route(
+            "network.delete", host, {"network": network}, unplugged
+        )
     steps["forget"] = {"use": "app.forget", "with": {"app": app}, "after": list(steps)}
     return _document("app.remove", f"app/{app}", steps)
 
 
-def _named(kind: str, name: str, identity: str, taken: set[str]) -> str:
-    """A step's name that people recognise; with the identity instead where it is `taken`, which it is now."""
-    step = f"{kind}-{_UNSAFE.sub('-', name)}".rstrip("-")
-    step = f"{kind}-{identity}" if step in taken else step
+def _named(kind: str, name: str, identity: str, taken: set[str], host: str = "") -> str:
+    """A step's name that people recognise; with the identity instead where it is `taken`, which it is now.
+
+    What is done on several hosts names the `host` from the second on.
+    """
+    candidates = [f"{kind}-{_safe(name)}".rstrip("-")]
+    candidates += [f"{candidates[0]}-{_safe(host)}"] if host else []
+    candidates += [f"{kind}-{identity}", f"{kind}-{identity}-{_safe(host)}"]
+    step = next(candidate for candidate in candidates if candidate not in taken)
     taken.add(step)
     return step
+
+
+def _safe(name: str) -> str:
+    return _UNSAFE.sub("-", name)
 
 
 def _want(desired: str, replicas: Iterable[ReplicaRow]) -> dict[str, Any]:
@@ -247,20 +258,27 @@ def _add_completions(steps: Steps, spec: AppSpec, acting: Iterable[ReplicaChange
 
 def _add_publications(steps: Steps, plan: Plan, spec: AppSpec, nodes: Mapping[str, list[str]]) -> None:
     """What one service publishes and another published before is free in between: hosts refuse doubles."""
-    hosts = {change.service: change.host for change in plan.replicas}
     ready = [f"{node}-ready" for name in plan.republish for node in nodes.get(name, [])]
     freed = []
-    for loser, host in publications.losers(plan, spec).items():
-        freed.append(f"unpublish-{loser}")
-        steps[freed[-1]] = _route("network.unpublish", host, {"service": loser}, ["prepare", *ready])
+    taken = set(steps)
+    for loser, before in publications.losers(plan, spec).items():
+        for host in before:
+            freed.append(_named("unpublish", loser, host, taken))
+            steps[freed[-1]] = _route("network.unpublish", host, {"service": loser}, ["prepare", *ready])
     for name, service in spec.services.items():
-        if name in hosts and (service.ports or name in plan.republish):
-            steps[f"{name}-publish"] = _route(
-                "network.publish",
-                hosts[name],
-                {"service": plan.services[name]},
-                ["prepare", *freed, *(f"{node}-ready" for node in nodes.get(name, []))],
-            )
+        if not service.ports and name not in plan.republish:
+            continue
+        after = ["prepare", *freed, *(f"{node}-ready" for node in nodes.get(name, []))]
+        for host in _hosts_of(plan, name):
+            step = f"{name}-publish" if f"{name}-publish" not in steps else f"{name}-publish-{_safe(host)}"
+            values = {"service": plan.services[name], "host": host}
+            steps[step] = _route("network.publish", host, values, after)
+
+
+def _hosts_of(plan: Plan, service: ServiceName) -> list[HostName]:
+    """Where the service runs from now on."""
+    stays = (change for change in plan.replicas if change.action != "remove")
+    return sorted({change.host for change in stays if change.service == service})
 
 
 def _dependencies(spec: AppSpec, service: ServiceName, nodes: Mapping[str, list[str]]) -> list[str]:

@@ -3,7 +3,7 @@
 from skep.control.flows.environment import Cloud, OnHost
 from skep.flow import step
 from skep.model.errors import Conflict, HostFailure, NotFound
-from skep.model.ids import ContainerId, NetworkId, ReplicaId, ServiceId
+from skep.model.ids import ContainerId, HostName, NetworkId, ReplicaId, ServiceId
 from skep.store import networks
 
 
@@ -55,13 +55,13 @@ async def remove_sandbox(cx: OnHost, replica: ReplicaId) -> None:
 
 
 @step
-async def publish(cx: OnHost, service: ServiceId) -> None:
-    """Make the published ports of the service lead to its replicas."""
-    await cx.env.host.fabric.publish(await cx.env.desired.publications(service))
+async def publish(cx: OnHost, service: ServiceId, host: str = "") -> None:
+    """Make the published ports of the service lead to its replicas, those of the host first."""
+    await cx.env.host.fabric.publish(await cx.env.desired.publications(service, HostName(host)))
 
 
 @publish.undo
-async def _unpublish(cx: OnHost, service: ServiceId) -> None:
+async def _unpublish(cx: OnHost, service: ServiceId, host: str = "") -> None:
     """The ports' reconciler publishes again what the release before had published."""
     await cx.env.host.fabric.unpublish(service)
 

@@ -105,7 +105,7 @@ class Reconciler:
         await self._restore_networks(name, state, here, ports)
         changing = {row.id for row in members if row.app_id in busy}
         await self._restore_replicas(name, state, here, ports, changing)
-        await self._publish(host, here)
+        await self._publish(name, host, here)
         await self._collect(name, state, rows)
 
     async def _record(
@@ -176,10 +176,10 @@ class Reconciler:
                 title="restore a network",
             )
 
-    async def _publish(self, host: Host, here: list[ReplicaRow]) -> None:
+    async def _publish(self, name: HostName, host: Host, here: list[ReplicaRow]) -> None:
         actual = await host.fabric.published()
         for service in {row.service_id for row in here}:
-            wanted = await self._desired.publications(service)
+            wanted = await self._desired.publications(service, name)
             if wanted != actual.get(service, ServicePublications(service=service, publications=())):
                 try:
                     await host.fabric.publish(wanted)
