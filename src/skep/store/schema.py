@@ -20,6 +20,10 @@ from skep.store import tables
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
+_LOCK = (0x736B6570, 100)
+"""The advisory lock of who migrates; the flow engine uses the first numbers of this family."""
+
+
 async def migrate(engine: AsyncEngine) -> None:
     """Apply every migration that is missing, in one transaction.
 
@@ -55,6 +59,8 @@ async def _rows_kept(connection: AsyncConnection) -> AsyncIterator[None]:
 
 
 def _upgrade(connection: sa.Connection) -> None:
+    if connection.dialect.name == "postgresql":  # several processes may begin at once
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(*_LOCK)))
     config = _config(connection)
     current = MigrationContext.configure(connection).get_current_revision()
     script = ScriptDirectory.from_config(config)

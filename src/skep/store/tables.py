@@ -307,4 +307,13 @@ images = Table(
     UniqueConstraint("tenant_id", "reference"),
 )
 
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("expires", Float, nullable=False),
+)
+
 Index("ix_releases_app_revision", releases.c.app_id, releases.c.revision)
