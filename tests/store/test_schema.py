@@ -24,7 +24,17 @@ from skep.store import hosts, networks, replicas, tables
 from skep.store.hosts import PoolRow
 from skep.store.schema import MIGRATIONS, differences, migrate
 
-NOBODYS = {"regions", "zones", "pools", "hosts", "tenants", "authorities", "certificates", "join_tokens"}
+NOBODYS = {
+    "regions",
+    "zones",
+    "pools",
+    "hosts",
+    "tenants",
+    "authorities",
+    "certificates",
+    "join_tokens",
+    "leases",
+}
 """They belong to the installation."""
 SHARED = {"images"}
 """Rows of tenant "" belong to everybody, so their tenant is no foreign key."""
