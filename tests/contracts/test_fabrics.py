@@ -2,17 +2,20 @@
 
 import socket
 from collections.abc import AsyncIterator
+from ipaddress import IPv4Address
 
 import msgspec
 import pytest
-from tests.providers.network.conftest import World, network, port, publications
+from tests.providers.network.conftest import HOST, World, network, port, publications
 
 from skep.control.ports import Fabric
-from skep.model.errors import Conflict, InvalidInput, NotFound
+from skep.model.errors import Conflict, InvalidInput, NotFound, Stale
+from skep.model.host import NetworkPeers, RemotePort
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId, new_id, short
-from skep.providers.local.network import LocalFabric
+from skep.providers.local.network import LocalFabric, Underlay
 from skep.providers.simulated import SimulatedFabric
 
+PEER = IPv4Address("192.0.2.9")
 TAKEN = 18_999
 """The TCP port on which a process of the host listens."""
 
@@ -131,6 +134,68 @@ class FabricContract:
         left = (await fabric.published()).get(items.service)
         assert left is None or left.publications == ()
 
+    async def test_peers_have_a_generation_and_an_older_one_is_refused(self, fabric: Fabric) -> None:
+        net = network()
+        await fabric.ensure_network(net)
+        there = RemotePort(
+            id=PortId(new_id()),
+            replica=ReplicaId(new_id()),
+            address=net.subnet[9],
+            mac="02:aa:00:00:01:09",
+            underlay=PEER,
+        )
+        known = NetworkPeers(network=net.id, generation=2, hosts=(PEER,), ports=(there,))
+        await fabric.set_peers(known)
+        await fabric.set_peers(known)
+
+        with pytest.raises(Stale):
+            await fabric.set_peers(NetworkPeers(network=net.id, generation=1))
+
+        assert await fabric.peers() == {net.id: 2}
+        await fabric.set_peers(NetworkPeers(network=net.id, generation=3))
+        assert await fabric.peers() == {net.id: 3}
+        assert await fabric.networks() == {net.id}
+
+    async def test_peers_need_their_network_and_addresses_of_their_own(self, fabric: Fabric) -> None:
+        net = network()
+        with pytest.raises(NotFound):
+            await fabric.set_peers(NetworkPeers(network=net.id, generation=1))
+        await fabric.ensure_network(net)
+        as_gateway = RemotePort(
+            id=PortId(new_id()),
+            replica=ReplicaId(new_id()),
+            address=net.gateway,
+            mac="02:aa:00:00:01:09",
+            underlay=PEER,
+        )
+
+        with pytest.raises(InvalidInput):
+            await fabric.set_peers(
+                NetworkPeers(network=net.id, generation=1, hosts=(PEER,), ports=(as_gateway,))
+            )
+
+        assert await fabric.peers() == {}
+
+    async def test_an_address_that_peers_claim_can_be_plugged_here(self, fabric: Fabric) -> None:
+        net = network()
+        nic = port(net, 9)
+        await fabric.ensure_network(net)
+        there = RemotePort(
+            id=PortId(new_id()),
+            replica=ReplicaId(new_id()),
+            address=nic.address,
+            mac=nic.mac,
+            underlay=PEER,
+        )
+        await fabric.set_peers(NetworkPeers(network=net.id, generation=1, hosts=(PEER,), ports=(there,)))
+
+        await fabric.plug(nic)
+
+        assert await fabric.ports() == {nic.id}
+        assert await fabric.networks() == {net.id}
+        await fabric.delete_network(net.id)
+        assert await fabric.peers() == {}
+
     async def test_removing_what_is_absent_is_success(self, fabric: Fabric) -> None:
         await fabric.delete_network(NetworkId(new_id()))
         await fabric.unplug(PortId(new_id()))
@@ -163,5 +228,5 @@ class TestLocalFabric(FabricContract):
     async def fabric(self, world: World) -> AsyncIterator[LocalFabric]:
         with await world.socket(world.host, socket.SOCK_STREAM, ("0.0.0.0", TAKEN)) as listener:
             listener.listen()
-            async with world.open() as opened:
+            async with world.open(Underlay(IPv4Address(HOST))) as opened:
                 yield opened

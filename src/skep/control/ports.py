@@ -22,6 +22,7 @@ from skep.model.host import (
     HostFacts,
     LogLine,
     NetworkConfig,
+    NetworkPeers,
     PoolUsage,
     PortConfig,
     ServicePublications,
@@ -165,6 +166,21 @@ class Fabric(Protocol):
 
     async def set_resolvable(self, replica: ReplicaId, up: bool) -> None:
         """Whether the names of the replica's ports resolve (they do while it runs)."""
+
+    async def set_peers(self, peers: NetworkPeers) -> None:
+        """Replace what the host knows of the network on other hosts; frames from anybody else are dropped.
+
+        A port that is plugged here stays here, whatever the peers say, until it is unplugged.  What is in
+        force outlives a restart of the agent; the same generation again makes it whole.
+        Raises:
+            Stale: a younger generation is in force; nothing was changed.
+            NotFound: the network is not ensured.
+            InvalidInput: two ports share an address or a MAC, or one has the gateway's.
+            Unsupported: there are peers, and this host has no underlay.
+        """
+
+    async def peers(self) -> dict[NetworkId, int]:
+        """The generation in force of every network that was ever told its peers."""
 
     async def publish(self, publications: ServicePublications) -> None:
         """Replace, in one transaction, what the service publishes on the host.

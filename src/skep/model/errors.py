@@ -55,6 +55,12 @@ class Conflict(SkepError):
     code = "conflict"
 
 
+class Stale(Conflict):
+    """Somebody newer has taken this over: nothing was done for who asked."""
+
+    code = "stale"
+
+
 class Exhausted(SkepError):
     """A quota, a subnet, a pool or a host is full."""
 

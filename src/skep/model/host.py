@@ -72,6 +72,34 @@ class PortConfig(HostStruct, frozen=True, kw_only=True):
     default_route: bool = True
 
 
+class RemotePort(HostStruct, frozen=True, kw_only=True):
+    """A port of the network that is plugged on another host, the one with the address `underlay`.
+
+    Its names resolve while it is `up`.
+    """
+
+    id: PortId
+    replica: ReplicaId
+    address: IPv4Address
+    mac: str
+    underlay: IPv4Address
+    app: str = ""
+    names: tuple[str, ...] = ()
+    up: bool = False
+
+
+class NetworkPeers(HostStruct, frozen=True, kw_only=True):
+    """Where the rest of a network is, seen from one host: all of it, as of `generation`.
+
+    `hosts` are the underlay addresses of the other hosts that have the network, with ports or without.
+    """
+
+    network: NetworkId
+    generation: int
+    hosts: tuple[IPv4Address, ...] = ()
+    ports: tuple[RemotePort, ...] = ()
+
+
 class Publication(HostStruct, frozen=True, kw_only=True):
     """A port of the host that leads to a service; new connections are spread over the targets."""
 

@@ -14,7 +14,7 @@ import pytest
 
 from skep.model.host import NetworkConfig, PortConfig, Publication, ServicePublications
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId, TenantId, new_id
-from skep.providers.local.network import LocalFabric, teardown
+from skep.providers.local.network import LocalFabric, Underlay, teardown
 from skep.providers.local.network.namespaces import Namespaces
 from skep.providers.local.network.naming import NETNS
 
@@ -33,13 +33,14 @@ class World:
         self.client = NETNS / f"{instance}c"
         self._stack = AsyncExitStack()
 
-    def open(self) -> LocalFabric:
+    def open(self, underlay: Underlay | None = None) -> LocalFabric:
         return LocalFabric(
             instance=self.instance,
             data=self.data,
             link_pool=IPv4Network("100.66.0.0/16"),
             upstream_dns=(CLIENT,),
             host=self.host,
+            underlay=underlay,
         )
 
     async def socket(
@@ -122,6 +123,12 @@ async def _namespaces(instance: str) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with new_world(tmp_path) as made:
+        yield made
+
+
+@asynccontextmanager
+async def new_world(tmp_path: Path) -> AsyncIterator[World]:
     instance = f"nt{secrets.token_hex(3)}"
     async with _namespaces(instance), Namespaces(NETNS / f"{instance}h") as namespaces:
         made = World(tmp_path, namespaces, instance)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from skep.model.errors import Conflict, InvalidInput, NotFound
-from skep.model.host import NetworkConfig, PortConfig, Publication, ServicePublications
+from skep.model.errors import Conflict, InvalidInput, NotFound, Stale
+from skep.model.host import NetworkConfig, NetworkPeers, PortConfig, Publication, ServicePublications
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
 
 _ANYWHERE = "0.0.0.0"  # noqa: S104 - compared, not bound
@@ -25,6 +25,7 @@ class SimulatedFabric:
         self._sandboxes: dict[ReplicaId, dict[PortId, PortConfig]] = {}
         self._published: dict[ServiceId, ServicePublications] = {}
         self._resolvable: set[ReplicaId] = set()
+        self._peers: dict[NetworkId, NetworkPeers] = {}
 
     async def ensure_network(self, network: NetworkConfig) -> None:
         for other in self._networks.values():
@@ -40,6 +41,7 @@ class SimulatedFabric:
             left = tuple(item for item in items.publications if item.network != network)
             self._published[service] = msgspec.structs.replace(items, publications=left)
         self._networks.pop(network, None)
+        self._peers.pop(network, None)
 
     async def plug(self, port: PortConfig) -> None:
         self._check(port, self._known(port.network))
@@ -67,6 +69,24 @@ class SimulatedFabric:
         else:
             self._resolvable.discard(replica)
 
+    async def set_peers(self, peers: NetworkPeers) -> None:
+        network = self._known(peers.network)
+        addresses = [network.gateway, *(port.address for port in peers.ports)]
+        macs = [port.mac for port in peers.ports]
+        if len(set(addresses)) < len(addresses) or len(set(macs)) < len(macs):
+            raise InvalidInput(
+                f"Two peers of network {network.name!r}, or one and its gateway, are the same."
+            )
+        before = self._peers.get(peers.network)
+        if before is not None and peers.generation < before.generation:
+            raise Stale(
+                f"Generation {peers.generation} is older than {before.generation}, which is in force."
+            )
+        self._peers[peers.network] = peers
+
+    async def peers(self) -> dict[NetworkId, int]:
+        return {network: known.generation for network, known in self._peers.items()}
+
     async def publish(self, publications: ServicePublications) -> None:
         for item in publications.publications:
             self._check_publication(item, publications.service)
@@ -93,6 +113,10 @@ class SimulatedFabric:
             port.address
             for port in self._ports()
             if port.network == network and name in port.names and port.replica in self._resolvable
+        } | {
+            port.address
+            for port in (self._peers[network].ports if network in self._peers else ())
+            if port.up and name in port.names
         }
 
     def _ports(self) -> list[PortConfig]:

@@ -10,12 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from skep.model.host import NetworkConfig, PortConfig, ServicePublications
+from skep.model.host import NetworkConfig, NetworkPeers, PortConfig, ServicePublications
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
 from skep.providers.local.network.forward import Forwarder, host_nameservers
 from skep.providers.local.network.host import HostSide
 from skep.providers.local.network.namespaces import Namespaces
 from skep.providers.local.network.naming import Names
+from skep.providers.local.network.overlay import Underlay
 from skep.providers.local.network.publishing import Publishing
 from skep.providers.local.network.routers import Routers
 from skep.providers.local.network.sandboxes import Sandboxes
@@ -32,7 +33,8 @@ class LocalFabric:
 
     `link_pool` holds the links between host and routers; no two instances of a machine may share it.
     `upstream_dns` are IP addresses of name servers; empty: the host's own.  `private` are destinations that
-    tenants cannot reach.  `host` is the namespace the host's own interfaces are in.
+    tenants cannot reach.  `host` is the namespace the host's own interfaces are in.  With an `underlay` its
+    networks reach those of the same index on other hosts; it must be an address of this host.
     """
 
     def __init__(
@@ -44,12 +46,13 @@ class LocalFabric:
         upstream_dns: tuple[str, ...] = (),
         private: tuple[IPv4Network, ...] = PRIVATE,
         host: Path = HOST,
+        underlay: Underlay | None = None,
     ) -> None:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self._namespaces = Namespaces(host)
         state = State(data, self._namespaces, boot)
         self._state = state
-        self._host = HostSide(Names(instance), self._namespaces, state, link_pool, private)
+        self._host = HostSide(Names(instance), self._namespaces, state, link_pool, private, underlay)
         forwarder = Forwarder(self._namespaces, upstream_dns or host_nameservers())
         self._routers = Routers(self._host, forwarder)
         self._sandboxes = Sandboxes(self._host, self._routers)
@@ -93,6 +96,12 @@ class LocalFabric:
 
     async def set_resolvable(self, replica: ReplicaId, up: bool) -> None:
         await self._sandboxes.set_resolvable(replica, up)
+
+    async def set_peers(self, peers: NetworkPeers) -> None:
+        await self._routers.set_peers(peers)
+
+    async def peers(self) -> dict[NetworkId, int]:
+        return {network: known.generation for network, known in self._state.peers.items()}
 
     async def publish(self, publications: ServicePublications) -> None:
         await self._publishing.publish(publications)

@@ -7,10 +7,12 @@ import asyncio
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from skep.model.errors import InvalidInput
 from skep.model.host import NetworkConfig
 from skep.providers.local.network import links, nft, rules
 from skep.providers.local.network.namespaces import Namespaces
 from skep.providers.local.network.naming import Names, link_addresses
+from skep.providers.local.network.overlay import HEADERS, Underlay
 from skep.providers.local.network.state import HostRecord, State
 
 _FORWARDING = "ipv4/ip_forward"
@@ -26,6 +28,7 @@ class HostSide:
         state: State,
         link_pool: IPv4Network,
         private: tuple[IPv4Network, ...],
+        underlay: Underlay | None = None,
     ) -> None:
         self.names = names
         self.namespaces = namespaces
@@ -34,15 +37,31 @@ class HostSide:
         self.mtu = 1500
         self._pool = link_pool
         self._private = private
+        self.underlay = underlay
 
     async def prepare(self) -> None:
         """Switch on forwarding, remembering what it was, and set the rules."""
-        self.mtu = await self.namespaces.on_host(links.default_mtu)
+        self.mtu = await self._find_mtu()
         before = await self.namespaces.on_host(lambda: Path("/proc/sys/net", _FORWARDING).read_text().strip())
         if self.state.host is None:
             await self.state.save_host(HostRecord(ip_forward=before))
         await self.namespaces.on_host(lambda: links.sysctl([(_FORWARDING, "1")]))
         await self.ensure()
+
+    async def _find_mtu(self) -> int:
+        """What fits on the way out and, within the overlay's headers, between hosts.
+
+        Raises InvalidInput: this host does not have the underlay's address.
+        """
+        outward = await self.namespaces.on_host(links.default_mtu)
+        if (underlay := self.underlay) is None:
+            return outward
+        across = await self.namespaces.on_host(lambda: links.mtu_at(underlay.address))
+        if across is None:
+            raise InvalidInput(
+                f"This host does not have {underlay.address}, which is to be its underlay address."
+            )
+        return min(outward, across - HEADERS)
 
     async def ensure(self) -> None:
         async with self.lock:
@@ -90,5 +109,16 @@ class HostSide:
             if route.publication.network in known
         ]
         return rules.host_table(
-            self.names.table, self.names.uplinks, self._pool, self._private, *rules.host_elements(routes)
+            self.names.table,
+            self.names.uplinks,
+            self._pool,
+            self._private,
+            *rules.host_elements(routes),
+            self._tunnel(),
         )
+
+    def _tunnel(self) -> rules.Tunnel | None:
+        if self.underlay is None:
+            return None
+        peers = (host for known in self.state.peers.values() for host in known.hosts)
+        return rules.Tunnel(self.underlay.port, frozenset(peers))

@@ -16,7 +16,7 @@ import msgspec
 
 from skep.model.errors import HostFailure
 
-_SIOCGIFFLAGS, _SIOCGIFADDR, _SIOCGIFHWADDR = 0x8913, 0x8915, 0x8927
+_SIOCGIFFLAGS, _SIOCGIFADDR, _SIOCGIFMTU, _SIOCGIFHWADDR = 0x8913, 0x8915, 0x8921, 0x8927
 _IFF_UP = 1
 
 
@@ -25,6 +25,7 @@ class Nic(msgspec.Struct, frozen=True):
 
     up: bool
     mac: str
+    mtu: int
     address: IPv4Address | None
 
 
@@ -37,12 +38,16 @@ def ip(*commands: str) -> None:
         raise HostFailure(f"ip: {' '.join(done.stderr.split())[:500]}")
 
 
-def there(name: str) -> bool:
+def number(name: str) -> int:
+    """The index of the interface; 0: there is none."""
     try:
-        socket.if_nametoindex(name)
+        return socket.if_nametoindex(name)
     except OSError:
-        return False
-    return True
+        return 0
+
+
+def there(name: str) -> bool:
+    return number(name) != 0
 
 
 def delete(*names: str) -> None:
@@ -61,23 +66,30 @@ def nic(name: str) -> Nic | None:
         try:
             (flags,) = struct.unpack_from("H", _ask(control, _SIOCGIFFLAGS, name), 16)
             mac = _ask(control, _SIOCGIFHWADDR, name)[18:24]
+            (mtu,) = struct.unpack_from("i", _ask(control, _SIOCGIFMTU, name), 16)
         except OSError:
             return None
         try:
             address = IPv4Address(_ask(control, _SIOCGIFADDR, name)[20:24])
         except OSError:
             address = None
-        return Nic(bool(flags & _IFF_UP), mac.hex(":"), address)
+        return Nic(bool(flags & _IFF_UP), mac.hex(":"), mtu, address)
 
 
-def is_up(name: str, address: IPv4Address, mac: str | None = None) -> bool:
+def is_up(name: str, address: IPv4Address, mac: str | None = None, mtu: int | None = None) -> bool:
     found = nic(name)
     return (
         found is not None
         and found.up
         and found.address == address
         and (mac is None or found.mac == mac.lower())
+        and (mtu is None or found.mtu == mtu)
     )
+
+
+def is_running(name: str) -> bool:
+    found = nic(name)
+    return found is not None and found.up
 
 
 def default_routes() -> set[tuple[str, IPv4Address]]:
@@ -104,16 +116,22 @@ def bridge_members(bridge: str) -> set[str]:
 class _Listed(msgspec.Struct):
     ifname: str = ""
     flags: list[str] = []
+    mtu: int = 1500
 
 
 def default_mtu() -> int:
     """The MTU of the interface the default route leads to; 1500 without one."""
-    names = sorted(name for name, _ in default_routes())
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
-        for name in names:
-            (mtu,) = struct.unpack_from("i", _ask(control, 0x8921, name), 16)  # SIOCGIFMTU
-            return int(mtu)
-    return 1500
+    found = [nic(name) for name, _ in sorted(default_routes())]
+    return next((one.mtu for one in found if one), 1500)
+
+
+def mtu_at(address: IPv4Address) -> int | None:
+    """The MTU of the interface that has the address; None: this namespace does not have it."""
+    done = subprocess.run(
+        ["ip", "-json", "address", "show", "to", str(address)], capture_output=True, text=True, timeout=60
+    )
+    listed = msgspec.json.decode(done.stdout or "[]", type=list[_Listed])
+    return next((link.mtu for link in listed if link.ifname), None)
 
 
 def sysctl(settings: Iterable[tuple[str, str]]) -> None:

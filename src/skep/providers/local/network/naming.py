@@ -20,6 +20,12 @@ NETNS = Path("/run/netns")
 
 BRIDGE = "br0"
 UPLINK = "up0"
+OVERLAY = "vx0"
+"""The VXLAN device in a router namespace."""
+
+ROUTERS = IPv4Network("240.0.0.0/4")
+"""Addresses of routers among themselves (RFC 1112, class E: nobody else has them).  A replica sees its own
+router on another host under such a one, as the client of connections that were published there."""
 
 _INSTANCE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
@@ -72,6 +78,17 @@ def gateway_mac(network: NetworkId) -> str:
     """A locally administered unicast address that is the same on every host."""
     digest = hashlib.sha256(f"gateway {network}".encode()).digest()
     return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
+
+
+def router_address(underlay: IPv4Address) -> IPv4Address:
+    """The address of a host's routers: the last 28 bits of the host's, its own in any private range."""
+    return ROUTERS[int(underlay) % ROUTERS.num_addresses]
+
+
+def router_mac(network: NetworkId, underlay: IPv4Address) -> str:
+    """The MAC of the network's router on one host, as the others know it."""
+    digest = hashlib.sha256(f"router {network} {underlay}".encode()).digest()
+    return ":".join(f"{octet:02x}" for octet in (0x06, *digest[:5]))
 
 
 def link_addresses(pool: IPv4Network, index: int) -> tuple[IPv4Address, IPv4Address]:

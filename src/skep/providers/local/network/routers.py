@@ -5,17 +5,18 @@ from pathlib import Path
 
 import msgspec
 
-from skep.model.errors import Conflict, NotFound
-from skep.model.host import NetworkConfig, PortConfig
-from skep.model.ids import NetworkId
-from skep.providers.local.network import links, nft, rules
+from skep.model.errors import Conflict, NotFound, Stale
+from skep.model.host import NetworkConfig, NetworkPeers, PortConfig, RemotePort
+from skep.model.ids import NetworkId, ReplicaId
+from skep.providers.local.network import links, nft, overlay, rules
 from skep.providers.local.network.directory import Directory
 from skep.providers.local.network.dns import Resolver
 from skep.providers.local.network.forward import Forwarder
 from skep.providers.local.network.host import HostSide
 from skep.providers.local.network.locks import Locks
 from skep.providers.local.network.namespaces import exists
-from skep.providers.local.network.naming import BRIDGE, UPLINK, gateway_mac
+from skep.providers.local.network.naming import BRIDGE, OVERLAY, UPLINK, gateway_mac
+from skep.providers.local.network.overlays import Overlays
 
 _SETTINGS = (
     ("ipv4/ip_forward", "1"),
@@ -38,7 +39,9 @@ class Routers:
         self._forwarder = forwarder
         self._state = host.state
         self._namespaces = host.namespaces
+        self._overlays = Overlays(host)
         self._directories: dict[NetworkId, Directory] = {}
+        self._up_elsewhere: dict[NetworkId, frozenset[ReplicaId]] = {}
         self._resolvers: dict[NetworkId, Resolver] = {}
 
     async def adopt(self) -> None:
@@ -64,10 +67,29 @@ class Routers:
     def directory(self, network: NetworkId) -> Directory:
         """The names on the network, filled from the state when first asked for."""
         if network not in self._directories:
-            directory = self._directories[network] = Directory(self._state.resolves, self._elsewhere)
+            directory = Directory(lambda replica: self._is_up(network, replica), self._elsewhere)
+            self._directories[network] = directory
+            self._tell_apart(network)
+            for port in self._remote_ports(network).values():
+                directory.add(port)
             for port in self._state.ports_on(network):
                 directory.add(port)
         return self._directories[network]
+
+    def _is_up(self, network: NetworkId, replica: ReplicaId) -> bool:
+        if replica in self._state.sandboxes:
+            return self._state.resolves(replica)
+        return replica in self._up_elsewhere.get(network, ())
+
+    def _remote_ports(self, network: NetworkId) -> dict[str, PortConfig]:
+        peers = self._state.peers.get(network)
+        return {port.id: _named(network, port) for port in peers.ports} if peers else {}
+
+    def _tell_apart(self, network: NetworkId) -> None:
+        """Note which replicas on other hosts are up."""
+        peers = self._state.peers.get(network)
+        ups = (port.replica for port in peers.ports if port.up) if peers else ()
+        self._up_elsewhere[network] = frozenset(ups)
 
     def _elsewhere(self, port: PortConfig) -> list[tuple[Directory, IPv4Address]]:
         """The other networks that the port's replica is on, with its address there."""
@@ -89,15 +111,68 @@ class Routers:
                 await self._state.save_network(network)
             await self._host.ensure()
             await self._namespaces.create(self.path(network.id), lambda: links.sysctl(_SETTINGS))
+            await self._leave_lost(network.id)
             await self._build(network)
             await self.apply_rules(network)
+            await self._overlays.heal(network, self.path(network.id))
             await self._serve(network)
+
+    async def set_peers(self, peers: NetworkPeers) -> None:
+        network = self.known(peers.network)
+        overlay.check(peers, network, self._host.underlay)
+        async with self.lock[network.id]:
+            before = self._state.peers.get(network.id)
+            if before is not None and peers.generation < before.generation:
+                raise Stale(
+                    f"Generation {peers.generation} of the peers of network {network.id} is older than "
+                    f"{before.generation}, which is in force."
+                )
+            far, named = self._far(network), self._remote_ports(network.id)
+            await self._state.save_peers(peers)
+            self._rename(network.id, named)
+            if before is None or set(before.hosts) != set(peers.hosts):
+                await self._host.ensure()
+            await self._redirect(network, far, heal=before is not None and before == peers)
+
+    async def changed_here(self, port: PortConfig) -> None:
+        """The port was plugged or unplugged here: what peers say of it counts no more, or counts again.
+
+        The caller holds the lock.
+        """
+        if not self._overlays.concerns(port):
+            return
+        network = self.known(port.network)
+        for known in self._remote_ports(network.id).values():
+            if known.address == port.address and self._state.owner(port.id) is None:
+                self.directory(network.id).add(known)
+        await self._redirect(network, None)
+
+    async def _redirect(self, network: NetworkConfig, far: rules.Far | None, *, heal: bool = False) -> None:
+        path = self.path(network.id)
+        if not exists(path) or not await self._namespaces.inside(path, lambda: links.there(OVERLAY)):
+            return
+        await (self._overlays.heal if heal else self._overlays.update)(network, path)
+        if heal or far != self._far(network):
+            await self.apply_rules(network)
+
+    def _rename(self, network: NetworkId, before: dict[str, PortConfig]) -> None:
+        """Let the resolver know the ports elsewhere as they are now; those here go first."""
+        directory, after = self.directory(network), self._remote_ports(network)
+        self._tell_apart(network)
+        here = {port.address for port in self._state.ports_on(network)}
+        for key, port in before.items():
+            if after.get(key) != port and port.address not in here:
+                directory.remove(port.address)
+        for key, port in after.items():
+            if before.get(key) != port and port.address not in here:
+                directory.add(port)
 
     async def remove(self, network: NetworkId) -> None:
         """Remove the network with its record."""
         async with self.lock[network]:
             await self._remove(network)
             self._directories.pop(network, None)
+            self._up_elsewhere.pop(network, None)
             await self._state.drop_network(network)
 
     async def apply_rules(self, network: NetworkConfig) -> None:
@@ -124,12 +199,16 @@ class Routers:
             return False
         tables, link = self._tables(network), self._host.link(network)
         name = self._host.names.uplink(network.id)
+        mtu = self._host.mtu
         inside = await self._namespaces.inside(
             path,
             lambda: (
-                _bridged(network) and (network.internal or _linked(link[0], link[1])) and nft.whole(tables)
+                _bridged(network, mtu)
+                and (network.internal or _linked(link[0], link[1], mtu))
+                and nft.whole(tables)
             ),
         )
+        inside = inside and await self._overlays.is_whole(network, path)
         if not inside or network.internal:
             return inside
         return await self._namespaces.on_host(lambda: links.is_up(name, link[0]))
@@ -140,25 +219,35 @@ class Routers:
             self._host.link(network)[1],
             self._state.ports_on(network.id),
             self._state.routes_to(network.id),
+            self._far(network),
+        )
+
+    def _far(self, network: NetworkConfig) -> rules.Far | None:
+        routes = self._state.routes_to(network.id)
+        return self._overlays.far(
+            network, {address for route in routes for address in route.publication.addresses}
         )
 
     async def _adopt(self, network: NetworkConfig) -> None:
-        path = self.path(network.id)
-        if exists(path) and await self._namespaces.inside(path, lambda: _bridged(network)):
+        path, mtu = self.path(network.id), self._host.mtu
+        if exists(path) and await self._namespaces.inside(path, lambda: _bridged(network, mtu)):
+            await self._overlays.build(network, path)
             await self.apply_rules(network)
+            await self._overlays.heal(network, path)
             await self._serve(network)
 
     async def _build(self, network: NetworkConfig) -> None:
         path, mtu = self.path(network.id), self._host.mtu
-        if not await self._namespaces.inside(path, lambda: _bridged(network)):
+        if not await self._namespaces.inside(path, lambda: _bridged(network, mtu)):
             await self._namespaces.inside(path, lambda: _make_bridge(network, mtu))
+        await self._overlays.build(network, path)
         if not network.internal:
             await self._build_uplink(network, path, mtu)
 
     async def _build_uplink(self, network: NetworkConfig, path: Path, mtu: int) -> None:
         link, name = self._host.link(network), self._host.names.uplink(network.id)
         host = self._namespaces.host_reference
-        there = await self._namespaces.inside(path, lambda: _linked(link[0], link[1]))
+        there = await self._namespaces.inside(path, lambda: _linked(link[0], link[1], mtu))
         if there and await self._namespaces.on_host(lambda: links.is_up(name, link[0])):
             return
         await self._namespaces.on_host(lambda: links.delete(name))
@@ -174,6 +263,12 @@ class Routers:
         fresh = Resolver(network, path, self.directory(network.id), self._namespaces, self._forwarder)
         self._resolvers[network.id] = await fresh.__aenter__()
 
+    async def _leave_lost(self, network: NetworkId) -> None:
+        """Sockets of the resolver keep a deleted router alive, and its overlay's number taken."""
+        resolver = self._resolvers.get(network)
+        if resolver is not None and not resolver.serves(self.path(network)):
+            await self._silence(network)
+
     async def _silence(self, network: NetworkId) -> None:
         resolver = self._resolvers.pop(network, None)
         if resolver is not None:
@@ -183,6 +278,8 @@ class Routers:
         await self._silence(network)
         name = self._host.names.uplink(network)
         await self._namespaces.on_host(lambda: links.delete(name))
+        if exists(self.path(network)):
+            await self._overlays.remove(network, self.path(network))
         await self._namespaces.remove(self.path(network))
 
     def _refuse_equal_index(self, network: NetworkConfig) -> None:
@@ -197,15 +294,28 @@ def _shape(network: NetworkConfig) -> NetworkConfig:
     return msgspec.structs.replace(network, name="", tenant="")
 
 
+def _named(network: NetworkId, port: RemotePort) -> PortConfig:
+    """The port as the resolver knows it."""
+    return PortConfig(
+        id=port.id,
+        network=network,
+        replica=port.replica,
+        address=port.address,
+        mac=port.mac,
+        app=port.app,
+        names=port.names,
+    )
+
+
 # The functions below run inside the router namespace.
 
 
-def _bridged(network: NetworkConfig) -> bool:
-    return links.is_up(BRIDGE, network.gateway, gateway_mac(network.id))
+def _bridged(network: NetworkConfig, mtu: int) -> bool:
+    return links.is_up(BRIDGE, network.gateway, gateway_mac(network.id), mtu)
 
 
-def _linked(host: IPv4Address, router: IPv4Address) -> bool:
-    return links.is_up(UPLINK, router) and (UPLINK, host) in links.default_routes()
+def _linked(host: IPv4Address, router: IPv4Address, mtu: int) -> bool:
+    return links.is_up(UPLINK, router, mtu=mtu) and (UPLINK, host) in links.default_routes()
 
 
 def _make_bridge(network: NetworkConfig, mtu: int) -> None:
@@ -213,7 +323,7 @@ def _make_bridge(network: NetworkConfig, mtu: int) -> None:
         links.ip(f"link add name {BRIDGE} mtu {mtu} type bridge stp_state 0 forward_delay 0 mcast_snooping 0")
     links.ip(
         "link set lo up",
-        f"link set {BRIDGE} address {gateway_mac(network.id)}",
+        f"link set {BRIDGE} mtu {mtu} address {gateway_mac(network.id)}",
         f"address replace {network.gateway}/{network.subnet.prefixlen} dev {BRIDGE}",
         f"link set {BRIDGE} up",
     )

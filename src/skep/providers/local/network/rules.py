@@ -9,13 +9,27 @@ from ipaddress import IPv4Address, IPv4Network
 import msgspec
 
 from skep.model.host import NetworkConfig, PortConfig, Publication
-from skep.providers.local.network.naming import BRIDGE, UPLINK, bridge_end
+from skep.providers.local.network.naming import (
+    BRIDGE,
+    OVERLAY,
+    ROUTERS,
+    UPLINK,
+    bridge_end,
+    gateway_mac,
+    router_address,
+    router_mac,
+)
+from skep.providers.local.network.netlink import Way
 from skep.providers.local.network.nft import Chain, Elements, Set, Table
 
 ROUTER = "skep"
 """The tables of a router namespace, which belongs to us alone."""
 
+OVERLAY_TABLE = "skep_overlay"
+
 MEMBERS = "members"
+_KNOWN_PEER = "0x5e9"
+"""The mark of a frame that came through the overlay from a known peer."""
 ANY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
 
 MOST_FLOWS = 20_000
@@ -34,6 +48,20 @@ class Route(msgspec.Struct, frozen=True):
     link_port: int
 
 
+class Tunnel(msgspec.Struct, frozen=True):
+    """The VXLAN port of the host, and the underlay addresses of the hosts it speaks with."""
+
+    port: int
+    peers: frozenset[IPv4Address]
+
+    @property
+    def elements(self) -> Elements:
+        return {str(address): "" for address in sorted(self.peers)}
+
+
+_EARLY_LOCAL = "type filter hook output priority raw; policy accept;"
+
+
 def host_table(
     name: str,
     uplinks: str,
@@ -41,12 +69,15 @@ def host_table(
     private: tuple[IPv4Network, ...],
     published: Elements,
     at: Elements,
+    tunnel: Tunnel | None = None,
 ) -> Table:
     """The host's side: no way between networks, none to the host, out by NAT, in by publications.
 
     `published` maps `tcp . 80`, `at` maps `192.0.2.1 . tcp . 80`, both to `link address . link port`.
+    With a `tunnel` its packets are taken from its peers only, and no tenant can send any.
     """
     ours = f'"{uplinks}*"'
+    vxlan = f"udp dport {tunnel.port}" if tunnel else ""
     hidden = ", ".join(str(network) for network in private)
     any_map = "fib daddr type local dnat ip to meta l4proto . th dport map @published"
     at_map = "fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published_at"
@@ -62,25 +93,35 @@ def host_table(
                 at,
             ),
             Set("flows", "set", "type ipv4_addr; flags dynamic; size 65536;", None),
+            *([Set("underlay", "set", "type ipv4_addr;", tunnel.elements)] if tunnel else []),
         ),
         chains=(
             Chain(
                 "early",
-                # Uplinks have route_localnet (for 127.0.0.1:published), so loopback is shut off here.
-                (f"iifname {ours} ip daddr 127.0.0.0/8 drop",),
+                (
+                    # Uplinks have route_localnet (for 127.0.0.1:published), so loopback is shut off here.
+                    f"iifname {ours} ip daddr 127.0.0.0/8 drop",
+                    *([f"iifname {ours} {vxlan} drop", f"{vxlan} notrack"] if tunnel else []),
+                ),
                 "type filter hook prerouting priority raw; policy accept;",
             ),
+            *([Chain("early_local", (f"{vxlan} notrack",), _EARLY_LOCAL)] if tunnel else []),
             Chain("arriving", (at_map, any_map), "type nat hook prerouting priority dstnat; policy accept;"),
             Chain("local", (at_map, any_map), "type nat hook output priority -100; policy accept;"),
             Chain(
                 "input",
-                (f"iifname {ours} ct state established,related accept", f"iifname {ours} drop"),
+                (
+                    *([f"{vxlan} ip saddr != @underlay drop"] if tunnel else []),
+                    f"iifname {ours} ct state established,related accept",
+                    f"iifname {ours} drop",
+                ),
                 "type filter hook input priority filter; policy accept;",
             ),
             Chain(
                 "forward",
                 (
                     f"iifname != {ours} oifname != {ours} accept",
+                    *([f"iifname {ours} ip daddr @underlay drop"] if tunnel else []),
                     "ct state established,related accept",
                     f"iifname {ours} ct state new add @flows {{ ip saddr ct count over {MOST_FLOWS} }} drop",
                     f"oifname {ours} ct status dnat accept",
@@ -114,11 +155,22 @@ def host_elements(routes: Iterable[tuple[Route, IPv4Address]]) -> tuple[Elements
     return published, at
 
 
+class Far(msgspec.Struct, frozen=True):
+    """The targets that are on other hosts, and the address under which this host's router speaks to them."""
+
+    router: IPv4Address
+    targets: frozenset[IPv4Address]
+
+
 def router_tables(
-    network: NetworkConfig, link: IPv4Address, ports: Iterable[PortConfig], routes: Iterable[Route]
+    network: NetworkConfig,
+    link: IPv4Address,
+    ports: Iterable[PortConfig],
+    routes: Iterable[Route],
+    far: Far | None = None,
 ) -> tuple[Table, Table]:
     """The router namespace of a network: who may send what, and the way in and out."""
-    return _bridge_table(ports), _routing_table(network, link, tuple(routes))
+    return _bridge_table(ports), _routing_table(network, link, tuple(routes), far)
 
 
 def member(port: PortConfig) -> str:
@@ -139,6 +191,7 @@ def _bridge_table(ports: Iterable[PortConfig]) -> Table:
             Chain(
                 "from_ports",
                 (
+                    f'iifname "{OVERLAY}" meta mark {_KNOWN_PEER} accept',
                     "ether type ip udp sport 67 udp dport 68 drop",
                     f"ether type ip {_KNOWN_SENDER} accept",
                     f"ether type arp {_KNOWN_ARP_SENDER} accept",
@@ -149,18 +202,81 @@ def _bridge_table(ports: Iterable[PortConfig]) -> Table:
     )
 
 
-def _routing_table(network: NetworkConfig, link: IPv4Address, routes: tuple[Route, ...]) -> Table:
+def overlay_table(network: NetworkConfig, own: IPv4Address, ways: Iterable[Way]) -> Table:
+    """What may come through the overlay and what may leave; `own` is this host's underlay address.
+
+    A table of its own, since it may hold ten thousand elements and changes at other times than the rest.
+    Without it nothing comes in: it marks what the bridge's table lets pass.
+    """
+    known = list(ways)
+    gateway, mac, address = gateway_mac(network.id), router_mac(network.id, own), router_address(own)
+    routers = {str(way.address): way.mac for way in known if way.address in ROUTERS}
+    arriving, leaving = f'iifname "{OVERLAY}"', f'oifname "{OVERLAY}"'
+    return Table(
+        family="bridge",
+        name=OVERLAY_TABLE,
+        sets=(
+            Set(
+                "peers",
+                "set",
+                "type ether_addr . ipv4_addr;",
+                {f"{way.mac} . {way.address}": "" for way in known},
+            ),
+            Set("routers", "map", "type ipv4_addr : ether_addr;", routers),
+        ),
+        chains=(
+            Chain(
+                "from_overlay",
+                (
+                    f'iifname != "{OVERLAY}" accept',
+                    # Every host answers ARP from what it was told, so no broadcast has any business here.
+                    "meta pkttype { broadcast, multicast } drop",
+                    f"ether type ip ether saddr . ip saddr @peers meta mark set {_KNOWN_PEER} accept",
+                ),
+                "type filter hook prerouting priority -310; policy drop;",
+            ),
+            Chain(
+                "to_routers",
+                # Answers to a router of another host go there, and not into the router of this one.
+                (f"ether type ip ether daddr {gateway} ether daddr set ip daddr map @routers",),
+                "type filter hook prerouting priority -290; policy accept;",
+            ),
+            Chain(
+                "to_router",
+                (
+                    f"{arriving} ether daddr {mac} ip daddr {address} accept",
+                    f"{arriving} drop",
+                ),
+                "type filter hook input priority 0; policy accept;",
+            ),
+            Chain(
+                "to_overlay",
+                (
+                    f"{leaving} ether saddr {gateway} ip saddr {address} ether saddr set {mac} accept",
+                    f"{leaving} ether saddr {gateway} drop",
+                ),
+                "type filter hook postrouting priority 0; policy accept;",
+            ),
+        ),
+    )
+
+
+def _routing_table(
+    network: NetworkConfig, link: IPv4Address, routes: tuple[Route, ...], far: Far | None
+) -> Table:
     open_routes = {_chain_name(route): route for route in routes if route.publication.addresses}
     dispatch = {
         f"{route.publication.protocol} . {route.link_port}": f"goto {name}"
         for name, route in open_routes.items()
     }
-    outside = () if network.internal else _outside(link)
+    outside = () if network.internal else _outside(link, far)
+    elements = {str(address): "" for address in sorted(far.targets)} if far else {}
     return Table(
         family="inet",
         name=ROUTER,
         sets=(
             Set("dispatch", "map", "type inet_proto . inet_service : verdict;", dispatch),
+            *([Set("far", "set", "type ipv4_addr;", elements)] if far and not network.internal else []),
             Set("askers", "set", "type ipv4_addr; flags dynamic; timeout 10s; size 65536;", None),
         ),
         chains=(
@@ -207,12 +323,15 @@ def _forward(network: NetworkConfig) -> tuple[str, ...]:
     return (
         "ct state established,related accept",
         "ct state invalid drop",
+        f"ip daddr {ROUTERS} drop",
         f'iifname "{BRIDGE}" oifname "{UPLINK}" accept',
         f'iifname "{UPLINK}" oifname "{BRIDGE}" ct status dnat accept',
     )
 
 
-def _outside(link: IPv4Address) -> tuple[Chain, ...]:
+def _outside(link: IPv4Address, far: Far | None) -> tuple[Chain, ...]:
+    # A replica on another host would answer by its own host's router: so this one asks in its own name.
+    back = [f'oifname "{BRIDGE}" ip daddr @far snat ip to {far.router}'] if far else []
     return (
         Chain(
             "arriving",
@@ -221,7 +340,7 @@ def _outside(link: IPv4Address) -> tuple[Chain, ...]:
         ),
         Chain(
             "leaving",
-            (f'oifname "{UPLINK}" snat ip to {link}',),
+            (f'oifname "{UPLINK}" snat ip to {link}', *back),
             "type nat hook postrouting priority srcnat; policy accept;",
         ),
     )

@@ -105,7 +105,7 @@ class Sandboxes:
         if owner not in (None, port.replica):
             raise Conflict(f"Port {port.id} is plugged into replica {owner}; unplug it first.")
         holder = self._routers.directory(port.network).at(port.address)
-        if holder is not None and holder.id != port.id:
+        if holder is not None and holder.id != port.id and self._state.owner(holder.id) is not None:
             raise Conflict(
                 f"Address {port.address} is in use by port {holder.id} of replica {holder.replica}."
             )
@@ -118,6 +118,7 @@ class Sandboxes:
         await self._namespaces.inside(sandbox, lambda: links.delete(port.interface))
         async with self._routers.lock[network.id]:
             await self._save(port.replica, port)
+            await self._routers.changed_here(port)
             await self._namespaces.inside(router, lambda: _attach(port, end, sandbox, mtu))
         await self._namespaces.inside(sandbox, lambda: _configure(port, network))
 
@@ -136,7 +137,9 @@ class Sandboxes:
             if exists(router):
                 await self._namespaces.inside(router, lambda: _forget_member(port))
             await self._save(port.replica, None, without=port.id)
-        self._routers.directory(port.network).remove(port.address)
+            self._routers.directory(port.network).remove(port.address)
+            if port.network in self._state.networks:
+                await self._routers.changed_here(port)
 
     async def _save(self, replica: ReplicaId, port: PortConfig | None, without: PortId | None = None) -> None:
         record = self._record(replica)
@@ -158,9 +161,10 @@ class Sandboxes:
 
     async def _has_nic(self, port: PortConfig) -> bool:
         sandbox, network = self.path(port.replica), self._state.networks.get(port.network)
+        mtu = self._host.mtu
         if network is None or not exists(sandbox):
             return False
-        return await self._namespaces.inside(sandbox, lambda: _configured(port, network))
+        return await self._namespaces.inside(sandbox, lambda: _configured(port, network, mtu))
 
 
 def _check(port: PortConfig, network: NetworkConfig) -> None:
@@ -178,7 +182,7 @@ def _check(port: PortConfig, network: NetworkConfig) -> None:
 
 def _attach(port: PortConfig, end: str, sandbox: Path, mtu: int) -> None:
     where, element = f"bridge {rules.ROUTER}", rules.member(port)
-    nft.commit(nft.add_element(where, rules.MEMBERS, element))
+    nft.commit(nft.add_element(where, rules.MEMBERS, {element: ""}))
     links.delete(end)
     links.ip(
         f"link add name {end} mtu {mtu} master {BRIDGE} up type veth"
@@ -216,8 +220,8 @@ def _configure(port: PortConfig, network: NetworkConfig) -> None:
     )
 
 
-def _configured(port: PortConfig, network: NetworkConfig) -> bool:
+def _configured(port: PortConfig, network: NetworkConfig, mtu: int) -> bool:
     route = (port.interface, network.gateway)
-    return links.is_up(port.interface, port.address, port.mac) and (
+    return links.is_up(port.interface, port.address, port.mac, mtu) and (
         not port.default_route or route in links.default_routes()
     )

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from skep.model.errors import InvalidInput
-from skep.model.host import NetworkConfig, PortConfig, ServicePublications
+from skep.model.host import NetworkConfig, NetworkPeers, PortConfig, ServicePublications
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
 from skep.providers.local.network.namespaces import Namespaces
 from skep.providers.local.network.rules import Route
@@ -59,6 +59,7 @@ class State:
         self.boot = boot
         self.directory = data / "network"
         self.networks: dict[NetworkId, NetworkConfig] = {}
+        self.peers: dict[NetworkId, NetworkPeers] = {}
         self.sandboxes: dict[ReplicaId, SandboxRecord] = {}
         self.services: dict[ServiceId, ServiceRecord] = {}
         self.host: HostRecord | None = None
@@ -70,6 +71,7 @@ class State:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         read = self._namespaces.on_host
         self.networks = {n.id: n for n in await read(lambda: self._all("network", NetworkConfig))}
+        self.peers = {p.network: p for p in await read(lambda: self._all("peers", NetworkPeers))}
         self.services = {
             s.publications.service: s for s in await read(lambda: self._all("service", ServiceRecord))
         }
@@ -100,6 +102,10 @@ class State:
         await self._write("network", record.id, record)
         self.networks[record.id] = record
 
+    async def save_peers(self, record: NetworkPeers) -> None:
+        await self._write("peers", record.network, record)
+        self.peers[record.network] = record
+
     async def save_sandbox(self, record: SandboxRecord) -> None:
         await self._write("sandbox", record.replica, record)
         self._know(record)
@@ -113,6 +119,8 @@ class State:
         self.host = record
 
     async def drop_network(self, network: NetworkId) -> None:
+        await self._remove("peers", network)
+        self.peers.pop(network, None)
         await self._remove("network", network)
         self.networks.pop(network, None)
 
