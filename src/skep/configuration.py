@@ -24,6 +24,7 @@ _SIZES = ("pool_size", "default_disk", "default_memory")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _FOR_EVER = ("forever", "for ever")
+_BROKER = re.compile(r"amqps?://[^\s/@]+@[^\s/@]+(/\S*)?")
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,6 +41,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     listen: str = "127.0.0.1:7537"
     database: str = ""
     """SQLAlchemy URL; empty: SQLite in `data`."""
+    bus: str = ""
+    """`amqp://` or `amqps://` URL of a RabbitMQ broker; empty: within the process."""
     region: RegionName = RegionName("region-1")
     zone: ZoneName = ZoneName("zone-1")
     host: HostName = HostName("host-1")
@@ -58,6 +61,10 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     keep_archived_runs: str = "365d"
     metrics: Literal["operators", "open"] = "operators"
     unconfined_bundles: bool = False
+
+    def __repr__(self) -> str:
+        """Without the passwords in `database` and `bus`, wherever it may be shown."""
+        return f"Configuration(instance={self.instance!r}, etc={str(self.etc)!r})"
 
     @property
     def retention(self) -> RetentionPolicy:
@@ -78,6 +85,13 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             )
         return host.strip("[]"), int(port)
 
+    def require_bus(self) -> None:
+        """Raises ValueError, without the password: `bus` is not the URL of a broker."""
+        if self.bus and not _BROKER.fullmatch(self.bus):
+            raise ValueError(
+                "bus: this is no URL of a broker; write something like amqps://user:password@host:5671/vhost"
+            )
+
     @property
     def database_url(self) -> str:
         return self.database or f"sqlite+aiosqlite:///{self.data / 'skep.db'}"
@@ -97,6 +111,7 @@ def read(environment: Mapping[str, str]) -> Configuration:
                 values[key] = _size(key, values[key])
         configuration = msgspec.convert(values, Configuration, strict=False, dec_hook=decode_hook)
         _ = configuration.address, configuration.retention
+        configuration.require_bus()
     except (msgspec.ValidationError, ValueError) as error:
         raise InvalidInput(f"Configuration in {etc / 'skep.yaml'} or SKEP_*: {error}") from error
     check_name(configuration.instance, "instance")

@@ -118,3 +118,25 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidInput, match=r"Cannot read .*skep\.yaml"):
         read({"SKEP_ETC": str(tmp_path)})
+
+
+def test_the_bus_is_the_url_of_a_broker(tmp_path: Path) -> None:
+    assert read({"SKEP_ETC": str(tmp_path)}).bus == ""
+    assert (
+        read({"SKEP_ETC": str(tmp_path), "SKEP_BUS": "amqps://u:p%2F@h:5671/v"}).bus
+        == "amqps://u:p%2F@h:5671/v"
+    )
+
+
+@pytest.mark.parametrize("url", ["http://u:sesame@h", "amqp://h", "amqp:/u:sesame@h", "u:sesame"])
+def test_a_bus_that_is_none_is_refused_without_showing_its_password(tmp_path: Path, url: str) -> None:
+    with pytest.raises(InvalidInput, match="bus: ") as caught:
+        read({"SKEP_ETC": str(tmp_path), "SKEP_BUS": url})
+
+    assert "sesame" not in str(caught.value)
+
+
+def test_a_configuration_that_is_shown_shows_no_password(tmp_path: Path) -> None:
+    found = Configuration(bus="amqp://u:sesame@h/", database="postgresql+asyncpg://u:sesame@h/")
+
+    assert "sesame" not in f"{found} {found!r}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from skep.bus.bus import Bus
 from skep.bus.inprocess import InProcessBus
 from skep.control.callers import Caller, Role
 from skep.control.control import Control, make_control
@@ -22,7 +23,7 @@ from skep.control.specifications import Limits
 from skep.flow import Database, FlowEngine, Registry, RunId, RunState
 from skep.flow.storage.retention import RetentionPolicy
 from skep.model.ids import Bytes, HostName, ImageId, RegionName, ZoneName, new_id
-from skep.model.views import Accepted, EventView
+from skep.model.views import Accepted
 from skep.providers.simulated import SimulatedHost
 from skep.providers.simulated.host import FACTS
 from skep.providers.simulated.images import image
@@ -74,7 +75,7 @@ async def installation(folder: Path, registry: Registry = REGISTRY) -> AsyncIter
     database = await Database.open(f"sqlite+aiosqlite:///{folder / 'skep.db'}", durable=False)
     try:
         await migrate(database.engine)
-        bus = InProcessBus[EventView]()
+        bus = InProcessBus()
         observations = Observations(database, bus, asyncio.Event().set, clock)
         host = SimulatedHost.make(events=observations)
         desired = DesiredState(database, Limits())
@@ -116,7 +117,7 @@ def _control(
     host: SimulatedHost,
     folder: Path,
     clock: Clock,
-    bus: InProcessBus[EventView],
+    bus: Bus,
 ) -> Control:
     settings = Settings(
         first_host=HOST,

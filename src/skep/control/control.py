@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from skep.bus.bus import Bus
 from skep.control.apps import Apps
 from skep.control.auth import Auth
 from skep.control.bundles import Bundles
 from skep.control.clock import Now
 from skep.control.disks import Disks
-from skep.control.events import Bus, Events
+from skep.control.events import Events
 from skep.control.flow_documents import Flows
 from skep.control.flow_engine import FlowRoom
 from skep.control.hosts import HostDirectory, Hosts

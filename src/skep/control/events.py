@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.bus.inprocess import InProcessBus
+from skep.bus.bus import Bus
 from skep.control.callers import Caller
 from skep.control.clock import Now, rfc3339
 from skep.flow import Database, RunRecord
@@ -15,7 +16,7 @@ from skep.model.views import EventView
 from skep.store import replicas
 from skep.store.replicas import ReplicaOwner
 
-Bus = InProcessBus[EventView]
+_decoder = msgspec.json.Decoder(EventView)
 
 
 class Events:
@@ -25,7 +26,8 @@ class Events:
     async def follow(self, caller: Caller, *, app: str | None = None) -> AsyncIterator[EventView]:
         """Changes of state of the tenant's apps, replicas and runs, from now on."""
         async with self._bus.subscribe(f"event.{caller.tenant}") as events:
-            async for event in events:
+            async for found in events:
+                event = _decoder.decode(found.body)
                 if app in (None, event.app):
                     yield event
 
@@ -50,7 +52,7 @@ class Observations:
                 at=rfc3339(self._now()),
                 message=_remark(status),
             )
-            self._bus.publish(f"event.{owner.tenant_id}.replica", event)
+            self._bus.publish(f"event.{owner.tenant_id}.replica", msgspec.json.encode(event))
         self._wake()
 
     async def removed(self, container: ContainerId) -> None:
@@ -66,7 +68,7 @@ class Observations:
             at=rfc3339(self._now()),
             message=f"{run.title}: {run.error}" if run.error else run.title,
         )
-        self._bus.publish(f"event.{run.tenant}.run", event)
+        self._bus.publish(f"event.{run.tenant}.run", msgspec.json.encode(event))
         self._wake()
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from skep.bus.bus import Bus
 from skep.configuration import Configuration
 from skep.control.control import Control, make_control
 from skep.control.desired import DesiredState
-from skep.control.events import Bus, Observations
+from skep.control.events import Observations
 from skep.control.flow_engine import FlowRoom, flow_room
 from skep.control.flows.catalogue import make_registry
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment

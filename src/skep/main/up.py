@@ -10,7 +10,7 @@ import structlog
 
 from skep.api.app import build_app
 from skep.api.server import make_server
-from skep.bus.inprocess import InProcessBus
+from skep.bus.opening import open_bus
 from skep.configuration import Configuration
 from skep.control.control import Control
 from skep.control.setup import prepare_installation
@@ -18,7 +18,6 @@ from skep.main.local_host import local_host
 from skep.main.plane import control_plane, foundation
 from skep.main.process import alone, collect_garbage_seldom, listener_on
 from skep.model.ids import new_id
-from skep.model.views import EventView
 from skep.providers.local.programs import require_programs
 
 log = structlog.get_logger("skep")
@@ -49,7 +48,8 @@ async def run(settings: Configuration) -> None:
 async def installation(settings: Configuration) -> AsyncIterator[Control]:
     """Everything but the entrances, joined and running."""
     async with AsyncExitStack() as stack:
-        base = await foundation(stack, settings, InProcessBus[EventView]())
+        bus = await stack.enter_async_context(open_bus(settings.bus))
+        base = await foundation(stack, settings, bus)
         host = await local_host(stack, settings, base.desired, base.observations)
         await prepare_installation(
             base.database,

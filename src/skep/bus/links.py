@@ -1,0 +1,150 @@
+"""One connection to the broker, which comes back by itself.
+
+aio-pika has a connection that does, too; but there a publish waits without bound while the broker is away,
+and what it restores afterwards depends on when it was lost.  Here whoever needs the connection asks for it
+each time, and makes what it wants of it anew.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Generic, TypeVar
+
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import AMQPError
+
+log = structlog.get_logger()
+
+S = TypeVar("S")
+
+_TROUBLE = (AMQPError, RuntimeError, OSError, TimeoutError)
+"""What a connection that goes away raises, at whatever point it does."""
+
+CLOSING = 2.0
+"""Seconds for a goodbye: a broker that has an alarm does not read it."""
+
+SHORTEST, LONGEST = 0.1, 1.0
+"""Seconds between two tries to connect."""
+
+Lost = Callable[[], None]
+"""Called when the connection, or a channel that it cannot do without, is gone."""
+
+
+class Away(Exception):
+    """The broker does not answer, or ended what it was asked on; `__cause__` is what the library raised."""
+
+
+@asynccontextmanager
+async def bounded(seconds: float) -> AsyncIterator[None]:
+    """Whatever goes wrong with the broker inside is Away, and after so many seconds it is given up.
+
+    The library cancels who waits on a connection that it closes: nobody else wants such a task to end.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise Away(f"no answer within {seconds:g} s") from error
+    except _TROUBLE as error:
+        raise Away(str(error) or type(error).__name__) from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise Away("the connection was closed") from error
+
+
+class Link(Generic[S]):
+    """`prepare` makes of a connection what is wanted of it, and may tell later that it is lost."""
+
+    def __init__(
+        self,
+        name: str,
+        dial: Callable[[], Awaitable[AbstractConnection]],
+        prepare: Callable[[AbstractConnection, Lost], Awaitable[S]],
+        patience: float,
+    ) -> None:
+        self._name = name
+        self._dial = dial
+        self._prepare = prepare
+        self._patience = patience
+        self._session: S | None = None
+        self._up = asyncio.Event()
+        self.tried = asyncio.Event()
+        """Set after the first try."""
+        self.trouble: Away | None = None
+        """Of the last try; None while connected."""
+
+    async def session(self) -> S:
+        """What there is now, once there is one."""
+        while self._session is None:
+            await self._up.wait()
+        return self._session
+
+    async def run(self) -> None:
+        """Connect, wait until it is lost, connect again: for ever."""
+        pause = SHORTEST
+        while True:
+            try:
+                async with self._connected() as lost:
+                    pause = SHORTEST
+                    await lost.wait()
+                log.warning("bus.lost", link=self._name)
+            except Away as error:
+                if self.trouble is None:
+                    log.warning("bus.away", link=self._name, error=str(error))
+                self.trouble = error
+            self.tried.set()
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            pause = min(LONGEST, pause * 2)
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[asyncio.Event]:
+        lost = asyncio.Event()
+        async with bounded(self._patience):
+            connection = await self._dial()
+        try:
+            connection.close_callbacks.add(lambda *_: lost.set())
+            async with bounded(self._patience):
+                self._session = await self._prepare(connection, lost.set)
+            self.trouble = None
+            self._up.set()
+            self.tried.set()
+            log.info("bus.connected", link=self._name)
+            yield lost
+        finally:
+            self._session = None
+            self._up.clear()
+            await close(connection)
+
+
+@asynccontextmanager
+async def channel_of(connection: AbstractConnection) -> AsyncIterator[AbstractChannel]:
+    """A channel of its own: the broker ends a channel at the first thing it does not like."""
+    channel = connection.channel(publisher_confirms=False)
+    await channel.initialize()
+    try:
+        yield channel
+    finally:
+        await close(channel)
+
+
+async def close(what: AbstractConnection | AbstractChannel) -> None:
+    """Say goodbye; what does not answer is left."""
+    with suppress(Away):
+        async with bounded(CLOSING):
+            await what.close()
+
+
+@asynccontextmanager
+async def background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """The work goes on while entered, and then ends."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

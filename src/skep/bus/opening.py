@@ -1,0 +1,23 @@
+"""The bus that a setting names."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ssl import SSLContext
+
+from skep.bus.bus import Bus
+from skep.bus.inprocess import InProcessBus
+from skep.bus.rabbitmq import RabbitMqBus
+
+
+@asynccontextmanager
+async def open_bus(url: str, ssl_context: SSLContext | None = None) -> AsyncIterator[Bus]:
+    """RabbitMQ at the URL (amqp or amqps); without one, the bus within this process.
+
+    Raises:
+        Unavailable: the broker refuses us.
+    """
+    if not url:
+        yield InProcessBus()
+        return
+    async with RabbitMqBus(url, ssl_context=ssl_context) as bus:
+        yield bus

@@ -1,0 +1,114 @@
+"""What skep keeps at a RabbitMQ broker: its queues and exchanges, and how messages look there.
+
+A key is the name of its queue, reached by the default exchange.  A durable one is a quorum queue: what is in
+it is on disk, on most brokers of a cluster, and the broker counts the attempts.  Dead letters go through
+`skep.dead`, an exchange that looks at why a message died: one that outlived its lifetime is wanted by nobody,
+and vanishes.
+"""
+
+from typing import Any
+from uuid import uuid4
+
+from aio_pika import DeliveryMode, ExchangeType
+from aio_pika import Message as AmqpMessage
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
+from aio_pika.exceptions import ChannelPreconditionFailed
+
+from skep.bus.bus import DeadLetter, Message, Redelivery
+from skep.bus.links import channel_of
+
+EVENTS = "skep.events"
+DEAD = "skep.dead"
+
+KEPT = 10_000
+"""Dead letters; older ones are forgotten."""
+
+GIVEN_UP = ("delivery_limit", "rejected")
+"""Reasons for which a message is a dead letter; the broker knows `expired` and `maxlen`, too."""
+
+
+async def lay_out(channel: AbstractChannel) -> None:
+    """The exchanges, and the queue of the dead letters.  May be repeated.
+
+    `all-with-x` exists since RabbitMQ 3.10: headers that begin with x count.
+    """
+    await channel.declare_exchange(EVENTS, ExchangeType.TOPIC, durable=True)
+    exchange = await channel.declare_exchange(DEAD, ExchangeType.HEADERS, durable=True)
+    limits: dict[str, Any] = {"x-queue-type": "quorum", "x-max-length": KEPT, "x-overflow": "drop-head"}
+    queue = await channel.declare_queue(DEAD, durable=True, arguments=limits)
+    for reason in GIVEN_UP:
+        match: dict[str, Any] = {"x-match": "all-with-x", "x-first-death-reason": reason}
+        await queue.bind(exchange, routing_key=reason, arguments=match)
+
+
+async def declare_durable(connection: AbstractConnection, key: str, redelivery: Redelivery) -> None:
+    """Make the queue, or take it as it is: one of another version of skep may have other limits."""
+    arguments: dict[str, Any] = {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": redelivery.attempts - 1,
+        "x-dead-letter-exchange": DEAD,
+    }
+    async with channel_of(connection) as channel:
+        try:
+            await channel.declare_queue(key, durable=True, arguments=arguments)
+            return
+        except ChannelPreconditionFailed:
+            pass
+    async with channel_of(connection) as channel:
+        await channel.declare_queue(key, passive=True)
+
+
+async def declare_passing(channel: AbstractChannel, key: str) -> AbstractQueue:
+    """A queue that goes with its server.  Raises ChannelLockedResource: another process has it, perhaps
+    this one's former connection, which the broker has not yet missed.
+    """
+    return await channel.declare_queue(
+        key, exclusive=True, auto_delete=True, arguments={"x-dead-letter-exchange": DEAD}
+    )
+
+
+async def declare_ear(channel: AbstractChannel, prefix: str) -> AbstractQueue:
+    """A nameless queue of the events whose key begins with the words of the prefix."""
+    queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+    await queue.bind(EVENTS, routing_key=f"{prefix}.#")
+    return queue
+
+
+def encode(message: Message) -> AmqpMessage:
+    """Our id is the correlation id: the library tells messages on their way apart by the message id, and one
+    that is sent again may be on its way twice.
+    """
+    return AmqpMessage(
+        message.body,
+        message_id=uuid4().hex,
+        correlation_id=message.id,
+        reply_to=message.reply_to or None,
+        delivery_mode=DeliveryMode.PERSISTENT if message.durable else DeliveryMode.NOT_PERSISTENT,
+        expiration=message.lifetime,
+        headers={} if message.lifetime is None else {"lifetime": str(message.lifetime)},
+    )
+
+
+def decode(found: AbstractIncomingMessage) -> Message:
+    """A quorum queue counts the attempts before this one; of others only `redelivered` is known."""
+    headers: dict[str, Any] = dict(found.headers)
+    before = headers.get("x-delivery-count", int(bool(found.redelivered)))
+    lifetime = headers.get("lifetime")
+    return Message(
+        id=found.correlation_id or "",
+        body=found.body,
+        reply_to=found.reply_to or "",
+        durable=found.delivery_mode == DeliveryMode.PERSISTENT,
+        lifetime=None if lifetime is None else float(lifetime),
+        attempt=int(before) + 1,
+    )
+
+
+def decode_dead(found: AbstractIncomingMessage) -> DeadLetter:
+    deaths: Any = found.headers.get("x-death") or [{}]
+    died = deaths[0].get("time")
+    return DeadLetter(
+        key=str(found.headers.get("x-first-death-queue", "")),
+        message=decode(found),
+        at=died.timestamp() if died is not None else 0.0,
+    )

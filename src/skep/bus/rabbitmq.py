@@ -1,0 +1,215 @@
+"""The bus over a RabbitMQ broker (3.10 or newer), by aio-pika.
+
+Two connections: a broker that is short of memory or disk stops reading from those who publish, and what they
+acknowledge would wait there, too.  Everything that is asked of the broker has an end in time.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+from ssl import SSLContext
+from types import TracebackType
+from typing import Self
+
+from aio_pika import Message as AmqpMessage
+from aio_pika import connect
+from aio_pika.abc import AbstractConnection, AbstractExchange
+from aio_pika.exceptions import (
+    AuthenticationError,
+    ChannelNotFoundEntity,
+    ConnectionClosed,
+    ProbableAuthenticationError,
+    PublishError,
+)
+from msgspec import Struct
+from yarl import URL
+
+from skep.bus.backlog import Backlog
+from skep.bus.bus import DeadLetter, Depth, Event, Handler, Message, Redelivery
+from skep.bus.consumers import Consume, Consumer, Server, listen
+from skep.bus.links import Away, Link, Lost, background, bounded, channel_of
+from skep.bus.queues import DEAD, EVENTS, declare_durable, decode_dead, encode, lay_out
+from skep.model.errors import NotFound, Unavailable
+
+HEARTBEAT = 5
+"""Seconds: a connection that is cut without a word is missed by both sides within about three of them."""
+
+_NO_SUCH_VHOST = 530
+
+# What it says when a connection goes is said by us, once and with less alarm.
+logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+
+
+class _Outlet(Struct, frozen=True):
+    commands: AbstractExchange
+    events: AbstractExchange
+
+
+class RabbitMqBus:
+    """Satisfies `bus.Bus` while entered.
+
+    `patience`: seconds after which a broker that does not answer counts as away.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        ssl_context: SSLContext | None = None,
+        redelivery: Redelivery = Redelivery(),  # noqa: B008 - frozen
+        patience: float = 5.0,
+    ) -> None:
+        self._url = URL(url)
+        self._patience = patience
+        self._redelivery = redelivery
+        self._events = Backlog()
+        self._out = Link("out", partial(self._dial, "publisher", ssl_context), _outlet, patience)
+        self._in = Link("in", partial(self._dial, "consumer", ssl_context), _inlet, patience)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Raises Unavailable: the broker refuses us.  One that is away is waited for in the background."""
+        async with AsyncExitStack() as stack:
+            for work in (self._in.run(), self._out.run(), self._tell()):
+                await stack.enter_async_context(background(work))
+            for link in (self._in, self._out):
+                await link.tried.wait()
+                if link.trouble is not None and _is_refusal(link.trouble.__cause__):
+                    raise Unavailable(f"The broker {self} refuses: {link.trouble}; see the setting 'bus'.")
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    def __str__(self) -> str:
+        """Without the password."""
+        url = self._url
+        return f"{url.scheme}://{url.user}@{url.host}:{url.port}{url.path}"
+
+    async def send(self, key: str, message: Message) -> None:
+        try:
+            async with bounded(self._patience):
+                outlet = await self._out.session()
+                await outlet.commands.publish(encode(message), key, mandatory=True)
+        except Away as away:
+            if isinstance(away.__cause__, PublishError):
+                raise NotFound(f"Nobody has ever served {key!r}.") from away
+            raise self._unavailable(away) from away
+
+    @asynccontextmanager
+    async def serve(
+        self, key: str, handler: Handler, *, durable: bool = True, at_once: int = 64
+    ) -> AsyncIterator[None]:
+        server = Server(key, handler, self._redelivery, durable=durable, at_once=at_once)
+        try:
+            async with self._consuming(key, server.consume):
+                yield
+        finally:
+            await server.end()
+
+    async def declare(self, key: str) -> None:
+        async with self._asking() as connection:
+            await declare_durable(connection, key, self._redelivery)
+
+    async def drop(self, key: str) -> None:
+        async with self._asking() as connection, channel_of(connection) as channel:
+            await channel.queue_delete(key)
+
+    def publish(self, key: str, body: bytes) -> None:
+        self._events.put(Event(key, body))
+
+    @asynccontextmanager
+    async def subscribe(self, prefix: str) -> AsyncIterator[AsyncIterator[Event]]:
+        backlog = Backlog()
+        async with self._consuming(prefix, listen(backlog, prefix)):
+            yield backlog.drain()
+
+    async def depths(self, keys: Iterable[str]) -> dict[str, Depth]:
+        found = {}
+        async with self._asking() as connection:
+            for key in keys:
+                depth = await _depth(connection, key)
+                if depth is not None:
+                    found[key] = depth
+        return found
+
+    async def dead(self, limit: int = 100) -> list[DeadLetter]:
+        """They are taken and never acknowledged: with the channel they go back."""
+        letters: list[DeadLetter] = []
+        async with self._asking() as connection, channel_of(connection) as channel:
+            queue = await channel.get_queue(DEAD, ensure=False)
+            while len(letters) < limit and (found := await queue.get(fail=False)) is not None:
+                letters.append(decode_dead(found))
+        return letters
+
+    @asynccontextmanager
+    async def _consuming(self, name: str, consume: Consume) -> AsyncIterator[None]:
+        consumer = Consumer(self._in, name, self._patience, consume)
+        async with background(consumer.run()):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(consumer.began.wait(), self._patience)
+            yield
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[AbstractConnection]:
+        """Raises Unavailable for whatever goes wrong inside."""
+        try:
+            async with bounded(self._patience):
+                yield await self._in.session()
+        except Away as away:
+            raise self._unavailable(away) from away
+
+    async def _tell(self) -> None:
+        """Publishes events, one after the other; what cannot go now is lost."""
+        while True:
+            event = await self._events.take()
+            with suppress(Away):
+                async with bounded(self._patience):
+                    outlet = await self._out.session()
+                    await outlet.events.publish(AmqpMessage(event.body), event.key, mandatory=False)
+
+    def _unavailable(self, away: Away) -> Unavailable:
+        trouble = self._in.trouble or self._out.trouble or away
+        return Unavailable(f"The broker {self} does not answer: {trouble}")
+
+    async def _dial(self, name: str, ssl_context: SSLContext | None) -> AbstractConnection:
+        settings = {"heartbeat": str(HEARTBEAT), "name": f"skep {name}"} | dict(self._url.query)
+        return await connect(self._url.with_query(settings), ssl_context=ssl_context, timeout=self._patience)
+
+
+async def _outlet(connection: AbstractConnection, lost: Lost) -> _Outlet:
+    """Commands with confirms, events without; a channel that ends takes its connection with it."""
+    commands = connection.channel(publisher_confirms=True, on_return_raises=True)
+    events = connection.channel(publisher_confirms=False)
+    for channel in (commands, events):
+        await channel.initialize()
+        channel.close_callbacks.add(lambda *_: lost())
+    return _Outlet(commands.default_exchange, await events.declare_exchange(EVENTS, "topic", durable=True))
+
+
+async def _inlet(connection: AbstractConnection, lost: Lost) -> AbstractConnection:
+    async with channel_of(connection) as channel:
+        await lay_out(channel)
+    return connection
+
+
+async def _depth(connection: AbstractConnection, key: str) -> Depth | None:
+    async with channel_of(connection) as channel:
+        try:
+            queue = await channel.declare_queue(key, passive=True)
+        except ChannelNotFoundEntity:
+            return None
+        found = queue.declaration_result
+        return Depth(found.message_count or 0, found.consumer_count or 0)
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    """The broker answers but will not have us: another try would end the same."""
+    if isinstance(error, ConnectionClosed):
+        return error.args[:1] == (_NO_SUCH_VHOST,)
+    return isinstance(error, AuthenticationError | ProbableAuthenticationError)
