@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.attack.prison import Prison, Prisoner
+from tests.attack.tenants import Tenants, settle
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +21,8 @@ def prison() -> Iterator[Prison]:
 def prisoner(prison: Prison) -> Prisoner:
     """A container without a network."""
     return prison.admit()
+
+
+@pytest.fixture(scope="session")
+def tenants(prison: Prison) -> Tenants:
+    return settle(prison)

@@ -175,6 +175,11 @@ class Prison:
         """What the job answers in the network namespace."""
         return self.wait(self.namespaces.inside(namespace, job))
 
+    def run_inside(self, namespace: Path, *command: str) -> str:
+        """What a command of the host prints in the network namespace."""
+        full = ["ip", "netns", "exec", namespace.name, *command]
+        return subprocess.run(full, check=True, capture_output=True, text=True, timeout=30).stdout
+
     def serve(self, namespace: Path, address: str, port: int, answer: str) -> None:
         """Answer every connection there, until the prison is closed."""
 
@@ -192,12 +197,14 @@ class Prison:
     @contextmanager
     def without_rule(self, namespace: Path, table: str, chain: str, text: str) -> Iterator[None]:
         """One packet rule is taken away; afterwards the fabric puts everything in order again."""
-        listed = _nft(namespace, "-a", "list", "chain", *table.split(), chain)
-        handles = [line.rsplit(" ", 1)[1] for line in listed.splitlines() if text in line and "# handle" in line]
+        listed = self.run_inside(namespace, "nft", "-a", "list", "chain", *table.split(), chain)
+        handles = [
+            line.rsplit(" ", 1)[1] for line in listed.splitlines() if text in line and "# handle" in line
+        ]
         assert handles, f"no rule with {text!r} in:\n{listed}"
         try:
             for handle in handles:
-                _nft(namespace, "delete", "rule", *table.split(), chain, "handle", handle)
+                self.run_inside(namespace, "nft", "delete", "rule", *table.split(), chain, "handle", handle)
             yield
         finally:
             self.restore()
@@ -205,7 +212,7 @@ class Prison:
     @contextmanager
     def without_table(self, namespace: Path, table: str) -> Iterator[None]:
         try:
-            _nft(namespace, "delete", "table", *table.split())
+            self.run_inside(namespace, "nft", "delete", "table", *table.split())
             yield
         finally:
             self.restore()
@@ -344,11 +351,6 @@ def _listener(address: str, port: int) -> socket.socket:
 
 def _ip(*args: str) -> None:
     subprocess.run(["ip", *args], check=True, timeout=30)
-
-
-def _nft(namespace: Path, *args: str) -> str:
-    command = ["ip", "netns", "exec", namespace.name, "nft", *args]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
 
 
 def _remove_groups(name: str) -> None:

@@ -40,7 +40,7 @@ ATTACKS = {
     "interrupts": shell(rewrite("/proc/irq/default_smp_affinity"), READ_ONLY, weaker.writable("/proc/irq")),
     "sysfs": shell(rewrite(HUGE_PAGES), READ_ONLY, weaker.writable_mount("/sys")),
     "timers-and-keys": shell(
-        "test -n \"$(cat /proc/keys)\" && echo won || echo lost: nothing there",
+        'test -n "$(cat /proc/keys)" && echo won || echo lost: nothing there',
         "nothing there",
         weaker.unmasked("/proc/keys"),
     ),

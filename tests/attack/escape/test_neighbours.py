@@ -69,22 +69,22 @@ def test_another_process_is_taken_over_in_the_machines_process_namespace(
     assert prisoner.attack_without(weaker.shared("pid"), KERNEL, how, str(neighbour.pid)).won
 
 
-def test_shared_memory_of_others_is_not_there(prisoner: Prisoner, neighbour: Prisoner) -> None:
-    neighbour.shell("echo x > /dev/shm/left")
+@pytest.fixture
+def segment() -> Iterator[str]:
+    """Shared memory of a program of the host (shmget(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    made = libc.shmget(0x736B6570, 4096, 0o1666)
+    assert made >= 0
+    yield str(0x736B6570)
+    libc.shmctl(made, 0, None)  # IPC_RMID
 
-    assert not prisoner.shell("test -e /dev/shm/left && echo won").won
+
+def test_shared_memory_of_the_host_is_not_there(prisoner: Prisoner, segment: str) -> None:
+    assert prisoner.attack(KERNEL, "segment", segment).lost == "No such file or directory"
 
 
-def test_shared_memory_of_others_is_there_without_a_mount_of_ones_own(
-    prisoner: Prisoner, neighbour: Prisoner
-) -> None:
-    neighbour.shell("echo x > /dev/shm/left")
-
-    def shared_memory(config: weaker.Config) -> None:
-        (mount,) = [mount for mount in config["mounts"] if mount["destination"] == "/dev/shm"]
-        mount |= {"type": "bind", "source": f"/proc/{neighbour.pid}/root/dev/shm", "options": ["bind"]}
-
-    assert prisoner.attack_without(shared_memory, "/bin/sh", "-c", "test -e /dev/shm/left && echo won").won
+def test_shared_memory_of_the_host_is_there_in_its_namespace(prisoner: Prisoner, segment: str) -> None:
+    assert prisoner.attack_without(weaker.shared("ipc"), KERNEL, "segment", segment).won
 
 
 @pytest.fixture
@@ -94,6 +94,7 @@ def key() -> Iterator[str]:
     syscall = ctypes.CDLL(None, use_errno=True).syscall
     made = syscall(248, b"user", name.encode(), b"secret", 6, ctypes.c_int(-4))  # add_key, @u
     assert made > 0
+    assert syscall(250, 5, made, 0x3F3F0000) == 0  # keyctl(KEYCTL_SETPERM): its owner and who holds it
     yield name
     syscall(250, 9, made, ctypes.c_int(-4), 0, 0)  # keyctl(KEYCTL_UNLINK)
 

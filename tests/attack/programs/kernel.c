@@ -6,7 +6,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
-#include <sys/reboot.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -125,6 +125,12 @@ static int abstract(int count, char **words)
 	return said(connect(made, (void *)&address, sizeof(sa_family_t) + 1 + strlen(words[0])));
 }
 
+/* A System V segment of the host, by its key. */
+static int segment(int count, char **words)
+{
+	return said(shmget(atoi(words[0]), 0, 0));
+}
+
 static int crash(int count, char **words)
 {
 	pid_t child = fork();
@@ -159,7 +165,7 @@ static const struct command commands[] = {
 	{ "open-tree", open_tree_it }, { "remount", remount_writable }, { "keyring", keyring }, { "bpf", bpf_map },
 	{ "perf", perf }, { "socket", socket_of }, { "io-uring", io_uring }, { "userfaultfd", user_faults },
 	{ "by-handle", by_handle }, { "ptrace", attach }, { "memory", memory_of }, { "abstract", abstract },
-	{ "crash", crash }, { "setuid", become_root }, { "setns", join }, { "syslog", read_log }, { NULL, NULL },
+	{ "segment", segment }, { "crash", crash }, { "setuid", become_root }, { "setns", join }, { "syslog", read_log }, { NULL, NULL },
 };
 
 int main(int count, char **words)

@@ -46,7 +46,7 @@ class Chain(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True):
-    family: Literal["inet", "bridge"]
+    family: Literal["inet", "bridge", "arp"]
     name: str
     sets: tuple[Set, ...]
     chains: tuple[Chain, ...]

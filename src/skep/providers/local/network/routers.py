@@ -213,8 +213,8 @@ class Routers:
             return inside
         return await self._namespaces.on_host(lambda: links.is_up(name, link[0]))
 
-    def _tables(self, network: NetworkConfig) -> tuple[nft.Table, nft.Table]:
-        return rules.router_tables(
+    def _tables(self, network: NetworkConfig) -> tuple[nft.Table, ...]:
+        return rules.UNBRIDGED, *rules.router_tables(
             network,
             self._host.link(network)[1],
             self._state.ports_on(network.id),
@@ -323,6 +323,8 @@ def _make_bridge(network: NetworkConfig, mtu: int) -> None:
         links.ip(f"link add name {BRIDGE} mtu {mtu} type bridge stp_state 0 forward_delay 0 mcast_snooping 0")
     links.ip(
         "link set lo up",
+        # Frames to the bridge's own addresses pass no rules: what they say of their sender is not believed.
+        f"link set {BRIDGE} type bridge no_linklocal_learn 1",
         f"link set {BRIDGE} mtu {mtu} address {gateway_mac(network.id)}",
         f"address replace {network.gateway}/{network.subnet.prefixlen} dev {BRIDGE}",
         f"link set {BRIDGE} up",

@@ -36,6 +36,8 @@ MOST_FLOWS = 20_000
 """Connections to the outside that one network may have at a time: all share the host's table of them."""
 
 _KNOWN_SENDER = "iifname . ether saddr . ip saddr @members"
+_UNBRIDGED = f'iifname != {{ "lo", "{BRIDGE}", "{UPLINK}" }} drop'
+"""What reaches the router in the name of a port of its bridge."""
 _KNOWN_ARP_SENDER = (
     "iifname . ether saddr . arp saddr ip @members iifname . arp saddr ether . arp saddr ip @members"
 )
@@ -280,6 +282,7 @@ def _routing_table(
             Set("askers", "set", "type ipv4_addr; flags dynamic; timeout 10s; size 65536;", None),
         ),
         chains=(
+            Chain("unbridged", (_UNBRIDGED,), "type filter hook prerouting priority raw; policy accept;"),
             Chain("input", _input(network), "type filter hook input priority filter; policy drop;"),
             Chain("forward", _forward(network), "type filter hook forward priority filter; policy drop;"),
             Chain("output", _OUTPUT, "type filter hook output priority filter; policy accept;"),
@@ -288,6 +291,19 @@ def _routing_table(
         ),
     )
 
+
+UNBRIDGED = Table(
+    family="arp",
+    name=ROUTER,
+    sets=(),
+    chains=(Chain("unbridged", (_UNBRIDGED,), "type filter hook input priority filter; policy accept;"),),
+)
+"""ARP in frames to the addresses that a bridge keeps for itself (01:80:c2:00:00:0x).
+
+The kernel hands such frames past the bridge's rules to the port itself (net/bridge/br_input.c).  Each would
+leave an entry in the table of neighbours, which all namespaces of the machine share; IP in them is dropped by
+a chain of the routing table.
+"""
 
 _OUTPUT = (
     # While skep restarts nobody listens on port 53: silence makes resolvers ask again, a refusal gives up.
