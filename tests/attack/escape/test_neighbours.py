@@ -143,7 +143,7 @@ def disk(tmp_path: Path) -> Iterator[str]:
 
 
 def read_disk(device: str) -> tuple[str, ...]:
-    number = os.stat(device).st_rdev
+    number = Path(device).stat().st_rdev
     node = f"/tmp/disk-{os.minor(number)}"
     script = (
         f"rm -f {node}; mknod {node} b {os.major(number)} {os.minor(number)} && "
@@ -159,7 +159,7 @@ def test_a_disk_of_the_host_cannot_be_read_through_a_node_of_ones_own(prisoner: 
 def test_a_disk_of_the_host_can_be_read_where_the_control_group_allows_it(
     prisoner: Prisoner, disk: str
 ) -> None:
-    number = os.stat(disk).st_rdev
+    number = Path(disk).stat().st_rdev
     allowed = weaker.device("b", os.major(number), os.minor(number))
 
     assert prisoner.attack_without(allowed, *read_disk(disk)).won
