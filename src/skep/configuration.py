@@ -21,6 +21,7 @@ from skep.store.columns import decode_hook
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _SIZES = ("pool_size", "default_disk", "default_memory")
+_LISTS = ("private", "dns", "insecure_registries")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _FOR_EVER = ("forever", "for ever")
@@ -51,6 +52,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     pool_size: Bytes = Bytes(100 * 1024**3)
     networks: IPv4Network = IPv4Network("10.128.0.0/9")
     links: IPv4Network = IPv4Network("100.100.0.0/16")
+    private: tuple[IPv4Network, ...] = ()
+    """What containers and builds never reach; link-local addresses are always among it."""
     dns: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
     default_disk: Bytes = Bytes(10 * 1024**3)
@@ -104,7 +107,7 @@ def read(environment: Mapping[str, str]) -> Configuration:
     for key in Configuration.__struct_fields__:
         text = environment.get(f"SKEP_{key.upper()}")
         if text:
-            values[key] = text.split(",") if key in ("dns", "insecure_registries") else text
+            values[key] = text.split(",") if key in _LISTS else text
     try:
         for key in _SIZES:
             if key in values:

@@ -36,8 +36,9 @@ T = TypeVar("T")
 Config = dict[str, Any]
 Change = Callable[[Config], None]
 
-HOST, OTHER_HOST, METADATA = "192.0.2.1", "192.0.2.2", "169.254.169.254"
-"""Addresses of the underlay: of this host, of the next one, and of what knows the machines' secrets."""
+HOST, OTHER_HOST, METADATA, WORLD = "192.0.2.1", "192.0.2.2", "169.254.169.254", "198.51.100.1"
+"""This host, the next one, what knows the machines' secrets, and somebody on the other side of the world."""
+UNDERLAY = IPv4Network("192.0.2.0/24")
 LINKS = IPv4Network("100.66.0.0/16")
 PROGRAMS = Path(__file__).parent / "programs"
 _PATIENCE = 20.0
@@ -86,6 +87,7 @@ class Prison:
                 data=self.hive.data,
                 link_pool=LINKS,
                 upstream_dns=(OTHER_HOST,),
+                private=(UNDERLAY,),
                 host=self.host,
             )
         )
@@ -130,6 +132,11 @@ class Prison:
         return self.admit(
             script, replica=port.replica, ports=(port.id,), nameserver=network.gateway, **changes
         )
+
+    def dismiss(self, prisoner: "Prisoner") -> None:
+        """Remove a container with its sandbox."""
+        self.wait(self.engine.remove(prisoner.id))
+        self.wait(self.fabric.remove_sandbox(prisoner.spec.replica))
 
     # -- networks ---------------------------------------------------------------------------------
 
@@ -261,9 +268,10 @@ class Prison:
             _ip("netns", "add", name)
             _ip("-n", name, "link", "set", "lo", "up")
         _ip("-n", host, "link", "add", "out", "type", "veth", "peer", "name", "in", "netns", beyond)
-        for name, nic, address in ((host, "out", HOST), (beyond, "in", OTHER_HOST), (beyond, "in", METADATA)):
-            length = 32 if address == METADATA else 24
-            _ip("-n", name, "address", "add", f"{address}/{length}", "dev", nic)
+        _ip("-n", host, "address", "add", f"{HOST}/24", "dev", "out")
+        for address in (f"{OTHER_HOST}/24", f"{METADATA}/32", f"{WORLD}/32"):
+            _ip("-n", beyond, "address", "add", address, "dev", "in")
+        for name, nic in ((host, "out"), (beyond, "in")):
             _ip("-n", name, "link", "set", nic, "up")
         _ip("-n", host, "route", "add", "default", "via", OTHER_HOST)
 

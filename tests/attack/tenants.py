@@ -1,7 +1,7 @@
 """Three tenants of one host: ours, one with other addresses, and one with the very same range."""
 
 import msgspec
-from tests.attack.prison import HOST, METADATA, OTHER_HOST, Prison, Prisoner
+from tests.attack.prison import HOST, METADATA, OTHER_HOST, WORLD, Prison, Prisoner
 
 from skep.model.host import NetworkConfig, PortConfig, Publication, ServicePublications
 from skep.model.ids import ServiceId, new_id
@@ -47,6 +47,7 @@ def settle(prison: Prison) -> Tenants:
         prison.serve(prison.sandbox(stranger), "0.0.0.0", 80, name)
     prison.serve(prison.host, "0.0.0.0", AGENT, "agent")
     prison.serve(prison.underlay, OTHER_HOST, AGENT, "agent of another host")
+    prison.serve(prison.underlay, WORLD, 80, "world")
     prison.serve(prison.underlay, METADATA, 80, "credentials of the machine")
     _publish(prison, made)
     return made

@@ -53,6 +53,7 @@ async def local_host(
             data=settings.data,
             link_pool=settings.links,
             upstream_dns=settings.dns,
+            private=settings.private,
         )
     )
     engine = await stack.enter_async_context(
@@ -76,4 +77,4 @@ def _build_network(settings: Configuration) -> BuildNetwork:
     """Builds use the first link of the pool, which no tenant network has: those count from one."""
     link = next(settings.links.subnets(new_prefix=30))
     others = tuple(settings.links.address_exclude(link))
-    return BuildNetwork(instance=settings.instance, subnet=link, refused=others)
+    return BuildNetwork(instance=settings.instance, subnet=link, refused=(*others, *settings.private))

@@ -1,11 +1,11 @@
 """Places that a tenant's container has no business to reach."""
 
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 
 import msgspec
 import pytest
 from tests.attack import weaker
-from tests.attack.prison import HOST, METADATA, OTHER_HOST, Prison, Seen
+from tests.attack.prison import HOST, LINKS, METADATA, OTHER_HOST, WORLD, Prison, Seen
 from tests.attack.tenants import AGENT, PUBLISHED, SHOWN, Tenants
 
 from skep.providers.local.network.naming import link_addresses
@@ -15,8 +15,6 @@ pytestmark = pytest.mark.root
 
 def links(index: int) -> tuple[str, str]:
     """The host's and the router's end of a network's link."""
-    from tests.attack.prison import LINKS
-
     host, router = link_addresses(LINKS, index)
     return str(host), str(router)
 
@@ -26,36 +24,31 @@ def ask(address: str, port: int) -> tuple[str, ...]:
 
 
 class Place(msgspec.Struct, frozen=True):
-    """An address, what answers there, and which rule of the host or of a router guards it."""
+    """An address, what answers there, and which rule of the host guards it (chain, part of its text)."""
 
     address: str
     port: int
     answer: str
-    guards: tuple[tuple[str, str, str, str], ...]
+    guard: tuple[str, str]
 
 
-INPUT = ("host", "inet {instance}", "input", " drop")
-BETWEEN = ("host", "inet {instance}", "forward", "oifname")
+INPUT = ("input", " drop")
+BETWEEN = ("forward", "oifname")
+HIDDEN = ("forward", "169.254")
 PLACES = {
-    "agent-on-the-hosts-address": Place(HOST, AGENT, "agent", (INPUT,)),
-    "agent-on-our-own-link": Place(links(1)[0], AGENT, "agent", (INPUT,)),
-    "agent-on-the-link-of-another-tenant": Place(links(2)[0], AGENT, "agent", (INPUT,)),
-    "published-port-by-the-link-of-its-tenant": Place(links(2)[1], PUBLISHED, "stranger", (BETWEEN,)),
-    "port-published-on-loopback-by-its-link": Place(links(2)[1], SHOWN, "stranger", (BETWEEN,)),
-    "metadata-of-the-machine": Place(
-        METADATA, 80, "credentials of the machine", (("host", "inet {instance}", "forward", "169.254"),)
-    ),
+    "agent-on-the-hosts-address": Place(HOST, AGENT, "agent", INPUT),
+    "agent-on-our-own-link": Place(links(1)[0], AGENT, "agent", INPUT),
+    "agent-on-the-link-of-another-tenant": Place(links(2)[0], AGENT, "agent", INPUT),
+    "published-port-by-the-link-of-its-tenant": Place(links(2)[1], PUBLISHED, "stranger", BETWEEN),
+    "port-published-on-loopback-by-its-link": Place(links(2)[1], SHOWN, "stranger", BETWEEN),
+    "metadata-of-the-machine": Place(METADATA, 80, "credentials of the machine", HIDDEN),
+    "agent-of-another-host": Place(OTHER_HOST, AGENT, "agent of another host", HIDDEN),
 }
 
 
-def without(prison: Prison, place: Place) -> AbstractContextManager[ExitStack]:
-    """The prison while the guards of the place are away."""
-    stack = ExitStack()
-    for where, table, chain, text in place.guards:
-        namespace = prison.host if where == "host" else prison.underlay
-        named = table.format(instance=prison.hive.instance)
-        stack.enter_context(prison.without_rule(namespace, named, chain, text))
-    return stack
+def unguarded(prison: Prison, place: Place) -> AbstractContextManager[None]:
+    """The prison while the place's guard is away."""
+    return prison.without_rule(prison.host, f"inet {prison.hive.instance}", *place.guard)
 
 
 @pytest.mark.parametrize("name", PLACES)
@@ -69,7 +62,7 @@ def test_nobody_answers(tenants: Tenants, name: str) -> None:
 def test_the_rule_is_what_keeps_it_silent(prison: Prison, tenants: Tenants, name: str) -> None:
     place = PLACES[name]
 
-    with without(prison, place):
+    with unguarded(prison, place):
         seen = tenants.prisoner.attack(*ask(place.address, place.port))
 
     assert place.answer in seen.text.splitlines(), seen
@@ -98,6 +91,8 @@ def test_the_loopback_of_the_host_answers_in_its_network(prison: Prison, tenants
     assert answer in seen.text.splitlines(), seen
 
 
+UNREACHABLE = "Network is unreachable"
+"""What somebody in the world outside says, to whom all unknown addresses go."""
 OTHERS = ("stranger", "double")
 
 
@@ -116,16 +111,16 @@ def of_others(prison: Prison, tenants: Tenants, who: str, *, in_their_network: b
 
 @pytest.mark.parametrize("who", OTHERS)
 def test_another_tenant_is_not_there(prison: Prison, tenants: Tenants, who: str) -> None:
-    assert of_others(prison, tenants, who, in_their_network=False).lost in ("silence", "No route to host")
+    assert of_others(prison, tenants, who, in_their_network=False).lost in (
+        "silence",
+        "No route to host",
+        UNREACHABLE,
+    )
 
 
 @pytest.mark.parametrize("who", OTHERS)
 def test_another_tenant_is_there_for_its_own(prison: Prison, tenants: Tenants, who: str) -> None:
     assert who in of_others(prison, tenants, who, in_their_network=True).text.splitlines()
-
-
-def look_up(name: str) -> str:
-    return f"nslookup {name} $(grep -o '[0-9.]*' /etc/resolv.conf | head -1)"
 
 
 def test_names_of_another_tenant_mean_nothing(tenants: Tenants) -> None:
@@ -135,17 +130,29 @@ def test_names_of_another_tenant_mean_nothing(tenants: Tenants) -> None:
     assert "10.1.0.6" in tenants.prisoner.shell("ping -c1 -W1 db").text
 
 
-def test_the_resolver_of_another_tenant_does_not_answer(prison: Prison, tenants: Tenants) -> None:
-    """Only its own network reaches it; in that network it tells the name at once."""
-    gateway = str(tenants.theirs.gateway)
+def test_names_of_another_tenant_mean_something_to_its_own(prison: Prison, tenants: Tenants) -> None:
+    port = prison.plug(tenants.theirs, 201, "clerk", app="bank")
+    clerk = prison.admit_to(port)
+    try:
+        assert str(tenants.stranger.address) in clerk.shell("ping -c1 -W1 bank").text
+    finally:
+        prison.dismiss(clerk)
 
-    inside = tenants.prisoner.attack(*ask(gateway, 53))
-    by_link = tenants.prisoner.attack(*ask(links(2)[1], 53))
 
-    assert (inside.lost, by_link.lost) == ("silence", "silence")
+RESOLVERS = {"gateway": "10.2.0.1", "link": links(2)[1]}
 
 
-def test_the_underlay_is_silent_where_the_operator_says_so(prison: Prison, tenants: Tenants) -> None:
-    seen = tenants.prisoner.attack(*ask(OTHER_HOST, AGENT))
+@pytest.mark.parametrize("name", RESOLVERS)
+def test_the_resolver_of_another_tenant_does_not_answer(tenants: Tenants, name: str) -> None:
+    assert tenants.prisoner.attack(*ask(RESOLVERS[name], 53)).lost in ("silence", UNREACHABLE)
 
-    assert seen.lost == "silence", seen
+
+def test_the_resolver_of_another_tenant_answers_its_own(prison: Prison, tenants: Tenants) -> None:
+    """No answer to silence, but a connection that is taken."""
+    change = weaker.network(prison.sandbox(tenants.stranger))
+
+    assert tenants.prisoner.attack_without(change, *ask(RESOLVERS["gateway"], 53)).lost == "no answer"
+
+
+def test_the_world_is_reached(tenants: Tenants) -> None:
+    assert "world" in tenants.prisoner.attack(*ask(WORLD, 80)).text.splitlines()

@@ -5,7 +5,7 @@ talking while skep restarts.  See docs/decisions/0004 for the shape.
 """
 
 from contextlib import AsyncExitStack
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, collapse_addresses
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,8 +23,8 @@ from skep.providers.local.network.sandboxes import Sandboxes
 from skep.providers.local.network.state import State
 
 LINK_POOL = IPv4Network("100.100.0.0/16")
-PRIVATE = (IPv4Network("169.254.0.0/16"),)
-"""Link-local: where clouds answer questions about the machine, credentials included."""
+LINK_LOCAL = IPv4Network("169.254.0.0/16")
+"""Where clouds answer questions about the machine, credentials included."""
 HOST = Path("/proc/self/ns/net")
 
 
@@ -33,8 +33,9 @@ class LocalFabric:
 
     `link_pool` holds the links between host and routers; no two instances of a machine may share it.
     `upstream_dns` are IP addresses of name servers; empty: the host's own.  `private` are destinations that
-    tenants cannot reach.  `host` is the namespace the host's own interfaces are in.  With an `underlay` its
-    networks reach those of the same index on other hosts; it must be an address of this host.
+    tenants cannot reach; link-local ones always are.  `host` is the namespace the host's own interfaces are
+    in.  With an `underlay` its networks reach those of the same index on other hosts; it must be an address
+    of this host.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class LocalFabric:
         data: Path,
         link_pool: IPv4Network = LINK_POOL,
         upstream_dns: tuple[str, ...] = (),
-        private: tuple[IPv4Network, ...] = PRIVATE,
+        private: tuple[IPv4Network, ...] = (),
         host: Path = HOST,
         underlay: Underlay | None = None,
     ) -> None:
@@ -52,7 +53,8 @@ class LocalFabric:
         self._namespaces = Namespaces(host)
         state = State(data, self._namespaces, boot)
         self._state = state
-        self._host = HostSide(Names(instance), self._namespaces, state, link_pool, private, underlay)
+        hidden = tuple(collapse_addresses((LINK_LOCAL, *private)))
+        self._host = HostSide(Names(instance), self._namespaces, state, link_pool, hidden, underlay)
         forwarder = Forwarder(self._namespaces, upstream_dns or host_nameservers())
         self._routers = Routers(self._host, forwarder)
         self._sandboxes = Sandboxes(self._host, self._routers)
