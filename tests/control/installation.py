@@ -18,7 +18,7 @@ from skep.control.flows.catalogue import make_registry
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
 from skep.control.hosts import HostDirectory
 from skep.control.settings import Settings
-from skep.control.setup import prepare_installation
+from skep.control.setup import prepare_installation, register_host
 from skep.control.specifications import Limits
 from skep.flow import Database, FlowEngine, Registry, RunId, RunState
 from skep.flow.storage.retention import RetentionPolicy
@@ -87,12 +87,11 @@ async def installation(folder: Path, registry: Registry = REGISTRY) -> AsyncIter
             database,
             region=RegionName("region"),
             zone=ZoneName("zone"),
-            host=HOST,
-            facts=FACTS,
             token_file=folder / "admin.token",
             now=clock,
             new_id=new_id,
         )
+        await register_host(database, ZoneName("zone"), HOST, FACTS)
         async with (
             flow_room(
                 *(database, registry, environments.__getitem__, observations.run_ended),

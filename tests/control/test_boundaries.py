@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.control.installation import HOST, Installation, installation
+from tests.control.installation import Installation, installation
 from tests.control.simulation import DATA, app, service
 
 from skep.control.callers import Role
@@ -26,7 +26,6 @@ from skep.model.spec import (
     NetworkAttachment,
 )
 from skep.model.views import Quota
-from skep.providers.simulated.host import FACTS
 
 MiB = 1024**2
 
@@ -126,8 +125,6 @@ async def test_a_revoked_token_of_the_installation_stays_revoked(cloud: Installa
         cloud.database,
         region=RegionName("region"),
         zone=ZoneName("zone"),
-        host=HOST,
-        facts=FACTS,
         token_file=file,
         now=cloud.clock,
         new_id=new_id,

@@ -15,7 +15,7 @@ from skep.model.ids import Bytes, HostName, RegionName, TenantId, TokenId, UserI
 from skep.model.names import TenantName
 from skep.model.topology import Liveness
 from skep.model.views import Quota
-from skep.store import hosts, tenants, users
+from skep.store import hosts, schema, tenants, users
 from skep.store.hosts import HostRow, ZoneRow
 from skep.store.tenants import TenantRow
 from skep.store.users import TokenRow, UserRow
@@ -32,20 +32,30 @@ async def prepare_installation(
     *,
     region: RegionName,
     zone: ZoneName,
-    host: HostName,
-    facts: HostFacts,
     token_file: Path,
     now: Now,
     new_id: Callable[[], str],
 ) -> None:
     """Make what is missing.  The admin's token is written to `token_file` (root only), never to a log.
 
-    A token of the file that was revoked stays revoked: the file gets a new one.
+    A token of the file that was revoked stays revoked: the file gets a new one.  Several processes may do so
+    at once.
     """
     secret = await _standing_secret(database, token_file) or new_secret()
 
     async def change(connection: AsyncConnection) -> None:
+        await schema.take_turn(connection)
         await hosts.ensure_zone(connection, ZoneRow(name=zone, region=region))
+        await _ensure_admin(connection, secret, now(), new_id)
+
+    await database.write(change)
+    _write_token(token_file, secret)
+
+
+async def register_host(database: Database, zone: ZoneName, host: HostName, facts: HostFacts) -> None:
+    """The machine of this process is a host of the zone, which must be there."""
+
+    async def change(connection: AsyncConnection) -> None:
         await hosts.save(
             connection,
             HostRow(
@@ -60,10 +70,8 @@ async def prepare_installation(
                 boot_id=facts.boot_id,
             ),
         )
-        await _ensure_admin(connection, secret, now(), new_id)
 
     await database.write(change)
-    _write_token(token_file, secret)
 
 
 async def _standing_secret(database: Database, token_file: Path) -> str:

@@ -13,7 +13,7 @@ from skep.api.server import make_server
 from skep.bus.opening import open_bus
 from skep.configuration import Configuration
 from skep.control.control import Control
-from skep.control.setup import prepare_installation
+from skep.control.setup import prepare_installation, register_host
 from skep.main.local_host import local_host
 from skep.main.plane import control_plane, foundation
 from skep.main.process import alone, collect_garbage_seldom, listener_on
@@ -55,11 +55,10 @@ async def installation(settings: Configuration) -> AsyncIterator[Control]:
             base.database,
             region=settings.region,
             zone=settings.zone,
-            host=settings.host,
-            facts=host.facts,
             token_file=settings.etc / "admin.token",
             now=time.time,
             new_id=new_id,
         )
+        await register_host(base.database, settings.zone, settings.host, host.facts)
         base.directory.add(settings.host, host)
         yield await control_plane(stack, base)

@@ -21,7 +21,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 _LOCK = (0x736B6570, 100)
-"""The advisory lock of who migrates; the flow engine uses the first numbers of this family."""
+"""The advisory lock of who migrates or sets up; the flow engine uses the first numbers of this family."""
 
 
 async def migrate(engine: AsyncEngine) -> None:
@@ -32,6 +32,11 @@ async def migrate(engine: AsyncEngine) -> None:
     """
     async with engine.connect() as connection, _rows_kept(connection), connection.begin():
         await connection.run_sync(_upgrade)
+
+
+async def take_turn(connection: AsyncConnection) -> None:
+    """Until the transaction ends no other process migrates or sets up; SQLite has one process."""
+    await connection.run_sync(_take_turn)
 
 
 async def differences(engine: AsyncEngine) -> list[object]:
@@ -58,9 +63,13 @@ async def _rows_kept(connection: AsyncConnection) -> AsyncIterator[None]:
         await driver.execute("PRAGMA foreign_keys=ON")
 
 
-def _upgrade(connection: sa.Connection) -> None:
-    if connection.dialect.name == "postgresql":  # several processes may begin at once
+def _take_turn(connection: sa.Connection) -> None:
+    if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(*_LOCK)))
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    _take_turn(connection)
     config = _config(connection)
     current = MigrationContext.configure(connection).get_current_revision()
     script = ScriptDirectory.from_config(config)
