@@ -110,6 +110,7 @@ async def hosts(data: Path, count: int, *, routed: bool = False, mtu: int = 1500
         between = NETNS / f"{sites[0].world.instance}u"
         stack.callback(subprocess.run, ["ip", "netns", "delete", between.name], capture_output=True)
         _join(between, sites, routed, mtu)
+        await _joined(sites)
         for site in sites:
             await site.start()
             stack.push_async_callback(site.stop)
@@ -129,12 +130,22 @@ def _join(between: Path, sites: Iterable[Site], routed: bool, mtu: int) -> None:
         inside(host, "ip", "link", "add", *ends, "netns", between.name)
         inside(host, "ip", "address", "add", f"{site.address}/{30 if routed else 24}", "dev", "under")
         inside(host, "ip", "link", "set", "under", "up")
+        inside(host, "sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647")
         inside(between, "ip", "link", "set", port, "up")
         if routed:
             inside(between, "ip", "address", "add", f"{site.address + 1}/30", "dev", port)
             inside(host, "ip", "route", "add", "198.51.100.0/24", "via", str(site.address + 1))
         else:
             inside(between, "ip", "link", "set", port, "master", "under")
+
+
+async def _joined(sites: list[Site]) -> None:
+    """The kernel takes its time to find that a fresh cable is plugged in."""
+    for site in sites:
+        for other in sites:
+            async with asyncio.timeout(10):
+                while not await ping(site, site.world.host, other.address):
+                    pass
 
 
 async def ping(site: Site, where: Path, address: IPv4Address, size: int = 56) -> bool:

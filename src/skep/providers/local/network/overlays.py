@@ -77,7 +77,8 @@ class Overlays:
 
     async def is_whole(self, network: NetworkConfig, router: Path) -> bool:
         """Whether the device, the rules and every way are as they should be."""
-        underlay, mtu, wanted = self._host.underlay, self._host.mtu, self._wanted(network)
+        underlay, mtu = self._host.underlay, self._host.mtu
+        wanted = self._programmed.get(network.id) or self._wanted(network)
         if underlay is None or wanted is None:
             return True
         return await self._namespaces.inside(

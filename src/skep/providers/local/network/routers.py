@@ -173,7 +173,10 @@ class Routers:
             await self._remove(network)
             self._directories.pop(network, None)
             self._up_elsewhere.pop(network, None)
+            had_peers = network in self._state.peers
             await self._state.drop_network(network)
+            if had_peers:
+                await self._host.ensure()
 
     async def apply_rules(self, network: NetworkConfig) -> None:
         """Set the rules for the ports and publications in the state; the caller holds the lock."""
