@@ -15,7 +15,7 @@ import pytest
 
 from skep.agent.supervisor import Supervisor
 from skep.agent.teardown import teardown
-from skep.control.ports import ContainerEvents, Desired, DiskPool, Fabric, ImageStore
+from skep.control.ports import ContainerEvents, Desired, DiskPool, HostFabric, ImageStore
 from skep.model.errors import NotFound
 from skep.model.host import ContainerSpec, ContainerState, ContainerStatus, ExecSpec, PortConfig
 from skep.model.ids import ContainerId, Digest, DiskId, NetworkId, PortId, ReplicaId, TenantId, new_id
@@ -175,7 +175,7 @@ class Hive:
             data=self.data,
             run=self.run,
             disks=cast(DiskPool, self.disks),
-            fabric=cast(Fabric, self.fabric),
+            fabric=cast(HostFabric, self.fabric),
             images=cast(ImageStore, self.images),
             desired=cast(Desired, self.desired),
             events=cast(ContainerEvents, self.events),

@@ -11,8 +11,9 @@ from tests.api.fake_control import FakeControl
 from tests.api.test_resources import SHOP
 from websockets.asyncio.client import ClientConnection, connect
 
-from skep.api import log_merge, streams, uploads
+from skep.api import log_merge, uploads
 from skep.model.host import LogLine
+from skep.streams import pump
 
 
 def line(number: int, text: str = "") -> LogLine:
@@ -69,7 +70,7 @@ async def test_runs_are_cancelled_and_resolved(
 async def test_a_silent_stream_is_kept_alive(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "KEEP_ALIVE", 0.05)
+    monkeypatch.setattr(pump, "KEEP_ALIVE", 0.05)
 
     async with client.stream("GET", "/v1/events") as answer:
         lines = answer.aiter_lines()

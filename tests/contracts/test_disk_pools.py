@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.contracts.remote import Parts, elsewhere
 
 from skep.control.ports import DiskPool
 from skep.model.errors import Conflict, InvalidInput, NotFound
@@ -117,18 +118,23 @@ class TestSimulatedPool(DiskPoolContract):
         pool.fill(disk, Bytes(size))
 
 
+@pytest.fixture
+async def btrfs(tmp_path: Path) -> AsyncIterator[BtrfsPool]:
+    root, mount = tmp_path / "root", tmp_path / "mount"
+    try:
+        async with BtrfsPool(
+            root=root, mount=mount, device=None, size=Bytes(300 * MIB), reserve=Bytes(8 * MIB)
+        ) as pool:
+            yield pool
+    finally:
+        await teardown(root, mount, purge=True)
+
+
 @pytest.mark.root
 class TestBtrfsPool(DiskPoolContract):
     @pytest.fixture
-    async def pool(self, tmp_path: Path) -> AsyncIterator[BtrfsPool]:
-        root, mount = tmp_path / "root", tmp_path / "mount"
-        try:
-            async with BtrfsPool(
-                root=root, mount=mount, device=None, size=Bytes(300 * MIB), reserve=Bytes(8 * MIB)
-            ) as pool:
-                yield pool
-        finally:
-            await teardown(root, mount, purge=True)
+    async def pool(self, btrfs: BtrfsPool) -> DiskPool:
+        return btrfs
 
     async def write(self, pool: DiskPool, disk: DiskId, size: int) -> None:
         path = await pool.path(disk) / "file"
@@ -136,3 +142,11 @@ class TestBtrfsPool(DiskPoolContract):
             for _ in range(size // MIB):
                 file.write(os.urandom(MIB))
             os.fsync(file.fileno())
+
+
+@pytest.mark.root
+class TestRemotePool(TestBtrfsPool):
+    @pytest.fixture
+    async def pool(self, btrfs: BtrfsPool, tmp_path: Path) -> AsyncIterator[DiskPool]:
+        async with elsewhere(Parts(disks=btrfs), tmp_path) as host:
+            yield host.disks

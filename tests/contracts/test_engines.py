@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from tests.agent.conftest import Hive
+from tests.contracts.remote import Parts, elsewhere
 
-from skep.agent.supervisor import Supervisor
 from skep.control.ports import Engine
 from skep.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from skep.model.host import ContainerSpec, ContainerState, DiskSpec, ExecSpec, Health
@@ -231,10 +232,21 @@ class TestSimulatedEngine(EngineContract):
 @pytest.mark.root
 class TestSupervisor(EngineContract):
     @pytest.fixture
-    async def engine(self, hive: Hive) -> AsyncIterator[Supervisor]:
+    async def engine(self, hive: Hive) -> AsyncIterator[Engine]:
         async with hive.supervisor() as supervisor:
             yield supervisor
 
     @pytest.fixture
     def make_spec(self, hive: Hive) -> MakeSpec:
         return lambda *args, **changes: hive.spec(args=args, **{"stop_grace_period": Seconds(0.1)} | changes)
+
+
+@pytest.mark.root
+class TestRemoteEngine(TestSupervisor):
+    @pytest.fixture
+    async def engine(self, hive: Hive, tmp_path: Path) -> AsyncIterator[Engine]:
+        async with (
+            hive.supervisor() as supervisor,
+            elsewhere(Parts(engine=supervisor), tmp_path) as host,
+        ):
+            yield host.engine

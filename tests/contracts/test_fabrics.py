@@ -3,12 +3,14 @@
 import socket
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import msgspec
 import pytest
+from tests.contracts.remote import Parts, elsewhere
 from tests.providers.network.conftest import HOST, World, network, port, publications
 
-from skep.control.ports import Fabric
+from skep.control.ports import Fabric, HostFabric
 from skep.model.errors import Conflict, InvalidInput, NotFound, Stale
 from skep.model.host import NetworkPeers, RemotePort
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId, new_id, short
@@ -45,7 +47,6 @@ class FabricContract:
 
         assert await fabric.ports() == {nic.id}
         assert await fabric.sandboxes() == {nic.replica}
-        assert fabric.sandbox(nic.replica).name.endswith(short(nic.replica))
 
     async def test_a_port_needs_its_network(self, fabric: Fabric) -> None:
         with pytest.raises(NotFound):
@@ -204,7 +205,16 @@ class FabricContract:
         await fabric.set_resolvable(ReplicaId(new_id()), True)
 
 
-class TestSimulatedFabric(FabricContract):
+class HostFabricContract(FabricContract):
+    """What the engine of the same host may expect beside."""
+
+    async def test_a_sandbox_is_named_after_its_replica(self, fabric: HostFabric) -> None:
+        replica = ReplicaId(new_id())
+
+        assert fabric.sandbox(replica).name.endswith(short(replica))
+
+
+class TestSimulatedFabric(HostFabricContract):
     @pytest.fixture
     def fabric(self) -> SimulatedFabric:
         return SimulatedFabric(listening=[("tcp", TAKEN)])
@@ -223,10 +233,23 @@ class TestSimulatedFabric(FabricContract):
 
 
 @pytest.mark.root
-class TestLocalFabric(FabricContract):
+class TestLocalFabric(HostFabricContract):
     @pytest.fixture
     async def fabric(self, world: World) -> AsyncIterator[LocalFabric]:
         with await world.socket(world.host, socket.SOCK_STREAM, ("0.0.0.0", TAKEN)) as listener:
             listener.listen()
             async with world.open(Underlay(IPv4Address(HOST))) as opened:
                 yield opened
+
+
+@pytest.mark.root
+class TestRemoteFabric(FabricContract):
+    @pytest.fixture
+    async def fabric(self, world: World, tmp_path: Path) -> AsyncIterator[Fabric]:
+        with await world.socket(world.host, socket.SOCK_STREAM, ("0.0.0.0", TAKEN)) as listener:
+            listener.listen()
+            async with (
+                world.open(Underlay(IPv4Address(HOST))) as opened,
+                elsewhere(Parts(fabric=opened), tmp_path) as host,
+            ):
+                yield host.fabric

@@ -2,9 +2,11 @@
 
 import io
 import tarfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.contracts.remote import Parts, elsewhere
 
 from skep.control.ports import ImageStore
 from skep.model.errors import InvalidInput, NotFound
@@ -128,3 +130,11 @@ class TestOciImages(ImageStoreContract):
     def images(self, images: OciImages) -> OciImages:
         """As the folder's fixture makes it."""
         return images
+
+
+@pytest.mark.root
+class TestRemoteImages(ImageStoreContract):
+    @pytest.fixture
+    async def images(self, images: OciImages, tmp_path: Path) -> AsyncIterator[ImageStore]:
+        async with elsewhere(Parts(images=images), tmp_path) as host:
+            yield host.images

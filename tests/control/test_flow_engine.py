@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.control.installation import Clock
 
+from skep.bus.stamps import Stamp, current_stamp
 from skep.control.flow_engine import FlowRoom, flow_room
 from skep.flow import Context, Database, FlowEngine, Registry, RunState, step
 from skep.flow.storage import archive
@@ -17,6 +18,14 @@ from skep.flow.storage.retention import DAY, RetentionPolicy
 @step
 async def ring(cx: Context[object]) -> None:
     """Nothing is heard."""
+
+
+@step
+async def sign(cx: Context[object]) -> None:
+    """Fails unless what it asks of hosts would bear its name."""
+    own = Stamp(run=cx.run, step=cx.step, epoch=cx.epoch, attempt=cx.attempt)
+    if current_stamp() != own:
+        raise RuntimeError(f"{current_stamp()} is not {own}")
 
 
 @pytest.fixture
@@ -31,6 +40,8 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 async def room(database: Database, clock: Clock, folder: Path) -> AsyncIterator[FlowRoom]:
     registry = Registry()
     registry.add_step(ring, "bell.ring")
+    registry.add_step(sign, "letter.sign")
+    registry.add_flow("flow: write\nsteps:\n  letter: {use: letter.sign}\n", "write.yaml")
     registry.add_flow("flow: wake\nsteps:\n  bell: {use: bell.ring}\n", "wake.yaml")
     async with flow_room(
         *(database, registry, lambda _route: None, lambda _run: None),
@@ -91,3 +102,13 @@ async def test_metrics_count_from_the_beginning(database: Database, tmp_path: Pa
 
     assert 'skep_flow_runs_started_total{flow="wake"} 1.0' in text
     assert 'skep_flow_steps_total{flow="wake",outcome="succeeded",step="bell.ring"} 1.0' in text
+
+
+async def test_a_step_asks_hosts_in_its_own_name(database: Database, tmp_path: Path) -> None:
+    async with room(database, Clock(), tmp_path) as opened:
+        run = await opened.flows.start("write", {})
+
+        record = await opened.flows.wait(run, 10)
+
+    assert (record.state, record.error) == (RunState.SUCCEEDED, "")
+    assert current_stamp() is None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from skep.control.ports import Desired, DiskPool, Fabric, ImageStore
+from skep.control.ports import Desired, DiskPool, HostFabric, ImageStore
 from skep.model.errors import InvalidInput
 from skep.model.host import ContainerMount, ContainerSpec
 from skep.model.ids import DiskId
@@ -31,7 +31,7 @@ class Ingredients(msgspec.Struct, frozen=True, kw_only=True):
 class Pantry:
     """Where the ingredients come from."""
 
-    def __init__(self, *, disks: DiskPool, fabric: Fabric, images: ImageStore, desired: Desired) -> None:
+    def __init__(self, *, disks: DiskPool, fabric: HostFabric, images: ImageStore, desired: Desired) -> None:
         self._disks = disks
         self._fabric = fabric
         self._images = images

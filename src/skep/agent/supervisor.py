@@ -21,7 +21,7 @@ from skep.agent.ingredients import Pantry
 from skep.agent.launcher import Launcher
 from skep.agent.processes import ProcessMaker, check
 from skep.agent.records import Record, Records
-from skep.control.ports import ContainerEvents, Desired, DiskPool, ExecSession, Fabric, ImageStore
+from skep.control.ports import ContainerEvents, Desired, DiskPool, ExecSession, HostFabric, ImageStore
 from skep.model.errors import Conflict, NotFound
 from skep.model.host import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, LogLine
 from skep.model.ids import ContainerId
@@ -42,7 +42,7 @@ class Supervisor:
         data: Path,
         run: Path,
         disks: DiskPool,
-        fabric: Fabric,
+        fabric: HostFabric,
         images: ImageStore,
         desired: Desired,
         events: ContainerEvents,

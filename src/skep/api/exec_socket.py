@@ -12,6 +12,7 @@ A client that goes away ends the process.
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,14 +22,13 @@ from litestar.params import FromPath
 
 from skep.api.asking import Caller, Control
 from skep.api.errors import problem_of
-from skep.control.ports import ExecSession
 from skep.model.errors import InvalidInput
 from skep.model.host import ExecSpec
+from skep.streams.sessions import Gone, bridge
 
 Socket = WebSocket[Any, Any, Any]
 
 FIRST_MESSAGE_WITHIN = 10.0
-STDIN = 0
 
 
 @websocket("/apps/{app:str}/replicas/{replica:str}/exec")
@@ -44,25 +44,14 @@ async def exec_in_replica(
         spec = await _read_spec(socket)
         session = await control.replicas.exec(caller, app, replica, spec)
         try:
-            code = await _bridge(socket, session)
+            code = await bridge(session, partial(_receive, socket), socket.send_bytes)
         finally:
             await session.close()
         await _finish(socket, {"exit": code})
-    except (WebSocketDisconnect, _Gone):
+    except (WebSocketDisconnect, Gone):
         return
     except Exception as error:
         await _finish(socket, {"error": problem_of(error)})
-
-
-class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A text message of the client after the first."""
-
-    resize: tuple[int, int] | None = None
-    eof: bool = False
-
-
-class _Gone(Exception):
-    """The client went away before the process ended."""
 
 
 async def _read_spec(socket: Socket) -> ExecSpec:
@@ -76,48 +65,13 @@ async def _read_spec(socket: Socket) -> ExecSpec:
         raise InvalidInput(f"The first message must be an ExecSpec: {error}") from error
 
 
-async def _bridge(socket: Socket, session: ExecSession) -> int:
-    """Carry bytes both ways until the process ends; answer its exit code."""
-    output = asyncio.create_task(_send_output(socket, session))
-    incoming = asyncio.create_task(_receive_input(socket, session))
-    try:
-        await asyncio.wait({output, incoming}, return_when=asyncio.FIRST_COMPLETED)
-        if not output.done():
-            incoming.result()
-        return await output
-    finally:
-        output.cancel()
-        incoming.cancel()
-
-
-async def _send_output(socket: Socket, session: ExecSession) -> int:
-    async for stream, data in session.output():
-        await socket.send_bytes(bytes((stream,)) + data)
-    return await session.wait()
-
-
-async def _receive_input(socket: Socket, session: ExecSession) -> None:
-    while True:
-        message: Mapping[str, Any] = await socket.receive()
-        if message["type"] == "websocket.disconnect":
-            raise _Gone
-        data: bytes | None = message.get("bytes")
-        text: str | None = message.get("text")
-        if data and data[0] == STDIN:
-            await session.write(data[1:])
-        elif text:
-            await _obey(session, text)
-
-
-async def _obey(session: ExecSession, text: str) -> None:
-    try:
-        order = msgspec.json.decode(text, type=Order)
-    except msgspec.MsgspecError as error:
-        raise InvalidInput(f"Not a message of exec: {error}") from error
-    if order.resize is not None:
-        await session.resize(*order.resize)
-    if order.eof:
-        await session.close_stdin()
+async def _receive(socket: Socket) -> bytes | str | None:
+    message: Mapping[str, Any] = await socket.receive()
+    if message["type"] == "websocket.disconnect":
+        return None
+    text: str | None = message.get("text")
+    data: bytes | None = message.get("bytes")
+    return text or data or b""
 
 
 async def _finish(socket: Socket, message: object) -> None:

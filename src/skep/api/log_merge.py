@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from skep.api.streams import close
 from skep.control.callers import Caller
 from skep.model.errors import NotFound
 from skep.model.host import LogLine
 from skep.model.views import LogView
+from skep.streams.pump import close
 
 if TYPE_CHECKING:
     from skep.control.control import Control

@@ -12,10 +12,11 @@ from skep.api.answers import follow
 from skep.api.asking import Caller, Control
 from skep.api.bodies import ActOnRuns, Approve, ResolveStep, SendSignal
 from skep.api.drawing import SVG, drawn
-from skep.api.streams import EVENT_STREAM, answers, close, event_stream
+from skep.api.streams import EVENT_STREAM, answers, event_stream
 from skep.control.run_selection import Selection
 from skep.model.flow_views import ActedView, CriticalPathView, RunGraph, WaitView
 from skep.model.views import Accepted, RunDetail, RunEventView, RunView
+from skep.streams.pump import close
 
 
 @get("/")

@@ -7,12 +7,13 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from skep.bus.stamps import Stamp, stamped
 from skep.flow import Database, FlowEngine, Registry, RunRecord
 from skep.flow.bundles.bundles import Bundles
 from skep.flow.bundles.loading import VersionLoader
 from skep.flow.bundles.plugins import add_entry_points
 from skep.flow.bundles.refusals import BundleRefused
-from skep.flow.execution.caller import at_once
+from skep.flow.execution.attempt import Call, Outcome
 from skep.flow.monitoring.metrics import Metrics
 from skep.flow.monitoring.spans import Spans, is_traced
 from skep.flow.schedules import Schedules
@@ -72,7 +73,7 @@ async def flow_room(
             grace=grace,
             clock=clock,
             prepare=bundles.prepare,
-            dispatch=spans.around(at_once) if spans else at_once,
+            dispatch=spans.around(in_its_name) if spans else in_its_name,
             observers=[spans] if spans else [],
         )
         metrics = Metrics(flows, database)
@@ -89,6 +90,21 @@ async def flow_room(
         for work in works_by_itself:
             stack.push_async_callback(_ended, asyncio.create_task(work))
         yield FlowRoom(flows, bundles, schedules, metrics, clock)
+
+
+async def in_its_name(call: Call) -> Outcome:
+    """Here and now; what the step asks of hosts bears its stamp, by which they refuse who was replaced."""
+    context = call.context
+    stamp = Stamp(
+        run=context.run,
+        step=context.step,
+        epoch=context.epoch,
+        round=context.round,
+        undoing=context.undoing,
+        attempt=context.attempt,
+    )
+    with stamped(stamp):
+        return await call()
 
 
 def with_plugins(registry: Registry) -> Registry:

@@ -161,9 +161,6 @@ class Fabric(Protocol):
     async def remove_sandbox(self, replica: ReplicaId) -> None:
         """Remove the replica's network sandbox with all its NICs."""
 
-    def sandbox(self, replica: ReplicaId) -> Path:
-        """The network namespace as a path; it exists once a port is plugged."""
-
     async def set_resolvable(self, replica: ReplicaId, up: bool) -> None:
         """Whether the names of the replica's ports resolve (they do while it runs)."""
 
@@ -200,6 +197,13 @@ class Fabric(Protocol):
     async def sandboxes(self) -> set[ReplicaId]: ...
 
     async def published(self) -> dict[ServiceId, ServicePublications]: ...
+
+
+class HostFabric(Fabric, Protocol):
+    """What the engine on the same host needs beside."""
+
+    def sandbox(self, replica: ReplicaId) -> Path:
+        """The network namespace as a path; it exists once a port is plugged."""
 
 
 class ImageStore(Protocol):

@@ -1,0 +1,31 @@
+"""The disks of a host elsewhere.  Satisfies `DiskPool` of control."""
+
+from pathlib import Path
+
+from skep.model.host import DiskSpec, DiskUsage, PoolUsage
+from skep.model.ids import Bytes, DiskId
+from skep.providers.remote.line import Line
+
+
+class RemoteDisks:
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    async def create(self, disk: DiskSpec) -> None:
+        await self._line.tell("create", disk=disk)
+
+    async def resize(self, disk: DiskId, size: Bytes) -> None:
+        await self._line.tell("resize", disk=disk, size=size)
+
+    async def path(self, disk: DiskId) -> Path:
+        """A path of that host."""
+        return await self._line.ask("path", Path, disk=disk)
+
+    async def delete(self, disk: DiskId) -> None:
+        await self._line.tell("delete", disk=disk)
+
+    async def list(self) -> dict[DiskId, DiskUsage]:
+        return await self._line.ask("list", dict[DiskId, DiskUsage])
+
+    async def usage(self) -> PoolUsage:
+        return await self._line.ask("usage", PoolUsage)

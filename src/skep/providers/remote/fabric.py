@@ -1,0 +1,52 @@
+"""The networks of a host elsewhere.  Satisfies `Fabric` of control."""
+
+from skep.model.host import NetworkConfig, NetworkPeers, PortConfig, ServicePublications
+from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
+from skep.providers.remote.line import Line
+
+
+class RemoteFabric:
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    async def ensure_network(self, network: NetworkConfig) -> None:
+        await self._line.tell("ensure_network", network=network)
+
+    async def delete_network(self, network: NetworkId) -> None:
+        await self._line.tell("delete_network", network=network)
+
+    async def plug(self, port: PortConfig) -> None:
+        await self._line.tell("plug", port=port)
+
+    async def unplug(self, port: PortId) -> None:
+        await self._line.tell("unplug", port=port)
+
+    async def remove_sandbox(self, replica: ReplicaId) -> None:
+        await self._line.tell("remove_sandbox", replica=replica)
+
+    async def set_resolvable(self, replica: ReplicaId, up: bool) -> None:
+        await self._line.tell("set_resolvable", replica=replica, up=up)
+
+    async def publish(self, publications: ServicePublications) -> None:
+        await self._line.tell("publish", publications=publications)
+
+    async def unpublish(self, service: ServiceId) -> None:
+        await self._line.tell("unpublish", service=service)
+
+    async def set_peers(self, peers: NetworkPeers) -> None:
+        await self._line.tell("set_peers", peers=peers)
+
+    async def peers(self) -> dict[NetworkId, int]:
+        return await self._line.ask("peers", dict[NetworkId, int])
+
+    async def networks(self) -> set[NetworkId]:
+        return await self._line.ask("networks", set[NetworkId])
+
+    async def ports(self) -> set[PortId]:
+        return await self._line.ask("ports", set[PortId])
+
+    async def sandboxes(self) -> set[ReplicaId]:
+        return await self._line.ask("sandboxes", set[ReplicaId])
+
+    async def published(self) -> dict[ServiceId, ServicePublications]:
+        return await self._line.ask("published", dict[ServiceId, ServicePublications])
