@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -154,7 +155,7 @@ async def test_the_gateway_of_another_host_cannot_be_used(target: Target) -> Non
 
     with await target.near.world.socket(target.near.world.client, socket.SOCK_DGRAM, (CLIENT, 2000)) as world:
         for frame in frames:
-            await target.near.world.namespaces.inside(target.far.router(net), lambda f=frame: send(f))
+            await target.near.world.namespaces.inside(target.far.router(net), partial(send, frame))
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
                 await loop.sock_recv(world, 100)
