@@ -33,6 +33,8 @@ from skep.model.views import (
     EventView,
     HostView,
     ImageView,
+    JoinTokenCreated,
+    JoinTokenView,
     NetworkView,
     PlanChange,
     PlanView,
@@ -81,6 +83,7 @@ class World:
     tenants: dict[str, TenantView] = field(default_factory=dict)
     users: dict[str, UserView] = field(default_factory=dict)
     tokens: dict[str, TokenView] = field(default_factory=dict)
+    join_tokens: dict[str, JoinTokenView] = field(default_factory=dict)
     disks: dict[str, int] = field(default_factory=lambda: {"shop_data": 1 << 30})
     logs: dict[str, list[LogLine]] = field(default_factory=dict)
     followers: int = 0
@@ -727,6 +730,56 @@ class FakeMetrics:
         return b"skep_flow_steps_running 0.0\n"
 
 
+@dataclass
+class FakeJoinTokens:
+    world: World
+
+    async def create(
+        self,
+        caller: Caller,
+        zone: str,
+        *,
+        host: str | None = None,
+        pool: str | None = None,
+        expires_in: float = 3600.0,
+    ) -> JoinTokenCreated:
+        admins_only(caller)
+        token = JoinTokenView(
+            id=f"join-{host}",
+            host=host,
+            zone=zone,
+            pool=pool,
+            state="waiting",
+            created=THEN,
+            created_by=caller.user_name,
+            expires="2026-01-02T04:04:05Z",
+            used=None,
+        )
+        self.world.join_tokens[token.id] = token
+        return JoinTokenCreated(
+            token=token,
+            secret="skepjoin_" + "s" * 43,
+            url="https://skep.example:7537",
+            authority="sha256:" + "ab" * 32,
+        )
+
+    async def list(self, caller: Caller) -> list[JoinTokenView]:
+        admins_only(caller)
+        return list(self.world.join_tokens.values())
+
+    async def revoke(self, caller: Caller, token: str) -> None:
+        admins_only(caller)
+        if self.world.join_tokens.pop(token, None) is None:
+            raise NotFound(f"There is no join token {token!r}.")
+
+
+class FakeEnrolment:
+    """Nobody joins a world that is not there; `tests/api/test_joining.py` has a real one."""
+
+    async def admit(self, secret: str) -> None:
+        raise Unauthenticated("The join token is not known here.")
+
+
 class FakeControl:
     """Joins the parts as control does."""
 
@@ -743,6 +796,8 @@ class FakeControl:
         self.tenants = FakeTenants(self.world)
         self.users = FakeUsers(self.world)
         self.tokens = FakeTokens(self.world)
+        self.join_tokens = FakeJoinTokens(self.world)
+        self.enrolment = FakeEnrolment()
         self.events = FakeEvents(self.world)
         self.metrics = FakeMetrics(self.world)
 

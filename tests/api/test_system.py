@@ -18,8 +18,12 @@ from skep.api.openapi import describe, document
 
 GOLDEN = Path(__file__).parent / "golden" / "openapi.json"
 
-PUBLIC = {"GET /v1", "GET /healthz", "GET /readyz", "GET /v1/openapi.json", "GET /v1/docs"}
-"""`GET /metrics` looks at the token itself: an installation may open it to everybody."""
+PUBLIC = {
+    *("GET /v1", "GET /healthz", "GET /readyz", "GET /v1/openapi.json", "GET /v1/docs"),
+    *("GET /v1/authority", "POST /v1/hosts/renew"),
+}
+"""`GET /metrics` looks at the token itself: an installation may open it to everybody.
+Hosts renew by a signature."""
 
 
 def _routes() -> list[str]:

@@ -123,6 +123,9 @@ def _control(
         spool=folder,
         default_disk=Bytes(1024**2),
         limits=Limits(memory=Bytes(64 * 1024**2)),
+        api_url="https://skep.example:7537",
+        bus_url="amqp://bus.example",
+        seal=folder / "installation.key",
     )
     directory = HostDirectory()
     directory.add(HOST, host)

@@ -107,6 +107,9 @@ MATRIX: dict[str, tuple[str, Call]] = {
     "tokens.create": (ANYBODY, lambda c, who: c.tokens.create(who, "mine")),
     "tokens.revoke": (ANYBODY, lambda c, who: c.tokens.revoke(who, "none")),
     "tokens.list": (ANYBODY, lambda c, who: c.tokens.list(who)),
+    "join_tokens.create": (ADMINS, lambda c, who: c.join_tokens.create(who, "zone")),
+    "join_tokens.revoke": (ADMINS, lambda c, who: c.join_tokens.revoke(who, "none")),
+    "join_tokens.list": (ADMINS, lambda c, who: c.join_tokens.list(who)),
     "events.follow": (ANYBODY, lambda c, who: c.events.follow(who)),
 }
 OF_THE_TENANT = [
@@ -127,8 +130,13 @@ OF_THE_TENANT = [
     "networks.remove",
 ]
 """Use cases that name a thing of one tenant."""
-INTERNAL = {"auth.authenticate", "apps.start_removal"}
-"""They take no caller: entrances and reconcilers answer for them."""
+INTERNAL = {
+    *("auth.authenticate", "apps.start_removal"),
+    *(f"enrolment.{name}" for name in ("admit", "join", "renew", "revoke", "forget")),
+    *(f"authorities.{name}" for name in ("show", "signing", "issue", "record")),
+    *(f"authorities.{name}" for name in ("recognise", "is_known", "identity")),
+}
+"""They take no caller: entrances and reconcilers answer for them; hosts prove themselves otherwise."""
 ALLOWED = {
     Role.VIEWER: {ANYBODY},
     Role.MEMBER: {ANYBODY, MEMBERS},

@@ -16,6 +16,7 @@ from skep.api import (
     flows,
     hosts,
     images,
+    joining,
     limits,
     metrics,
     networks,
@@ -29,6 +30,7 @@ from skep.api import (
 )
 from skep.api.auth import BearerAuthentication, provide_caller
 from skep.api.errors import answer_problem
+from skep.api.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from skep.control.control import Control
@@ -50,6 +52,7 @@ ROUTERS = [
         disks,
         networks,
         hosts,
+        joining,
         tenants,
         users,
         tokens,
@@ -68,7 +71,7 @@ def build_app(control: "Control", ready: Callable[[], bool] = lambda: True) -> L
         middleware=[DefineMiddleware(BearerAuthentication, control=control)],
         exception_handlers={Exception: answer_problem},
         request_max_body_size=BODY_LIMIT,
-        state=State({"ready": ready}),
+        state=State({"ready": ready, "control": control, "turnstile": Turnstile()}),
         openapi_config=None,
         logging_config=None,
     )

@@ -7,6 +7,7 @@ import msgspec
 
 from skep.control.callers import Role
 from skep.control.run_selection import Action, Selection
+from skep.model.host import HostFacts
 from skep.model.spec import Positive
 from skep.model.views import Quota
 
@@ -112,6 +113,40 @@ class SetLimit(Body, frozen=True, kw_only=True):
     rate: float | None = None
     burst: float | None = None
     weight: float | None = None
+
+
+class NewJoinToken(Body, frozen=True, kw_only=True):
+    """`host` None: the host brings its own name; `expires_in` is in seconds."""
+
+    zone: str
+    host: str | None = None
+    pool: str | None = None
+    expires_in: Annotated[float, msgspec.Meta(gt=0)] = 3600.0
+
+
+class JoinHost(Body, frozen=True, kw_only=True):
+    """`request`: a certificate signing request (PEM), of which only the key counts.
+
+    `name`: how the host wants to be called, `hostname`: how otherwise; what the token says goes before both.
+    `address`: the host's own on the network between hosts.
+    """
+
+    request: Annotated[str, msgspec.Meta(max_length=10_000)]
+    facts: HostFacts
+    name: str = ""
+    hostname: str = ""
+    address: str = ""
+
+
+class RenewCertificate(Body, frozen=True, kw_only=True):
+    """`certificate`: the present one; `request`: for the new one; both PEM.
+
+    `signature`: of the request, made with the present certificate's key (ECDSA with SHA-256, DER, base64).
+    """
+
+    certificate: Annotated[str, msgspec.Meta(max_length=10_000)]
+    request: Annotated[str, msgspec.Meta(max_length=10_000)]
+    signature: bytes
 
 
 class NewTenant(Body, frozen=True, kw_only=True):

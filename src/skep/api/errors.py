@@ -57,6 +57,7 @@ _CODE_BY_STATUS = {
 _HEADERS: dict[HTTPStatus, dict[str, str]] = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "2"},
+    HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": "5"},
 }
 
 
@@ -83,7 +84,14 @@ class TooLarge(SkepError):
     code = "too-large"
 
 
+class TooMany(SkepError):
+    """There were too many such requests from your address: wait a moment."""
+
+    code = "too-many"
+
+
 STATUS[TooLarge] = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+STATUS[TooMany] = HTTPStatus.TOO_MANY_REQUESTS
 
 
 def status_of(error: SkepError) -> HTTPStatus:

@@ -32,6 +32,7 @@ _EXIT_BY_CODE = {
     "conflict": Exit.CONFLICT,
     "exhausted": Exit.CONFLICT,
     "unavailable": Exit.UNREACHABLE,
+    "too-many": Exit.UNREACHABLE,
 }
 
 _HINT_BY_CODE = {

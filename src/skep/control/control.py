@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from skep.bus.bus import Bus
 from skep.control.apps import Apps
 from skep.control.auth import Auth
+from skep.control.authorities import Authorities
 from skep.control.bundles import Bundles
+from skep.control.bus_accounts import BusAccounts, SharedBusAccount
 from skep.control.clock import Now
 from skep.control.disks import Disks
+from skep.control.enrolment import Enrolment
 from skep.control.events import Events
 from skep.control.flow_documents import Flows
 from skep.control.flow_engine import FlowRoom
 from skep.control.hosts import HostDirectory, Hosts
 from skep.control.images import Images
+from skep.control.join_tokens import JoinTokens
 from skep.control.limits import FlowLimits
 from skep.control.metrics import Metrics
 from skep.control.networks import Networks
@@ -45,6 +49,9 @@ class Control:
     tenants: Tenants
     users: Users
     tokens: Tokens
+    join_tokens: JoinTokens
+    enrolment: Enrolment
+    authorities: Authorities
     events: Events
 
 
@@ -57,9 +64,11 @@ def make_control(
     *,
     now: Now,
     new_id: Callable[[], str],
+    accounts: BusAccounts | None = None,
 ) -> Control:
     """Every use case on the same database, engine and hosts."""
     flows = room.flows
+    authorities = Authorities(database, settings.seal, now, settings.authority)
     return Control(
         auth=Auth(database, now),
         apps=Apps(database, flows, settings, now, new_id),
@@ -77,5 +86,8 @@ def make_control(
         tenants=Tenants(database, now),
         users=Users(database, now),
         tokens=Tokens(database, now),
+        join_tokens=JoinTokens(database, authorities, settings, now, new_id),
+        enrolment=Enrolment(database, authorities, accounts or SharedBusAccount(settings.bus_url), now),
+        authorities=authorities,
         events=Events(bus),
     )

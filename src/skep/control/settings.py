@@ -22,4 +22,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     default_disk: Bytes = Bytes(10 * 1024**3)
     limits: Limits = Limits()
     public_host: str = "localhost"
+    api_url: str = ""
+    """Where hosts and people reach the API, as `https://…`; empty: over the network nobody does."""
+    operators_tls: bool = False
+    """Its certificate is the operator's own, of an authority that systems trust."""
+    bus_url: str = ""
+    seal: Path | None = None
+    """File with the key that opens the authority of the installation."""
+    authority: tuple[Path, Path] | None = None
+    """Files of certificate and key of an operator's own authority, for an installation's first start."""
     public_metrics: bool = False

@@ -142,14 +142,19 @@ class Authority:
         )
 
     def recognise(self, certificate: str, now: float) -> Peer:
-        """Whom a certificate of ours names.
+        """Whom a certificate of ours names; raises what `verify` does."""
+        return self.verify(self.certificate, certificate, now)
+
+    @staticmethod
+    def verify(authority: str, certificate: str, now: float) -> Peer:
+        """Whom a certificate names that the authority has signed; both are PEM.
 
         Raises:
             Unauthenticated: it is of another authority, or its time is over.
         """
         found = _certificate(certificate)
         try:
-            found.verify_directly_issued_by(self._certificate)
+            found.verify_directly_issued_by(_certificate(authority))
         except (InvalidSignature, ValueError, TypeError) as error:
             raise Unauthenticated("The certificate is of another authority.") from error
         if not found.not_valid_before_utc.timestamp() <= now < found.not_valid_after_utc.timestamp():
@@ -161,16 +166,28 @@ class Authority:
 
 
 def installation_of(certificate: x509.Certificate) -> str:
-    """Raises InvalidInput: it is of no authority of skep."""
+    """The id in an authority that skep has made; for an operator's own one the begin of its fingerprint.
+
+    Raises:
+        InvalidInput: the certificate may not sign others.
+    """
+    if not _may_sign(certificate):
+        raise InvalidInput("The certificate is of no authority: it must have CA:TRUE among its constraints.")
     try:
-        basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound as error:
-        raise InvalidInput("The certificate is of no authority of skep.") from error
+    except x509.ExtensionNotFound:
+        names = x509.SubjectAlternativeName([])
     found = names.get_values_for_type(x509.UniformResourceIdentifier)
-    if not basic.ca or len(found) != 1 or not found[0].startswith("skep://"):
-        raise InvalidInput("The certificate is of no authority of skep.")
-    return found[0].removeprefix("skep://")
+    if found and found[0].startswith("skep://"):
+        return found[0].removeprefix("skep://")
+    return hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).hexdigest()[:20]
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
 
 
 def fingerprint(certificate: str) -> str:
