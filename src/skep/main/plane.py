@@ -1,6 +1,7 @@
 """The control plane of one process: the database, the flow engine, every use case, the reconcilers."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -18,6 +19,7 @@ from skep.control.flow_engine import FlowRoom, flow_room
 from skep.control.flows.catalogue import make_registry
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
 from skep.control.hosts import HostDirectory
+from skep.control.leadership import Leadership
 from skep.control.reconcilers.reconciler import Reconciler
 from skep.control.settings import Settings
 from skep.control.specifications import Limits
@@ -41,10 +43,23 @@ class Foundation:
     woken: asyncio.Event
     """Set when something changed that reconcilers should look at."""
     directory: HostDirectory
+    process: str
+    """This process and no other, nor a later life of it."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes of control may be there: only one can have an embedded database."""
+        return self.database.engine.dialect.name != "sqlite"
 
 
-async def foundation(stack: AsyncExitStack, settings: Configuration, bus: Bus) -> Foundation:
-    """Raises Unavailable: there is no database that can be used."""
+async def foundation(
+    stack: AsyncExitStack, settings: Configuration, bus: Bus, name: str = "up"
+) -> Foundation:
+    """`name`: what kind of process this is.
+
+    Raises:
+        Unavailable: there is no database that can be used.
+    """
     database = await _database(stack, settings)
     woken = asyncio.Event()
     return Foundation(
@@ -55,13 +70,24 @@ async def foundation(stack: AsyncExitStack, settings: Configuration, bus: Bus) -
         observations=Observations(database, bus, woken.set, time.time),
         woken=woken,
         directory=HostDirectory(),
+        process=f"{name}-{socket.gethostname()}-{new_id()}",
     )
 
 
-async def control_plane(stack: AsyncExitStack, base: Foundation) -> Control:
-    """Runs go on from where they were, and what differs from what is desired is seen to."""
-    room = await stack.enter_async_context(_flow_room(base))
+async def control_plane(stack: AsyncExitStack, base: Foundation, *, works: bool = True) -> Control:
+    """Runs go on from where they were, and what differs from what is desired is seen to.
+
+    One that does not work answers questions and starts runs; others carry them out.
+    """
+    room = await stack.enter_async_context(_flow_room(base, works))
     control = _control(base, room)
+    if works:
+        await stack.enter_async_context(background(_reconcile(base, room, control), "reconciler"))
+    return control
+
+
+async def _reconcile(base: Foundation, room: FlowRoom, control: Control) -> None:
+    """Where several processes work, the one that leads does it."""
     reconciler = Reconciler(
         database=base.database,
         flows=room.flows,
@@ -71,8 +97,14 @@ async def control_plane(stack: AsyncExitStack, base: Foundation) -> Control:
         woken=base.woken,
         monotonic=time.monotonic,
     )
-    await stack.enter_async_context(background(reconciler.run(), "reconciler"))
-    return control
+
+    async def lead(epoch: int) -> None:
+        await reconciler.run()
+
+    if base.shared:
+        await Leadership(base.database, "reconciler", base.process).run(lead)
+    else:
+        await lead(1)
 
 
 def limits(settings: Configuration) -> Limits:
@@ -113,13 +145,16 @@ async def _database(stack: AsyncExitStack, settings: Configuration) -> Database:
 
 
 @asynccontextmanager
-async def _flow_room(base: Foundation) -> AsyncIterator[FlowRoom]:
+async def _flow_room(base: Foundation, works: bool) -> AsyncIterator[FlowRoom]:
     settings = base.settings
     async with flow_room(
         *(base.database, make_registry(), _environments(base), base.observations.run_ended),
         cache=settings.data / "bundles",
         retention=settings.retention,
         unconfined=settings.unconfined_bundles,
+        shared=base.shared,
+        works=works,
+        name=base.process.partition("-")[0],
     ) as room:
         yield room
 
