@@ -15,7 +15,7 @@ import pytest
 
 from skep.agent.supervisor import Supervisor
 from skep.agent.teardown import teardown
-from skep.control.ports import ContainerEvents, Desired, DiskPool, HostFabric, ImageStore
+from skep.control.ports import ContainerEvents, DiskPool, HostFabric, ImageStore, Supplies
 from skep.model.errors import NotFound
 from skep.model.host import ContainerSpec, ContainerState, ContainerStatus, ExecSpec, PortConfig
 from skep.model.ids import ContainerId, Digest, DiskId, NetworkId, PortId, ReplicaId, TenantId, new_id
@@ -177,7 +177,7 @@ class Hive:
             disks=cast(DiskPool, self.disks),
             fabric=cast(HostFabric, self.fabric),
             images=cast(ImageStore, self.images),
-            desired=cast(Desired, self.desired),
+            supplies=cast(Supplies, self.desired),
             events=cast(ContainerEvents, self.events),
             runtime=self.runtime,
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from skep.control.ports import Desired, DiskPool, HostFabric, ImageStore
+from skep.control.ports import DiskPool, HostFabric, ImageStore, Supplies
 from skep.model.errors import InvalidInput
 from skep.model.host import ContainerMount, ContainerSpec
 from skep.model.ids import DiskId
@@ -31,11 +31,13 @@ class Ingredients(msgspec.Struct, frozen=True, kw_only=True):
 class Pantry:
     """Where the ingredients come from."""
 
-    def __init__(self, *, disks: DiskPool, fabric: HostFabric, images: ImageStore, desired: Desired) -> None:
+    def __init__(
+        self, *, disks: DiskPool, fabric: HostFabric, images: ImageStore, supplies: Supplies
+    ) -> None:
         self._disks = disks
         self._fabric = fabric
         self._images = images
-        self._desired = desired
+        self._supplies = supplies
 
     async def gather(self, spec: ContainerSpec) -> Ingredients:
         """Raises NotFound: the image, a disk or a file is not there."""
@@ -45,9 +47,9 @@ class Pantry:
             layers=await self._images.unpack(spec.image),
             system=await self._disks.path(spec.system_disk),
             disks={disk: await self._disks.path(disk) for disk in sorted(wanted)},
-            files=tuple([await self._desired.file(file.digest) for file in spec.files]),
+            files=tuple([await self._supplies.file(file.digest) for file in spec.files]),
             netns=self._fabric.sandbox(spec.replica) if spec.ports else None,
-            addresses=tuple([str((await self._desired.port(port)).address) for port in spec.ports]),
+            addresses=tuple([str((await self._supplies.port(port)).address) for port in spec.ports]),
         )
 
 

@@ -21,7 +21,7 @@ from skep.agent.ingredients import Pantry
 from skep.agent.launcher import Launcher
 from skep.agent.processes import ProcessMaker, check
 from skep.agent.records import Record, Records
-from skep.control.ports import ContainerEvents, Desired, DiskPool, ExecSession, HostFabric, ImageStore
+from skep.control.ports import ContainerEvents, DiskPool, ExecSession, HostFabric, ImageStore, Supplies
 from skep.model.errors import Conflict, NotFound
 from skep.model.host import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, LogLine
 from skep.model.ids import ContainerId
@@ -44,7 +44,7 @@ class Supervisor:
         disks: DiskPool,
         fabric: HostFabric,
         images: ImageStore,
-        desired: Desired,
+        supplies: Supplies,
         events: ContainerEvents,
         runtime: Runtime,
     ) -> None:
@@ -53,7 +53,7 @@ class Supervisor:
         self._events = events
         self._records = Records(data / "containers")
         self._launcher = Launcher(runtime=runtime, records=self._records, run=run)
-        self._pantry = Pantry(disks=disks, fabric=fabric, images=images, desired=desired)
+        self._pantry = Pantry(disks=disks, fabric=fabric, images=images, supplies=supplies)
         self._fabric = fabric
         self._processes = ProcessMaker(runtime)
         self._containers: dict[ContainerId, Container] = {}

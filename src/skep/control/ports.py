@@ -256,8 +256,17 @@ class ImageStore(Protocol):
         """Delete every image not in `keep`, and blobs and layers nobody uses; answers bytes freed."""
 
 
-class Desired(Protocol):
-    """What hosts ask control for: specifications by id, so that run histories hold ids only."""
+class Supplies(Protocol):
+    """What a host itself asks control for, when it makes a container."""
+
+    async def port(self, port: PortId) -> PortConfig: ...
+
+    async def file(self, digest: str) -> bytes:
+        """The content of a config or secret."""
+
+
+class Desired(Supplies, Protocol):
+    """What steps and reconcilers ask: specifications by id, so that run histories hold ids only."""
 
     async def container(self, container: ContainerId) -> ContainerSpec: ...
 
@@ -266,15 +275,10 @@ class Desired(Protocol):
 
     async def network(self, network: NetworkId) -> NetworkConfig: ...
 
-    async def port(self, port: PortId) -> PortConfig: ...
-
     async def disk(self, disk: DiskId) -> DiskSpec: ...
 
     async def publications(self, service: ServiceId, host: HostName) -> ServicePublications:
         """What the host publishes of the service: led to its own replicas, to others while it has none."""
-
-    async def file(self, digest: str) -> bytes:
-        """The content of a config or secret."""
 
 
 class ContainerEvents(Protocol):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from skep.agent.facts import read_facts
 from skep.agent.supervisor import Supervisor
 from skep.configuration import Configuration
-from skep.control.ports import ContainerEvents, Desired, DiskPool, Engine, Fabric, ImageStore
+from skep.control.ports import ContainerEvents, DiskPool, Engine, Fabric, ImageStore, Supplies
 from skep.model.host import HostFacts
 from skep.providers.local import disks as pool
 from skep.providers.local.images.build_network import BuildNetwork
@@ -25,7 +25,7 @@ class LocalHost:
 
 
 async def local_host(
-    stack: AsyncExitStack, settings: Configuration, desired: Desired, events: ContainerEvents
+    stack: AsyncExitStack, settings: Configuration, supplies: Supplies, events: ContainerEvents
 ) -> LocalHost:
     """Everything on the machine is adopted; it goes on when the stack is closed."""
     runtime = Runtime.find(instance=settings.instance, run=settings.run)
@@ -64,7 +64,7 @@ async def local_host(
             disks=disks,
             fabric=fabric,
             images=images,
-            desired=desired,
+            supplies=supplies,
             events=events,
             runtime=runtime,
         )
