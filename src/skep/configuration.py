@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +47,10 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     region: RegionName = RegionName("region-1")
     zone: ZoneName = ZoneName("zone-1")
     host: HostName = HostName("host-1")
+    underlay: IPv4Address | None = None
+    """This machine's own address on the network between hosts; none: there are no other hosts."""
+    agent_port: int = 7538
+    """Where an agent offers logs and commands in containers, on its underlay address."""
     public_host: str = "localhost"
     pool_device: Path | None = None
     pool_size: Bytes = Bytes(100 * 1024**3)

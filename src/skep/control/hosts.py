@@ -20,6 +20,9 @@ class HostDirectory:
     def add(self, name: HostName, host: Host) -> None:
         self._hosts[name] = host
 
+    def remove(self, name: HostName) -> None:
+        self._hosts.pop(name, None)
+
     def on(self, name: HostName) -> Host:
         """Raises Unavailable: the host does not answer."""
         if name not in self._hosts:

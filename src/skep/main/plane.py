@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from skep.bus.bus import Bus
 from skep.configuration import Configuration
+from skep.control.authorities import Authorities
 from skep.control.control import Control, make_control
 from skep.control.desired import DesiredState
 from skep.control.events import Observations
@@ -24,7 +25,7 @@ from skep.control.reconcilers.reconciler import Reconciler
 from skep.control.settings import Settings
 from skep.control.specifications import Limits
 from skep.flow import Database
-from skep.model.errors import Unavailable
+from skep.model.errors import InvalidInput, Unavailable
 from skep.model.ids import HostName, new_id
 from skep.store.schema import migrate
 
@@ -105,6 +106,21 @@ async def _reconcile(base: Foundation, room: FlowRoom, control: Control) -> None
         await Leadership(base.database, "reconciler", base.process).run(lead)
     else:
         await lead(1)
+
+
+def authorities(base: Foundation) -> Authorities:
+    return Authorities(base.database, base.settings.etc / "authority.seal", time.time)
+
+
+def must_be_shared(settings: Configuration) -> None:
+    """Raises InvalidInput: processes that are apart meet in a server's database and on a broker."""
+    lacking = [key for key in ("database", "bus") if not getattr(settings, key)]
+    if lacking:
+        raise InvalidInput(
+            f"{' and '.join(map(repr, lacking))} must be set for this: PostgreSQL and RabbitMQ are where the "
+            "processes of an installation meet (docs/reference/configuration.md). For everything in one "
+            "process: skep up"
+        )
 
 
 def limits(settings: Configuration) -> Limits:

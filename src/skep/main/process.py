@@ -1,8 +1,10 @@
 """The process itself: alone in its installation, on its address, as root, with a log.  Used by `main`."""
 
+import asyncio
 import fcntl
 import gc
 import os
+import signal
 import socket
 import sys
 import time
@@ -73,6 +75,14 @@ def _locked(lock: TextIO, patience: float) -> bool:
             time.sleep(0.1)
         else:
             return True
+
+
+def stopped() -> asyncio.Event:
+    """Set when somebody asks this process to end: SIGTERM or SIGINT."""
+    event = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, event.set)
+    return event
 
 
 def collect_garbage_seldom() -> None:

@@ -1,22 +1,19 @@
 """`skep up`: everything of an installation in one process."""
 
-import asyncio
-import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
-from skep.api.app import build_app
-from skep.api.server import make_server
 from skep.bus.opening import open_bus
 from skep.configuration import Configuration
 from skep.control.control import Control
 from skep.control.setup import prepare_installation, register_host
 from skep.main.local_host import local_host
 from skep.main.plane import control_plane, foundation
-from skep.main.process import alone, collect_garbage_seldom, listener_on
+from skep.main.process import alone, collect_garbage_seldom, listener_on, stopped
+from skep.main.serving import serve_api
 from skep.model.ids import new_id
 from skep.providers.local.programs import require_programs
 
@@ -26,21 +23,11 @@ log = structlog.get_logger("skep")
 async def run(settings: Configuration) -> None:
     """Serve until SIGTERM or SIGINT.  Containers go on when the process ends, and are adopted by the next."""
     collect_garbage_seldom()
-    started = time.monotonic()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = stopped()
     require_programs()
     with alone(settings), listener_on(settings) as listener:
         async with installation(settings) as control:
-            server = make_server(build_app(control), *settings.address)
-            serving = asyncio.create_task(server.serve([listener]))
-            log.info("skep.up", listen=settings.listen, took=round(time.monotonic() - started, 3))
-            await asyncio.wait(
-                [serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED
-            )
-            server.should_exit = True
-            await serving
+            await serve_api(control, settings, listener, stop)
     log.info("skep.ended")
 
 

@@ -1,7 +1,7 @@
 """Regions, zones, pools and hosts."""
 
 from collections.abc import Iterable
-from typing import cast
+from typing import Literal, cast
 
 import msgspec
 import sqlalchemy as sa
@@ -68,6 +68,14 @@ class HostRow(rows.Row, frozen=True, kw_only=True):
     load: HostLoad = HostLoad()
     seen: float | None = None
     lease_expires: float | None = None
+
+    @property
+    def facts(self) -> HostFacts:
+        """As it told them last."""
+        cgroups = msgspec.convert(self.cgroups, Literal["v1", "v2", "hybrid"])
+        return HostFacts(
+            cpus=self.cpus, memory=self.memory, kernel=self.kernel, cgroups=cgroups, boot_id=self.boot_id
+        )
 
     @property
     def shown(self) -> str:

@@ -1,0 +1,80 @@
+"""What a process of control has with hosts elsewhere: it calls them, knows who is there, and answers them."""
+
+import asyncio
+import socket
+import time
+from contextlib import AsyncExitStack
+from functools import partial
+
+import structlog
+
+from skep.bus.client import CallClient
+from skep.control.host_finding import HostFinder
+from skep.control.ports import Host
+from skep.control.zone_desk import zone_desk
+from skep.flow import CommitFailed
+from skep.main.plane import Foundation, authorities, background
+from skep.model.errors import SkepError
+from skep.model.ids import ZoneName
+from skep.providers.remote.host import RemoteHost
+from skep.providers.remote.streams import HostStreams
+from skep.store import hosts
+from skep.store.hosts import HostRow
+from skep.trust.contexts import Expectation
+from skep.trust.identity import Identity
+from skep.trust.peers import Role
+
+log = structlog.get_logger("skep")
+
+_LOOK = 2.0
+"""Seconds between two looks for new zones."""
+_REST = 60.0
+"""Seconds between two attempts to renew a certificate."""
+
+
+async def know_hosts(stack: AsyncExitStack, base: Foundation, role: Role) -> None:
+    """Put the hosts elsewhere into the directory, and keep it so."""
+    calls = await stack.enter_async_context(CallClient(base.bus, base.process))
+    identity = await _identity(base, role)
+    await stack.enter_async_context(background(_renew(base, role, identity), "identity"))
+    finder = HostFinder(base.database, base.directory, partial(_connect, calls, identity))
+    await finder.look()
+    await stack.enter_async_context(background(finder.run(), "host-finder"))
+
+
+async def answer_hosts(stack: AsyncExitStack, base: Foundation) -> None:
+    """Serve the desks of all zones, also of those that come later."""
+    await stack.enter_async_context(background(_serve_zones(base), "zone-desks"))
+
+
+async def _identity(base: Foundation, role: Role) -> Identity:
+    directory = base.settings.data / "identity"
+    return await authorities(base).identity(directory, role, socket.gethostname())
+
+
+async def _renew(base: Foundation, role: Role, identity: Identity) -> None:
+    """In time, and again and again if it cannot be had."""
+    while True:
+        await asyncio.sleep(max(_REST, identity.renewal - time.time()))
+        try:
+            await _identity(base, role)
+            identity.refresh()
+        except (SkepError, CommitFailed) as error:
+            log.warning("identity.not-renewed", error=error.message)
+
+
+def _connect(calls: CallClient, identity: Identity, row: HostRow) -> Host:
+    tls = identity.client_context(Expectation(Role.AGENT, row.name))
+    return RemoteHost.make(row.name, row.facts, calls, HostStreams(row.address, tls))
+
+
+async def _serve_zones(base: Foundation) -> None:
+    served: set[ZoneName] = set()
+    async with AsyncExitStack() as desks:
+        while True:
+            async with base.database.read() as connection:
+                zones = {row.name for row in await hosts.every_zone(connection)}
+            for zone in zones - served:
+                await desks.enter_async_context(zone_desk(base.bus, zone, base.desired, base.observations))
+                served.add(zone)
+            await asyncio.sleep(_LOOK)

@@ -1,0 +1,24 @@
+"""Serves the API on a listener, until somebody asks the process to end."""
+
+import asyncio
+import socket
+
+import structlog
+
+from skep.api.app import build_app
+from skep.api.server import make_server
+from skep.configuration import Configuration
+from skep.control.control import Control
+
+log = structlog.get_logger("skep")
+
+
+async def serve_api(
+    control: Control, settings: Configuration, listener: socket.socket, stop: asyncio.Event
+) -> None:
+    server = make_server(build_app(control), *settings.address)
+    serving = asyncio.create_task(server.serve([listener]))
+    log.info("skep.up", listen=settings.listen)
+    await asyncio.wait([serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    await serving

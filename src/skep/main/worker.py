@@ -1,0 +1,31 @@
+"""`skep worker`: carries out runs, reconciles, and answers hosts.  Several may work at once."""
+
+from contextlib import AsyncExitStack
+
+import structlog
+
+from skep.bus.opening import open_bus
+from skep.configuration import Configuration
+from skep.main.neighbours import answer_hosts, know_hosts
+from skep.main.plane import control_plane, foundation, must_be_shared
+from skep.main.process import alone, collect_garbage_seldom, stopped
+from skep.trust.peers import Role
+
+log = structlog.get_logger("skep")
+
+
+async def run(settings: Configuration) -> None:
+    """Work until SIGTERM or SIGINT; runs that are not ended then are taken up by other workers."""
+    collect_garbage_seldom()
+    must_be_shared(settings)
+    stop = stopped()
+    with alone(settings):
+        async with AsyncExitStack() as stack:
+            bus = await stack.enter_async_context(open_bus(settings.bus))
+            base = await foundation(stack, settings, bus, "worker")
+            await know_hosts(stack, base, Role.WORKER)
+            await answer_hosts(stack, base)
+            await control_plane(stack, base)
+            log.info("worker.up", process=base.process)
+            await stop.wait()
+    log.info("skep.ended")
