@@ -10,7 +10,7 @@ import uvloop
 from skep import configuration
 from skep.configuration import Configuration
 from skep.flow import CommitFailed
-from skep.main import serve, up, worker
+from skep.main import agent, serve, up, worker
 from skep.main.process import log_events, must_be_root
 from skep.main.teardown import tear_down
 from skep.model.errors import SkepError
@@ -21,6 +21,7 @@ VERBS: dict[str, Verb] = {
     "up": up.run,
     "serve": serve.run,
     "worker": worker.run,
+    "agent": agent.run,
     "down": lambda settings: tear_down(settings, purge=False),
     "purge": lambda settings: tear_down(settings, purge=True),
 }
