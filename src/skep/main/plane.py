@@ -109,7 +109,7 @@ async def _reconcile(base: Foundation, room: FlowRoom, control: Control) -> None
 
 
 def authorities(base: Foundation) -> Authorities:
-    return Authorities(base.database, base.settings.etc / "authority.seal", time.time)
+    return Authorities(base.database, base.settings.etc / "installation.key", time.time)
 
 
 def must_be_shared(settings: Configuration) -> None:
