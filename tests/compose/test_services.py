@@ -14,6 +14,7 @@ from skep.model.spec import (
     HealthCheck,
     Mount,
     NetworkAttachment,
+    Placement,
     PublishedPort,
     Resources,
     RestartPolicy,
@@ -430,3 +431,22 @@ def test_builds(load: Load, home: Path, refused: Message) -> None:
     assert "not fetched" in refused("build: https://example.org/x.git")
     with pytest.raises(ComposeError, match="neither image nor build"):
         load("services: {web: {hostname: x}}")
+
+
+def test_placement(web: Web, refused: Message) -> None:
+    found = web(
+        "deploy: {placement: {constraints: [node.labels.disk==ssd, 'node.zone  !=  b'], "
+        "preferences: [{spread: node.labels.rack}], max_replicas_per_node: 2}}"
+    )
+
+    assert found.placement == Placement(
+        constraints=("node.labels.disk == ssd", "node.zone != b"),
+        spread=("node.labels.rack",),
+        max_per_host=2,
+    )
+    assert web("x-skep: {zones: [a, b], pack: true}").x_skep == Extensions(zones=("a", "b"), pack=True)
+    assert "no constraint" in refused("deploy: {placement: {constraints: [node.zone ~ b]}}")
+    assert "Hosts have no 'engine.labels.x'" in refused(
+        "deploy: {placement: {constraints: [engine.labels.x == y]}}"
+    )
+    assert "Hosts have no 'rack'" in refused("deploy: {placement: {preferences: [{spread: rack}]}}")

@@ -31,6 +31,10 @@ PLACES: dict[str, tuple[str | int, ...]] = {
     "services.*.build": of_service("build", "oneOf", 1),
     "services.*.depends_on.*": of_service("depends_on", "oneOf", 1, "patternProperties", "^[a-zA-Z0-9._-]+$"),
     "services.*.deploy": ("deployment",),
+    "services.*.deploy.placement": (*DEPLOY, "placement"),
+    "services.*.deploy.placement.preferences[]": (
+        *(*DEPLOY, "placement", "properties", "preferences", "items"),
+    ),
     "services.*.deploy.resources": (*DEPLOY, "resources"),
     "services.*.deploy.resources.limits": (*DEPLOY, "resources", "properties", "limits"),
     "services.*.deploy.resources.reservations": (*DEPLOY, "resources", "properties", "reservations"),

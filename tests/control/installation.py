@@ -119,7 +119,6 @@ def _control(
     bus: Bus,
 ) -> Control:
     settings = Settings(
-        first_host=HOST,
         spool=folder,
         default_disk=Bytes(1024**2),
         limits=Limits(memory=Bytes(64 * 1024**2)),

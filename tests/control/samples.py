@@ -60,10 +60,17 @@ def plan(
         facts,
         spec,
         new_id=new_id or ids(),
-        place=lambda _service: HOST,
+        placing=Everywhere(),
         default_disk=DEFAULT_DISK,
         force_recreate=force,
     )
+
+
+class Everywhere(dict[tuple[ServiceName, int], HostName]):
+    """One host for all."""
+
+    def __missing__(self, _position: tuple[ServiceName, int]) -> HostName:
+        return HOST
 
 
 def named(name: str) -> ServiceName:

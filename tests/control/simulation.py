@@ -84,7 +84,6 @@ class Cloud:
 
     def __init__(self, world: "CloudWorld", database: Database, flows: FlowEngine) -> None:
         settings = Settings(
-            first_host=HOST,
             spool=world.spool,
             networks=NETWORKS,
             default_disk=Bytes(1024**2),
@@ -98,7 +97,7 @@ class Cloud:
         self.apps = Apps(database, flows, settings, world.now, world.new_id)
         self.disks = Disks(database, flows, directory)
         self.images = Images(database, flows, directory, settings, world.now)
-        self.networks = Networks(database, flows, settings)
+        self.networks = Networks(database, flows)
 
     async def done(self, accepted: Accepted) -> None:
         """Wait for the run, which must succeed."""

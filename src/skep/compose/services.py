@@ -13,6 +13,7 @@ from skep.compose.cursor import Cursor
 from skep.compose.dependencies import read_dependencies
 from skep.compose.environment import read_environment, read_hosts, read_labels, read_sysctls
 from skep.compose.limits import read_replicas, read_resources, read_restart, read_ulimits
+from skep.compose.placement import read_placement
 from skep.compose.process import (
     read_capabilities,
     read_command,
@@ -94,6 +95,7 @@ def _placement(name: str, service: Cursor, known: Known) -> dict[str, Any]:
         "restart": read_restart(service) or _default_restart(name in known.jobs),
         "replicas": read_replicas(service),
         "resources": read_resources(service),
+        "placement": read_placement(service.get("deploy").get("placement")),
         "ulimits": read_ulimits(service.get("ulimits")),
         "sysctls": read_sysctls(service.get("sysctls")),
         "extra_hosts": read_hosts(service.get("extra_hosts")),

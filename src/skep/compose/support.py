@@ -103,10 +103,15 @@ TABLE: dict[str, Keys] = {
     | _no("builds get no more rights than the defaults", "entitlements")
     | _no("builds see nothing but their context", "additional_contexts", "secrets", "ssh"),
     "services.*.depends_on.*": _yes("condition", "required", "restart"),
-    "services.*.deploy": _yes("replicas", "resources", "restart_policy")
-    | _warn(_LATER, "update_config", "rollback_config", "placement", "labels")
+    "services.*.deploy": _yes("placement", "replicas", "resources", "restart_policy")
+    | _warn(_LATER, "update_config", "rollback_config", "labels")
     | _warn(_LATER, "endpoint_mode", harmless=("vip",))
     | _warn(_LATER, "mode", harmless=("replicated",)),
+    "services.*.deploy.placement": _yes(
+        "constraints", note="on node.hostname, node.zone, node.region, node.pool, node.labels.NAME"
+    )
+    | _yes("preferences", "max_replicas_per_node"),
+    "services.*.deploy.placement.preferences[]": _yes("spread"),
     "services.*.deploy.resources": _yes("limits", "reservations"),
     "services.*.deploy.resources.limits": _yes("cpus", "memory", "pids"),
     "services.*.deploy.resources.reservations": _yes("memory")

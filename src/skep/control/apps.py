@@ -18,6 +18,7 @@ from skep.control.callers import Caller
 from skep.control.clock import Now
 from skep.control.facts import AppRecord
 from skep.control.flows import documents
+from skep.control.placing import assign
 from skep.control.plans import Facts, Plan, make_plan
 from skep.control.publications import clash
 from skep.control.quotas import Defaults
@@ -25,12 +26,10 @@ from skep.control.settings import Settings
 from skep.control.validation import check
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, NotFound
-from skep.model.ids import AppId, Bytes, HostName, TenantId
-from skep.model.names import ServiceName
+from skep.model.ids import AppId, TenantId
 from skep.model.references import normalize
 from skep.model.spec import AppFile, AppSpec
 from skep.model.views import Accepted, AppDetail, AppView, PlanView, ReleaseView
-from skep.schedule.placement import place
 from skep.store import apps, networks, releases, replicas, tenants
 from skep.store.apps import AppRow
 from skep.store.releases import ReleaseRow
@@ -175,18 +174,15 @@ class Apps:
                 raise Conflict(f"App {spec.name!r} is being removed: wait until it is gone.")
             await facts.check_files(connection, caller.tenant, spec, contents)
             found = await facts.gather(connection, caller.tenant, record, AppId(self._new_id()), spec)
-            hosts = await facts.candidates(connection, settings.limits.memory)
+            cluster = await facts.cluster(connection, settings.limits.memory)
             await self._check_quota(connection, caller, found.app, spec)
             await self._ports_must_be_free(connection, spec, found)
-
-        def choose(service: ServiceName) -> HostName:
-            return place(hosts, Bytes(spec.services[service].resources.memory or settings.limits.memory))
 
         plan = make_plan(
             found,
             spec,
             new_id=self._new_id,
-            place=choose,
+            placing=assign(found, spec, caller.tenant, cluster, settings.limits.memory),
             default_disk=settings.default_disk,
             force_recreate=force_recreate,
         )
@@ -226,7 +222,9 @@ class Apps:
             await apps.save_files(transaction, caller.tenant, contents)
             await releases.insert(transaction, release)
 
-        document = documents.apply(plan, spec, self._settings.first_host)
+        async with self._database.read() as connection:
+            builder = await facts.build_host(connection)
+        document = documents.apply(plan, spec, builder)
         try:
             return await self._run(app, document, f"apply {spec.name} (revision {plan.revision})", insert)
         except IntegrityError as error:

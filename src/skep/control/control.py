@@ -81,7 +81,7 @@ def make_control(
         limits=FlowLimits(database, flows),
         metrics=Metrics(room.metrics, public=settings.public_metrics),
         disks=Disks(database, flows, directory),
-        networks=Networks(database, flows, settings),
+        networks=Networks(database, flows),
         hosts=Hosts(database, directory),
         tenants=Tenants(database, now),
         users=Users(database, now),

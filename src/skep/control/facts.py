@@ -1,18 +1,22 @@
 """Reading from the store what plans and views are made of."""
 
+from collections import defaultdict
 from collections.abc import Collection
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.plans import Facts
-from skep.model.errors import Conflict, InvalidInput, NotFound
-from skep.model.ids import AppId, Bytes, TenantId
+from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound
+from skep.model.ids import AppId, Bytes, HostName, TenantId
 from skep.model.names import ServiceName
-from skep.model.spec import AppSpec
-from skep.schedule.placement import Candidate
+from skep.model.placement import attributes
+from skep.model.spec import AppSpec, Resources
+from skep.schedule.candidates import Candidate
+from skep.schedule.placement import Cluster
 from skep.store import apps, disks, hosts, images, networks, releases, replicas
 from skep.store.apps import AppRow
+from skep.store.hosts import HostRow, PoolRow
 from skep.store.releases import ReleaseRow
 
 
@@ -62,24 +66,60 @@ async def gather(
     )
 
 
-async def candidates(connection: AsyncConnection, default_memory: Bytes) -> list[Candidate]:
-    """Every host with the memory it has promised to the replicas it runs."""
-    promised: dict[str, int] = {}
+async def cluster(connection: AsyncConnection, default_memory: Bytes) -> Cluster:
+    """Every host with what it has promised to the replicas it runs."""
+    cpus, memory = await _promised(connection, default_memory)
+    pools = {row.name: row for row in await hosts.every_pool(connection)}
+    regions = {row.name: row.region for row in await hosts.every_zone(connection)}
+    return Cluster(
+        _candidate(row, pools[row.pool], regions[row.zone], cpus[row.name], memory[row.name])
+        for row in await hosts.every(connection)
+    )
+
+
+def _candidate(row: HostRow, pool: PoolRow, region: str, cpus: float, memory: int) -> Candidate:
+    """Labels of the host count before those of its pool."""
+    return Candidate(
+        host=row.name,
+        zone=row.zone,
+        region=region,
+        pool=row.pool,
+        refuses="" if row.schedulable else row.shown,
+        tenant=pool.tenant_id,
+        cpus=row.cpus * (row.cpu_overcommit or pool.cpu_overcommit),
+        memory=Bytes(int(row.memory * (row.memory_overcommit or pool.memory_overcommit))),
+        promised_cpus=cpus,
+        promised_memory=Bytes(memory),
+        attributes=attributes(row.name, row.zone, region, row.pool, pool.labels | row.labels),
+    )
+
+
+async def _promised(
+    connection: AsyncConnection, default_memory: Bytes
+) -> tuple[defaultdict[str, float], defaultdict[str, int]]:
+    """CPUs and memory by host."""
+    cpus, memory = defaultdict[str, float](float), defaultdict[str, int](int)
     specs = {row.app_id: row.spec for row in await releases.current(connection)}
     for replica in await replicas.find(connection):
         spec = specs.get(replica.app_id)
         service = spec.services.get(ServiceName(replica.service)) if spec else None
-        memory = (service.resources.memory if service else None) or default_memory
-        promised[replica.host] = promised.get(replica.host, 0) + memory
-    return [
-        Candidate(
-            host=row.name,
-            ready=row.state == "ready",
-            memory=row.memory,
-            promised=Bytes(promised.get(row.name, 0)),
-        )
-        for row in await hosts.every(connection)
-    ]
+        wanted = service.resources if service else Resources()
+        cpus[replica.host] += wanted.cpus or 0.0
+        memory[replica.host] += wanted.memory or default_memory
+    return cpus, memory
+
+
+async def build_host(connection: AsyncConnection) -> HostName:
+    """Where images are fetched and built: a ready host of a pool for everybody, the one with most free disk.
+
+    Raises:
+        Exhausted: there is none.
+    """
+    own = {row.name for row in await hosts.every_pool(connection) if row.tenant_id is not None}
+    rows = [row for row in await hosts.every(connection) if row.schedulable and row.pool not in own]
+    if not rows:
+        raise Exhausted("No host is ready to fetch or build images; see 'skep host ls'.")
+    return min(rows, key=lambda row: (row.load.disk_used - row.load.disk_total, row.name)).name
 
 
 async def check_shared(connection: AsyncConnection, app: AppRow, *, volumes: bool) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from skep.control import facts
 from skep.control.callers import Caller
 from skep.control.clock import Now, rfc3339
 from skep.control.hosts import HostDirectory
@@ -177,9 +178,9 @@ class Images:
         return images.SHARED if shared else caller.tenant
 
     async def _run(self, caller: Caller, flow: str, title: str, **values: object) -> Accepted:
-        run = await self._flows.start(
-            flow, values | {"host": self._settings.first_host}, tenant=caller.tenant, title=title
-        )
+        async with self._database.read() as connection:
+            host = await facts.build_host(connection)
+        run = await self._flows.start(flow, values | {"host": host}, tenant=caller.tenant, title=title)
         return Accepted(run=run)
 
 

@@ -8,7 +8,7 @@ import hashlib
 import msgspec
 
 from skep.model.names import ServiceName
-from skep.model.spec import AppSpec, Mount, NetworkAttachment, ServiceSpec
+from skep.model.spec import AppSpec, Mount, NetworkAttachment, Placement, ServiceSpec
 
 DEFAULT_NETWORK = "default"
 
@@ -46,8 +46,17 @@ def attachments(service: ServiceSpec) -> list[tuple[str, NetworkAttachment]]:
 def fingerprint(spec: AppSpec, service: ServiceName, digest: str) -> str:
     """Equal for containers that would be made alike.  What needs no new container is left out."""
     wanted = spec.services[service]
+    anywhere = msgspec.structs.replace(wanted.x_skep, zones=(), pack=False)
     essence = (
-        msgspec.structs.replace(wanted, image=digest, replicas=1, ports=(), depends_on={}),
+        msgspec.structs.replace(
+            wanted,
+            image=digest,
+            replicas=1,
+            ports=(),
+            depends_on={},
+            placement=Placement(),
+            x_skep=anywhere,
+        ),
         sorted((mount.source, spec.configs[mount.source].digest) for mount in wanted.configs),
         sorted((mount.source, spec.secrets[mount.source].digest) for mount in wanted.secrets),
         [network_name(spec.name, name, spec) for name, _ in attachments(wanted)],

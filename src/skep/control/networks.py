@@ -5,18 +5,16 @@ from ipaddress import IPv4Address
 
 from skep.control.callers import Caller
 from skep.control.clock import rfc3339
-from skep.control.settings import Settings
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, NotFound
 from skep.model.views import Accepted, NetworkView, PortView
-from skep.store import apps, networks, replicas
+from skep.store import apps, hosts, networks, replicas
 
 
 class Networks:
-    def __init__(self, database: Database, flows: FlowEngine, settings: Settings) -> None:
+    def __init__(self, database: Database, flows: FlowEngine) -> None:
         self._database = database
         self._flows = flows
-        self._settings = settings
 
     async def ports(self, caller: Caller, network: str | None = None) -> list[PortView]:
         async with self._database.read() as connection:
@@ -42,7 +40,10 @@ class Networks:
         ]
 
     async def remove(self, caller: Caller, network: str) -> Accepted:
-        """Delete a network nobody is plugged into; an app that needs it again makes it again."""
+        """Delete a network nobody is plugged into; an app that needs it again makes it again.
+
+        Hosts that do not answer now are tidied up by the reconciler when they do.
+        """
         caller.must_change()
         async with self._database.read() as connection:
             rows = {row.name: row for row in await networks.every(connection, caller.tenant)}
@@ -52,9 +53,10 @@ class Networks:
                 raise Conflict(
                     f"Replicas are plugged into network {network!r}; see 'skep net ports {network}'."
                 )
+            answering = [row.name for row in await hosts.every(connection) if row.answers]
         run = await self._flows.start(
             "network.delete",
-            {"network": rows[network].id, "host": self._settings.first_host},
+            {"network": rows[network].id, "hosts": answering},
             tenant=caller.tenant,
             title=f"delete network {network}",
         )

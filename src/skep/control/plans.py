@@ -11,7 +11,7 @@ import msgspec
 
 from skep.control.fitting import disk_must_fit, network_must_fit, networks_changed, port_must_fit
 from skep.control.naming import DEFAULT_NETWORK, attachments, disk_name, fingerprint, network_name
-from skep.model.errors import NotFound
+from skep.model.errors import Conflict, NotFound
 from skep.model.host import ContainerState
 from skep.model.ids import (
     AppId,
@@ -144,17 +144,19 @@ def make_plan(
     spec: AppSpec,
     *,
     new_id: Callable[[], str],
-    place: Callable[[ServiceName], HostName],
+    placing: Mapping[tuple[ServiceName, int], HostName],
     default_disk: Bytes,
     force_recreate: bool = False,
 ) -> Plan:
     """Compare and decide.  An image that is not here yet is pulled, and its service's replicas re-created.
 
+    `placing` has a host for every replica that is not there yet (`placing.assign`).
+
     Raises:
         NotFound: an external network or volume does not exist.
         Conflict: a network or disk of that name is another app's, or would have to change.
     """
-    return _Planner(facts, spec, new_id, place, default_disk, force_recreate).plan()
+    return _Planner(facts, spec, new_id, placing, default_disk, force_recreate).plan()
 
 
 def found(row: ReplicaRow) -> Literal["running", "stopped", "ended"]:
@@ -175,14 +177,14 @@ class _Planner:
         facts: Facts,
         spec: AppSpec,
         new_id: Callable[[], str],
-        place: Callable[[ServiceName], HostName],
+        placing: Mapping[tuple[ServiceName, int], HostName],
         default_disk: Bytes,
         force_recreate: bool,
     ) -> None:
         self.facts = facts
         self.spec = spec
         self.new_id = new_id
-        self.place = place
+        self.placing = placing
         self.default_disk = default_disk
         self.force_recreate = force_recreate
         self.new_networks: dict[str, NewNetwork] = {}
@@ -240,7 +242,7 @@ class _Planner:
         ]
 
     def _creation(self, name: ServiceName, ordinal: int) -> ReplicaChange:
-        host = self.place(name)
+        host = self.placing[name, ordinal]
         return ReplicaChange(
             action="create",
             replica=ReplicaId(self.new_id()),
@@ -376,10 +378,19 @@ class _Planner:
             disk = disk_name(self.spec.name, name, ordinal, mount, self.spec)
             names.append(disk)
             volume = self.spec.volumes.get(mount.source)
+            self._must_be_on(disk, host, f"{name}-{ordinal}")
             if disk not in self.facts.disks and disk not in self.new_disks:
                 size = Bytes(volume.size) if volume and volume.size else self.default_disk
                 self.new_disks[disk] = NewDisk(id=DiskId(self.new_id()), name=disk, size=size, host=host)
         return tuple(names)
+
+    def _must_be_on(self, disk: str, host: HostName, replica: str) -> None:
+        known = self.facts.disks.get(disk) or self.new_disks.get(disk)
+        if known is not None and known.host != host:
+            raise Conflict(
+                f"{replica} runs on host {host}, and disk {disk!r} is on host {known.host}. Scale its "
+                "service down, and apply again: what is new is placed where its disks are."
+            )
 
     def _all_must_fit(self) -> None:
         for name, service in self.spec.services.items():

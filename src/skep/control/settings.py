@@ -6,17 +6,16 @@ from pathlib import Path
 import msgspec
 
 from skep.control.specifications import Limits
-from skep.model.ids import Bytes, HostName
+from skep.model.ids import Bytes
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`networks`: the range tenants' subnets are cut from.  `spool`: where uploads wait.
 
-    `first_host` fetches and builds images (with one host: the host).  `public_host` is the name or address
-    that URLs of published ports show.  `public_metrics`: anybody may read them.
+    `public_host` is the name or address that URLs of published ports show.  `public_metrics`: anybody may
+    read them.  `host_timeout`: seconds of silence after which a host is lost.
     """
 
-    first_host: HostName
     spool: Path
     networks: IPv4Network = IPv4Network("10.128.0.0/9")
     default_disk: Bytes = Bytes(10 * 1024**3)
@@ -32,3 +31,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     authority: tuple[Path, Path] | None = None
     """Files of certificate and key of an operator's own authority, for an installation's first start."""
     public_metrics: bool = False
+    host_timeout: float = 20.0

@@ -11,6 +11,7 @@ from skep.control.callers import Caller, Role
 from skep.control.publications import clash
 from skep.model.errors import InvalidInput
 from skep.model.names import ServiceName, check_name
+from skep.model.placement import parse_constraint, parse_key
 from skep.model.references import normalize
 from skep.model.spec import AppSpec, PublishedPort, ServiceSpec
 
@@ -95,6 +96,7 @@ def _service(name: ServiceName, service: ServiceSpec, spec: AppSpec, caller: Cal
     except InvalidInput as error:
         yield error.message
     yield from _references(service, spec)
+    yield from _placement(service)
     yield from _mounts(service, caller)
     for key, value in service.environment.items():
         if not key or "=" in key or "\0" in key + value:
@@ -118,6 +120,15 @@ def _service(name: ServiceName, service: ServiceSpec, spec: AppSpec, caller: Cal
         yield f"networks.{fixed[0]}: a fixed address needs replicas: 1, since no two replicas can share it"
     if len(service.networks) > 8:
         yield "more than 8 networks"
+
+
+def _placement(service: ServiceSpec) -> Iterator[str]:
+    checks = [(parse_constraint, text) for text in service.placement.constraints]
+    for parse, text in [*checks, *((parse_key, text) for text in service.placement.spread)]:
+        try:
+            parse(text)
+        except InvalidInput as error:
+            yield f"placement: {error.message}"
 
 
 def _references(service: ServiceSpec, spec: AppSpec) -> Iterator[str]:

@@ -194,7 +194,6 @@ def _environments(base: Foundation) -> Callable[[str], object]:
 def _control(base: Foundation, room: FlowRoom) -> Control:
     settings = base.settings
     of_control = Settings(
-        first_host=settings.host,
         spool=settings.data / "spool",
         networks=settings.networks,
         default_disk=settings.default_disk,

@@ -118,6 +118,18 @@ class Ulimit(Spec, frozen=True, kw_only=True):
     hard: Annotated[int, msgspec.Meta(ge=-1)]
 
 
+class Placement(Spec, frozen=True, kw_only=True):
+    """Where replicas may go (`deploy.placement`); those that are there stay where they are.
+
+    `constraints` are texts like `node.labels.disk == ssd`, all of which a host must satisfy.  `spread` names
+    what replicas are spread over before hosts; empty: zones.
+    """
+
+    constraints: tuple[str, ...] = ()
+    spread: tuple[str, ...] = ()
+    max_per_host: Positive | None = None
+
+
 class Extensions(Spec, frozen=True, kw_only=True):
     """`x-skep` of a service: what Compose has no word for."""
 
@@ -127,6 +139,10 @@ class Extensions(Spec, frozen=True, kw_only=True):
     """Size of the system disk in bytes; None takes the default of the installation."""
     keep_system_disk: bool = False
     """Keep what the container wrote to its root file system when the replica is re-created."""
+    zones: tuple[str, ...] = ()
+    """Run only in these; empty: in any."""
+    pack: bool = False
+    """Fill one host after the other instead of spreading the replicas."""
 
 
 class ServiceSpec(Spec, frozen=True, kw_only=True):
@@ -151,6 +167,7 @@ class ServiceSpec(Spec, frozen=True, kw_only=True):
     restart: RestartPolicy = RestartPolicy()
     replicas: Count = 1
     resources: Resources = Resources()
+    placement: Placement = Placement()
     ulimits: dict[str, Ulimit] = {}
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()

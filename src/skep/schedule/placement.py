@@ -1,35 +1,93 @@
-"""Where a replica goes: hosts are filtered, then scored.  Pure: a snapshot in, a choice out."""
+"""Where replicas go: hosts are filtered, then chosen one by one for a whole group.  Pure; O(hosts) per group.
 
-import msgspec
+A `Cluster` is a snapshot that remembers what it has given out, so that the groups of one plan do not count on
+the same room.  Two plans made at the same moment may: overcommit is what absorbs that.
+"""
+
+from collections.abc import Iterable
 
 from skep.model.errors import Exhausted
-from skep.model.ids import Bytes, HostName
+from skep.model.ids import HostName
+from skep.schedule.candidates import Candidate, Group
+from skep.schedule.refusals import explanation, lack, refusal
+from skep.schedule.tree import Branch, Leaf
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A host as the scheduler sees it.  `promised` is the memory of the replicas it has already."""
+class Cluster:
+    def __init__(self, candidates: Iterable[Candidate]) -> None:
+        self._candidates = {one.host: one for one in sorted(candidates, key=lambda one: one.host)}
+        self._cpus = {one.host: one.promised_cpus for one in self._candidates.values()}
+        self._memory = {one.host: int(one.promised_memory) for one in self._candidates.values()}
 
-    host: HostName
-    ready: bool
-    memory: Bytes
-    promised: Bytes
+    def place(self, group: Group) -> tuple[HostName, ...]:
+        """A host for each replica of the group; asked the same twice of equal snapshots it answers the same.
+
+        Raises:
+            Exhausted: some have no host; nothing is given out.  Says how many hosts stand in the way by what.
+        """
+        leaves, others, reasons = self._sorted(group)
+        tree = Branch.of(leaves, others, () if group.pack else group.spread, group.pack)
+        chosen: list[HostName] = []
+        while len(chosen) < group.replicas and (found := tree.take()) is not None:
+            leaf, way = found
+            chosen.append(leaf.candidate.host)
+            reason = self._give(leaf, group)
+            reasons |= {leaf.candidate.host: reason} if reason else {}
+            tree.put(way, leaf, room=not reason)
+        if len(chosen) < group.replicas:
+            raise Exhausted(explanation(group, group.replicas - len(chosen), reasons))
+        for host in chosen:
+            self.promise(host, group)
+        return tuple(chosen)
+
+    def put(self, group: Group, host: HostName) -> None:
+        """The group's replicas go to this host, since what they need is there and nowhere else.
+
+        Raises:
+            Exhausted: it does not take them; says why.
+        """
+        candidate = self._candidates.get(host)
+        if candidate is None:
+            raise Exhausted(f"{group.what} has to run on host {host}, which is not there any more.")
+        for _ in range(group.replicas):
+            reason = refusal(candidate, group) or lack(
+                candidate, group, self._cpus[host], self._memory[host], 0
+            )
+            if reason:
+                raise Exhausted(
+                    f"{group.what} has to run on host {host}, where its disks are, but that is {reason}."
+                )
+            self.promise(host, group)
+
+    def promise(self, host: HostName, group: Group) -> None:
+        """Count one replica of the group on the host."""
+        self._cpus[host] += group.cpus
+        self._memory[host] += group.memory
+
+    def refusals(self, group: Group) -> dict[HostName, str]:
+        """Why each host that takes no replica of the group does not."""
+        return self._sorted(group)[2]
+
+    def _sorted(self, group: Group) -> tuple[list[Leaf], list[Leaf], dict[HostName, str]]:
+        """Hosts that may take one more; the others; and what stands in the way there."""
+        leaves, others, reasons = [], [], {}
+        for host, candidate in self._candidates.items():
+            leaf = Leaf(candidate, group, self._cpus[host], self._memory[host])
+            reason = refusal(candidate, group) or _lack(leaf, group)
+            if reason:
+                reasons[host] = reason
+                others.append(leaf)
+            else:
+                leaves.append(leaf)
+        return leaves, others, reasons
+
+    def _give(self, leaf: Leaf, group: Group) -> str:
+        """Count one more there; answers why it is the last."""
+        leaf.cpus += group.cpus
+        leaf.memory += group.memory
+        leaf.here += 1
+        return _lack(leaf, group)
 
 
-def place(candidates: list[Candidate], memory: Bytes, overcommit: float = 4.0) -> HostName:
-    """The ready host with the largest share of memory left, equal ones by name.
-
-    Limits are upper bounds that few replicas reach, so a host may promise `overcommit` times its memory.
-
-    Raises:
-        Exhausted: no host has room; says what stands in the way.
-    """
-    ready = [candidate for candidate in candidates if candidate.ready]
-    if not ready:
-        raise Exhausted(f"None of the {len(candidates)} hosts is ready.")
-    fitting = [host for host in ready if host.promised + memory <= host.memory * overcommit]
-    if not fitting:
-        raise Exhausted(
-            f"No host has room for {memory} bytes of memory: {len(ready)} ready hosts have promised "
-            "all they may. Lower memory limits, remove replicas, or add a host."
-        )
-    return min(fitting, key=lambda host: (host.promised / host.memory, host.host)).host
+def _lack(leaf: Leaf, group: Group) -> str:
+    return lack(leaf.candidate, group, leaf.cpus, leaf.memory, leaf.here)

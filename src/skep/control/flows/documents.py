@@ -39,13 +39,17 @@ JOB_TIMEOUT = "24h"
 """How long a service that others wait for to complete may take."""
 
 
-def apply(plan: Plan, spec: AppSpec, first_host: HostName) -> str:
-    """The flow that leads from the current release to the planned one."""
+def apply(plan: Plan, spec: AppSpec, builder: HostName) -> str:
+    """The flow that leads from the current release to the planned one.
+
+    An image that is nowhere yet is fetched by a host that needs it; by the `builder`, if none does.
+    """
     steps: Steps = {"begin": {"use": "release.begin", "with": {"release": plan.release}}}
     for service, reference in plan.pulls.items():
+        host = next(iter(_hosts_of(plan, service)), builder)
         steps[f"{service}-image"] = {
             "flow": "image.fetch",
-            "with": {"release": plan.release, "service": service, "reference": reference, "host": first_host},
+            "with": {"release": plan.release, "service": service, "reference": reference, "host": host},
             "after": ["begin"],
         }
     steps["prepare"] = {"use": "release.prepare", "with": {"release": plan.release}, "after": list(steps)}

@@ -1,0 +1,162 @@
+"""A host for every replica that a plan makes.  Pure: facts, a wanted app and a cluster in, hosts out.
+
+Disks are on one host each, and what mounts them must run there: replicas that share a volume, and replicas
+whose volume exists already, are placed as one.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from skep.control.naming import disk_name
+from skep.control.plans import Facts
+from skep.model.errors import Conflict
+from skep.model.ids import Bytes, HostName, TenantId
+from skep.model.names import ServiceName
+from skep.model.placement import parse_constraint
+from skep.model.spec import AppSpec, ServiceSpec
+from skep.schedule.candidates import Group
+from skep.schedule.placement import Cluster
+
+Position = tuple[ServiceName, int]
+"""A replica by service and ordinal."""
+Placing = Mapping[Position, HostName]
+
+
+class Bundle(msgspec.Struct, frozen=True, kw_only=True):
+    """Positions that must be on one host, since they share disks; `new` are those that have none yet."""
+
+    new: tuple[Position, ...]
+    pins: tuple[HostName, ...]
+
+
+def assign(facts: Facts, spec: AppSpec, tenant: TenantId, cluster: Cluster, default_memory: Bytes) -> Placing:
+    """Where each replica goes that is not there yet.
+
+    Raises:
+        Exhausted: no host has room, or the one with its disks does not take it.
+        Conflict: its disks are on different hosts.
+    """
+    return _Assignment(facts, spec, tenant, cluster, default_memory).hosts()
+
+
+class _Assignment:
+    def __init__(
+        self, facts: Facts, spec: AppSpec, tenant: TenantId, cluster: Cluster, default_memory: Bytes
+    ) -> None:
+        self.facts = facts
+        self.spec = spec
+        self.tenant = tenant
+        self.cluster = cluster
+        self.default_memory = default_memory
+        self.there = {(ServiceName(row.service), row.ordinal): row.host for row in facts.replicas}
+        self.chosen: dict[Position, HostName] = {}
+
+    def hosts(self) -> Placing:
+        for bundle in (bundle for bundle in self._bundles() if bundle.pins):
+            for position in bundle.new:
+                self.cluster.put(self._group([position]), bundle.pins[0])
+                self.chosen[position] = bundle.pins[0]
+        for alike in self._alike():
+            group = self._group(alike[0], len(alike))
+            for positions, host in zip(alike, self.cluster.place(group), strict=True):
+                self.chosen |= dict.fromkeys(positions, host)
+        return self.chosen
+
+    def _alike(self) -> Iterable[list[tuple[Position, ...]]]:
+        """Bundles that are free to go anywhere, those together that want the same."""
+        kinds: dict[tuple[tuple[ServiceName, int], ...], list[tuple[Position, ...]]] = {}
+        for bundle in self._bundles():
+            if not bundle.pins:
+                counted = Counter(service for service, _ in bundle.new)
+                kinds.setdefault(tuple(counted.items()), []).append(bundle.new)
+        return kinds.values()
+
+    def _bundles(self) -> list[Bundle]:
+        """Every position that has no host yet, with those it shares disks with."""
+        positions = [
+            (name, ordinal)
+            for name, service in self.spec.services.items()
+            for ordinal in range(service.replicas)
+        ]
+        used = {position: self._disks(*position) for position in positions}
+        bundles = []
+        for members in _connected(used):
+            new = tuple(position for position in members if position not in self.there)
+            if new:
+                disks = {disk for member in members for disk in used[member]}
+                bundles.append(Bundle(new=new, pins=self._pins(members, disks)))
+        return bundles
+
+    def _pins(self, members: Iterable[Position], disks: Iterable[str]) -> tuple[HostName, ...]:
+        """The host that is decided already: of a disk, or of a replica that will share one."""
+        pins = {self.facts.disks[disk].host for disk in disks if disk in self.facts.disks}
+        members = list(members)
+        if len(members) > 1:
+            pins |= {self.there[member] for member in members if member in self.there}
+        if len(pins) > 1:
+            names = ", ".join(f"{service}-{ordinal}" for service, ordinal in members)
+            raise Conflict(
+                f"{names} would need disks of the hosts {', '.join(sorted(pins))} in one place: volumes that "
+                "are mounted together must be on one host."
+            )
+        return tuple(pins)
+
+    def _disks(self, name: ServiceName, ordinal: int) -> list[str]:
+        mounts = [mount for mount in self.spec.services[name].mounts if mount.type == "volume"]
+        return [disk_name(self.spec.name, name, ordinal, mount, self.spec) for mount in mounts]
+
+    def _group(self, positions: Iterable[Position], count: int = 1) -> Group:
+        """What the positions want together: the sum of their sizes, and every constraint of each."""
+        names = [service for service, _ in positions]
+        services = [self.spec.services[name] for name in names]
+        first = services[0]
+        hosts = Counter(
+            host
+            for (service, ordinal), host in (self.there | self.chosen).items()
+            if service in names and ordinal < self.spec.services[service].replicas
+        )
+        bounds = [one.placement.max_per_host for one in services if one.placement.max_per_host]
+        return Group(
+            what=" with ".join(f"{self.spec.name}/{name}" for name in dict.fromkeys(names)),
+            tenant=self.tenant,
+            replicas=count,
+            cpus=sum(service.resources.cpus or 0.0 for service in services),
+            memory=Bytes(sum(service.resources.memory or self.default_memory for service in services)),
+            constraints=tuple(
+                parse_constraint(text) for service in services for text in service.placement.constraints
+            ),
+            zones=_common_zones(services),
+            pack=first.x_skep.pack,
+            max_per_host=min(bounds, default=None),
+            present=hosts,
+            **({"spread": first.placement.spread} if first.placement.spread else {}),
+        )
+
+
+def _common_zones(services: Iterable[ServiceSpec]) -> tuple[str, ...]:
+    """The zones that all of them allow; a name no zone has, where they allow none together."""
+    wanted = [set(service.x_skep.zones) for service in services if service.x_skep.zones]
+    if not wanted:
+        return ()
+    return tuple(sorted(set.intersection(*wanted))) or ("no common zone",)
+
+
+def _connected(used: Mapping[Position, Iterable[str]]) -> list[list[Position]]:
+    """Positions that share a disk, directly or through others, in the order they were given."""
+    leader: dict[Position | str, Position | str] = {}
+
+    def find(item: Position | str) -> Position | str:
+        while leader.setdefault(item, item) != item:
+            leader[item] = leader[leader[item]]
+            item = leader[item]
+        return item
+
+    for position, disks in used.items():
+        for disk in disks:
+            leader[find(disk)] = find(position)
+    groups: dict[Position | str, list[Position]] = {}
+    for position in used:
+        groups.setdefault(find(position), []).append(position)
+    return list(groups.values())

@@ -1,0 +1,68 @@
+"""Why a host is not taken, in words, and what to say when none is left."""
+
+from collections import Counter
+
+from skep.model.ids import Bytes, HostName
+from skep.schedule.candidates import Candidate, Group
+
+UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+
+
+def refusal(candidate: Candidate, group: Group) -> str:
+    """Why no replica of the group may go there, whatever room it has; "" if one may."""
+    if candidate.refuses:
+        return candidate.refuses
+    if candidate.tenant not in (None, group.tenant):
+        return "in another tenant's pool"
+    if group.zones and candidate.zone not in group.zones:
+        return f"not in {_either(group.zones)}"
+    for constraint in group.constraints:
+        if not constraint.allows(candidate.attributes):
+            return f"without {constraint}"
+    return ""
+
+
+def lack(candidate: Candidate, group: Group, cpus: float, memory: int, here: int) -> str:
+    """What is missing for one more replica beside the promised `cpus` and `memory`; "" if nothing is."""
+    if group.max_per_host is not None and here >= group.max_per_host:
+        return f"with {group.max_per_host} of its replicas already"
+    if memory + group.memory > candidate.memory:
+        return "out of memory to promise"
+    if cpus + group.cpus > candidate.cpus:
+        return "out of CPUs to promise"
+    return ""
+
+
+def explanation(group: Group, unplaced: int, reasons: dict[HostName, str]) -> str:
+    """For the person who asked: how many hosts stand in the way by what."""
+    if not reasons:
+        return f"There is no host for {_wanted(group, unplaced)}: add one with 'skep host add'."
+    counts = sorted(Counter(reasons.values()).items(), key=lambda item: (-item[1], item[0]))
+    words = ", ".join(f"{count} {'is' if count == 1 else 'are'} {reason}" for reason, count in counts)
+    return (
+        f"No host has room for {_wanted(group, unplaced)}: of {len(reasons)} {_plural('host', len(reasons))} "
+        f"{words}. Ask for less, remove what is not needed, or add a host."
+    )
+
+
+def _wanted(group: Group, unplaced: int) -> str:
+    needs = readable(group.memory) + " of memory"
+    needs += f" and {group.cpus:g} CPUs" if group.cpus else ""
+    each = f"{needs} each" if group.replicas > 1 else needs
+    some = f"{unplaced} of {group.replicas} replicas of " if group.replicas > 1 else ""
+    return f"{some}{group.what} ({each})"
+
+
+def readable(size: Bytes | int) -> str:
+    for unit, name in UNITS:
+        if size >= unit:
+            return f"{size / unit:.4g} {name}"
+    return f"{size} bytes"
+
+
+def _either(names: tuple[str, ...]) -> str:
+    return " or ".join(names) if len(names) < 4 else f"one of {len(names)} zones"
+
+
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}s"
