@@ -83,17 +83,20 @@ static int flows(int count, char **words)
 	return said(0);
 }
 
-/* Half-open connections to one port, each from another port of ours. */
+/* Connections to one port that are begun and forgotten, each from another port of ours. */
 static int half_open(int count, char **words)
 {
 	struct sockaddr_in to = address(words[0], atoi(words[1]));
+	struct linger at_once = { 1, 0 };
 	for (int number = 0; number < atoi(words[2]); number++) {
+		struct sockaddr_in from = address("0.0.0.0", 10000 + number);
 		int made = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-		if (made < 0)
+		if (made < 0 || bind(made, (void *)&from, sizeof from))
 			return said(-1);
+		setsockopt(made, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 		connect(made, (void *)&to, sizeof to);
+		close(made);
 	}
-	sleep(1);
 	return said(0);
 }
 
@@ -111,7 +114,7 @@ static int questions(int count, char **words)
 		send(made, question, length, 0);
 		while (read(made, answer, sizeof answer) > 0)
 			answered++;
-		usleep(50);
+		usleep(300);
 	}
 	struct pollfd ready = { .fd = made, .events = POLLIN };
 	while (poll(&ready, 1, 500) > 0)

@@ -45,7 +45,8 @@ class HostSide:
         before = await self.namespaces.on_host(lambda: Path("/proc/sys/net", _FORWARDING).read_text().strip())
         if self.state.host is None:
             await self.state.save_host(HostRecord(ip_forward=before))
-        await self.namespaces.on_host(lambda: links.sysctl([(_FORWARDING, "1")]))
+        await self.namespaces.on_host(lambda: links.sysctl([(_FORWARDING, "1"), *links.CONNECTIONS]))
+        await self.namespaces.on_host(links.raise_neighbour_limits)
         await self.ensure()
 
     async def _find_mtu(self) -> int:

@@ -18,6 +18,10 @@ from skep.model.errors import HostFailure
 
 _SIOCGIFFLAGS, _SIOCGIFADDR, _SIOCGIFMTU, _SIOCGIFHWADDR = 0x8913, 0x8915, 0x8921, 0x8927
 _IFF_UP = 1
+_NEIGHBOUR_LIMITS = {"gc_thresh3": 262_144, "gc_thresh2": 131_072, "gc_thresh1": 65_536}
+"""About 100 MB at worst."""
+CONNECTIONS = (("netfilter/nf_conntrack_tcp_timeout_time_wait", "20"),)
+"""How long the host remembers a closed connection: 120 s would let a network fill the table by closing."""
 
 
 class Nic(msgspec.Struct, frozen=True):
@@ -140,6 +144,19 @@ def sysctl(settings: Iterable[tuple[str, str]]) -> None:
         path = Path("/proc/sys/net", key)
         if path.exists() and path.read_text().strip() != value:
             path.write_text(value)
+
+
+def raise_neighbour_limits() -> None:
+    """Let the machine know as many neighbours as its tenants can ask for.
+
+    One table serves all namespaces, with room for 1,024 at first: a container that looks for everybody in
+    its /20 would leave none for the others.  Limits that are higher already stay; only the machine's own
+    namespace shows them (kernel: net/core/neighbour.c).
+    """
+    for name, most in _NEIGHBOUR_LIMITS.items():
+        path = Path("/proc/sys/net/ipv4/neigh/default", name)
+        if path.exists() and int(path.read_text()) < most:
+            path.write_text(str(most))
 
 
 def _ask(control: socket.socket, request: int, name: str) -> bytes:

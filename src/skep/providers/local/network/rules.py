@@ -35,6 +35,13 @@ ANY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared with, no
 MOST_FLOWS = 20_000
 """Connections to the outside that one network may have at a time: all share the host's table of them."""
 
+QUESTIONS = "500/second burst 1000 packets"
+"""To the resolver, of one replica."""
+
+PACE = "1000/second burst 5000 packets"
+"""Of new connections of one network: those that are closed are not counted as open, yet stay in the table
+for a while (`links.CONNECTIONS`)."""
+
 _KNOWN_SENDER = "iifname . ether saddr . ip saddr @members"
 _UNBRIDGED = f'iifname != {{ "lo", "{BRIDGE}", "{UPLINK}" }} drop'
 """What reaches the router in the name of a port of its bridge."""
@@ -95,6 +102,7 @@ def host_table(
                 at,
             ),
             Set("flows", "set", "type ipv4_addr; flags dynamic; size 65536;", None),
+            Set("paces", "set", "type ipv4_addr; flags dynamic; timeout 60s; size 65536;", None),
             *([Set("underlay", "set", "type ipv4_addr;", tunnel.elements)] if tunnel else []),
         ),
         chains=(
@@ -125,6 +133,8 @@ def host_table(
                     f"iifname != {ours} oifname != {ours} accept",
                     *([f"iifname {ours} ip daddr @underlay drop"] if tunnel else []),
                     "ct state established,related accept",
+                    # First the cheap question: counting takes longer the more there are.
+                    f"iifname {ours} ct state new update @paces {{ ip saddr limit rate over {PACE} }} drop",
                     f"iifname {ours} ct state new add @flows {{ ip saddr ct count over {MOST_FLOWS} }} drop",
                     f"oifname {ours} ct status dnat accept",
                     f"oifname {ours} drop",
@@ -314,7 +324,7 @@ _OUTPUT = (
 
 def _input(network: NetworkConfig) -> tuple[str, ...]:
     question = f'iifname "{BRIDGE}" ip daddr {network.gateway}'
-    too_fast = "update @askers { ip saddr limit rate over 500/second burst 1000 packets } drop"
+    too_fast = f"update @askers {{ ip saddr limit rate over {QUESTIONS} }} drop"
     refuse = (
         f'iifname "{UPLINK}" icmp type echo-request accept',
         f'iifname "{UPLINK}" meta l4proto tcp reject with tcp reset',
