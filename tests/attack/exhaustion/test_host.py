@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.attack import weaker
-from tests.attack.prison import Change, Prison, Prisoner
+from tests.attack.prison import Change, Config, Prison, Prisoner
 
 from skep.model.host import ContainerMount, DiskSpec
 from skep.model.ids import Bytes, DiskId, new_id
@@ -32,11 +32,11 @@ def poor(prison: Prison) -> Iterator[Prisoner]:
     prison.dismiss(made)
 
 
-def memory(config: weaker.Config) -> None:
+def memory(config: Config) -> None:
     weaker.resource("memory", value={"limit": 160 * MIB, "swap": 160 * MIB})(config)
 
 
-def more_files(config: weaker.Config) -> None:
+def more_files(config: Config) -> None:
     config["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 2000, "hard": 2000}]
 
 
