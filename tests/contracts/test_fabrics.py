@@ -12,7 +12,7 @@ from tests.providers.network.conftest import HOST, World, network, port, publica
 
 from skep.control.ports import Fabric, HostFabric
 from skep.model.errors import Conflict, InvalidInput, NotFound, Stale
-from skep.model.host import NetworkPeers, RemotePort
+from skep.model.host import NetworkPeers, PeersInForce, RemotePort
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId, new_id, short
 from skep.providers.local.network import LocalFabric, Underlay
 from skep.providers.simulated import SimulatedFabric
@@ -152,9 +152,9 @@ class FabricContract:
         with pytest.raises(Stale):
             await fabric.set_peers(NetworkPeers(network=net.id, generation=1))
 
-        assert await fabric.peers() == {net.id: 2}
-        await fabric.set_peers(NetworkPeers(network=net.id, generation=3))
-        assert await fabric.peers() == {net.id: 3}
+        assert await fabric.peers() == {net.id: PeersInForce(generation=2, digest=known.digest)}
+        await fabric.set_peers(nobody := NetworkPeers(network=net.id, generation=3))
+        assert await fabric.peers() == {net.id: PeersInForce(generation=3, digest=nobody.digest)}
         assert await fabric.networks() == {net.id}
 
     async def test_peers_need_their_network_and_addresses_of_their_own(self, fabric: Fabric) -> None:

@@ -23,6 +23,7 @@ from skep.model.host import (
     LogLine,
     NetworkConfig,
     NetworkPeers,
+    PeersInForce,
     PoolUsage,
     PortConfig,
     ServicePublications,
@@ -176,8 +177,8 @@ class Fabric(Protocol):
             Unsupported: there are peers, and this host has no underlay.
         """
 
-    async def peers(self) -> dict[NetworkId, int]:
-        """The generation in force of every network that was ever told its peers."""
+    async def peers(self) -> dict[NetworkId, PeersInForce]:
+        """What is in force of every network that was ever told its peers."""
 
     async def publish(self, publications: ServicePublications) -> None:
         """Replace, in one transaction, what the service publishes on the host.

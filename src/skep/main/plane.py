@@ -21,6 +21,7 @@ from skep.control.flows.catalogue import make_registry
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
 from skep.control.hosts import HostDirectory
 from skep.control.leadership import Leadership
+from skep.control.peering import Peering
 from skep.control.reconcilers.reconciler import Reconciler
 from skep.control.settings import Settings
 from skep.control.specifications import Limits
@@ -44,6 +45,7 @@ class Foundation:
     woken: asyncio.Event
     """Set when something changed that reconcilers should look at."""
     directory: HostDirectory
+    peering: Peering
     process: str
     """This process and no other, nor a later life of it."""
 
@@ -62,7 +64,7 @@ async def foundation(
         Unavailable: there is no database that can be used.
     """
     database = await _database(stack, settings)
-    woken = asyncio.Event()
+    woken, directory = asyncio.Event(), HostDirectory()
     return Foundation(
         settings=settings,
         database=database,
@@ -70,7 +72,8 @@ async def foundation(
         desired=DesiredState(database, limits(settings)),
         observations=Observations(database, bus, woken.set, time.time),
         woken=woken,
-        directory=HostDirectory(),
+        directory=directory,
+        peering=Peering(database, directory),
         process=f"{name}-{socket.gethostname()}-{new_id()}",
     )
 
@@ -97,6 +100,7 @@ async def _reconcile(base: Foundation, room: FlowRoom, control: Control) -> None
         apps=control.apps,
         woken=base.woken,
         monotonic=time.monotonic,
+        peering=base.peering,
     )
 
     async def lead(epoch: int) -> None:
@@ -185,8 +189,9 @@ def _environments(base: Foundation) -> Callable[[str], object]:
             return cloud
         if not route.startswith(_AGENT):
             raise LookupError(f"nothing is reached by the route {route!r}: it must be agent.HOST")
-        host = base.directory.on(HostName(route.removeprefix(_AGENT)))
-        return HostEnvironment(host=host, desired=base.desired, spool=path)
+        name = HostName(route.removeprefix(_AGENT))
+        host = base.directory.on(name)
+        return HostEnvironment(host=host, desired=base.desired, spool=path, name=name, peering=base.peering)
 
     return environment
 

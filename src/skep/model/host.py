@@ -3,6 +3,10 @@
 Control computes these from releases; the agent and the providers carry them out.  All ids are control's.
 """
 
+import functools
+import hashlib
+import operator
+from collections.abc import Iterable
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -87,6 +91,10 @@ class RemotePort(HostStruct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     up: bool = False
 
+    @property
+    def mark(self) -> int:
+        return _mark(self)
+
 
 class NetworkPeers(HostStruct, frozen=True, kw_only=True):
     """Where the rest of a network is, seen from one host: all of it, as of `generation`.
@@ -98,6 +106,28 @@ class NetworkPeers(HostStruct, frozen=True, kw_only=True):
     generation: int
     hosts: tuple[IPv4Address, ...] = ()
     ports: tuple[RemotePort, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal hosts and ports, in whatever order, whatever the generation."""
+        return peers_digest(self.hosts, (port.mark for port in self.ports))
+
+
+class PeersInForce(HostStruct, frozen=True, kw_only=True):
+    """What a host was told of one network: when, and what in one word."""
+
+    generation: int
+    digest: str
+
+
+def peers_digest(hosts: Iterable[IPv4Address], marks: Iterable[int]) -> str:
+    """The marks of all ports and hosts together: who has those of many ports need not make them again."""
+    return f"{functools.reduce(operator.xor, (*map(_mark, map(str, hosts)), *marks), 0):032x}"
+
+
+def _mark(value: object) -> int:
+    text = msgspec.json.encode(value, enc_hook=str)
+    return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest())
 
 
 class Publication(HostStruct, frozen=True, kw_only=True):

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.model.ids import AppId, NetworkId, PortId, ReplicaId, ServiceId, TenantId
+from skep.model.host import ContainerStatus
+from skep.model.ids import AppId, HostName, NetworkId, PortId, ReplicaId, ServiceId, TenantId
 from skep.store import rows
-from skep.store.tables import networks, ports, published, replicas
+from skep.store.tables import apps, networks, ports, published, replicas
 
 
 class NetworkRow(rows.Row, frozen=True, kw_only=True):
@@ -51,6 +52,34 @@ class PublishedRow(rows.Row, frozen=True, kw_only=True):
     protocol: str
     published: int
     target: int
+
+
+class AttachmentRow(rows.Row, frozen=True, kw_only=True):
+    """A port with where its replica is, as the other hosts of the network need it."""
+
+    id: PortId
+    network_id: NetworkId
+    replica_id: ReplicaId
+    address: int
+    mac: str
+    names: tuple[str, ...]
+    host: HostName
+    app: str
+    status: ContainerStatus | None
+
+
+async def attachments(
+    connection: AsyncConnection, chosen: Iterable[NetworkId] | None = None
+) -> list[AttachmentRow]:
+    """The ports of the chosen networks (None: of all)."""
+    query = (
+        sa.select(ports, replicas.c.host, replicas.c.status, apps.c.name.label("app"))
+        .join(replicas, ports.c.replica_id == replicas.c.id)
+        .join(apps, replicas.c.app_id == apps.c.id)
+    )
+    if chosen is not None:
+        query = query.where(ports.c.network_id.in_(list(chosen)))
+    return await rows.many(connection, query, AttachmentRow)
 
 
 async def every(connection: AsyncConnection, tenant: TenantId | None = None) -> list[NetworkRow]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from skep.control.peering import Peering
 from skep.control.ports import Desired, Host
 from skep.flow import Context
 
@@ -28,6 +29,9 @@ class HostEnvironment:
     host: Host
     desired: Desired
     spool: Path
+    name: str = ""
+    peering: Peering | None = None
+    """Tells the other hosts; None: there are no others."""
 
 
 Cloud = Context[CloudEnvironment]

@@ -1,5 +1,7 @@
 """Steps that plug replicas into their networks.  Most run on the replica's host."""
 
+from collections.abc import Collection
+
 from skep.control.flows.environment import Cloud, OnHost
 from skep.flow import step
 from skep.model.errors import Conflict, HostFailure, NotFound
@@ -10,17 +12,32 @@ from skep.store import networks
 async def plug_container(cx: OnHost, container: ContainerId) -> None:
     """Plug every port of the container's replica; a network that lacks something is made whole first.
 
-    Networks are there nearly always, and looking costs as much as plugging: so the plug is tried first.
+    Networks are there nearly always, and looking costs as much as plugging: so the plug is tried first.  Then
+    the network's other hosts are told, and this one hears of them.
     """
     fabric = cx.env.host.fabric
     spec = await cx.env.desired.container(container)
+    plugged = []
     for port_id in spec.ports:
         port = await cx.env.desired.port(port_id)
+        plugged.append(port.network)
         try:
             await fabric.plug(port)
         except (NotFound, HostFailure):
-            await fabric.ensure_network(await cx.env.desired.network(port.network))
+            await _ensure(cx, port.network)
             await fabric.plug(port)
+    await _announce(cx, plugged)
+
+
+async def _ensure(cx: OnHost, network: NetworkId) -> None:
+    await cx.env.host.fabric.ensure_network(await cx.env.desired.network(network))
+    if cx.env.peering is not None:
+        cx.env.peering.forget(HostName(cx.env.name), network)
+
+
+async def _announce(cx: OnHost, chosen: Collection[NetworkId]) -> None:
+    if cx.env.peering is not None:
+        await cx.env.peering.announce(chosen)
 
 
 @step
@@ -43,7 +60,7 @@ async def ensure(cx: OnHost, container: ContainerId) -> None:
 @step
 async def repair(cx: OnHost, network: NetworkId, containers: list[ContainerId]) -> None:
     """Make a damaged network whole, with the ports of its containers."""
-    await cx.env.host.fabric.ensure_network(await cx.env.desired.network(network))
+    await _ensure(cx, network)
     for container in containers:
         await plug_container(cx, container)
 

@@ -17,6 +17,7 @@ from skep.control.apps import Apps
 from skep.control.desired import DesiredState
 from skep.control.flows import documents
 from skep.control.hosts import HostDirectory
+from skep.control.peering import Peering
 from skep.control.ports import Host
 from skep.control.reconcilers.backoff import Backoff
 from skep.control.reconcilers.decisions import HostState, Rows, leftovers, missing, vanished
@@ -49,6 +50,7 @@ class Reconciler:
         apps: Apps,
         woken: asyncio.Event,
         monotonic: Callable[[], float],
+        peering: Peering | None = None,
     ) -> None:
         self._database = database
         self._flows = flows
@@ -57,6 +59,7 @@ class Reconciler:
         self._apps = apps
         self._attempts = defaultdict[str, Backoff](lambda: Backoff(monotonic))
         self._woken = woken
+        self._peering = peering
 
     async def run(self) -> None:
         """Pass after pass, until cancelled.  A pass that fails is logged and tried again."""
@@ -69,6 +72,8 @@ class Reconciler:
 
     async def reconcile(self) -> None:
         """One pass over all hosts and apps; a host that does not answer keeps nobody else waiting."""
+        if self._peering is not None:
+            await self._peering.reconcile()
         for name in self._hosts.names():
             try:
                 await self._host(name, self._hosts.on(name))

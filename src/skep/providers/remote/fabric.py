@@ -1,6 +1,6 @@
 """The networks of a host elsewhere.  Satisfies `Fabric` of control."""
 
-from skep.model.host import NetworkConfig, NetworkPeers, PortConfig, ServicePublications
+from skep.model.host import NetworkConfig, NetworkPeers, PeersInForce, PortConfig, ServicePublications
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
 from skep.providers.remote.line import Line
 
@@ -36,8 +36,8 @@ class RemoteFabric:
     async def set_peers(self, peers: NetworkPeers) -> None:
         await self._line.tell("set_peers", peers=peers)
 
-    async def peers(self) -> dict[NetworkId, int]:
-        return await self._line.ask("peers", dict[NetworkId, int])
+    async def peers(self) -> dict[NetworkId, PeersInForce]:
+        return await self._line.ask("peers", dict[NetworkId, PeersInForce])
 
     async def networks(self) -> set[NetworkId]:
         return await self._line.ask("networks", set[NetworkId])

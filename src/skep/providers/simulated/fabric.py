@@ -7,7 +7,14 @@ from pathlib import Path
 import msgspec
 
 from skep.model.errors import Conflict, InvalidInput, NotFound, Stale
-from skep.model.host import NetworkConfig, NetworkPeers, PortConfig, Publication, ServicePublications
+from skep.model.host import (
+    NetworkConfig,
+    NetworkPeers,
+    PeersInForce,
+    PortConfig,
+    Publication,
+    ServicePublications,
+)
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
 
 _ANYWHERE = "0.0.0.0"  # noqa: S104 - compared, not bound
@@ -84,8 +91,11 @@ class SimulatedFabric:
             )
         self._peers[peers.network] = peers
 
-    async def peers(self) -> dict[NetworkId, int]:
-        return {network: known.generation for network, known in self._peers.items()}
+    async def peers(self) -> dict[NetworkId, PeersInForce]:
+        return {
+            network: PeersInForce(generation=known.generation, digest=known.digest)
+            for network, known in self._peers.items()
+        }
 
     async def publish(self, publications: ServicePublications) -> None:
         for item in publications.publications:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from skep.model.host import NetworkConfig, NetworkPeers, PortConfig, ServicePublications
+from skep.model.host import NetworkConfig, NetworkPeers, PeersInForce, PortConfig, ServicePublications
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
 from skep.providers.local.network.forward import Forwarder, host_nameservers
 from skep.providers.local.network.host import HostSide
@@ -102,8 +102,8 @@ class LocalFabric:
     async def set_peers(self, peers: NetworkPeers) -> None:
         await self._routers.set_peers(peers)
 
-    async def peers(self) -> dict[NetworkId, int]:
-        return {network: known.generation for network, known in self._state.peers.items()}
+    async def peers(self) -> dict[NetworkId, PeersInForce]:
+        return self._state.peers_in_force()
 
     async def publish(self, publications: ServicePublications) -> None:
         await self._publishing.publish(publications)

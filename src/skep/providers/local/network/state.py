@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from skep.model.errors import InvalidInput
-from skep.model.host import NetworkConfig, NetworkPeers, PortConfig, ServicePublications
+from skep.model.host import NetworkConfig, NetworkPeers, PeersInForce, PortConfig, ServicePublications
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
 from skep.providers.local.network.namespaces import Namespaces
 from skep.providers.local.network.rules import Route
@@ -63,6 +63,7 @@ class State:
         self.sandboxes: dict[ReplicaId, SandboxRecord] = {}
         self.services: dict[ServiceId, ServiceRecord] = {}
         self.host: HostRecord | None = None
+        self._digests: dict[NetworkId, str] = {}
         self._owners: dict[PortId, ReplicaId] = {}
         self._namespaces = namespaces
 
@@ -98,6 +99,15 @@ class State:
     def routes(self) -> list[Route]:
         return [route for record in self.services.values() for route in record.routes()]
 
+    def peers_in_force(self) -> dict[NetworkId, PeersInForce]:
+        for network, known in self.peers.items():
+            if network not in self._digests:
+                self._digests[network] = known.digest
+        return {
+            network: PeersInForce(generation=known.generation, digest=self._digests[network])
+            for network, known in self.peers.items()
+        }
+
     async def save_network(self, record: NetworkConfig) -> None:
         await self._write("network", record.id, record)
         self.networks[record.id] = record
@@ -105,6 +115,7 @@ class State:
     async def save_peers(self, record: NetworkPeers) -> None:
         await self._write("peers", record.network, record)
         self.peers[record.network] = record
+        self._digests.pop(record.network, None)
 
     async def save_sandbox(self, record: SandboxRecord) -> None:
         await self._write("sandbox", record.replica, record)
@@ -121,6 +132,7 @@ class State:
     async def drop_network(self, network: NetworkId) -> None:
         await self._remove("peers", network)
         self.peers.pop(network, None)
+        self._digests.pop(network, None)
         await self._remove("network", network)
         self.networks.pop(network, None)
 

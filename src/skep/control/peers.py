@@ -1,0 +1,94 @@
+"""Who is where on a network: what each of its hosts must know of the others.  Pure."""
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from ipaddress import IPv4Address
+
+from skep.model.host import ContainerState, NetworkPeers, RemotePort, peers_digest
+from skep.model.ids import HostName, NetworkId
+from skep.model.topology import Liveness
+from skep.store.hosts import HostRow
+from skep.store.networks import AttachmentRow
+
+
+class NetworkMap:
+    """One network as the rows have it.  `generation` is when they were read: a later one knows more.
+
+    A host without an underlay address, and one that was given up for gone, is not on the map: the others
+    drop what it sends.  One that is only lost stays, since what it runs may be talking; but nobody is sent
+    there by name.
+    """
+
+    def __init__(
+        self,
+        network: NetworkId,
+        generation: int,
+        attachments: Iterable[AttachmentRow],
+        hosts: Mapping[HostName, HostRow],
+    ) -> None:
+        self.network = network
+        self.generation = generation
+        self._ports: dict[HostName, list[RemotePort]] = {}
+        places = {name: row for name, row in hosts.items() if row.underlay and row.state != Liveness.GONE}
+        self.hosts: dict[HostName, IPv4Address] = {}
+        for row in attachments:
+            if row.host in places:
+                self.hosts.setdefault(row.host, IPv4Address(places[row.host].underlay))
+                port = _remote(row, self.hosts[row.host], places[row.host].answers)
+                self._ports.setdefault(row.host, []).append(port)
+
+    def seen_from(self, host: HostName, at_least: int = 0) -> NetworkPeers:
+        """What the host must know; nothing where it is alone, or not on the map."""
+        others = sorted(self.hosts.keys() - {host}) if host in self.hosts else []
+        return NetworkPeers(
+            network=self.network,
+            generation=max(self.generation, at_least),
+            hosts=tuple(self.hosts[name] for name in others),
+            ports=tuple(port for name in others for port in self._ports.get(name, ())),
+        )
+
+    def digest_from(self, host: HostName) -> str:
+        """The digest of `seen_from`, without making ten thousand ports for each of fifty hosts."""
+        others = sorted(self.hosts.keys() - {host}) if host in self.hosts else []
+        return peers_digest(
+            [self.hosts[name] for name in others],
+            [self._marks[name] for name in others if name in self._marks],
+        )
+
+    @cached_property
+    def _marks(self) -> dict[HostName, int]:
+        marks = {}
+        for name, ports in self._ports.items():
+            marks[name] = 0
+            for port in ports:
+                marks[name] ^= port.mark
+        return marks
+
+
+NOBODY = peers_digest((), ())
+
+
+def maps(
+    generation: int, attachments: Iterable[AttachmentRow], hosts: Iterable[HostRow]
+) -> dict[NetworkId, NetworkMap]:
+    """A map of every network that somebody is on."""
+    by_network: dict[NetworkId, list[AttachmentRow]] = {}
+    for row in attachments:
+        by_network.setdefault(row.network_id, []).append(row)
+    places = {row.name: row for row in hosts}
+    return {
+        network: NetworkMap(network, generation, members, places) for network, members in by_network.items()
+    }
+
+
+def _remote(row: AttachmentRow, underlay: IPv4Address, answers: bool) -> RemotePort:
+    return RemotePort(
+        id=row.id,
+        replica=row.replica_id,
+        address=IPv4Address(row.address),
+        mac=row.mac,
+        underlay=underlay,
+        app=row.app,
+        names=row.names,
+        up=answers and row.status is not None and row.status.state is ContainerState.RUNNING,
+    )
