@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Where everything is, and what a replica gets that asks for nothing.
 
     `instance` prefixes every name on the machine, so that several installations can live on one.
-    `listen` is `address:port`; put a TLS proxy in front of anything but loopback.
+    `listen` is `address:port`; anything but loopback is served with TLS unless `tls` says otherwise.
     """
 
     instance: str = "skep"
@@ -67,6 +67,15 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     keep_failed_runs: str = "90d"
     keep_archived_runs: str = "365d"
     metrics: Literal["operators", "open"] = "operators"
+    tls: Literal["auto", "on", "off"] = "auto"
+    """Of the API; auto: on everywhere but on loopback."""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    """The operator's own, in place of one of the installation's authority."""
+    api_url: str = ""
+    authority_certificate: Path | None = None
+    authority_key: Path | None = None
+    """The operator's own authority, taken when the installation makes its first one."""
     unconfined_bundles: bool = False
 
     def __repr__(self) -> str:
@@ -100,6 +109,30 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             )
 
     @property
+    def uses_tls(self) -> bool:
+        return self.tls == "on" or (self.tls == "auto" and not _is_loopback(self.address[0]))
+
+    @property
+    def url(self) -> str:
+        """Where hosts and people reach the API over the network; empty where that is not known."""
+        if self.api_url or not self.uses_tls:
+            return self.api_url.rstrip("/")
+        address, port = self.address
+        names = [address, self.public_host]
+        found = next((one for one in names if not _is_loopback(one) and one not in ("0.0.0.0", "::")), "")  # noqa: S104
+        return f"https://{f'[{found}]' if ':' in found else found}:{port}" if found else ""
+
+    @property
+    def own_authority(self) -> tuple[Path, Path] | None:
+        """Raises ValueError: only one of the two files is named."""
+        return _pair("authority", self.authority_certificate, self.authority_key)
+
+    @property
+    def own_tls(self) -> tuple[Path, Path] | None:
+        """Raises ValueError: only one of the two files is named."""
+        return _pair("tls", self.tls_certificate, self.tls_key)
+
+    @property
     def database_url(self) -> str:
         return self.database or f"sqlite+aiosqlite:///{self.data / 'skep.db'}"
 
@@ -118,11 +151,27 @@ def read(environment: Mapping[str, str]) -> Configuration:
                 values[key] = _size(key, values[key])
         configuration = msgspec.convert(values, Configuration, strict=False, dec_hook=decode_hook)
         _ = configuration.address, configuration.retention
+        _ = configuration.own_tls, configuration.own_authority
         configuration.require_bus()
     except (msgspec.ValidationError, ValueError) as error:
         raise InvalidInput(f"Configuration in {etc / 'skep.yaml'} or SKEP_*: {error}") from error
     check_name(configuration.instance, "instance")
     return configuration
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _pair(what: str, certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None:
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise ValueError(f"{what}_certificate and {what}_key: one is nothing without the other")
+    return certificate, key
 
 
 def _from_file(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,16 +21,16 @@ class Servable(Protocol):
 
 
 @asynccontextmanager
-async def serving(control: Servable) -> AsyncIterator[str]:
+async def serving(control: Servable, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """Serve the API over this control; answers its URL."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        server = make_server(build_app(control.as_control()), "127.0.0.1", listener.getsockname()[1])
+        server = make_server(build_app(control.as_control()), "127.0.0.1", listener.getsockname()[1], tls)
         task = asyncio.create_task(server._serve(sockets=[listener]))
         while not server.started:
             await asyncio.sleep(0.005)
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            yield f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
             await task

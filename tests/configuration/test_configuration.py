@@ -142,3 +142,34 @@ def test_a_configuration_that_is_shown_shows_no_password(tmp_path: Path) -> None
     found = Configuration(bus="amqp://u:sesame@h/", database="postgresql+asyncpg://u:sesame@h/")
 
     assert "sesame" not in f"{found} {found!r}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "tls", "url"),
+    [
+        ({}, False, ""),
+        ({"tls": "on"}, True, ""),
+        ({"listen": "10.0.0.1:443"}, True, "https://10.0.0.1:443"),
+        ({"listen": "10.0.0.1:443", "tls": "off"}, False, ""),
+        ({"listen": "0.0.0.0:443"}, True, ""),
+        ({"listen": "0.0.0.0:443", "public_host": "skep.example"}, True, "https://skep.example:443"),
+        ({"listen": "[fd00::1]:443"}, True, "https://[fd00::1]:443"),
+        ({"api_url": "https://skep.example/"}, False, "https://skep.example"),
+        ({"listen": "localhost:1"}, False, ""),
+    ],
+)
+def test_the_api_has_tls_everywhere_but_on_loopback(settings: dict[str, str], tls: bool, url: str) -> None:
+    found = Configuration(**settings)  # type: ignore[arg-type]
+
+    assert (found.uses_tls, found.url) == (tls, url)
+
+
+@pytest.mark.parametrize("key", ["tls_certificate", "tls_key", "authority_certificate", "authority_key"])
+def test_a_certificate_needs_its_key(tmp_path: Path, key: str) -> None:
+    with pytest.raises(InvalidInput, match="one is nothing without the other"):
+        read(write(tmp_path, f"{key}: /etc/file.pem\n"))
+
+
+def test_a_bare_on_or_off_is_what_it_says(tmp_path: Path) -> None:
+    assert read(write(tmp_path, "tls: on\n")).uses_tls
+    assert not read(write(tmp_path, "tls: off\nlisten: 10.0.0.1:1\n")).uses_tls

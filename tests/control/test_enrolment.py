@@ -84,7 +84,7 @@ async def test_a_host_joins_with_name_zone_and_address(house: Installation) -> N
         row = await hosts.get(connection, HostName("host-9"))
     assert row is not None
     assert (row.state, row.pool, row.underlay) == ("joining", "zone", "10.9.8.7")
-    assert row.certificate == peer.serial
+    assert (row.certificate, row.address) == (peer.serial, "10.9.8.7:7538")
 
 
 async def test_a_token_without_a_name_takes_the_hosts(house: Installation) -> None:

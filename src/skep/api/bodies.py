@@ -128,7 +128,7 @@ class JoinHost(Body, frozen=True, kw_only=True):
     """`request`: a certificate signing request (PEM), of which only the key counts.
 
     `name`: how the host wants to be called, `hostname`: how otherwise; what the token says goes before both.
-    `address`: the host's own on the network between hosts.
+    `address`: the host's own on the network between hosts; `port`: where its agent will listen there.
     """
 
     request: Annotated[str, msgspec.Meta(max_length=10_000)]
@@ -136,6 +136,7 @@ class JoinHost(Body, frozen=True, kw_only=True):
     name: str = ""
     hostname: str = ""
     address: str = ""
+    port: Annotated[int, msgspec.Meta(gt=0, lt=65536)] = 7538
 
 
 class RenewCertificate(Body, frozen=True, kw_only=True):

@@ -69,7 +69,13 @@ async def join_host(
     """Become a host: the bearer token is a join token.  The same key may ask again while the token lives."""
     secret = bearer_secret(request.headers.get("Authorization", ""))
     return await control.enrolment.join(
-        secret, data.request, data.facts, name=data.name, hostname=data.hostname, address=data.address
+        secret,
+        data.request,
+        data.facts,
+        name=data.name,
+        hostname=data.hostname,
+        address=data.address,
+        port=data.port,
     )
 
 

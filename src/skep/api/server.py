@@ -1,10 +1,12 @@
 """The HTTP server around the API: uvicorn with the settings that streams and uploads need."""
 
+import ssl
+
 import uvicorn
 from litestar import Litestar
 
 
-def make_server(app: Litestar, host: str, port: int) -> uvicorn.Server:
+def make_server(app: Litestar, host: str, port: int, tls: ssl.SSLContext | None = None) -> uvicorn.Server:
     """A server to `await server.serve()`; setting `server.should_exit` ends it within two seconds.
 
     Followers of streams never end by themselves, hence the short grace.
@@ -24,4 +26,6 @@ def make_server(app: Litestar, host: str, port: int) -> uvicorn.Server:
         timeout_keep_alive=30,
         h11_max_incomplete_event_size=64 * 1024,
     )
+    config.load()
+    config.ssl = tls
     return uvicorn.Server(config)

@@ -54,7 +54,7 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "limit": ("skep.cli.limits:app", "Limits of flows, steps, hosts and tenants."),
     },
     "Administration": {
-        "host": ("skep.cli.hosts:host_app", "Hosts: list."),
+        "host": ("skep.cli.hosts:host_app", "Hosts: list, add, join tokens, the authority."),
         "zone": ("skep.cli.hosts:zone_app", "Zones: list."),
         "tenant": ("skep.cli.tenants:app", "Tenants: list, create, remove."),
         "user": ("skep.cli.users:app", "Users: list, create, remove."),
@@ -64,6 +64,7 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "This machine": {
         "up": ("skep.cli.server:up", "Start the server."),
+        "agent": ("skep.cli.agent:app", "This machine as a host: join."),
         "down": ("skep.cli.server:down", "Stop the server and its containers; data stays."),
         "status": ("skep.cli.server:status", "Show whether the server is up."),
         "purge": ("skep.cli.server:purge", "Remove everything of skep from this machine."),

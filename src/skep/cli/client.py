@@ -12,6 +12,7 @@ import msgspec
 
 from skep.cli.failures import Exit, Failure, from_problem, unreachable
 from skep.cli.settings import Context
+from skep.cli.trust import UNTRUSTED, tls, untrusted
 from skep.model.images import BuildSpec
 from skep.model.views import RunEventView
 
@@ -44,7 +45,7 @@ class Client:
                 headers=headers(context),
                 timeout=_TIMEOUT,
                 trust_env=False,
-                verify=context.url.startswith("https:"),
+                verify=tls(context) or False,
             )
         weakref.finalize(self, self._http.close)
 
@@ -162,6 +163,8 @@ class Client:
         except httpx.UnsupportedProtocol as error:
             raise Failure(f"{self.context.url!r} is no http:// or https:// URL.", Exit.INVALID) from error
         except httpx.TransportError as error:
+            if UNTRUSTED in str(error):
+                raise untrusted(self.context.url, str(error)) from error
             raise unreachable(self.context.url, str(error)) from error
 
 

@@ -20,6 +20,7 @@ from skep.cli.common import DEFAULT, Common
 from skep.cli.failures import Exit, Failure, unreachable
 from skep.cli.names import complete_replica, split
 from skep.cli.settings import Context, resolve
+from skep.cli.trust import tls
 from skep.model.host import ExecSpec
 
 
@@ -91,6 +92,7 @@ def _connect(context: Context, path: str) -> Iterator[ClientConnection]:
         with connect(
             address,
             additional_headers=headers(context),
+            ssl=tls(context),
             open_timeout=10,
             max_size=None,
             proxy=None,

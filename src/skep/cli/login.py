@@ -9,10 +9,11 @@ from skep.cli.common import DEFAULT, Common
 from skep.cli.failures import Failure
 from skep.cli.output import document, say, show_one
 from skep.cli.settings import Context, config_path, read_config, resolve, write_config
+from skep.cli.trust import learn
 from skep.model.views import VersionView, WhoAmI
 
 
-def login(url: str, /, *, name: str | None = None, common: Common = DEFAULT) -> None:
+def login(url: str, /, *, name: str | None = None, ca: str | None = None, common: Common = DEFAULT) -> None:
     """Remember a server and a token; the token is asked for, or read from stdin.
 
     Example: `skep login http://cloud.example.com:7537 < token`
@@ -23,9 +24,13 @@ def login(url: str, /, *, name: str | None = None, common: Common = DEFAULT) -> 
         Address of the server.
     name
         Name of the context; by default the host of the URL.
+    ca
+        Fingerprint of the installation's authority (sha256:...), or a file with its certificates; needed
+        where the server's certificate is of that authority.
     """
     token = common.token or _token()
-    context = Context(url=url.rstrip("/"), token=token, tenant=common.tenant or "")
+    trusted = learn(url, ca) if ca else resolve(url, token, None).ca
+    context = Context(url=url.rstrip("/"), token=token, tenant=common.tenant or "", ca=trusted)
     who = Client(context).get("/v1/whoami", WhoAmI)
     path = config_path()
     label = name or context.url.partition("://")[2].partition(":")[0] or "default"

@@ -193,3 +193,19 @@ def parse_size(given: str) -> int:
     if match is None:
         raise Failure(f"{given!r} is not a size.", Exit.INVALID, "Write it like 512m or 20g.")
     return int(float(match[1]) * 1024 ** " kmgt".index(match[2] or " "))
+
+
+def parse_span(given: str) -> float:
+    """`30s`, `15m`, `12h` or `30d` as seconds.
+
+    Raises:
+        Failure: it is no duration.
+    """
+    import re
+
+    from skep.cli.failures import Exit, Failure
+
+    match = re.fullmatch(r"(\d{1,9})([smhd])", given)
+    if match is None:
+        raise Failure(f"{given!r} is no duration.", Exit.INVALID, "Write it like 12h or 30d.")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[match[2]]

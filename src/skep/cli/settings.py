@@ -1,6 +1,7 @@
 """Which server the command talks to, and as whom.
 
-In order: the options --url, --token and --tenant; SKEP_URL, SKEP_TOKEN, SKEP_TENANT; the current context of
+In order: the options --url, --token and --tenant; SKEP_URL, SKEP_TOKEN, SKEP_TENANT (and SKEP_CA, a file with
+the certificates of the authority that vouches for the server); the current context of
 `~/.config/skep/config.yaml`, which `skep login` writes; the server of this machine with its admin token.
 """
 
@@ -22,6 +23,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     url: str
     token: str = ""
     tenant: str = ""
+    ca: str = ""
+    """Certificates (PEM) of the authority that vouches for the server; empty: those of the system do."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -90,7 +93,16 @@ def local_url(environment: Mapping[str, str] = os.environ) -> str:
     """Where this machine's server answers to this machine."""
     host, _, port = server_setting("listen", LOCAL_LISTEN, environment).rpartition(":")
     loopback = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}  # noqa: S104 - not bound here
-    return f"http://{loopback.get(host, host)}:{port}"
+    scheme = "https" if _served_with_tls(host, environment) else "http"
+    return f"{scheme}://{loopback.get(host, host)}:{port}"
+
+
+def _served_with_tls(host: str, environment: Mapping[str, str]) -> bool:
+    """As the server decides it: on everywhere but on loopback, unless `tls` says otherwise."""
+    chosen = server_setting("tls", "auto", environment)
+    if chosen != "auto":
+        return chosen in ("on", "True")  # YAML takes a bare `on` for a truth
+    return not (host.startswith("127.") or host in ("localhost", "[::1]"))
 
 
 def local_token_file(environment: Mapping[str, str] = os.environ) -> Path:
@@ -109,7 +121,30 @@ def resolve(
         url=chosen.rstrip("/"),
         token=token or (current.token if current else _local_token(chosen, environment)),
         tenant=tenant or (current.tenant if current else ""),
+        ca=_authority(chosen, current, environment),
     )
+
+
+def _authority(url: str, login: Context | None, environment: Mapping[str, str]) -> str:
+    """Of SKEP_CA, of the login, or what this machine's server left for the commands beside it."""
+    given = environment.get("SKEP_CA")
+    if given:
+        return _read(Path(given))
+    if login is not None or not url.startswith("https:") or url.rstrip("/") != local_url(environment):
+        return login.ca if login else ""
+    path = local_authority_file(environment)
+    return _read(path) if path.exists() else ""
+
+
+def local_authority_file(environment: Mapping[str, str] = os.environ) -> Path:
+    return Path(environment.get("SKEP_ETC", "/etc/skep")) / "authority.pem"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(f"{path} cannot be read: {error}", Exit.INVALID, "Look at SKEP_CA.") from error
 
 
 def _login_for(config: Config, url: str) -> Context | None:

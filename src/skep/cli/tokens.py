@@ -1,17 +1,12 @@
 """`skep token`."""
 
-import re
-
 from cyclopts import App
 
 from skep.cli.common import DEFAULT, Common
-from skep.cli.failures import Exit, Failure
-from skep.cli.output import age, document, say, show
+from skep.cli.output import age, document, parse_span, say, show
 from skep.model.views import TokenCreated, TokenView
 
 app = App(name="token", help="Tokens: list, create, revoke.")
-
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 @app.command(name="ls")
@@ -48,7 +43,7 @@ def create(
     expires
         For how long it is good, such as 12h or 30d; by default for ever.
     """
-    body = {"name": name, "user": user, "expires_in": _seconds(expires)}
+    body = {"name": name, "user": user, "expires_in": None if expires is None else parse_span(expires)}
     made = common.connect().post("/v1/tokens", TokenCreated, body)
     if common.output != "table":
         document(made, common.output)
@@ -70,12 +65,3 @@ def revoke(token: str, /, *, common: Common = DEFAULT) -> None:
     """
     common.connect().act("DELETE", f"/v1/tokens/{token}")
     say(f"Revoked {token}.")
-
-
-def _seconds(given: str | None) -> float | None:
-    if given is None:
-        return None
-    match = re.fullmatch(r"(\d{1,9})([smhd])", given)
-    if match is None:
-        raise Failure(f"{given!r} is no duration.", Exit.INVALID, "Write it like 12h or 30d.")
-    return float(match[1]) * _UNITS[match[2]]

@@ -132,7 +132,7 @@ class Authorities:
         """
         if Identity.exists(directory):
             found = Identity(directory)
-            if await self._is_good(found, role, name):
+            if found.covers(dns, addresses) and await self._is_good(found, role, name):
                 return found
         key = new_key()
         issued = await self.issue(signing_request(key), role, name, addresses=addresses, dns=dns)

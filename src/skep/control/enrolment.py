@@ -7,6 +7,7 @@ meanwhile opens nothing, for its thief has another key.
 
 from ipaddress import ip_address
 
+import msgspec
 import structlog
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -32,6 +33,24 @@ from skep.trust.authority import Address, Issued, key_hash
 from skep.trust.peers import Role
 
 log = structlog.get_logger(__name__)
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a host is on the network between hosts, and its agent on it."""
+
+    addresses: tuple[Address, ...]
+    port: int
+
+    @property
+    def underlay(self) -> str:
+        return str(self.addresses[0]) if self.addresses else ""
+
+    @property
+    def address(self) -> str:
+        if not self.addresses:
+            return ""
+        bare = self.underlay
+        return f"[{bare}]:{self.port}" if ":" in bare else f"{bare}:{self.port}"
 
 
 class Enrolment:
@@ -70,10 +89,12 @@ class Enrolment:
         name: str = "",
         hostname: str = "",
         address: str = "",
+        port: int = 7538,
     ) -> HostJoined:
         """Certify the key of the request and make the host's row.
 
-        It is named as its token says, else `name`, else `hostname`.  `address` is its own on the underlay.
+        It is named as its token says, else `name`, else `hostname`.  `address` is its own on the underlay,
+        where its agent listens on `port`.
 
         Raises:
             Unauthenticated: the token is not good (any more).
@@ -81,14 +102,14 @@ class Enrolment:
             InvalidInput: the request, the name or the address is none.
         """
         token = await self.admit(secret)
-        key, addresses = key_hash(request), _addresses(address)
+        key, place = key_hash(request), Place(addresses=_addresses(address), port=port)
         host = _name(token, name, hostname)
         if token.used_by not in (None, key):
             raise _used(token)
-        issued = await self._authorities.issue(request, Role.AGENT, host, addresses=addresses)
+        issued = await self._authorities.issue(request, Role.AGENT, host, addresses=place.addresses)
         bus = await self._accounts.url(host)
         await self._database.write(
-            lambda connection: self._enter(connection, token, key, host, facts, addresses, issued)
+            lambda connection: self._enter(connection, token, key, host, facts, place, issued)
         )
         log.info("host.joined", host=host, zone=token.zone, token=token.id, serial=issued.peer.serial)
         return HostJoined(
@@ -140,11 +161,11 @@ class Enrolment:
         key: str,
         host: HostName,
         facts: HostFacts,
-        addresses: list[Address],
+        place: Place,
         issued: Issued,
     ) -> None:
         if await join_tokens.take(connection, token.id, key, self._now(), host):
-            await self._make_host(connection, token, host, facts, addresses)
+            await self._make_host(connection, token, host, facts, place)
         else:
             await self._must_be_the_same(connection, token, key)
         await self._certify(connection, issued)
@@ -155,7 +176,7 @@ class Enrolment:
         token: JoinTokenRow,
         host: HostName,
         facts: HostFacts,
-        addresses: list[Address],
+        place: Place,
     ) -> None:
         if token.zone not in {row.name for row in await hosts.every_zone(connection)}:
             raise Conflict(f"Zone {token.zone!r} of the join token is gone: ask for a new one: skep host add")
@@ -170,7 +191,8 @@ class Enrolment:
             zone=token.zone,
             pool=pool,
             state=Liveness.JOINING,
-            underlay=str(addresses[0]) if addresses else "",
+            underlay=place.underlay,
+            address=place.address,
             cpus=facts.cpus,
             memory=facts.memory,
             kernel=facts.kernel,
@@ -217,9 +239,9 @@ def _used(token: JoinTokenRow) -> Conflict:
     )
 
 
-def _addresses(text: str) -> list[Address]:
+def _addresses(text: str) -> tuple[Address, ...]:
     try:
-        return [ip_address(text)] if text else []
+        return (ip_address(text),) if text else ()
     except ValueError as error:
         raise InvalidInput(f"{text!r} is no IP address.") from error
 

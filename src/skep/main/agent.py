@@ -5,12 +5,13 @@ it is, where the bus is, and what it proves itself with.
 """
 
 import socket
+import time
 from contextlib import AsyncExitStack
-from pathlib import Path
 
-import msgspec
 import structlog
 
+from skep.agent.joined import JoinedHost, agent_directory, read_joined
+from skep.agent.renewal import keep_renewed
 from skep.agent.service import served_host
 from skep.agent.streams import build_streams, served_streams
 from skep.agent.zone import PACE, ZoneEvents, ZoneSupplies
@@ -18,9 +19,10 @@ from skep.bus.client import CallClient
 from skep.bus.opening import open_bus
 from skep.configuration import Configuration
 from skep.main.local_host import local_host
+from skep.main.plane import background
 from skep.main.process import alone, collect_garbage_seldom, stopped
-from skep.model.errors import Conflict, InvalidInput
-from skep.model.ids import HostName, ZoneName, new_id
+from skep.model.errors import InvalidInput
+from skep.model.ids import new_id
 from skep.providers.local.programs import require_programs
 from skep.trust.contexts import Expectation
 from skep.trust.identity import Identity
@@ -29,18 +31,11 @@ from skep.trust.peers import Role
 log = structlog.get_logger("skep")
 
 
-class Membership(msgspec.Struct, frozen=True, kw_only=True):
-    """What a machine was told when it joined."""
-
-    host: HostName
-    zone: ZoneName
-    bus: str
-
-
 async def run(settings: Configuration) -> None:
     """Serve control until SIGTERM or SIGINT.  Containers go on, and are adopted by the next agent."""
     collect_garbage_seldom()
-    member, identity = _joined(settings.etc / "agent")
+    directory = agent_directory(settings.etc)
+    member, identity = read_joined(directory), Identity(directory)
     stop = stopped()
     require_programs()
     with alone(settings):
@@ -52,7 +47,7 @@ async def run(settings: Configuration) -> None:
 
 
 async def _serve(
-    stack: AsyncExitStack, settings: Configuration, member: Membership, identity: Identity
+    stack: AsyncExitStack, settings: Configuration, member: JoinedHost, identity: Identity
 ) -> None:
     bus = await stack.enter_async_context(open_bus(member.bus))
     process = f"{member.host}-{new_id()}"
@@ -61,37 +56,25 @@ async def _serve(
     host = await local_host(stack, settings, ZoneSupplies(calls, member.zone), events)
     streams = served_streams(
         build_streams(host),
-        stack.enter_context(_listener(settings)),
+        stack.enter_context(_listener(settings, member)),
         identity.server_context(Expectation(Role.SERVE), Expectation(Role.WORKER)),
     )
     await stack.enter_async_context(streams)
+    await stack.enter_async_context(background(keep_renewed(identity, member, time.time), "certificate"))
     await stack.enter_async_context(served_host(bus, member.host, host, settings.data / "receipts.db"))
 
 
-def _joined(directory: Path) -> tuple[Membership, Identity]:
-    """Raises Conflict: this machine is no host yet."""
-    try:
-        member = msgspec.json.decode((directory / "host.json").read_bytes(), type=Membership)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise Conflict(
-            "This machine has not joined an installation. On a machine of control 'skep host add' prints "
-            "the command to run here."
-        ) from error
-    return member, Identity(directory)
-
-
-def _listener(settings: Configuration) -> socket.socket:
+def _listener(settings: Configuration, member: JoinedHost) -> socket.socket:
     """Raises InvalidInput: the machine has no such address."""
-    if settings.underlay is None:
-        raise InvalidInput("'underlay' must be set: this machine's address on the network between hosts.")
-    listener = socket.socket(socket.AF_INET)
+    address = str(settings.underlay or member.address)
+    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((str(settings.underlay), settings.agent_port))
+        listener.bind((address, settings.agent_port))
     except OSError as error:
         listener.close()
         raise InvalidInput(
-            f"The agent cannot listen on {settings.underlay}:{settings.agent_port}: {error.strerror}; see "
+            f"The agent cannot listen on {address}:{settings.agent_port}: {error.strerror}; see "
             "'underlay' and 'agent_port'."
         ) from error
     return listener

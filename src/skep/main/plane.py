@@ -113,7 +113,8 @@ async def _reconcile(base: Foundation, room: FlowRoom, control: Control) -> None
 
 
 def authorities(base: Foundation) -> Authorities:
-    return Authorities(base.database, base.settings.etc / "installation.key", time.time)
+    settings = base.settings
+    return Authorities(base.database, settings.etc / "installation.key", time.time, settings.own_authority)
 
 
 def must_be_shared(settings: Configuration) -> None:
@@ -205,6 +206,11 @@ def _control(base: Foundation, room: FlowRoom) -> Control:
         limits=limits(settings),
         public_host=settings.public_host,
         public_metrics=settings.metrics == "open",
+        api_url=settings.url,
+        operators_tls=settings.tls_certificate is not None,
+        bus_url=settings.bus,
+        seal=settings.etc / "installation.key",
+        authority=settings.own_authority,
     )
     return make_control(
         base.database, room, base.directory, of_control, base.bus, now=time.time, new_id=new_id

@@ -10,6 +10,7 @@ A process whose identity was renewed goes on: the contexts it made take the new 
 
 import os
 import weakref
+from collections.abc import Iterable
 from pathlib import Path
 
 from cryptography import x509
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from skep.model.errors import InvalidInput, NotFound
-from skep.trust.authority import fingerprint, half_life, private_pem
+from skep.trust.authority import Address, fingerprint, half_life, private_pem
 from skep.trust.contexts import Expectation, PeerContext, client_context, server_context
 from skep.trust.peers import Peer, peer_of
 
@@ -74,6 +75,12 @@ class Identity:
     @property
     def expires(self) -> float:
         return self._certificate.not_valid_after_utc.timestamp()
+
+    def covers(self, dns: Iterable[str], addresses: Iterable[Address]) -> bool:
+        """Whether all these names and addresses are in the certificate."""
+        names = self._certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        known = {*names.get_values_for_type(x509.DNSName), *names.get_values_for_type(x509.IPAddress)}
+        return {*dns, *addresses} <= known
 
     @property
     def renewal(self) -> float:

@@ -1,0 +1,65 @@
+"""What a host knows of the installation it belongs to: `host.json` beside its identity, for root only."""
+
+import ssl
+from pathlib import Path
+
+import msgspec
+
+from skep.model.errors import InvalidInput, NotFound
+from skep.model.ids import HostName, ZoneName
+from skep.trust.identity import Identity, write_private
+from skep.trust.pinning import verifying
+
+_FILE = "host.json"
+
+
+class JoinedHost(msgspec.Struct, frozen=True, kw_only=True):
+    """`url`: of the API.  `bus` may have a password.  `system_ca`: the API's certificate is the operator's.
+
+    `address` is the host's own on the network between hosts.
+    """
+
+    url: str
+    host: HostName
+    zone: ZoneName
+    pool: str | None
+    bus: str
+    address: str
+    system_ca: bool = False
+
+    def tls(self, identity: Identity) -> ssl.SSLContext:
+        """For connections to the API."""
+        if self.system_ca:
+            return ssl.create_default_context()
+        return verifying(identity.authority_file.read_text())
+
+
+def agent_directory(etc: Path) -> Path:
+    """Where the identity of this machine's agent is."""
+    return etc / "agent"
+
+
+def is_joined(directory: Path) -> bool:
+    return Identity.exists(directory) and (directory / _FILE).exists()
+
+
+def read_joined(directory: Path) -> JoinedHost:
+    """Raises NotFound: the machine has not joined yet."""
+    path = directory / _FILE
+    if not is_joined(directory):
+        raise NotFound(
+            f"This machine belongs to no installation ({path} is not there). On the control plane, "
+            "'skep host add' prints the command that makes it a host."
+        )
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=JoinedHost)
+    except (msgspec.MsgspecError, OSError) as error:
+        raise InvalidInput(
+            f"{path} cannot be used: {error}. Join again: skep agent join … --force"
+        ) from error
+
+
+def write_joined(directory: Path, joined: JoinedHost) -> None:
+    write_private(
+        directory / _FILE, msgspec.json.format(msgspec.json.encode(joined), indent=2).decode() + "\n"
+    )
