@@ -45,6 +45,8 @@ class Consumer:
                 if not trouble:
                     log.warning("bus.interrupted", key=self._name, error=str(error))
                 trouble = True
+            except Exception:
+                log.exception("bus.defect", key=self._name)
             await asyncio.sleep(PAUSE)
 
     async def _follow(self, connection: AbstractConnection) -> None:

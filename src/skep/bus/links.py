@@ -72,6 +72,7 @@ class Link(Generic[S]):
         self._patience = patience
         self._session: S | None = None
         self._up = asyncio.Event()
+        self._lost = asyncio.Event()
         self.tried = asyncio.Event()
         """Set after the first try."""
         self.trouble: Away | None = None
@@ -82,6 +83,13 @@ class Link(Generic[S]):
         while self._session is None:
             await self._up.wait()
         return self._session
+
+    def lose(self, session: S) -> None:
+        """Who uses it saw that it is gone.  At once, so that who tries again waits for the next one."""
+        if session is self._session:
+            self._session = None
+            self._up.clear()
+            self._lost.set()
 
     async def run(self) -> None:
         """Connect, wait until it is lost, connect again: for ever."""
@@ -96,13 +104,15 @@ class Link(Generic[S]):
                 if self.trouble is None:
                     log.warning("bus.away", link=self._name, error=str(error))
                 self.trouble = error
+            except Exception:
+                log.exception("bus.defect", link=self._name)
             self.tried.set()
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             pause = min(LONGEST, pause * 2)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[asyncio.Event]:
-        lost = asyncio.Event()
+        lost = self._lost = asyncio.Event()
         async with bounded(self._patience):
             connection = await self._dial()
         try:

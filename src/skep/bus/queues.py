@@ -23,6 +23,9 @@ DEAD = "skep.dead"
 KEPT = 10_000
 """Dead letters; older ones are forgotten."""
 
+_NEVER = 1_000_000_000
+"""Who looks at a dead letter takes it and gives it back; RabbitMQ 4 allows that 20 times by default."""
+
 GIVEN_UP = ("delivery_limit", "rejected")
 """Reasons for which a message is a dead letter; the broker knows `expired` and `maxlen`, too."""
 
@@ -34,7 +37,12 @@ async def lay_out(channel: AbstractChannel) -> None:
     """
     await channel.declare_exchange(EVENTS, ExchangeType.TOPIC, durable=True)
     exchange = await channel.declare_exchange(DEAD, ExchangeType.HEADERS, durable=True)
-    limits: dict[str, Any] = {"x-queue-type": "quorum", "x-max-length": KEPT, "x-overflow": "drop-head"}
+    limits: dict[str, Any] = {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": _NEVER,
+        "x-max-length": KEPT,
+        "x-overflow": "drop-head",
+    }
     queue = await channel.declare_queue(DEAD, durable=True, arguments=limits)
     for reason in GIVEN_UP:
         match: dict[str, Any] = {"x-match": "all-with-x", "x-first-death-reason": reason}

@@ -15,7 +15,7 @@ from typing import Self
 
 from aio_pika import Message as AmqpMessage
 from aio_pika import connect
-from aio_pika.abc import AbstractConnection, AbstractExchange
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 from aio_pika.exceptions import (
     AuthenticationError,
     ChannelNotFoundEntity,
@@ -33,8 +33,8 @@ from skep.bus.links import Away, Link, Lost, background, bounded, channel_of
 from skep.bus.queues import DEAD, EVENTS, declare_durable, decode_dead, encode, lay_out
 from skep.model.errors import NotFound, Unavailable
 
-HEARTBEAT = 5
-"""Seconds: a connection that is cut without a word is missed by both sides within about three of them."""
+HEARTBEAT = 3
+"""Seconds: a connection that falls silent is given up after about four of them, by the broker after two."""
 
 _NO_SUCH_VHOST = 530
 
@@ -42,9 +42,14 @@ _NO_SUCH_VHOST = 530
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
 
-class _Outlet(Struct, frozen=True):
+class _Outlet(Struct, frozen=True, eq=False):
+    channels: tuple[AbstractChannel, AbstractChannel]
     commands: AbstractExchange
     events: AbstractExchange
+
+    @property
+    def is_closed(self) -> bool:
+        return any(channel.is_closed for channel in self.channels)
 
 
 class RabbitMqBus:
@@ -93,8 +98,7 @@ class RabbitMqBus:
 
     async def send(self, key: str, message: Message) -> None:
         try:
-            async with bounded(self._patience):
-                outlet = await self._out.session()
+            async with bounded(self._patience), self._outlet() as outlet:
                 await outlet.commands.publish(encode(message), key, mandatory=True)
         except Away as away:
             if isinstance(away.__cause__, PublishError):
@@ -156,6 +160,15 @@ class RabbitMqBus:
             yield
 
     @asynccontextmanager
+    async def _outlet(self) -> AsyncIterator[_Outlet]:
+        outlet = await self._out.session()
+        try:
+            yield outlet
+        finally:
+            if outlet.is_closed:
+                self._out.lose(outlet)
+
+    @asynccontextmanager
     async def _asking(self) -> AsyncIterator[AbstractConnection]:
         """Raises Unavailable for whatever goes wrong inside."""
         try:
@@ -169,8 +182,7 @@ class RabbitMqBus:
         while True:
             event = await self._events.take()
             with suppress(Away):
-                async with bounded(self._patience):
-                    outlet = await self._out.session()
+                async with bounded(self._patience), self._outlet() as outlet:
                     await outlet.events.publish(AmqpMessage(event.body), event.key, mandatory=False)
 
     def _unavailable(self, away: Away) -> Unavailable:
@@ -189,7 +201,8 @@ async def _outlet(connection: AbstractConnection, lost: Lost) -> _Outlet:
     for channel in (commands, events):
         await channel.initialize()
         channel.close_callbacks.add(lambda *_: lost())
-    return _Outlet(commands.default_exchange, await events.declare_exchange(EVENTS, "topic", durable=True))
+    exchange = await events.declare_exchange(EVENTS, "topic", durable=True)
+    return _Outlet((commands, events), commands.default_exchange, exchange)
 
 
 async def _inlet(connection: AbstractConnection, lost: Lost) -> AbstractConnection:
