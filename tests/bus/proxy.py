@@ -15,8 +15,7 @@ class Proxy:
         self._target = URL(url)
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._speaks = asyncio.Event()
-        self._speaks.set()
+        self._silent: set[asyncio.StreamWriter] = set()
         self._refuses = False
 
     async def __aenter__(self) -> Self:
@@ -42,11 +41,8 @@ class Proxy:
             writer.transport.abort()
 
     def silence(self) -> None:
-        """Pass on nothing, and tell nobody: also to new connections."""
-        self._speaks.clear()
-
-    def speak(self) -> None:
-        self._speaks.set()
+        """Swallow what comes over the connections there are, and tell nobody; new ones may come."""
+        self._silent |= self._writers
 
     def refuse(self) -> None:
         """Cut, and let no new connection through."""
@@ -65,7 +61,7 @@ class Proxy:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await reader.read(65_536):
-                await self._speaks.wait()
-                writer.write(data)
-                await writer.drain()
+                if writer not in self._silent:
+                    writer.write(data)
+                    await writer.drain()
         writer.close()

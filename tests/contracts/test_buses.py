@@ -282,5 +282,5 @@ class TestInProcess(BusContract):
 class TestRabbitMq(BusContract):
     @pytest.fixture
     async def bus(self, broker: Broker) -> AsyncIterator[Bus]:
-        async with RabbitMqBus(broker.url, redelivery=QUICK) as bus:
+        async with RabbitMqBus(broker.url, redelivery=QUICK, settling=0) as bus:
             yield bus

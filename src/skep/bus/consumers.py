@@ -9,9 +9,9 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
 from skep.bus.backlog import Backlog
-from skep.bus.bus import Event, Handler, Redelivery
+from skep.bus.bus import Event, Handler
 from skep.bus.links import Away, Link, bounded, close
-from skep.bus.queues import declare_durable, declare_ear, declare_passing, decode
+from skep.bus.queues import Layout, declare_ear, declare_passing, decode
 
 log = structlog.get_logger()
 
@@ -70,12 +70,10 @@ class Consumer:
 class Server:
     """Hands messages to the handler, each in a task of its own; the prefetch bounds how many."""
 
-    def __init__(
-        self, key: str, handler: Handler, redelivery: Redelivery, *, durable: bool, at_once: int
-    ) -> None:
+    def __init__(self, key: str, handler: Handler, layout: Layout, *, durable: bool, at_once: int) -> None:
         self._key = key
         self._handler = handler
-        self._redelivery = redelivery
+        self._layout = layout
         self._durable = durable
         self._at_once = at_once
         self._tasks: set[asyncio.Task[None]] = set()
@@ -94,7 +92,7 @@ class Server:
     async def _queue(self, connection: AbstractConnection, channel: AbstractChannel) -> AbstractQueue:
         if not self._durable:
             return await declare_passing(channel, self._key)
-        await declare_durable(connection, self._key, self._redelivery)
+        await self._layout.declare(connection, self._key)
         return await channel.get_queue(self._key, ensure=False)
 
     async def _take(self, found: AbstractIncomingMessage) -> None:
@@ -109,7 +107,7 @@ class Server:
             await self._handler(message)
         except Exception:
             log.exception("bus.refused", key=self._key, id=message.id, attempt=message.attempt)
-            await asyncio.sleep(self._redelivery.pause(message.attempt))
+            await asyncio.sleep(self._layout.redelivery.pause(message.attempt))
             again = self._durable or message.attempt == 1
             await _tell(partial(found.nack, requeue=again))
         else:

@@ -6,15 +6,17 @@ it is on disk, on most brokers of a cluster, and the broker counts the attempts.
 and vanishes.
 """
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
 from aio_pika import DeliveryMode, ExchangeType
 from aio_pika import Message as AmqpMessage
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
-from aio_pika.exceptions import ChannelPreconditionFailed
+from aio_pika.exceptions import ChannelNotFoundEntity
+from msgspec import Struct
 
-from skep.bus.bus import DeadLetter, Message, Redelivery
+from skep.bus.bus import DeadLetter, Depth, Message, Redelivery
 from skep.bus.links import channel_of
 
 EVENTS = "skep.events"
@@ -30,40 +32,56 @@ GIVEN_UP = ("delivery_limit", "rejected")
 """Reasons for which a message is a dead letter; the broker knows `expired` and `maxlen`, too."""
 
 
-async def lay_out(channel: AbstractChannel) -> None:
-    """The exchanges, and the queue of the dead letters.  May be repeated.
+class Layout(Struct, frozen=True):
+    """How durable queues are made.
 
-    `all-with-x` exists since RabbitMQ 3.10: headers that begin with x count.
+    One that exists is taken as it is: another version of skep may have made it with other limits.
+
+    `settling`: seconds a new queue is left alone.  RabbitMQ 3.10 writes the name of its log to disk half a
+    second after it confirms the queue; a broker that is killed before that never finds the log again.
     """
-    await channel.declare_exchange(EVENTS, ExchangeType.TOPIC, durable=True)
-    exchange = await channel.declare_exchange(DEAD, ExchangeType.HEADERS, durable=True)
-    limits: dict[str, Any] = {
-        "x-queue-type": "quorum",
-        "x-delivery-limit": _NEVER,
-        "x-max-length": KEPT,
-        "x-overflow": "drop-head",
-    }
-    queue = await channel.declare_queue(DEAD, durable=True, arguments=limits)
-    for reason in GIVEN_UP:
-        match: dict[str, Any] = {"x-match": "all-with-x", "x-first-death-reason": reason}
-        await queue.bind(exchange, routing_key=reason, arguments=match)
+
+    redelivery: Redelivery
+    settling: float = 1.0
+
+    async def prepare(self, connection: AbstractConnection) -> None:
+        """The exchanges, and the queue of the dead letters.
+
+        `all-with-x` exists since RabbitMQ 3.10: headers that begin with x count.
+        """
+        await self._declare(
+            connection, DEAD, {"x-delivery-limit": _NEVER, "x-max-length": KEPT, "x-overflow": "drop-head"}
+        )
+        async with channel_of(connection) as channel:
+            await channel.declare_exchange(EVENTS, ExchangeType.TOPIC, durable=True)
+            exchange = await channel.declare_exchange(DEAD, ExchangeType.HEADERS, durable=True)
+            queue = await channel.get_queue(DEAD, ensure=False)
+            for reason in GIVEN_UP:
+                match: dict[str, Any] = {"x-match": "all-with-x", "x-first-death-reason": reason}
+                await queue.bind(exchange, routing_key=reason, arguments=match)
+
+    async def declare(self, connection: AbstractConnection, key: str) -> None:
+        limits = {"x-delivery-limit": self.redelivery.attempts - 1, "x-dead-letter-exchange": DEAD}
+        await self._declare(connection, key, limits)
+
+    async def _declare(self, connection: AbstractConnection, name: str, limits: dict[str, Any]) -> None:
+        if await depth_of(connection, name) is not None:
+            return
+        async with channel_of(connection) as channel:
+            arguments = {"x-queue-type": "quorum", **limits}
+            await channel.declare_queue(name, durable=True, arguments=arguments)
+        await asyncio.sleep(self.settling)
 
 
-async def declare_durable(connection: AbstractConnection, key: str, redelivery: Redelivery) -> None:
-    """Make the queue, or take it as it is: one of another version of skep may have other limits."""
-    arguments: dict[str, Any] = {
-        "x-queue-type": "quorum",
-        "x-delivery-limit": redelivery.attempts - 1,
-        "x-dead-letter-exchange": DEAD,
-    }
+async def depth_of(connection: AbstractConnection, key: str) -> Depth | None:
+    """None: there is no such queue."""
     async with channel_of(connection) as channel:
         try:
-            await channel.declare_queue(key, durable=True, arguments=arguments)
-            return
-        except ChannelPreconditionFailed:
-            pass
-    async with channel_of(connection) as channel:
-        await channel.declare_queue(key, passive=True)
+            queue = await channel.declare_queue(key, passive=True)
+        except ChannelNotFoundEntity:
+            return None
+        found = queue.declaration_result
+        return Depth(found.message_count or 0, found.consumer_count or 0)
 
 
 async def declare_passing(channel: AbstractChannel, key: str) -> AbstractQueue:

@@ -18,8 +18,7 @@ from aio_pika import connect
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 from aio_pika.exceptions import (
     AuthenticationError,
-    ChannelNotFoundEntity,
-    ConnectionClosed,
+    InvalidFrameError,
     ProbableAuthenticationError,
     PublishError,
 )
@@ -30,13 +29,11 @@ from skep.bus.backlog import Backlog
 from skep.bus.bus import DeadLetter, Depth, Event, Handler, Message, Redelivery
 from skep.bus.consumers import Consume, Consumer, Server, listen
 from skep.bus.links import Away, Link, Lost, background, bounded, channel_of
-from skep.bus.queues import DEAD, EVENTS, declare_durable, decode_dead, encode, lay_out
+from skep.bus.queues import DEAD, EVENTS, Layout, decode_dead, depth_of, encode
 from skep.model.errors import NotFound, Unavailable
 
 HEARTBEAT = 3
 """Seconds: a connection that falls silent is given up after about four of them, by the broker after two."""
-
-_NO_SUCH_VHOST = 530
 
 # What it says when a connection goes is said by us, once and with less alarm.
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)
@@ -56,6 +53,7 @@ class RabbitMqBus:
     """Satisfies `bus.Bus` while entered.
 
     `patience`: seconds after which a broker that does not answer counts as away.
+    `settling`: see `queues.Layout`.
     """
 
     def __init__(
@@ -65,13 +63,14 @@ class RabbitMqBus:
         ssl_context: SSLContext | None = None,
         redelivery: Redelivery = Redelivery(),  # noqa: B008 - frozen
         patience: float = 5.0,
+        settling: float = 1.0,
     ) -> None:
         self._url = URL(url)
         self._patience = patience
-        self._redelivery = redelivery
+        self._layout = Layout(redelivery, settling)
         self._events = Backlog()
-        self._out = Link("out", partial(self._dial, "publisher", ssl_context), _outlet, patience)
-        self._in = Link("in", partial(self._dial, "consumer", ssl_context), _inlet, patience)
+        self._out = Link("out", partial(self._dial, "publisher", ssl_context), _make_outlet, patience)
+        self._in = Link("in", partial(self._dial, "consumer", ssl_context), self._make_inlet, patience)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -81,8 +80,8 @@ class RabbitMqBus:
                 await stack.enter_async_context(background(work))
             for link in (self._in, self._out):
                 await link.tried.wait()
-                if link.trouble is not None and _is_refusal(link.trouble.__cause__):
-                    raise Unavailable(f"The broker {self} refuses: {link.trouble}; see the setting 'bus'.")
+                if refusal := _refusal(link.trouble):
+                    raise Unavailable(f"The broker {self} refuses: {refusal}. See the setting 'bus'.")
             self._stack = stack.pop_all()
         return self
 
@@ -109,7 +108,7 @@ class RabbitMqBus:
     async def serve(
         self, key: str, handler: Handler, *, durable: bool = True, at_once: int = 64
     ) -> AsyncIterator[None]:
-        server = Server(key, handler, self._redelivery, durable=durable, at_once=at_once)
+        server = Server(key, handler, self._layout, durable=durable, at_once=at_once)
         try:
             async with self._consuming(key, server.consume):
                 yield
@@ -118,7 +117,7 @@ class RabbitMqBus:
 
     async def declare(self, key: str) -> None:
         async with self._asking() as connection:
-            await declare_durable(connection, key, self._redelivery)
+            await self._layout.declare(connection, key)
 
     async def drop(self, key: str) -> None:
         async with self._asking() as connection, channel_of(connection) as channel:
@@ -137,7 +136,7 @@ class RabbitMqBus:
         found = {}
         async with self._asking() as connection:
             for key in keys:
-                depth = await _depth(connection, key)
+                depth = await depth_of(connection, key)
                 if depth is not None:
                     found[key] = depth
         return found
@@ -189,12 +188,16 @@ class RabbitMqBus:
         trouble = self._in.trouble or self._out.trouble or away
         return Unavailable(f"The broker {self} does not answer: {trouble}")
 
+    async def _make_inlet(self, connection: AbstractConnection, _lost: Lost) -> AbstractConnection:
+        await self._layout.prepare(connection)
+        return connection
+
     async def _dial(self, name: str, ssl_context: SSLContext | None) -> AbstractConnection:
         settings = {"heartbeat": str(HEARTBEAT), "name": f"skep {name}"} | dict(self._url.query)
         return await connect(self._url.with_query(settings), ssl_context=ssl_context, timeout=self._patience)
 
 
-async def _outlet(connection: AbstractConnection, lost: Lost) -> _Outlet:
+async def _make_outlet(connection: AbstractConnection, lost: Lost) -> _Outlet:
     """Commands with confirms, events without; a channel that ends takes its connection with it."""
     commands = connection.channel(publisher_confirms=True, on_return_raises=True)
     events = connection.channel(publisher_confirms=False)
@@ -205,24 +208,14 @@ async def _outlet(connection: AbstractConnection, lost: Lost) -> _Outlet:
     return _Outlet((commands, events), commands.default_exchange, exchange)
 
 
-async def _inlet(connection: AbstractConnection, lost: Lost) -> AbstractConnection:
-    async with channel_of(connection) as channel:
-        await lay_out(channel)
-    return connection
+def _refusal(trouble: Away | None) -> str:
+    """Why the broker, which answers, will not have us: another try would end the same.  Empty: it is away.
 
-
-async def _depth(connection: AbstractConnection, key: str) -> Depth | None:
-    async with channel_of(connection) as channel:
-        try:
-            queue = await channel.declare_queue(key, passive=True)
-        except ChannelNotFoundEntity:
-            return None
-        found = queue.declaration_result
-        return Depth(found.message_count or 0, found.consumer_count or 0)
-
-
-def _is_refusal(error: BaseException | None) -> bool:
-    """The broker answers but will not have us: another try would end the same."""
-    if isinstance(error, ConnectionClosed):
-        return error.args[:1] == (_NO_SUCH_VHOST,)
-    return isinstance(error, AuthenticationError | ProbableAuthenticationError)
+    To the opening of a virtual host it says no with a close, which the library finds out of place.
+    """
+    error = trouble.__cause__ if trouble is not None else None
+    if isinstance(error, AuthenticationError | ProbableAuthenticationError):
+        return str(trouble)
+    if isinstance(error, InvalidFrameError) and "Connection.OpenOk" in str(error):
+        return "there is no such virtual host, or the user has no right to it"
+    return ""
