@@ -13,7 +13,7 @@ from skep.agent.service import served_host
 from skep.agent.streams import build_streams, served_streams
 from skep.bus.client import CallClient
 from skep.bus.inprocess import InProcessBus
-from skep.control.ports import DiskPool, Engine, Fabric, ImageStore
+from skep.control.ports import DiskPool, Engine, Fabric, ImageStore, Spool
 from skep.model.host import HostFacts
 from skep.model.ids import HostName
 from skep.providers.remote import RemoteHost
@@ -37,6 +37,7 @@ class Parts:
     disks: DiskPool = field(default_factory=lambda: _SIMULATED.disks)
     fabric: Fabric = field(default_factory=lambda: _SIMULATED.fabric)
     images: ImageStore = field(default_factory=lambda: _SIMULATED.images)
+    spool: Spool = field(default_factory=lambda: _SIMULATED.spool)
 
 
 @asynccontextmanager
@@ -49,7 +50,7 @@ async def elsewhere(host: Parts, folder: Path) -> AsyncIterator[RemoteHost]:
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         tls = agent.server_context(Expectation(Role.WORKER), Expectation(Role.SERVE))
-        await stack.enter_async_context(served_streams(build_streams(host), listener, tls))
+        await stack.enter_async_context(served_streams(build_streams(host, folder), listener, tls))
         await stack.enter_async_context(served_host(bus, NAME, host, folder / "receipts.db"))
         calls = await stack.enter_async_context(CallClient(bus, "worker-1"))
         streams = HostStreams(

@@ -26,6 +26,11 @@ def archive(path: Path, **files: str) -> Path:
     return path
 
 
+async def as_stream(blocks: list[bytes]) -> AsyncIterator[bytes]:
+    for block in blocks:
+        yield block
+
+
 class ImageStoreContract:
     async def test_a_root_tar_becomes_an_image_without_a_name(
         self, images: ImageStore, tmp_path: Path
@@ -73,6 +78,35 @@ class ImageStoreContract:
         assert await images.info(kept.digest) == kept
         with pytest.raises(NotFound):
             await images.info(gone.digest)
+
+    async def test_an_image_is_the_same_in_another_store(self, images: ImageStore, tmp_path: Path) -> None:
+        info = (await images.load(archive(tmp_path / "one.tar", hello="hi")))[""]
+        shipped = [block async for block in images.export(info.digest)]
+        await images.prune(set())
+
+        arrived = await images.receive(info.digest, as_stream(shipped))
+
+        assert arrived == info == await images.info(info.digest)
+        assert len(await images.unpack(info.digest)) == 1
+
+    async def test_what_is_another_image_or_none_is_not_taken_over(
+        self, images: ImageStore, tmp_path: Path
+    ) -> None:
+        info = (await images.load(archive(tmp_path / "one.tar", hello="hi")))[""]
+        shipped = [block async for block in images.export(info.digest)]
+        other = Digest("sha256:" + "0" * 64)
+
+        for blocks in (shipped, [b"no image at all" * 100], [b"".join(shipped)[:700]], []):
+            with pytest.raises(InvalidInput):
+                await images.receive(other, as_stream(blocks))
+
+        with pytest.raises(NotFound):
+            await images.info(other)
+
+    async def test_an_image_that_is_not_here_cannot_be_exported(self, images: ImageStore) -> None:
+        with pytest.raises(NotFound):
+            async for _ in images.export(Digest("sha256:" + "0" * 64)):
+                pass
 
     async def test_a_build_context_is_unpacked_for_as_long_as_it_is_needed(
         self, images: ImageStore, tmp_path: Path

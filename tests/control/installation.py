@@ -17,6 +17,7 @@ from skep.control.flow_engine import FlowRoom, flow_room
 from skep.control.flows.catalogue import make_registry
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
 from skep.control.hosts import HostDirectory
+from skep.control.image_sources import ImageSources
 from skep.control.settings import Settings
 from skep.control.setup import prepare_installation, register_host
 from skep.control.specifications import Limits
@@ -77,11 +78,15 @@ async def installation(folder: Path, registry: Registry = REGISTRY) -> AsyncIter
         await migrate(database.engine)
         bus = InProcessBus()
         observations = Observations(database, bus, asyncio.Event().set, clock)
-        host = SimulatedHost.make(events=observations)
+        host = SimulatedHost.make(events=observations, spool=folder)
+        directory = HostDirectory()
+        directory.add(HOST, host)
         desired = DesiredState(database, Limits())
         environments = {
-            "": CloudEnvironment(spool=folder, now=clock, networks=IPv4Network("10.128.0.0/9")),
-            f"agent.{HOST}": HostEnvironment(host=host, desired=desired, spool=folder),
+            "": CloudEnvironment(now=clock, networks=IPv4Network("10.128.0.0/9")),
+            f"agent.{HOST}": HostEnvironment(
+                name=HOST, host=host, desired=desired, sources=ImageSources(directory)
+            ),
         }
         await prepare_installation(
             database,
@@ -101,7 +106,7 @@ async def installation(folder: Path, registry: Registry = REGISTRY) -> AsyncIter
             ) as room,
             host.engine,
         ):
-            control = _control(database, room, host, folder, clock, bus)
+            control = _control(database, room, directory, folder, clock, bus)
             made = Installation(control, database, room.flows, host, clock)
             made.admin = await made.control.auth.authenticate((folder / "admin.token").read_text().strip())
             await _share_busybox(made)
@@ -113,7 +118,7 @@ async def installation(folder: Path, registry: Registry = REGISTRY) -> AsyncIter
 def _control(
     database: Database,
     room: FlowRoom,
-    host: SimulatedHost,
+    directory: HostDirectory,
     folder: Path,
     clock: Clock,
     bus: Bus,
@@ -126,8 +131,6 @@ def _control(
         bus_url="amqp://bus.example",
         seal=folder / "installation.key",
     )
-    directory = HostDirectory()
-    directory.add(HOST, host)
     return make_control(database, room, directory, settings, bus, now=clock, new_id=new_id)
 
 

@@ -19,6 +19,7 @@ from skep.control.desired import DesiredState
 from skep.control.disks import Disks
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
 from skep.control.hosts import HostDirectory
+from skep.control.image_sources import ImageSources
 from skep.control.images import Images
 from skep.control.networks import Networks
 from skep.control.settings import Settings
@@ -89,8 +90,7 @@ class Cloud:
             default_disk=Bytes(1024**2),
             limits=Limits(memory=Bytes(64 * 1024**2)),
         )
-        directory = HostDirectory()
-        directory.add(HOST, world.host)
+        directory = world.directory
         self.world = world
         self.database = database
         self.flows = flows
@@ -144,7 +144,9 @@ class CloudWorld:
 
     def __init__(self, folder: Path, template: Template, litter: Litter) -> None:
         self.spool = folder
-        self.host = SimulatedHost.make()
+        self.host = SimulatedHost.make(spool=folder)
+        self.directory = HostDirectory()
+        self.directory.add(HOST, self.host)
         self._template = template
         self._litter = litter
         self._touched = False
@@ -168,9 +170,10 @@ class CloudWorld:
     def environment(self, route: str) -> object:
         self._touched = True
         if route == "":
-            return CloudEnvironment(spool=self.spool, now=self.now, networks=NETWORKS)
+            return CloudEnvironment(now=self.now, networks=NETWORKS)
         assert route == f"agent.{HOST}"
-        return HostEnvironment(host=self.host, desired=self.desired, spool=self.spool)
+        sources = ImageSources(self.directory)
+        return HostEnvironment(name=HOST, host=self.host, desired=self.desired, sources=sources)
 
     async def snapshot(self) -> object:
         """Every row and everything on the host that is not for the reconcilers to settle.

@@ -11,7 +11,7 @@ from skep.agent.receipts import SqliteReceipts
 from skep.bus.bus import Bus
 from skep.bus.methods import Methods
 from skep.bus.server import CallServer
-from skep.control.ports import DiskPool, Engine, Fabric, Host, ImageStore
+from skep.control.ports import DiskPool, Engine, Fabric, Host, ImageStore, Spool
 from skep.model.host import HostFacts
 from skep.model.ids import HostName
 
@@ -39,14 +39,15 @@ class _OfHost:
 
 
 def host_methods(host: Host, contexts: OpenContexts, *, version: str = __version__) -> Methods:
-    """Everything of a host that fits into a message.  Logs and commands in containers are streams."""
+    """Everything of a host that fits into a message.  Logs, commands in containers and files are streams."""
     methods = Methods(version)
     methods.add("host", _About, _OfHost(host))
     methods.add("engine", Engine, host.engine, without=["exec"])
     methods.add("disks", DiskPool, host.disks)
     methods.add("fabric", Fabric, host.fabric)
-    methods.add("images", ImageStore, host.images)
+    methods.add("images", ImageStore, host.images, without=["receive"])
     methods.add("images", _Contexts, contexts)
+    methods.add("spool", Spool, host.spool, without=["take"])
     return methods
 
 

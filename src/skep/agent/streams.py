@@ -1,4 +1,4 @@
-"""Streams of a host, over HTTPS: logs, and commands in containers.
+"""Streams of a host, over HTTPS: logs, commands in containers, images, uploads.
 
 Only who proves to be of control comes in: the caller's TLS context sees to that.  What is said is in
 `streams/host.py`.
@@ -8,14 +8,16 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
 import uvicorn
-from litestar import Litestar, Request, Response, WebSocket, get, websocket
+from litestar import Litestar, Request, Response, WebSocket, get, put, websocket
 from litestar.datastructures import State
 from litestar.exceptions import WebSocketDisconnect
 from litestar.params import FromPath, FromQuery
@@ -25,7 +27,7 @@ from skep.control.ports import Host
 from skep.model.errors import InvalidInput, SkepError
 from skep.model.faults import fault_of
 from skep.model.host import ExecSpec, LogLine
-from skep.model.ids import ContainerId
+from skep.model.ids import ContainerId, Digest
 from skep.streams.host import LARGEST_MESSAGE, LogItem, Said
 from skep.streams.pump import chunks
 from skep.streams.sessions import Gone, bridge
@@ -71,11 +73,40 @@ async def run_command(socket: WebSocket[Any, Any, Any], state: State, container:
         await _say(socket, Said(fault=fault_of(error)), last=True)
 
 
-def build_streams(host: Host) -> Litestar:
-    """The ASGI application; `host` is the one it runs on."""
+@get("/images/{digest:str}")
+async def export_image(state: State, digest: FromPath[str]) -> Stream:
+    host: Host = state.host
+    await host.images.info(Digest(digest))  # an error that comes later can only break the stream off
+    return Stream(host.images.export(Digest(digest)))
+
+
+@put("/images/{digest:str}", request_max_body_size=None)
+async def receive_image(
+    request: Request[Any, Any, Any], state: State, digest: FromPath[str]
+) -> Response[bytes]:
+    host: Host = state.host
+    info = await host.images.receive(Digest(digest), request.stream())
+    return Response(msgspec.json.encode(info))
+
+
+@put("/spool/{name:str}", request_max_body_size=None)
+async def take_upload(request: Request[Any, Any, Any], state: State, name: FromPath[str]) -> Response[bytes]:
+    """A file that arrived whole gets its name; of one that broke off nothing stays."""
+    host: Host = state.host
+    with tempfile.TemporaryDirectory(dir=state.scratch) as folder:
+        file = Path(folder) / name
+        with file.open("xb") as opened:
+            async for block in request.stream():
+                await asyncio.to_thread(opened.write, block)
+        await host.spool.take(file)
+    return Response(b"")
+
+
+def build_streams(host: Host, scratch: Path) -> Litestar:
+    """The ASGI application; `host` is the one it runs on, `scratch` a folder where its spool is."""
     return Litestar(
-        [logs, run_command],
-        state=State({"host": host}),
+        [logs, run_command, export_image, receive_image, take_upload],
+        state=State({"host": host, "scratch": scratch}),
         openapi_config=None,
         exception_handlers={Exception: _answer_fault},
         request_max_body_size=None,

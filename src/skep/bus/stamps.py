@@ -47,8 +47,8 @@ def current_stamp() -> Stamp | None:
 
 
 @contextmanager
-def stamped(stamp: Stamp) -> Iterator[None]:
-    """Calls that are made meanwhile, also by tasks begun meanwhile, carry the stamp."""
+def stamped(stamp: Stamp | None) -> Iterator[None]:
+    """Calls that are made meanwhile, also by tasks begun meanwhile, carry the stamp, or none."""
     token = _current.set(stamp)
     try:
         yield

@@ -5,8 +5,8 @@ underneath; who knows a digest gains nothing by it, since only references can be
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -17,8 +17,8 @@ from skep.control.clock import Now, rfc3339
 from skep.control.hosts import HostDirectory
 from skep.control.settings import Settings
 from skep.flow import Database, FlowEngine
-from skep.model.errors import Conflict, InvalidInput, NotFound
-from skep.model.ids import Bytes, Digest, new_id
+from skep.model.errors import Conflict, InvalidInput, NotFound, SkepError
+from skep.model.ids import Bytes, Digest, HostName, new_id
 from skep.model.images import BuildSpec, RegistryCredentials
 from skep.model.references import normalize
 from skep.model.views import Accepted, ImageView, PruneView
@@ -56,41 +56,38 @@ class Images:
             path = self.upload_path(caller)
             _write_private(path, msgspec.json.encode(credentials))
             upload = path.name
-        with self._dropped_unless_taken(upload):
-            return await self._run(
-                caller, "image.pull", f"pull {name}", tenant=owner, reference=name, upload=upload
-            )
+        async with self._on_host(upload) as host:
+            values = {"host": host, "tenant": owner, "reference": name, "upload": upload}
+            return await self._run(caller, "image.pull", f"pull {name}", values)
 
     async def load(
         self, caller: Caller, archive: Path, reference: str | None, *, shared: bool = False
     ) -> Accepted:
         """Import an uploaded archive, which becomes the run's."""
-        with self._dropped_unless_taken(archive.name):
+        async with self._on_host(archive.name) as host:
             owner = self._owner(caller, shared)
             name = normalize(reference) if reference else ""
             title = f"import {name or 'an archive'}"
-            return await self._run(
-                caller, "image.load", title, tenant=owner, reference=name, upload=archive.name
-            )
+            values = {"host": host, "tenant": owner, "reference": name, "upload": archive.name}
+            return await self._run(caller, "image.load", title, values)
 
     async def build(self, caller: Caller, context: Path, build: BuildSpec, reference: str) -> Accepted:
         """Build from an uploaded context, which becomes the run's.
 
         Base images are resolved among the tenant's own and the shared ones, never in another tenant's.
         """
-        with self._dropped_unless_taken(context.name):
+        async with self._on_host(context.name) as host:
             owner = self._owner(caller, shared=False)
             name = normalize(reference)
             bases = await self._bases(caller)
-            return await self._run(
-                caller,
-                "image.build",
-                f"build {name}",
-                tenant=owner,
-                reference=name,
-                upload=context.name,
-                build=msgspec.structs.replace(build, bases=bases, scope=caller.tenant),
-            )
+            values = {
+                "host": host,
+                "tenant": owner,
+                "reference": name,
+                "upload": context.name,
+                "build": msgspec.structs.replace(build, bases=bases, scope=caller.tenant),
+            }
+            return await self._run(caller, "image.build", f"build {name}", values)
 
     async def bootstrap(self, caller: Caller, suite: str, reference: str, *, shared: bool = True) -> Accepted:
         """Make a Debian base image on the host."""
@@ -99,9 +96,9 @@ class Images:
             raise InvalidInput(f"{suite[:40]!r} is not the name of a Debian release; try 'bookworm'.")
         name = normalize(reference)
         owner = self._owner(caller, shared)
-        return await self._run(
-            caller, "image.bootstrap", f"make {name}", tenant=owner, reference=name, suite=suite
-        )
+        async with self._on_host() as host:
+            values = {"host": host, "tenant": owner, "reference": name, "suite": suite}
+            return await self._run(caller, "image.bootstrap", f"make {name}", values)
 
     async def remove(self, caller: Caller, reference: str) -> None:
         """Forget a reference; `prune` frees the space once nobody uses the image."""
@@ -161,14 +158,32 @@ class Images:
             rows = await images.visible(connection, caller.tenant)
         return {row.reference: row.digest for row in sorted(rows, key=lambda row: row.tenant_id)}
 
-    @contextmanager
-    def _dropped_unless_taken(self, upload: str) -> Iterator[None]:
-        """An upload that no run takes is thrown away."""
+    @asynccontextmanager
+    async def _on_host(self, upload: str = "") -> AsyncIterator[HostName]:
+        """The host where the run will be, with the upload on it; one that no run takes is thrown away."""
+        file = self._settings.spool / upload
+        try:
+            async with self._database.read() as connection:
+                host = await facts.build_host(connection)
+            async with self._taken(upload, host):
+                yield host
+        except BaseException:
+            if upload:
+                file.unlink(missing_ok=True)
+            raise
+
+    @asynccontextmanager
+    async def _taken(self, upload: str, host: HostName) -> AsyncIterator[None]:
+        if not upload:
+            yield
+            return
+        spool = self._hosts.on(host).spool
+        await spool.take(self._settings.spool / upload)
         try:
             yield
-        except Exception:
-            if upload:
-                (self._settings.spool / upload).unlink(missing_ok=True)
+        except BaseException:
+            with suppress(SkepError):
+                await spool.discard(upload)
             raise
 
     def _owner(self, caller: Caller, shared: bool) -> str:
@@ -177,10 +192,8 @@ class Images:
             caller.must_operate()
         return images.SHARED if shared else caller.tenant
 
-    async def _run(self, caller: Caller, flow: str, title: str, **values: object) -> Accepted:
-        async with self._database.read() as connection:
-            host = await facts.build_host(connection)
-        run = await self._flows.start(flow, values | {"host": host}, tenant=caller.tenant, title=title)
+    async def _run(self, caller: Caller, flow: str, title: str, values: Mapping[str, object]) -> Accepted:
+        run = await self._flows.start(flow, values, tenant=caller.tenant, title=title)
         return Accepted(run=run)
 
 

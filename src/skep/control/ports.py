@@ -253,8 +253,32 @@ class ImageStore(Protocol):
     async def info(self, digest: Digest) -> ImageInfo:
         """Raises NotFound."""
 
+    def export(self, digest: Digest) -> AsyncIterator[bytes]:
+        """The image as an OCI layout in a tar, for `receive` of another store.  Raises NotFound."""
+
+    async def receive(self, digest: Digest, layout: AsyncIterator[bytes]) -> ImageInfo:
+        """Take over what another store exports, verified by digest.
+
+        Raises InvalidInput: it is not this image.
+        """
+
     async def prune(self, keep: set[Digest]) -> Bytes:
         """Delete every image not in `keep`, and blobs and layers nobody uses; answers bytes freed."""
+
+
+class Spool(Protocol):
+    """Files that wait on a host for the run that takes them: archives, build contexts, credentials."""
+
+    async def take(self, file: Path) -> None:
+        """Move the file, which is where this process is, to the host, under its own name."""
+
+    async def path(self, name: str) -> Path:
+        """Where it is on the host.  Raises NotFound."""
+
+    async def read(self, name: str) -> bytes:
+        """For small ones.  Raises NotFound."""
+
+    async def discard(self, name: str) -> None: ...
 
 
 class Supplies(Protocol):
@@ -308,3 +332,6 @@ class Host(Protocol):
 
     @property
     def images(self) -> ImageStore: ...
+
+    @property
+    def spool(self) -> Spool: ...

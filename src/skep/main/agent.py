@@ -55,7 +55,7 @@ async def _serve(
     events = await stack.enter_async_context(ZoneEvents(calls, member.zone))
     host = await local_host(stack, settings, ZoneSupplies(calls, member.zone), events)
     streams = served_streams(
-        build_streams(host),
+        build_streams(host, settings.data),
         stack.enter_context(_listener(settings, member)),
         identity.server_context(Expectation(Role.SERVE), Expectation(Role.WORKER)),
     )

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from skep.agent.facts import read_facts
 from skep.agent.supervisor import Supervisor
 from skep.configuration import Configuration
-from skep.control.ports import ContainerEvents, DiskPool, Engine, Fabric, ImageStore, Supplies
+from skep.control.ports import ContainerEvents, DiskPool, Engine, Fabric, ImageStore, Spool, Supplies
+from skep.main.spool import spool
 from skep.model.host import HostFacts
 from skep.providers.local import disks as pool
 from skep.providers.local.images.build_network import BuildNetwork
 from skep.providers.local.images.store import OciImages
 from skep.providers.local.network.fabric import LocalFabric
 from skep.providers.local.runtime import Runtime
+from skep.providers.local.spool import FolderSpool
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class LocalHost:
     disks: DiskPool
     fabric: Fabric
     images: ImageStore
+    spool: Spool
 
 
 async def local_host(
@@ -70,7 +73,8 @@ async def local_host(
         )
     )
     facts = read_facts(runtime.cgroups)
-    return LocalHost(facts=facts, engine=engine, disks=disks, fabric=fabric, images=images)
+    files = FolderSpool(spool(settings))
+    return LocalHost(facts=facts, engine=engine, disks=disks, fabric=fabric, images=images, spool=files)
 
 
 def _build_network(settings: Configuration) -> BuildNetwork:

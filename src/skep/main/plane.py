@@ -6,11 +6,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from skep.bus.bus import Bus
+from skep.bus.stamps import leader, stamped
 from skep.configuration import Configuration
 from skep.control.authorities import Authorities
 from skep.control.control import Control, make_control
@@ -20,12 +20,14 @@ from skep.control.flow_engine import FlowRoom, flow_room
 from skep.control.flows.catalogue import make_registry
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
 from skep.control.hosts import HostDirectory
+from skep.control.image_sources import ImageSources
 from skep.control.leadership import Leadership
 from skep.control.peering import Peering
 from skep.control.reconcilers.reconciler import Reconciler
 from skep.control.settings import Settings
 from skep.control.specifications import Limits
 from skep.flow import Database
+from skep.main.spool import spool
 from skep.model.errors import InvalidInput, Unavailable
 from skep.model.ids import HostName, new_id
 from skep.store.schema import migrate
@@ -104,7 +106,8 @@ async def _reconcile(base: Foundation, room: FlowRoom, control: Control) -> None
     )
 
     async def lead(epoch: int) -> None:
-        await reconciler.run()
+        with stamped(leader(epoch)):
+            await reconciler.run()
 
     if base.shared:
         await Leadership(base.database, "reconciler", base.process).run(lead)
@@ -130,16 +133,6 @@ def must_be_shared(settings: Configuration) -> None:
 
 def limits(settings: Configuration) -> Limits:
     return Limits(memory=settings.default_memory, pids=settings.default_pids)
-
-
-def spool(settings: Configuration) -> Path:
-    """Where uploads wait; those whose run never began are swept: a day is longer than any run may wait."""
-    directory = settings.data / "spool"
-    directory.mkdir(exist_ok=True, mode=0o700)
-    for path in directory.iterdir():
-        if path.stat().st_mtime < time.time() - 86_400:
-            path.unlink()
-    return directory
 
 
 @asynccontextmanager
@@ -182,8 +175,8 @@ async def _flow_room(base: Foundation, works: bool) -> AsyncIterator[FlowRoom]:
 
 def _environments(base: Foundation) -> Callable[[str], object]:
     """What steps find, by their route: control itself, or a host."""
-    path = spool(base.settings)
-    cloud = CloudEnvironment(spool=path, now=time.time, networks=base.settings.networks)
+    cloud = CloudEnvironment(now=time.time, networks=base.settings.networks)
+    sources = ImageSources(base.directory)
 
     def environment(route: str) -> object:
         if not route:
@@ -192,7 +185,9 @@ def _environments(base: Foundation) -> Callable[[str], object]:
             raise LookupError(f"nothing is reached by the route {route!r}: it must be agent.HOST")
         name = HostName(route.removeprefix(_AGENT))
         host = base.directory.on(name)
-        return HostEnvironment(host=host, desired=base.desired, spool=path, name=name, peering=base.peering)
+        return HostEnvironment(
+            name=name, host=host, desired=base.desired, sources=sources, peering=base.peering
+        )
 
     return environment
 
@@ -200,7 +195,7 @@ def _environments(base: Foundation) -> Callable[[str], object]:
 def _control(base: Foundation, room: FlowRoom) -> Control:
     settings = base.settings
     of_control = Settings(
-        spool=settings.data / "spool",
+        spool=spool(settings),
         networks=settings.networks,
         default_disk=settings.default_disk,
         limits=limits(settings),

@@ -3,6 +3,8 @@
 - `GET /logs/CONTAINER?follow&tail&since`: a `LogItem` per line of JSON; empty lines keep it alive
 - `/exec/CONTAINER`, a WebSocket: text, an ExecSpec; then as `streams/sessions.py` says, with `Said` as text
   of the host: first when the process has started, last when it has ended
+- `GET` and `PUT /images/DIGEST`: an OCI layout in a tar, out of the host's store and into it
+- `PUT /spool/NAME`: an upload
 - an error before anything else is a `Fault` as JSON, with any status but 200
 """
 

@@ -3,19 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network
-from pathlib import Path
 
+from skep.control.image_sources import ImageSources
 from skep.control.peering import Peering
 from skep.control.ports import Desired, Host
 from skep.flow import Context
+from skep.model.ids import HostName
 
 
 @dataclass(frozen=True)
 class CloudEnvironment:
     """For steps in control.  Transactional ones write through `cx.tx`."""
 
-    spool: Path
-    """Where uploads wait for the run that takes them."""
     now: Callable[[], float]
     """Seconds since 1970."""
     networks: IPv4Network
@@ -26,10 +25,10 @@ class CloudEnvironment:
 class HostEnvironment:
     """For steps routed to a host (`on: agent.<host>`)."""
 
+    name: HostName
     host: Host
     desired: Desired
-    spool: Path
-    name: str = ""
+    sources: ImageSources
     peering: Peering | None = None
     """Tells the other hosts; None: there are no others."""
 

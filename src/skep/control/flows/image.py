@@ -4,7 +4,7 @@ import msgspec
 
 from skep.control.flows.environment import Cloud, OnHost
 from skep.flow import step
-from skep.model.errors import InvalidInput, NotFound, Unavailable
+from skep.model.errors import InvalidInput, NotFound
 from skep.model.ids import ContainerId, Digest, ImageId, ReleaseId, new_id
 from skep.model.images import BuildSpec, ImageInfo, RegistryCredentials
 from skep.model.names import ServiceName
@@ -18,7 +18,7 @@ async def pull(cx: OnHost, reference: str, upload: str) -> ImageInfo:
     """Fetch the image from its registry; `upload` names the spooled credentials, "" for none."""
     credentials = None
     if upload:
-        credentials = msgspec.json.decode((cx.env.spool / upload).read_bytes(), type=RegistryCredentials)
+        credentials = msgspec.json.decode(await cx.env.host.spool.read(upload), type=RegistryCredentials)
     return await cx.env.host.images.pull(for_registry(reference), credentials, cx.progress)
 
 
@@ -29,12 +29,14 @@ async def build(cx: OnHost, upload: str, reference: str, build: BuildSpec) -> di
     `build.bases` are the images the tenant may build on; others that the Dockerfile names are pulled.
     """
     store = cx.env.host.images
-    async with store.context(cx.env.spool / upload) as context:
+    async with store.context(await cx.env.host.spool.path(upload)) as context:
         pulled: dict[str, ImageInfo] = {}
         bases: dict[str, Digest] = {}
         for written in await store.bases(context, build):
             name = normalize(written)
-            if name not in build.bases and name not in pulled:
+            if name in build.bases:
+                await cx.env.sources.ensure(build.bases[name], cx.env.name)
+            elif name not in pulled:
                 cx.progress(f"pulling {name}")
                 pulled[name] = await store.pull(for_registry(name), None, cx.progress)
             bases[written] = build.bases.get(name) or pulled[name].digest
@@ -49,7 +51,7 @@ async def load(cx: OnHost, upload: str, reference: str) -> dict[str, ImageInfo]:
     Raises:
         InvalidInput: an image without a name, and none was given.
     """
-    found = await cx.env.host.images.load(cx.env.spool / upload, cx.progress)
+    found = await cx.env.host.images.load(await cx.env.host.spool.path(upload), cx.progress)
     if reference:
         if len(found) != 1:
             raise InvalidInput(
@@ -93,35 +95,35 @@ async def settle(cx: Cloud, release: ReleaseId, service: str, image: ImageInfo) 
 
 @step
 async def unpack(cx: OnHost, container: ContainerId) -> None:
-    """Unpack the image's layers on the host; shared layers are there already."""
+    """Unpack the image's layers on the host, brought from another host if need be."""
     spec = await cx.env.desired.container(container)
     try:
         await cx.env.host.images.unpack(spec.image)
-    except NotFound as missing:
-        raise Unavailable(
-            f"The image of {spec.name} is no longer on this host: pull or build it again."
-        ) from missing
+    except NotFound:
+        cx.progress(f"bringing the image of {spec.name} to this host")
+        await cx.env.sources.ensure(spec.image, cx.env.name)
+        await cx.env.host.images.unpack(spec.image)
 
 
 @step
-async def hold(cx: Cloud, upload: str) -> None:
+async def hold(cx: OnHost, upload: str) -> None:
     """Keep an upload for this run; undone, it is thrown away."""
 
 
 @hold.undo
-async def _discard_held(cx: Cloud, upload: str) -> None:
-    _discard(cx, upload)
+async def _discard_held(cx: OnHost, upload: str) -> None:
+    await _discard(cx, upload)
 
 
 @step
-async def discard(cx: Cloud, upload: str) -> None:
+async def discard(cx: OnHost, upload: str) -> None:
     """The upload is no longer needed."""
-    _discard(cx, upload)
+    await _discard(cx, upload)
 
 
-def _discard(cx: Cloud, upload: str) -> None:
+async def _discard(cx: OnHost, upload: str) -> None:
     if upload:
-        (cx.env.spool / upload).unlink(missing_ok=True)
+        await cx.env.host.spool.discard(upload)
 
 
 async def _record(cx: Cloud, tenant: str, reference: str, image: ImageInfo) -> None:

@@ -11,6 +11,7 @@ from skep.providers.remote.engine import RemoteEngine
 from skep.providers.remote.fabric import RemoteFabric
 from skep.providers.remote.images import RemoteImages
 from skep.providers.remote.line import Line
+from skep.providers.remote.spool import RemoteSpool
 from skep.providers.remote.streams import HostStreams
 
 
@@ -23,6 +24,7 @@ class RemoteHost:
     disks: RemoteDisks
     fabric: RemoteFabric
     images: RemoteImages
+    spool: RemoteSpool
 
     @classmethod
     def make(cls, name: HostName, facts: HostFacts, calls: CallClient, streams: HostStreams) -> Self:
@@ -32,7 +34,8 @@ class RemoteHost:
             engine=RemoteEngine(Line(calls, name, "engine"), streams),
             disks=RemoteDisks(Line(calls, name, "disks")),
             fabric=RemoteFabric(Line(calls, name, "fabric")),
-            images=RemoteImages(Line(calls, name, "images")),
+            images=RemoteImages(Line(calls, name, "images"), streams),
+            spool=RemoteSpool(Line(calls, name, "spool"), streams),
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from skep.model.ids import Bytes, Digest
 from skep.model.images import BuildSpec, ImageInfo, RegistryCredentials
 from skep.providers.remote.line import Line
+from skep.providers.remote.streams import HostStreams
 
 Progress = Callable[[str], None]
 
@@ -19,8 +20,9 @@ def _silent(line: str) -> None:
 
 
 class RemoteImages:
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, streams: HostStreams) -> None:
         self._line = line
+        self._streams = streams
 
     async def pull(
         self, reference: str, credentials: RegistryCredentials | None = None, progress: Progress = _silent
@@ -54,6 +56,12 @@ class RemoteImages:
 
     async def info(self, digest: Digest) -> ImageInfo:
         return await self._line.ask("info", ImageInfo, digest=digest)
+
+    def export(self, digest: Digest) -> AsyncIterator[bytes]:
+        return self._streams.export(digest)
+
+    async def receive(self, digest: Digest, layout: AsyncIterator[bytes]) -> ImageInfo:
+        return await self._streams.receive(digest, layout)
 
     async def prune(self, keep: set[Digest]) -> Bytes:
         return await self._line.get("prune", Bytes, keep=keep)

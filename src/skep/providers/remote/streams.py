@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -15,14 +16,18 @@ from websockets.asyncio.client import ClientConnection
 from skep.model.errors import SkepError, Unavailable
 from skep.model.faults import Fault, error_of
 from skep.model.host import ExecSpec, LogLine
-from skep.model.ids import ContainerId
+from skep.model.ids import ContainerId, Digest
+from skep.model.images import ImageInfo
 from skep.streams.host import LARGEST_MESSAGE, LogItem, Said
 from skep.streams.sessions import STDIN, Order
 
 CONNECTS_WITHIN = 10.0
 SILENT_AT_MOST = 60.0
 """Seconds without a byte after which a stream counts as broken: hosts say something every 15 s."""
+_IMPORT_TIMEOUT = httpx.Timeout(SILENT_AT_MOST, connect=CONNECTS_WITHIN, read=1800.0)
+"""An image that has arrived is unpacked before the host says so."""
 _AHEAD = 64
+_BLOCK = 1024 * 1024
 
 
 class HostStreams:
@@ -73,6 +78,27 @@ class HostStreams:
             await connection.close()
             raise
         return RemoteSession(connection)
+
+    async def export(self, digest: Digest) -> AsyncIterator[bytes]:
+        with self._reachable():
+            async with self.http.stream("GET", f"/images/{digest}") as response:
+                await check(response)
+                async for block in response.aiter_bytes():
+                    yield block
+
+    async def receive(self, digest: Digest, layout: AsyncIterator[bytes]) -> ImageInfo:
+        with self._reachable():
+            async with self.http.stream(
+                "PUT", f"/images/{digest}", content=layout, timeout=_IMPORT_TIMEOUT
+            ) as response:
+                await check(response)
+                return msgspec.json.decode(await response.aread(), type=ImageInfo)
+
+    async def upload(self, file: Path) -> None:
+        """It becomes one of the host's spool, under its own name."""
+        with self._reachable():
+            async with self.http.stream("PUT", f"/spool/{file.name}", content=_blocks(file)) as response:
+                await check(response)
 
     @contextlib.contextmanager
     def _reachable(self) -> Iterator[None]:
@@ -139,6 +165,12 @@ class RemoteSession:
         else:
             self._exit.set_exception(end)
             self._exit.exception()  # also when nobody waits for it
+
+
+async def _blocks(file: Path) -> AsyncIterator[bytes]:
+    with file.open("rb") as opened:
+        while block := await asyncio.to_thread(opened.read, _BLOCK):
+            yield block
 
 
 async def check(response: httpx.Response) -> None:

@@ -1,10 +1,12 @@
 """A whole simulated host."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from skep.model.host import HostFacts
 from skep.model.ids import Bytes
+from skep.providers.local.spool import FolderSpool
 from skep.providers.simulated.disks import SimulatedPool
 from skep.providers.simulated.engine import Events, SimulatedEngine
 from skep.providers.simulated.fabric import SimulatedFabric
@@ -22,10 +24,15 @@ class SimulatedHost:
     disks: SimulatedPool
     fabric: SimulatedFabric
     images: SimulatedImages
+    spool: FolderSpool
 
     @classmethod
-    def make(cls, *, facts: HostFacts = FACTS, events: Events | None = None) -> Self:
-        """A host with nothing on it yet."""
+    def make(
+        cls, *, facts: HostFacts = FACTS, events: Events | None = None, spool: Path = Path("/simulated/spool")
+    ) -> Self:
+        """A host with nothing on it yet; uploads lie in the folder `spool`, a real one."""
         disks, fabric, images = SimulatedPool(), SimulatedFabric(), SimulatedImages()
         engine = SimulatedEngine(disks=disks, fabric=fabric, images=images, events=events)
-        return cls(facts=facts, engine=engine, disks=disks, fabric=fabric, images=images)
+        return cls(
+            facts=facts, engine=engine, disks=disks, fabric=fabric, images=images, spool=FolderSpool(spool)
+        )

@@ -4,6 +4,7 @@ Archives are recognised as the local store does it, and Dockerfiles are read by 
 """
 
 import hashlib
+import io
 import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -20,6 +21,8 @@ from skep.providers.local.images.dockerfiles import check_instructions
 from skep.providers.local.images.sources import Kind, detect, saved_images
 
 _MIB = 1024 * 1024
+_SIMULATED = "skep.simulated.image"
+"""The annotation by which a simulated image knows itself again."""
 
 
 def _silent(line: str) -> None:
@@ -112,6 +115,29 @@ class SimulatedImages:
             raise NotFound(f"This host does not have the image {digest}.")
         return self._images[digest]
 
+    async def export(self, digest: Digest) -> AsyncIterator[bytes]:
+        """As much of an OCI layout as there is: its index, with all that is known of the image."""
+        about = msgspec.json.encode(await self.info(digest)).decode()
+        index = msgspec.json.encode(_Index(manifests=(_Descriptor(annotations={_SIMULATED: about}),)))
+        with io.BytesIO() as whole:
+            with tarfile.open(fileobj=whole, mode="w") as tar:
+                for name, content in (("oci-layout", b"{}"), ("index.json", index)):
+                    member = tarfile.TarInfo(name)
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+            yield whole.getvalue()
+
+    async def receive(self, digest: Digest, layout: AsyncIterator[bytes]) -> ImageInfo:
+        with tempfile.NamedTemporaryFile(suffix=".tar") as file:
+            file.write(b"".join([block async for block in layout]))
+            file.flush()
+            index = _index_of(_member(Path(file.name), "index.json"))
+        for found in index.manifests:
+            info = msgspec.json.decode(found.annotations.get(_SIMULATED, "null"), type=ImageInfo | None)
+            if info is not None and info.digest == digest:
+                return self.add(info)
+        raise InvalidInput(f"What arrived is not the image {digest}.")
+
     async def prune(self, keep: set[Digest]) -> Bytes:
         gone = [self._images.pop(digest) for digest in set(self._images) - keep]
         return Bytes(sum(info.size for info in gone))
@@ -169,10 +195,13 @@ def _must_hold_files(source: Path) -> None:
 
 
 def _member(archive: Path, name: str) -> bytes:
-    with tarfile.open(archive, "r:*") as tar:
-        for member in tar:
-            if member.name.removeprefix("./") == name and (file := tar.extractfile(member)):
-                return file.read()
+    try:
+        with tarfile.open(archive, "r:*") as tar:
+            for member in tar:
+                if member.name.removeprefix("./") == name and (file := tar.extractfile(member)):
+                    return file.read()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise InvalidInput(f"{archive.name} cannot be read: {error}") from error
     raise InvalidInput(f"{archive.name} has no {name}.")
 
 
@@ -184,9 +213,13 @@ class _Index(msgspec.Struct, frozen=True):
     manifests: tuple[_Descriptor, ...] = ()
 
 
-def _names_of_layout(index: bytes) -> list[str]:
+def _index_of(document: bytes) -> _Index:
     try:
-        found = msgspec.json.decode(index, type=_Index)
+        return msgspec.json.decode(document, type=_Index)
     except msgspec.MsgspecError as error:
         raise InvalidInput(f"The index of the OCI layout cannot be read: {error}") from error
+
+
+def _names_of_layout(document: bytes) -> list[str]:
+    found = _index_of(document)
     return [item.annotations.get("org.opencontainers.image.ref.name", "") for item in found.manifests]

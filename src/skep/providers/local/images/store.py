@@ -30,6 +30,7 @@ from skep.providers.local.images.debootstrap import bootstrap_tar
 from skep.providers.local.images.layers import Layers, UnpackLimits, remove_tree, unpack_archive
 from skep.providers.local.images.manifests import Descriptor, checked_digest, describe, read_manifest
 from skep.providers.local.images.sharing import SharedLock
+from skep.providers.local.images.shipping import layout_tar, write_blocks
 from skep.providers.local.images.skopeo import Skopeo
 from skep.providers.local.images.sources import Kind, detect, import_layout, saved_images
 
@@ -178,6 +179,22 @@ class OciImages:
             return self._known[digest]
         except KeyError as error:
             raise NotFound(f"This host does not have the image {digest}.") from error
+
+    async def export(self, digest: Digest) -> AsyncIterator[bytes]:
+        await self.info(digest)
+        async with self._transfers.shared():
+            async for block in layout_tar(self._blobs, digest):
+                yield block
+
+    async def receive(self, digest: Digest, layout: AsyncIterator[bytes]) -> ImageInfo:
+        async with self._transfers.shared():
+            with self._workplace() as place:
+                tar = place / "layout.tar"
+                await write_blocks(layout, tar)
+                found = await self._import(Kind.OCI_TAR, tar, place, _silent)
+            if digest not in found.values():
+                raise InvalidInput(f"What arrived is not the image {digest}.")
+            return await self._register(digest, _silent)
 
     async def prune(self, keep: set[Digest]) -> Bytes:
         """As control wants it; images that arrive while it waits for transfers to end stay."""
