@@ -87,3 +87,20 @@ def test_a_server_that_cannot_start_says_why(installation: Skep) -> None:
     assert up.returncode == 1
     assert "nonsense" in up.stderr
     assert "Traceback" not in up.stderr
+
+
+@pytest.mark.root
+def test_a_server_with_tls_is_believed_by_the_commands_of_its_machine(
+    installation: Skep, tmp_path: Path
+) -> None:
+    installation.extra["SKEP_TLS"] = "on"
+
+    up = installation.process("up")
+
+    assert up.returncode == 0, up.stderr
+    assert "https://127.0.0.1" in up.stdout
+    assert "Role:   admin" in installation("whoami").stdout
+    assert installation("status").returncode == 0
+    refused = installation("host", "add", "--zone", "zone-1")
+    assert "no bus" in refused.stderr
+    assert (tmp_path / "etc" / "installation.key").stat().st_mode & 0o777 == 0o600

@@ -6,11 +6,15 @@ import socket
 import ssl
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 import uvicorn
 import uvloop
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import NameOID
 from tests.trust.conftest import Joined, ask, greeting
 
 from skep.model.ids import Seconds
@@ -112,6 +116,21 @@ async def test_a_context_that_expects_nobody_lets_nobody_in(joined: Joined) -> N
         assert await ask(port, worker.client_context(Expectation(Role.AGENT))) == ""
 
 
+async def test_an_operators_intermediate_authority_is_believed_without_its_root(joined: Joined) -> None:
+    """And what else the root has signed is not."""
+    root = company("root")
+    ours = company("skep", signed_by=root)
+    other = company("payroll", signed_by=root)
+    agent, worker = joined(Role.AGENT, "host-1", of=ours), joined(Role.WORKER, "worker-1", of=ours)
+    stranger = joined(Role.WORKER, "worker-1", of=other)
+
+    async with greeting(agent.server_context(WORKERS)) as port:
+        said = await ask(port, worker.client_context(Expectation(Role.AGENT, "host-1")))
+
+    assert said == f"skep://{ours.installation}/worker/worker-1"
+    assert await refused(agent, stranger, Expectation(Role.AGENT, "host-1"))
+
+
 async def test_an_identity_is_renewed_while_it_serves(joined: Joined, authority: Authority) -> None:
     agent = joined(Role.AGENT, "host-1", now=time.time() - 3600, lifetime=Seconds(3602))
     context = joined(Role.WORKER, "worker-1").client_context(Expectation(Role.AGENT, "host-1"))
@@ -137,6 +156,25 @@ async def test_what_another_process_renewed_is_taken_up(joined: Joined, authorit
     agent.refresh()
 
     assert agent.peer.serial == issued.peer.serial
+
+
+def company(name: str, *, signed_by: Authority | None = None) -> Authority:
+    """An authority as others make them: with no word of skep in it."""
+    key, now = new_key(), datetime.now(UTC)
+    issuer = signed_by._certificate.subject if signed_by else None
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer or subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(signed_by._key if signed_by else key, hashes.SHA256())
+    )
+    return Authority(certificate, key)
 
 
 async def app(scope: object, receive: object, send: object) -> None:

@@ -25,4 +25,12 @@ async def tear_down(settings: Configuration, *, purge: bool) -> None:
     if purge:
         for directory in (settings.data, settings.run):
             shutil.rmtree(directory, ignore_errors=True)
-        (settings.etc / "admin.token").unlink(missing_ok=True)
+        _forget(settings)
+
+
+def _forget(settings: Configuration) -> None:
+    """What skep wrote beside its configuration.  A key that opens what is in a database elsewhere stays."""
+    names = ["admin.token", "authority.pem", *([] if settings.database else ["installation.key"])]
+    for name in names:
+        (settings.etc / name).unlink(missing_ok=True)
+    shutil.rmtree(settings.etc / "agent", ignore_errors=True)
