@@ -230,23 +230,23 @@ class Prison:
 
     # -- twins ------------------------------------------------------------------------------------
 
-    def run_twin(self, config: Config, *, preserve: tuple[int, ...] = ()) -> Seen:
-        """Run a container from this config to its end."""
+    def run_twin(self, config: Config, *, leak: Path | None = None) -> Seen:
+        """Run a container from this config to its end; it may get a folder of the host as descriptor 3."""
         name = f"twin-{next(self._numbers)}"
         folder = self.base / "twins" / name
         folder.mkdir(parents=True)
         config["linux"]["cgroupsPath"] = f"/{self.base.name}-twins/{name}"
         (folder / "config.json").write_text(json.dumps(config))
         command = [str(self.hive.runtime.binary), f"--root={self.base}/twin-state"]
-        options = [f"--preserve-fds={len(preserve)}"] if preserve else []
+        opened = ["/bin/sh", "-c", 'exec 3< "$0"; exec "$@"', str(leak)] if leak else []
+        options = ["--preserve-fds=1"] if leak else []
         try:
             done = subprocess.run(
-                [*command, "run", *options, f"--bundle={folder}", name],
+                [*opened, *command, "run", *options, f"--bundle={folder}", name],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 timeout=_PATIENCE,
-                pass_fds=preserve,
                 check=False,
             )
             return Seen(done.returncode, done.stdout.decode(errors="replace"))
