@@ -180,7 +180,7 @@ class FakeAuth:
             user=UserId("u"),
             user_name=str(role),
             role=role,
-            tenant=TenantId("t"),
+            tenant=TenantId("t" if tenant in (None, "default") else tenant),
             tenant_name=TenantName(tenant or "default"),
         )
 

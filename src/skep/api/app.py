@@ -29,6 +29,7 @@ from skep.api import (
     users,
 )
 from skep.api.auth import BearerAuthentication, provide_caller
+from skep.api.crowd import Crowd, CrowdControl
 from skep.api.errors import answer_problem
 from skep.api.turnstile import Turnstile
 
@@ -68,7 +69,10 @@ def build_app(control: "Control", ready: Callable[[], bool] = lambda: True) -> L
     return Litestar(
         ROUTERS,
         dependencies=dependencies(control),
-        middleware=[DefineMiddleware(BearerAuthentication, control=control)],
+        middleware=[
+            DefineMiddleware(BearerAuthentication, control=control),
+            DefineMiddleware(CrowdControl, crowd=Crowd()),
+        ],
         exception_handlers={Exception: answer_problem},
         request_max_body_size=BODY_LIMIT,
         state=State({"ready": ready, "control": control, "turnstile": Turnstile()}),

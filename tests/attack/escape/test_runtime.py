@@ -126,7 +126,7 @@ def test_a_volume_does_not_become_what_hides_the_kernels_files(prison: Prison) -
 
 
 def test_a_volume_becomes_it_where_it_is_mounted_after_the_engines_own(prison: Prison) -> None:
-    """The hidden file is then another one, of the tenant's choice, and could be one that is to be read-only."""
+    """The hidden file is then another one, of the tenant's choice."""
     prisoner = masked(prison)
 
     def late(config: Config) -> None:
