@@ -51,6 +51,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """This machine's own address on the network between hosts; none: there are no other hosts."""
     agent_port: int = 7538
     """Where an agent offers logs and commands in containers, on its underlay address."""
+    host_timeout: str = "20s"
+    """A host that gave no sign of life for so long is lost: nothing new is placed there."""
     public_host: str = "localhost"
     pool_device: Path | None = None
     pool_size: Bytes = Bytes(100 * 1024**3)
@@ -90,6 +92,14 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             keep_failed=_span("keep_failed_runs", self.keep_failed_runs),
             archived=_span("keep_archived_runs", self.keep_archived_runs),
         )
+
+    @property
+    def silence(self) -> float:
+        """Seconds of it after which a host is lost.  Raises ValueError: `host_timeout` is no span of time."""
+        seconds = _span("host_timeout", self.host_timeout)
+        if seconds is None or not 2 <= seconds <= 3_600:
+            raise ValueError("host_timeout: must be from 2s to 1h")
+        return seconds
 
     @property
     def address(self) -> tuple[str, int]:
@@ -150,7 +160,7 @@ def read(environment: Mapping[str, str]) -> Configuration:
             if key in values:
                 values[key] = _size(key, values[key])
         configuration = msgspec.convert(values, Configuration, strict=False, dec_hook=decode_hook)
-        _ = configuration.address, configuration.retention
+        _ = configuration.address, configuration.retention, configuration.silence
         _ = configuration.own_tls, configuration.own_authority
         configuration.require_bus()
     except (msgspec.ValidationError, ValueError) as error:

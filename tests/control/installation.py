@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from skep.control.events import Observations
 from skep.control.flow_engine import FlowRoom, flow_room
 from skep.control.flows.catalogue import make_registry
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
-from skep.control.hosts import HostDirectory
+from skep.control.host_directory import HostDirectory
 from skep.control.image_sources import ImageSources
 from skep.control.settings import Settings
 from skep.control.setup import prepare_installation, register_host
@@ -29,6 +30,7 @@ from skep.providers.simulated import SimulatedHost
 from skep.providers.simulated.host import FACTS
 from skep.providers.simulated.images import image
 from skep.store import images
+from skep.store.hosts import ZoneRow, ensure_zone
 from skep.store.images import ImageRow
 from skep.store.schema import migrate
 
@@ -48,13 +50,23 @@ class Clock:
 
 class Installation:
     def __init__(
-        self, control: Control, database: Database, flows: FlowEngine, host: SimulatedHost, clock: Clock
+        self,
+        control: Control,
+        database: Database,
+        flows: FlowEngine,
+        hosts: dict[HostName, SimulatedHost],
+        clock: Clock,
+        directory: HostDirectory,
+        bus: Bus,
     ) -> None:
         self.control = control
         self.database = database
         self.flows = flows
-        self.host = host
+        self.hosts = hosts
+        self.host = hosts[HOST]
         self.clock = clock
+        self.directory = directory
+        self.bus = bus
         self.admin: Caller
 
     async def person(self, name: str, role: Role, tenant: str = "default") -> Caller:
@@ -70,23 +82,33 @@ class Installation:
 
 
 @asynccontextmanager
-async def installation(folder: Path, registry: Registry = REGISTRY) -> AsyncIterator[Installation]:
-    """With an admin, and the image `busybox:1` that everybody may use."""
+async def installation(
+    folder: Path, registry: Registry = REGISTRY, *, hosts: int = 1, zones: int = 1
+) -> AsyncIterator[Installation]:
+    """With an admin, and the image `busybox:1` that everybody may use.
+
+    Hosts are `host-1`, `host-2`, …, in turn of the zones `zone`, `zone-2`, ….
+    """
     clock = Clock()
     database = await Database.open(f"sqlite+aiosqlite:///{folder / 'skep.db'}", durable=False)
     try:
         await migrate(database.engine)
         bus = InProcessBus()
         observations = Observations(database, bus, asyncio.Event().set, clock)
-        host = SimulatedHost.make(events=observations, spool=folder)
         directory = HostDirectory()
-        directory.add(HOST, host)
-        desired = DesiredState(database, Limits())
-        environments = {
+        machines = {
+            HostName(f"host-{number + 1}"): SimulatedHost.make(events=observations, spool=folder)
+            for number in range(hosts)
+        }
+        for name, machine in machines.items():
+            directory.add(name, machine)
+        desired, sources = DesiredState(database, Limits()), ImageSources(directory)
+        environments: dict[str, object] = {
+            f"agent.{name}": HostEnvironment(name=name, host=machine, desired=desired, sources=sources)
+            for name, machine in machines.items()
+        }
+        environments |= {
             "": CloudEnvironment(now=clock, networks=IPv4Network("10.128.0.0/9")),
-            f"agent.{HOST}": HostEnvironment(
-                name=HOST, host=host, desired=desired, sources=ImageSources(directory)
-            ),
         }
         await prepare_installation(
             database,
@@ -96,7 +118,11 @@ async def installation(folder: Path, registry: Registry = REGISTRY) -> AsyncIter
             now=clock,
             new_id=new_id,
         )
-        await register_host(database, ZoneName("zone"), HOST, FACTS)
+        for number, name in enumerate(machines):
+            zone = ZoneName(f"zone-{number % zones + 1}" if number % zones else "zone")
+            row = ZoneRow(name=zone, region=RegionName("region"))
+            await database.write(partial(ensure_zone, zone=row))
+            await register_host(database, zone, name, FACTS)
         async with (
             flow_room(
                 *(database, registry, environments.__getitem__, observations.run_ended),
@@ -104,10 +130,12 @@ async def installation(folder: Path, registry: Registry = REGISTRY) -> AsyncIter
                 retention=RetentionPolicy(),
                 grace=0,
             ) as room,
-            host.engine,
+            AsyncExitStack() as engines,
         ):
+            for machine in machines.values():
+                await engines.enter_async_context(machine.engine)
             control = _control(database, room, directory, folder, clock, bus)
-            made = Installation(control, database, room.flows, host, clock)
+            made = Installation(control, database, room.flows, machines, clock, directory, bus)
             made.admin = await made.control.auth.authenticate((folder / "admin.token").read_text().strip())
             await _share_busybox(made)
             yield made

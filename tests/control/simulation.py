@@ -18,7 +18,7 @@ from skep.control.callers import Caller, Role
 from skep.control.desired import DesiredState
 from skep.control.disks import Disks
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
-from skep.control.hosts import HostDirectory
+from skep.control.host_directory import HostDirectory
 from skep.control.image_sources import ImageSources
 from skep.control.images import Images
 from skep.control.networks import Networks

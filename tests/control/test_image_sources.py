@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from skep.control.hosts import HostDirectory
+from skep.control.host_directory import HostDirectory
 from skep.control.image_sources import ImageSources
 from skep.model.errors import NotFound, Unavailable
 from skep.model.ids import Digest, HostName

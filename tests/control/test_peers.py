@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.providers.network.conftest import network
 
-from skep.control.hosts import HostDirectory
+from skep.control.host_directory import HostDirectory
 from skep.control.peering import Peering
 from skep.control.peers import NetworkMap, maps
 from skep.control.setup import UNBOUNDED

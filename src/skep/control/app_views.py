@@ -1,13 +1,16 @@
 """Rows as the API shows them: apps, replicas, releases, plans."""
 
+from collections.abc import Collection, Mapping
 from ipaddress import IPv4Address
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.clock import rfc3339
 from skep.control.flows import documents
+from skep.control.host_directory import silence
 from skep.control.plans import Facts, Plan, ReplicaChange
 from skep.model.host import ContainerState, Health
+from skep.model.ids import HostName
 from skep.model.spec import AppSpec
 from skep.model.views import (
     Action,
@@ -18,7 +21,7 @@ from skep.model.views import (
     ReleaseView,
     ReplicaView,
 )
-from skep.store import disks, networks, releases, replicas
+from skep.store import disks, hosts, networks, releases, replicas
 from skep.store.apps import AppRow
 from skep.store.networks import PortRow, PublishedRow
 from skep.store.releases import ReleaseRow
@@ -29,15 +32,16 @@ async def app(
     connection: AsyncConnection, row: AppRow, tenant: str, changing: bool, public_host: str
 ) -> AppView:
     members = await replicas.find(connection, app=row.id)
+    silent = await silent_hosts(connection)
     services = await replicas.services_of(connection, row.id)
     published = await networks.published_ports(connection, services=[service.id for service in services])
-    running = sum(state(member) == "running" for member in members)
+    running = sum(state(member, silent) == "running" for member in members)
     finished = sum(_finished(member) for member in members)
     return AppView(
         id=row.id,
         name=row.name,
         tenant=tenant,
-        state=app_state(members, changing or row.removing),
+        state=app_state(members, changing or row.removing, silent),
         revision=row.revision,
         services=tuple(service.name for service in services),
         replicas=len(members),
@@ -53,14 +57,20 @@ async def app(
     )
 
 
-def app_state(members: list[ReplicaRow], changing: bool) -> AppState:
+async def silent_hosts(connection: AsyncConnection) -> dict[HostName, str]:
+    """Hosts that do not answer, and since when, in words."""
+    return {row.name: silence(row) for row in await hosts.every(connection) if not row.answers}
+
+
+def app_state(members: list[ReplicaRow], changing: bool, silent: Collection[HostName] = ()) -> AppState:
     if changing:
         return AppState.CHANGING
     if not members:
         return AppState.EMPTY
     if all(member.desired == "stopped" for member in members):
         return AppState.STOPPED
-    return AppState.RUNNING if all(_well(member) for member in members) else AppState.PARTIAL
+    well = all(_well(member) and member.host not in silent for member in members)
+    return AppState.RUNNING if well else AppState.PARTIAL
 
 
 def _well(member: ReplicaRow) -> bool:
@@ -82,7 +92,10 @@ def _finished(member: ReplicaRow) -> bool:
     return status.state is ContainerState.EXITED and status.exit_code == 0
 
 
-def state(member: ReplicaRow) -> str:
+def state(member: ReplicaRow, silent: Collection[HostName] = ()) -> str:
+    """Of a host that is silent nobody knows: `unknown`."""
+    if member.host in silent and member.desired == "running":
+        return "unknown"
     if member.status is None:
         return "pending" if member.desired == "running" else "stopped"
     if member.desired == "stopped" and member.status.state is ContainerState.EXITED:
@@ -92,6 +105,7 @@ def state(member: ReplicaRow) -> str:
 
 async def replicas_of(connection: AsyncConnection, row: AppRow) -> list[ReplicaView]:
     members = await replicas.find(connection, app=row.id)
+    silent = await silent_hosts(connection)
     ports = await networks.ports_of(connection, app=row.id)
     published = await networks.published_ports(connection, services={member.service_id for member in members})
     history = {release.id: release for release in await releases.of_app(connection, row.id)}
@@ -107,6 +121,7 @@ async def replicas_of(connection: AsyncConnection, row: AppRow) -> list[ReplicaV
                 [port for port in ports if port.replica_id == member.id],
                 [port for port in published if port.service_id == member.service_id],
                 release,
+                silent,
             )
         )
     return views
@@ -118,8 +133,10 @@ def replica(
     ports: list[PortRow],
     published: list[PublishedRow],
     release: ReleaseRow | None,
+    silent: Mapping[HostName, str],
 ) -> ReplicaView:
     status = member.status
+    seen = state(member, silent)
     service = release.spec.services.get(member.service) if release else None  # type: ignore[call-overload]
     info = release.images.get(member.service) if release else None
     return ReplicaView(
@@ -128,8 +145,8 @@ def replica(
         service=member.service,
         name=member.name,
         desired=member.desired,
-        state=state(member),
-        health=status.health.value if status else Health.NONE.value,
+        state=seen,
+        health=status.health.value if status and seen != "unknown" else Health.NONE.value,
         addresses=tuple(str(IPv4Address(port.address)) for port in ports),
         mac=ports[0].mac if ports else "",
         ports=tuple(f"{port.host_ip}:{port.published}->{port.target}/{port.protocol}" for port in published),
@@ -139,12 +156,18 @@ def replica(
         restarts=status.restarts if status else 0,
         exit_code=status.exit_code if status else None,
         oom_killed=status.oom_killed if status else False,
-        error=status.error if status else "",
+        error=_error(member, silent),
         host=member.host,
         started=rfc3339(status.started_at) if status else None,
         finished=rfc3339(status.finished_at) if status else None,
         created=rfc3339(member.created),
     )
+
+
+def _error(member: ReplicaRow, silent: Mapping[HostName, str]) -> str:
+    if state(member, silent) == "unknown":
+        return f"Host {member.host} {silent[member.host]}."
+    return member.status.error if member.status else ""
 
 
 def release(row: ReleaseRow, owner: AppRow) -> ReleaseView:
@@ -200,7 +223,7 @@ def _replica_change(change: ReplicaChange) -> PlanChange:
 async def removal_document(connection: AsyncConnection, row: AppRow, release: ReleaseRow | None) -> str:
     """The flow that removes all that the app's rows know of."""
     members = await replicas.find(connection, app=row.id)
-    hosts = {member.id: member.host for member in members}
+    places = {member.id: member.host for member in members}
     containers = await replicas.containers_of(connection, row.id)
     every_disk = await disks.every(connection, app=row.id)
     tenant_networks = await networks.every(connection, row.tenant_id)
@@ -209,7 +232,7 @@ async def removal_document(connection: AsyncConnection, row: AppRow, release: Re
         row.id,
         release.spec if release else AppSpec(name=row.name, services={}),
         replicas=members,
-        containers=[(container.id, hosts[container.replica_id]) for container in containers],
+        containers=[(container.id, places[container.replica_id]) for container in containers],
         sandboxes=[(member.id, member.host) for member in members],
         disks=[(disk.id, disk.host) for disk in every_disk if disk.kind == "system" or row.remove_volumes],
         services=sorted({(member.service_id, member.host) for member in members}),
@@ -217,7 +240,7 @@ async def removal_document(connection: AsyncConnection, row: AppRow, release: Re
             (network.id, host)
             for network in tenant_networks
             if network.app_id == row.id
-            for host in sorted(set(hosts.values()))
+            for host in sorted(set(places.values()))
         ],
         names={
             **of_replicas,

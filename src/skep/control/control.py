@@ -15,7 +15,8 @@ from skep.control.enrolment import Enrolment
 from skep.control.events import Events
 from skep.control.flow_documents import Flows
 from skep.control.flow_engine import FlowRoom
-from skep.control.hosts import HostDirectory, Hosts
+from skep.control.host_directory import HostDirectory
+from skep.control.hosts import Hosts
 from skep.control.images import Images
 from skep.control.join_tokens import JoinTokens
 from skep.control.limits import FlowLimits

@@ -1,15 +1,19 @@
 """Data disks: the volumes of apps, and those that stayed when their app went."""
 
+from collections.abc import Iterable
+from contextlib import suppress
+
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control import quotas
 from skep.control.callers import Caller
 from skep.control.clock import rfc3339
-from skep.control.hosts import HostDirectory
+from skep.control.host_directory import HostDirectory
 from skep.control.naming import disk_name
 from skep.flow import Database, FlowEngine
-from skep.model.errors import Conflict, InvalidInput, NotFound
-from skep.model.ids import Bytes, DiskId
+from skep.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from skep.model.host import DiskUsage
+from skep.model.ids import Bytes, DiskId, HostName
 from skep.model.views import Accepted, DiskView
 from skep.store import apps, disks, releases
 from skep.store.disks import DiskRow
@@ -48,11 +52,7 @@ class Disks:
             rows = [row for row in await disks.every(connection, caller.tenant) if row.kind == "data"]
             users = await _users(connection, caller)
             names = {row.id: row.name for row in await apps.every(connection, caller.tenant)}
-        usage = {
-            disk: usage
-            for host in {row.host for row in rows}
-            for disk, usage in (await self._hosts.on(host).disks.list()).items()
-        }
+        usage = await self._usage({row.host for row in rows})
         return [
             DiskView(
                 id=row.id,
@@ -67,6 +67,14 @@ class Disks:
             )
             for row in rows
         ]
+
+    async def _usage(self, names: Iterable[HostName]) -> dict[DiskId, DiskUsage]:
+        """Of the hosts that answer."""
+        usage: dict[DiskId, DiskUsage] = {}
+        for name in names:
+            with suppress(Unavailable):
+                usage |= await self._hosts.answering(name).disks.list()
+        return usage
 
     async def _run(self, caller: Caller, row: DiskRow, flow: str, title: str, **values: object) -> Accepted:
         run = await self._flows.start(

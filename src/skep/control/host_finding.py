@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import structlog
 
-from skep.control.hosts import HostDirectory
+from skep.control.host_directory import HostDirectory
 from skep.control.ports import Host
 from skep.flow import Database
 from skep.model.ids import HostName
@@ -46,6 +46,7 @@ class HostFinder:
     async def look(self) -> None:
         async with self._database.read() as connection:
             rows = await hosts.every(connection)
+        self._directory.learn(rows)
         there = {row.name: row for row in rows if row.address and row.state != Liveness.GONE}
         for name in self._found.keys() - there.keys():
             del self._found[name]

@@ -3,34 +3,10 @@
 from collections import Counter
 
 from skep.control.callers import Caller
-from skep.control.ports import Host
+from skep.control.host_directory import HostDirectory
 from skep.flow import Database
-from skep.model.errors import Unavailable
-from skep.model.ids import HostName
 from skep.model.views import HostView, ZoneView
 from skep.store import hosts, replicas
-
-
-class HostDirectory:
-    """The hosts this process can reach.  With one process that is the one it runs on."""
-
-    def __init__(self) -> None:
-        self._hosts: dict[HostName, Host] = {}
-
-    def add(self, name: HostName, host: Host) -> None:
-        self._hosts[name] = host
-
-    def remove(self, name: HostName) -> None:
-        self._hosts.pop(name, None)
-
-    def on(self, name: HostName) -> Host:
-        """Raises Unavailable: the host does not answer."""
-        if name not in self._hosts:
-            raise Unavailable(f"Host {name!r} does not answer.")
-        return self._hosts[name]
-
-    def names(self) -> list[HostName]:
-        return sorted(self._hosts)
 
 
 class Hosts:

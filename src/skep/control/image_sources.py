@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from skep.bus.stamps import stamped
-from skep.control.hosts import HostDirectory
+from skep.control.host_directory import HostDirectory
 from skep.control.ports import Host
 from skep.model.errors import NotFound, SkepError, Unavailable
 from skep.model.ids import Digest, HostName
@@ -62,7 +62,7 @@ class ImageSources:
 
     async def _owner(self, digest: Digest, name: HostName) -> HostName | None:
         with contextlib.suppress(SkepError):
-            host: Host = self._hosts.on(name)
+            host: Host = self._hosts.answering(name)
             await host.images.info(digest)
             return name
         return None

@@ -14,10 +14,10 @@ import msgspec
 from skep.control import facts
 from skep.control.callers import Caller
 from skep.control.clock import Now, rfc3339
-from skep.control.hosts import HostDirectory
+from skep.control.host_directory import HostDirectory
 from skep.control.settings import Settings
 from skep.flow import Database, FlowEngine
-from skep.model.errors import Conflict, InvalidInput, NotFound, SkepError
+from skep.model.errors import Conflict, InvalidInput, NotFound, SkepError, Unavailable
 from skep.model.ids import Bytes, Digest, HostName, new_id
 from skep.model.images import BuildSpec, RegistryCredentials
 from skep.model.references import normalize
@@ -128,8 +128,11 @@ class Images:
         async with self._database.read() as connection:
             keep = {Digest(row.digest) for row in await images.visible(connection, None)}
             keep |= {Digest(digest) for digest in await images.referenced_by_releases(connection)}
-        freed = [await self._hosts.on(name).images.prune(keep) for name in self._hosts.names()]
-        return PruneView(freed=Bytes(sum(freed)))
+        freed = 0
+        for name in self._hosts.names():
+            with suppress(Unavailable):  # a silent host is pruned another time
+                freed += await self._hosts.answering(name).images.prune(keep)
+        return PruneView(freed=Bytes(freed))
 
     def upload_path(self, caller: Caller) -> Path:
         """A fresh path in the spool.  Raises Forbidden: nothing is taken from the caller."""

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 from skep.control import app_views, facts
 from skep.control.callers import Caller
-from skep.control.hosts import HostDirectory
+from skep.control.host_directory import HostDirectory
 from skep.control.ports import ExecSession, Host
 from skep.flow import Database
 from skep.model.errors import NotFound, SkepError
@@ -88,7 +88,7 @@ class Replicas:
             return [view for row in rows for view in await app_views.replicas_of(connection, row)]
 
     def _host(self, row: ReplicaRow) -> Host:
-        return self._hosts.on(row.host)
+        return self._hosts.answering(row.host)
 
     async def _find(self, caller: Caller, app: str, replica: str) -> ReplicaRow:
         async with self._database.read() as connection:

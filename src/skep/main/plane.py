@@ -19,9 +19,10 @@ from skep.control.events import Observations
 from skep.control.flow_engine import FlowRoom, flow_room
 from skep.control.flows.catalogue import make_registry
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
-from skep.control.hosts import HostDirectory
+from skep.control.host_directory import HostDirectory
 from skep.control.image_sources import ImageSources
 from skep.control.leadership import Leadership
+from skep.control.liveness import Heartbeats, HostNews, LivenessWatch
 from skep.control.peering import Peering
 from skep.control.reconcilers.reconciler import Reconciler
 from skep.control.settings import Settings
@@ -88,6 +89,10 @@ async def control_plane(stack: AsyncExitStack, base: Foundation, *, works: bool 
     room = await stack.enter_async_context(_flow_room(base, works))
     control = _control(base, room)
     if works:
+        watch = LivenessWatch(
+            base.database, base.directory, _news(base), base.settings.silence, time.monotonic
+        )
+        await stack.enter_async_context(background(watch.run(), "liveness"))
         await stack.enter_async_context(background(_reconcile(base, room, control), "reconciler"))
     return control
 
@@ -113,6 +118,15 @@ async def _reconcile(base: Foundation, room: FlowRoom, control: Control) -> None
         await Leadership(base.database, "reconciler", base.process).run(lead)
     else:
         await lead(1)
+
+
+def heartbeats(base: Foundation) -> Heartbeats:
+    """Where the signs of life of hosts go, however they come."""
+    return Heartbeats(base.database, _news(base), base.woken.set, base.settings.silence)
+
+
+def _news(base: Foundation) -> HostNews:
+    return HostNews(base.bus, time.time)
 
 
 def authorities(base: Foundation) -> Authorities:
@@ -206,6 +220,7 @@ def _control(base: Foundation, room: FlowRoom) -> Control:
         bus_url=settings.bus,
         seal=settings.etc / "installation.key",
         authority=settings.own_authority,
+        host_timeout=settings.silence,
     )
     return make_control(
         base.database, room, base.directory, of_control, base.bus, now=time.time, new_id=new_id

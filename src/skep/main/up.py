@@ -10,8 +10,9 @@ from skep.bus.opening import open_bus
 from skep.configuration import Configuration
 from skep.control.control import Control
 from skep.control.setup import prepare_installation, register_host
+from skep.main.heartbeat import send_heartbeats
 from skep.main.local_host import local_host
-from skep.main.plane import control_plane, foundation
+from skep.main.plane import background, control_plane, foundation, heartbeats
 from skep.main.process import alone, collect_garbage_seldom, listener_on, stopped
 from skep.main.serving import serve_api
 from skep.model.ids import new_id
@@ -48,4 +49,6 @@ async def installation(settings: Configuration) -> AsyncIterator[Control]:
         )
         await register_host(base.database, settings.zone, settings.host, host.facts)
         base.directory.add(settings.host, host)
+        beating = send_heartbeats(settings.host, host, heartbeats(base).heartbeat, settings.silence)
+        await stack.enter_async_context(background(beating, "heartbeat"))
         yield await control_plane(stack, base)

@@ -91,6 +91,11 @@ async def find(
     return await rows.many(connection, query, ReplicaRow)
 
 
+async def on_host(connection: AsyncConnection, host: HostName) -> list[ReplicaRow]:
+    query = sa.select(replicas).where(replicas.c.host == host).order_by(replicas.c.app_id, replicas.c.id)
+    return await rows.many(connection, query, ReplicaRow)
+
+
 async def of_service(connection: AsyncConnection, service: ServiceId) -> list[ReplicaRow]:
     query = sa.select(replicas).where(replicas.c.service_id == service).order_by(replicas.c.ordinal)
     return await rows.many(connection, query, ReplicaRow)

@@ -23,7 +23,7 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
-    """Every id that the store knows of, of the kinds hosts have."""
+    """Every id that the store knows of, of the kinds hosts have; of services those that run on the host."""
 
     containers: Set[ContainerId]
     ports: Set[PortId]

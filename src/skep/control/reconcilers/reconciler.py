@@ -16,13 +16,13 @@ import structlog
 from skep.control.apps import Apps
 from skep.control.desired import DesiredState
 from skep.control.flows import documents
-from skep.control.hosts import HostDirectory
+from skep.control.host_directory import HostDirectory
 from skep.control.peering import Peering
 from skep.control.ports import Host
 from skep.control.reconcilers.backoff import Backoff
 from skep.control.reconcilers.decisions import HostState, Rows, leftovers, missing, vanished
 from skep.flow import Database, FlowEngine
-from skep.model.errors import NotFound, SkepError
+from skep.model.errors import NotFound, SkepError, Unavailable
 from skep.model.host import ContainerStatus, ServicePublications
 from skep.model.ids import AppId, ContainerId, HostName, NetworkId, ReplicaId
 from skep.store import apps, disks, networks, replicas
@@ -33,6 +33,10 @@ INTERVAL = 10.0
 """Seconds between passes when nothing wakes the reconciler."""
 SETTLE = 0.2
 """Seconds to wait after a wake-up, so that a hundred changes make one pass."""
+PATIENCE = 5.0
+"""Seconds for which a pass waits for slow hosts."""
+AT_ONCE = 16
+"""Hosts that are looked at at the same time."""
 
 log = structlog.get_logger("skep.reconciler")
 
@@ -60,26 +64,50 @@ class Reconciler:
         self._attempts = defaultdict[str, Backoff](lambda: Backoff(monotonic))
         self._woken = woken
         self._peering = peering
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._looking: dict[HostName, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Pass after pass, until cancelled.  A pass that fails is logged and tried again."""
-        while True:
-            try:
-                await self.reconcile()
-            except Exception:
-                log.exception("reconciler.failed")
-            await self._pause()
+        try:
+            while True:
+                try:
+                    await self.reconcile()
+                except Exception:
+                    log.exception("reconciler.failed")
+                await self._pause()
+        finally:
+            for looking in self._looking.values():
+                looking.cancel()
 
     async def reconcile(self) -> None:
-        """One pass over all hosts and apps; a host that does not answer keeps nobody else waiting."""
+        """One pass over all hosts and apps.
+
+        A slow host keeps nobody else waiting: after `PATIENCE` the pass goes on without it, and it is looked
+        at again when it has come to its end.  One that is lost is left alone.
+        """
         if self._peering is not None:
             await self._peering.reconcile()
         for name in self._hosts.names():
+            if name not in self._looking and not self._hosts.why_silent(name):
+                looking = asyncio.create_task(self._look_at(name), name=f"reconcile {name}")
+                self._looking[name] = looking
+                looking.add_done_callback(partial(self._looked, name))
+        if self._looking:
+            await asyncio.wait(list(self._looking.values()), timeout=PATIENCE)
+        await self._removals()
+
+    async def _look_at(self, name: HostName) -> None:
+        async with self._at_once:
             try:
                 await self._host(name, self._hosts.on(name))
+            except Unavailable as error:
+                log.warning("reconciler.host-silent", host=name, error=error.message)
             except Exception:
                 log.exception("reconciler.host-failed", host=name)
-        await self._removals()
+
+    def _looked(self, name: HostName, _looking: asyncio.Task[None]) -> None:
+        self._looking.pop(name, None)
 
     async def _pause(self) -> None:
         try:
@@ -100,7 +128,8 @@ class Reconciler:
                 ports={row.id for row in ports},
                 replicas={row.id for row in every},
                 networks={row.id for row in await networks.every(connection)},
-                services={row.service_id for row in await networks.published_ports(connection)},
+                services={row.service_id for row in await networks.published_ports(connection)}
+                & {row.service_id for row in every if row.host == name},
                 disks={row.id for row in await disks.every(connection)},
             )
             leaving = {app.id for app in await apps.every(connection) if app.removing}

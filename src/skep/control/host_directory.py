@@ -1,0 +1,62 @@
+"""The hosts that a process of control can reach, and which of them have been silent for too long."""
+
+from collections.abc import Iterable
+
+from skep.control.clock import rfc3339
+from skep.control.ports import Host
+from skep.model.errors import Unavailable
+from skep.model.ids import HostName
+from skep.store.hosts import HostRow
+
+
+class HostDirectory:
+    """With one process that is the host it runs on.  Who keeps it up to date tells it the rows of hosts."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[HostName, Host] = {}
+        self._silent: dict[HostName, str] = {}
+
+    def add(self, name: HostName, host: Host) -> None:
+        self._hosts[name] = host
+
+    def remove(self, name: HostName) -> None:
+        self._hosts.pop(name, None)
+
+    def learn(self, rows: Iterable[HostRow]) -> None:
+        """Who answers, and who does not and since when."""
+        self._silent = {row.name: silence(row) for row in rows if not row.answers}
+
+    def on(self, name: HostName) -> Host:
+        """For steps: what they tell a host that is silent is kept for it.
+
+        Raises:
+            Unavailable: nothing leads there.
+        """
+        if name not in self._hosts:
+            raise Unavailable(self.why_silent(name) or f"Host {name!r} does not answer.")
+        return self._hosts[name]
+
+    def answering(self, name: HostName) -> Host:
+        """For those who wait for the answer.
+
+        Raises:
+            Unavailable: the host is silent; says since when.
+        """
+        if reason := self.why_silent(name):
+            raise Unavailable(reason)
+        return self.on(name)
+
+    def why_silent(self, name: HostName) -> str:
+        """Since when, in words; "" if it is not known to be."""
+        since = self._silent.get(name)
+        return f"Host {name!r} {since}: what it runs is unknown." if since else ""
+
+    def names(self) -> list[HostName]:
+        return sorted(self._hosts)
+
+
+def silence(row: HostRow) -> str:
+    """What is said of a host that does not answer."""
+    if row.seen is None:
+        return "has not been heard of yet"
+    return f"has been silent since {rfc3339(row.seen)}"
