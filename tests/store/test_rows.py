@@ -342,6 +342,14 @@ async def test_pools_and_zones_come_and_go(store: Store) -> None:
     assert [row.name for row in await store.see(hosts.every_pool)] == ["z"]
 
 
+async def test_ports_with_where_their_replicas_are(store: Store) -> None:
+    (found,) = await store.see(networks.attachments, [NETWORK.id])
+
+    assert (found.id, found.host, found.app) == (PORT.id, HOST, "shop")
+    assert await store.see(networks.attachments) == [found]
+    assert await store.see(networks.attachments, []) == []
+
+
 async def test_a_replica_moves_with_its_system_disk(store: Store) -> None:
     other = HostName("host-2")
     await store.do(hosts.save, changed(MACHINE, name=other))
@@ -350,6 +358,7 @@ async def test_a_replica_moves_with_its_system_disk(store: Store) -> None:
     await store.do(disks.set_host, DISK.id, other)
 
     assert await store.see(replicas.get, REPLICA.id) == changed(REPLICA, host=other)
+    assert await store.see(replicas.on_host, other) == [changed(REPLICA, host=other)]
     assert await store.see(disks.get, DISK.id) == changed(DISK, host=other)
 
 

@@ -57,7 +57,7 @@ class Peering:
 
         What hosts have is asked before the rows are read: then these are newer, whatever the clock says.
         """
-        names = self._directory.names()
+        names = [name for name in self._directory.names() if not self._directory.why_silent(name)]
         if len(names) < 2:
             return
         known = dict(zip(names, await asyncio.gather(*map(self._known, names)), strict=True))
