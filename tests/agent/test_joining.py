@@ -1,13 +1,16 @@
 """A machine joins an installation over TLS, stays one of its hosts, and leaves."""
 
 import asyncio
+import os
 import ssl
 import stat
+import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,6 +24,7 @@ from skep.agent.renewal import keep_renewed, renew
 from skep.control.control import Control
 from skep.model.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
 from skep.model.ids import HostName
+from skep.model.views import HostJoined
 from skep.providers.simulated.host import FACTS
 from skep.trust.authority import Authority
 from skep.trust.identity import Identity, new_key, signing_request
@@ -106,6 +110,53 @@ async def test_a_machine_that_died_before_the_answer_arrived_goes_on(
     outcome = await site.join(order)
 
     assert (outcome.again, outcome.host.host) == (False, "host-9")
+
+
+async def test_a_command_that_is_killed_after_the_token_was_used_is_repeated(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order, used = await site.order(), asyncio.Event()
+    etc = site.machine.parent
+    enrolment = site.made.control.enrolment
+    answer = enrolment.join
+
+    async def keeps_the_answer(*given: Any, **named: Any) -> HostJoined:
+        joined = await answer(*given, **named)
+        used.set()
+        await asyncio.sleep(3)
+        return joined
+
+    monkeypatch.setattr(enrolment, "join", keeps_the_answer)
+    killed = await _command(order, etc)
+    await asyncio.wait_for(used.wait(), 60)
+    killed.kill()
+    await killed.communicate()
+    monkeypatch.undo()
+    assert not is_joined(site.machine)
+
+    again = await _command(order, etc)
+    said, complaint = await again.communicate()
+
+    assert again.returncode == 0, complaint
+    assert msgspec.json.decode(said, type=Outcome).host.host == "host-9"
+    assert msgspec.json.decode(said, type=Outcome).host.bus == "", "passwords are not for the terminal"
+    assert read_joined(site.machine).bus == "amqp://bus.example"
+    (token,) = await site.made.control.join_tokens.list(site.made.admin)
+    assert token.state == "used"
+
+
+async def _command(order: Join, etc: Path) -> asyncio.subprocess.Process:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "skep.agent.joining"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "SKEP_ETC": str(etc)},
+    )
+    assert process.stdin is not None
+    process.stdin.write(msgspec.json.encode(order))
+    process.stdin.close()
+    return process
 
 
 def _caught(order: Join, machine: Path) -> BaseException:

@@ -172,6 +172,39 @@ async def test_a_name_that_is_taken_is_refused_and_the_token_stays_good(house: I
     assert (await join(house, made.secret, new_key(), "host-2")).host == "host-2"
 
 
+class Accounts:
+    """Notes who was given one and who lost it."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    async def open(self, host: HostName) -> str:
+        self.calls.append(f"open {host}")
+        return f"amqp://{host}:{len(self.calls)}@bus"
+
+    async def current(self, host: HostName) -> str:
+        return ""
+
+    async def close(self, host: HostName) -> None:
+        self.calls.append(f"close {host}")
+
+
+async def test_accounts_on_the_bus_are_for_those_who_have_joined(
+    house: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts = Accounts()
+    monkeypatch.setattr(house.control.enrolment, "_accounts", accounts)
+    made, key = await token(house, None), new_key()
+
+    with pytest.raises(Conflict):
+        await join(house, made.secret, new_key(), "host-1")
+    first, again = await join(house, made.secret, key), await join(house, made.secret, key)
+    await removed(house, "box-7")
+
+    assert accounts.calls == ["open box-7", "open box-7", "close box-7"]
+    assert (first.bus, again.bus) == ("amqp://box-7:1@bus", "amqp://box-7:2@bus")
+
+
 async def test_what_is_no_request_name_or_address_uses_up_no_token(house: Installation) -> None:
     made = await token(house, None)
     enrolment, request = house.control.enrolment, signing_request(new_key())

@@ -421,6 +421,23 @@ async def test_a_join_token_is_taken_once_and_in_time(store: Store) -> None:
     assert taken == changed(JOIN_TOKEN, used=99.0, used_by=f"key-{both.index(True) + 1}", host=HOST)
 
 
+async def test_of_two_processes_one_takes_a_join_token(store: Store, url: str) -> None:
+    other = await Database.open(url, durable=False)
+    try:
+        for number in range(20):
+            token = changed(JOIN_TOKEN, id=f"join-{number}", hash=f"j-{number}")
+            await store.do(join_tokens.insert, token)
+
+            both = await asyncio.gather(
+                store.do(join_tokens.take, token.id, "key-1", 2.0, HOST),
+                Store(other).do(join_tokens.take, token.id, "key-2", 2.0, HOST),
+            )
+
+            assert sorted(both) == [False, True]
+    finally:
+        await other.close()
+
+
 async def test_certificates_and_who_signed_them(store: Store) -> None:
     second = changed(AUTHORITY, fingerprint="sha256:b", place=2)
     await store.do(certificates.insert_authority, second)

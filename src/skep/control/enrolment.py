@@ -107,10 +107,10 @@ class Enrolment:
         if token.used_by not in (None, key):
             raise _used(token)
         issued = await self._authorities.issue(request, Role.AGENT, host, addresses=place.addresses)
-        bus = await self._accounts.url(host)
         await self._database.write(
             lambda connection: self._enter(connection, token, key, host, facts, place, issued)
         )
+        bus = await self._accounts.open(host)  # only now: the name is this machine's
         log.info("host.joined", host=host, zone=token.zone, token=token.id, serial=issued.peer.serial)
         return HostJoined(
             host=host,
@@ -136,14 +136,13 @@ class Enrolment:
             raise Unauthenticated("The request is not signed with the key of a host's certificate.")
         host = HostName(peer.name)
         issued = await self._authorities.issue(request, Role.AGENT, host, addresses=_addresses_in(present))
-        bus = await self._accounts.url(host)
         await self._database.write(lambda connection: self._renewed(connection, peer.serial, issued))
         log.info("certificate.renewed", host=host, serial=issued.peer.serial)
         return CertificateRenewed(
             certificate=issued.certificate,
             certificates=(await self._authorities.show()).certificates,
             expires=rfc3339(issued.expires),
-            bus=bus,
+            bus=await self._accounts.current(host),
         )
 
     async def revoke(self, connection: AsyncConnection, host: HostName) -> None:
@@ -152,7 +151,7 @@ class Enrolment:
 
     async def forget(self, host: HostName) -> None:
         """Take the account on the bus from a host that was removed."""
-        await self._accounts.remove(host)
+        await self._accounts.close(host)
 
     async def _enter(
         self,
