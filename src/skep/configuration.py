@@ -53,6 +53,11 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Where an agent offers logs and commands in containers, on its underlay address."""
     host_timeout: str = "20s"
     """A host that gave no sign of life for so long is lost: nothing new is placed there."""
+    box_hosts: int = 0
+    """Hosts that are namespaces of this machine (`skep up --hosts`); none: the machine itself is the host."""
+    box_zones: int = 0
+    box_underlay: IPv4Network = IPv4Network("198.18.0.0/24")
+    """Addresses of those hosts and of control among them."""
     public_host: str = "localhost"
     pool_device: Path | None = None
     pool_size: Bytes = Bytes(100 * 1024**3)

@@ -32,11 +32,16 @@ def up(
     *,
     data: Path | None = None,
     listen: str | None = None,
+    hosts: int | None = None,
+    zones: int | None = None,
     foreground: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Start the server of this machine and wait until it answers. Starting it twice is fine.
 
-    Examples: `skep up`; `skep up --data /srv/skep --foreground`
+    With `--hosts` it is a data centre in a box: that many hosts are made on this machine, each with network
+    namespaces, an address and an agent of its own.
+
+    Examples: `skep up`; `skep up --data /srv/skep --foreground`; `skep up --hosts 6 --zones 3`
 
     Parameters
     ----------
@@ -44,10 +49,14 @@ def up(
         Directory for disks, images and state; by default /var/lib/skep.
     listen
         Address and port of the API; by default 127.0.0.1:7537.
+    hosts
+        Make so many hosts on this machine. Later starts remember it.
+    zones
+        Spread them over so many zones; by default one.
     foreground
         Stay in this terminal; Ctrl-C stops the server, containers go on.
     """
-    environment = _environment(data, listen)
+    environment = _environment(data, listen, hosts, zones)
     if foreground:
         sys.stdout.flush()
         os.execve(sys.executable, [*_MAIN, "up", "--foreground"], environment)  # noqa: S606
@@ -55,7 +64,7 @@ def up(
     url = local_url(environment)
     if _ready(url):
         say("skep is up already.")
-    elif _systemd() and not (data or listen):
+    elif _systemd() and not (data or listen or hosts):
         _run(["systemctl", "start", _UNIT])
         _wait(url, None, began)
     else:
@@ -119,10 +128,14 @@ def status(*, common: Common = DEFAULT) -> int:
     return Exit.OK if ready else Exit.UNREACHABLE
 
 
-def _environment(data: Path | None, listen: str | None) -> dict[str, str]:
+def _environment(
+    data: Path | None, listen: str | None, hosts: int | None, zones: int | None
+) -> dict[str, str]:
     """What the server reads; options go before the environment."""
     extra = {"SKEP_DATA": str(data.absolute())} if data else {}
     extra |= {"SKEP_LISTEN": listen} if listen else {}
+    extra |= {"SKEP_BOX_HOSTS": str(hosts)} if hosts is not None else {}
+    extra |= {"SKEP_BOX_ZONES": str(zones)} if zones is not None else {}
     return {**os.environ, **extra}
 
 

@@ -7,6 +7,7 @@ it is, where the bus is, and what it proves itself with.
 import socket
 import time
 from contextlib import AsyncExitStack
+from ipaddress import IPv4Address
 
 import structlog
 
@@ -53,10 +54,11 @@ async def _serve(
     process = f"{member.host}-{new_id()}"
     calls = await stack.enter_async_context(CallClient(bus, process, pace=PACE))
     events = await stack.enter_async_context(ZoneEvents(calls, member.zone))
-    host = await local_host(stack, settings, ZoneSupplies(calls, member.zone), events)
+    underlay = _underlay(settings, member)
+    host = await local_host(stack, settings, ZoneSupplies(calls, member.zone), events, underlay)
     streams = served_streams(
         build_streams(host, settings.data),
-        stack.enter_context(_listener(settings, member)),
+        stack.enter_context(_listener(settings, underlay)),
         identity.server_context(Expectation(Role.SERVE), Expectation(Role.WORKER)),
     )
     await stack.enter_async_context(streams)
@@ -64,13 +66,22 @@ async def _serve(
     await stack.enter_async_context(served_host(bus, member.host, host, settings.data / "receipts.db"))
 
 
-def _listener(settings: Configuration, member: JoinedHost) -> socket.socket:
+def _underlay(settings: Configuration, member: JoinedHost) -> IPv4Address:
+    """Raises InvalidInput: it is no IPv4 address."""
+    try:
+        return settings.underlay or IPv4Address(member.address)
+    except ValueError as error:
+        raise InvalidInput(
+            f"{member.address!r} is no IPv4 address: set 'underlay' to the one that other hosts reach."
+        ) from error
+
+
+def _listener(settings: Configuration, address: IPv4Address) -> socket.socket:
     """Raises InvalidInput: the machine has no such address."""
-    address = str(settings.underlay or member.address)
-    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    listener = socket.socket(socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((address, settings.agent_port))
+        listener.bind((str(address), settings.agent_port))
     except OSError as error:
         listener.close()
         raise InvalidInput(

@@ -2,6 +2,7 @@
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 from skep.agent.facts import read_facts
 from skep.agent.supervisor import Supervisor
@@ -13,6 +14,7 @@ from skep.providers.local import disks as pool
 from skep.providers.local.images.build_network import BuildNetwork
 from skep.providers.local.images.store import OciImages
 from skep.providers.local.network.fabric import LocalFabric
+from skep.providers.local.network.overlay import Underlay
 from skep.providers.local.runtime import Runtime
 from skep.providers.local.spool import FolderSpool
 
@@ -28,9 +30,16 @@ class LocalHost:
 
 
 async def local_host(
-    stack: AsyncExitStack, settings: Configuration, supplies: Supplies, events: ContainerEvents
+    stack: AsyncExitStack,
+    settings: Configuration,
+    supplies: Supplies,
+    events: ContainerEvents,
+    underlay: IPv4Address | None = None,
 ) -> LocalHost:
-    """Everything on the machine is adopted; it goes on when the stack is closed."""
+    """Everything on the machine is adopted; it goes on when the stack is closed.
+
+    `underlay`: the machine's address on the network between hosts; without one it is the only host.
+    """
     runtime = Runtime.find(instance=settings.instance, run=settings.run)
     disks = await stack.enter_async_context(
         pool.BtrfsPool(
@@ -57,6 +66,7 @@ async def local_host(
             link_pool=settings.links,
             upstream_dns=settings.dns,
             private=settings.private,
+            underlay=None if underlay is None else Underlay(underlay),
         )
     )
     engine = await stack.enter_async_context(

@@ -6,7 +6,9 @@ import structlog
 
 from skep.agent.teardown import teardown as remove_containers
 from skep.configuration import Configuration
+from skep.main.box import Box, layout
 from skep.main.process import alone
+from skep.providers.box.underlay import Underlay
 from skep.providers.local import disks as pool
 from skep.providers.local import network
 from skep.providers.local.images import store as image_store
@@ -17,6 +19,9 @@ log = structlog.get_logger("skep")
 async def tear_down(settings: Configuration, *, purge: bool) -> None:
     """Remove what runs from the machine; with `purge` all data too.  The server must have ended."""
     with alone(settings):
+        if (plan := layout(settings)) is not None:
+            async with Underlay(settings.instance, settings.box_underlay) as underlay:
+                await Box(settings, plan, underlay).tear_down(purge=purge)
         removed = await remove_containers(settings.instance, settings.data, settings.run)
         await image_store.teardown(settings.data / "images", settings.instance, purge=purge)
         await network.teardown(settings.instance, settings.data, purge=purge)

@@ -10,6 +10,8 @@ from skep.bus.opening import open_bus
 from skep.configuration import Configuration
 from skep.control.control import Control
 from skep.control.setup import prepare_installation, register_host
+from skep.main import datacentre
+from skep.main.box import layout
 from skep.main.heartbeat import send_heartbeats
 from skep.main.local_host import local_host
 from skep.main.plane import background, control_plane, foundation, heartbeats
@@ -23,6 +25,9 @@ log = structlog.get_logger("skep")
 
 async def run(settings: Configuration) -> None:
     """Serve until SIGTERM or SIGINT.  Containers go on when the process ends, and are adopted by the next."""
+    if (plan := layout(settings)) is not None:
+        await datacentre.run(settings, plan)
+        return
     collect_garbage_seldom()
     stop = stopped()
     require_programs()
@@ -38,7 +43,7 @@ async def installation(settings: Configuration) -> AsyncIterator[Control]:
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(open_bus(settings.bus))
         base = await foundation(stack, settings, bus)
-        host = await local_host(stack, settings, base.desired, base.observations)
+        host = await local_host(stack, settings, base.desired, base.observations, settings.underlay)
         await prepare_installation(
             base.database,
             region=settings.region,

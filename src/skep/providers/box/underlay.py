@@ -13,8 +13,6 @@ from skep.providers.local.network import links, nft
 from skep.providers.local.network.namespaces import Namespaces, exists
 from skep.providers.local.network.naming import NETNS, Names
 
-SUBNET = IPv4Network("198.18.0.0/24")
-"""Of the range for benchmarks (RFC 2544), which no network routes."""
 _FIRST_HOST = 10
 _HOST = Path("/proc/self/ns/net")
 _NIC = "eth0"
@@ -23,7 +21,7 @@ _NIC = "eth0"
 class Underlay:
     """Open it with `async with`; what it makes stays until `remove`.  Needs root."""
 
-    def __init__(self, instance: str, subnet: IPv4Network = SUBNET) -> None:
+    def __init__(self, instance: str, subnet: IPv4Network) -> None:
         names = Names(instance)
         self._instance = instance
         self._table = f"{instance}-box"

@@ -1,0 +1,92 @@
+"""`skep up --hosts N`: control in this process, and the hosts of a data centre in a box around it."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from functools import partial
+
+import msgspec
+import structlog
+
+from skep.bus.opening import open_bus
+from skep.configuration import Configuration
+from skep.control.control import Control
+from skep.control.setup import prepare_installation
+from skep.flow import Database
+from skep.main.box import Box, Layout, broker_directory
+from skep.main.neighbours import answer_hosts, know_hosts
+from skep.main.plane import Foundation, control_plane, foundation
+from skep.main.process import alone, collect_garbage_seldom, listener_on, stopped
+from skep.main.serving import serve_api
+from skep.model.ids import new_id
+from skep.providers.box.broker import start_broker
+from skep.providers.box.underlay import Underlay
+from skep.providers.local.programs import require_programs
+from skep.store import hosts
+from skep.store.hosts import ZoneRow
+from skep.trust.peers import Role
+
+log = structlog.get_logger("skep.box")
+
+
+async def run(settings: Configuration, layout: Layout) -> None:
+    """Serve until SIGTERM or SIGINT.  Hosts go on meanwhile, as machines elsewhere would."""
+    collect_garbage_seldom()
+    stop = stopped()
+    require_programs()
+    with alone(settings), listener_on(settings) as listener:
+        async with AsyncExitStack() as stack:
+            underlay = await stack.enter_async_context(Underlay(settings.instance, settings.box_underlay))
+            await underlay.make((number, host) for number, host, _ in layout.members())
+            inner = await _on_underlay(settings, underlay)
+            outer = stack.enter_context(listener_on(inner))
+            control, base = await _control(stack, inner, layout)
+            serving = [
+                asyncio.create_task(serve_api(control, inner, outer, stop)),
+                asyncio.create_task(_raise(Box(settings, layout, underlay), base, control)),
+            ]
+            await serve_api(control, settings, listener, stop)
+            await asyncio.gather(*serving)
+    log.info("skep.ended")
+
+
+async def _on_underlay(settings: Configuration, underlay: Underlay) -> Configuration:
+    """As the hosts see this installation."""
+    bus = settings.bus or await start_broker(broker_directory(settings), underlay.gateway)
+    address = f"{underlay.gateway}:{settings.address[1]}"
+    return msgspec.structs.replace(settings, bus=bus, listen=address, api_url=f"https://{address}")
+
+
+async def _control(
+    stack: AsyncExitStack, settings: Configuration, layout: Layout
+) -> tuple[Control, Foundation]:
+    bus = await stack.enter_async_context(open_bus(settings.bus))
+    base = await foundation(stack, settings, bus)
+    await prepare_installation(
+        base.database,
+        region=settings.region,
+        zone=layout.zone(1),
+        token_file=settings.etc / "admin.token",
+        now=time.time,
+        new_id=new_id,
+    )
+    await _make_zones(base.database, settings, layout)
+    await know_hosts(stack, base, Role.WORKER)
+    await answer_hosts(stack, base)
+    return await control_plane(stack, base), base
+
+
+async def _make_zones(database: Database, settings: Configuration, layout: Layout) -> None:
+    for number in range(1, layout.zones + 1):
+        row = ZoneRow(name=layout.zone(number), region=settings.region)
+        await database.write(partial(hosts.ensure_zone, zone=row))
+
+
+async def _raise(box: Box, base: Foundation, control: Control) -> None:
+    """Have every host join that has not, and start its agent."""
+    operator = await control.auth.authenticate((base.settings.etc / "admin.token").read_text().strip())
+    for number, host, zone in box.layout.members():
+        if not box.has_joined(host):
+            await box.join(number, host, await control.join_tokens.create(operator, zone, host=host))
+        box.start(number, host)
+        log.info("host.started", host=host, zone=zone)
