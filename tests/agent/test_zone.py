@@ -8,12 +8,13 @@ import pytest
 from tests.agent.conftest import until
 from tests.bus.lossy import LossyBus
 
-from skep.agent.zone import ZoneEvents, ZoneSupplies
+from skep.agent.zone import ZoneEvents, ZoneSigns, ZoneSupplies
 from skep.bus.client import CallClient, Pace
 from skep.control.zone_desk import zone_desk
 from skep.model.errors import NotFound, Unavailable
-from skep.model.host import ContainerState, ContainerStatus, PortConfig
-from skep.model.ids import ContainerId, NetworkId, PortId, ReplicaId, ZoneName
+from skep.model.host import ContainerState, ContainerStatus, HostFacts, PortConfig
+from skep.model.ids import ContainerId, HostName, NetworkId, PortId, ReplicaId, ZoneName
+from skep.model.topology import HostLoad
 
 ZONE = ZoneName("zone-1")
 QUICK = Pace(first=0.05, longest=0.1, patience=0.3)
@@ -50,6 +51,17 @@ class Worker:
     async def removed(self, container: ContainerId) -> None:
         self.news.append(f"{container} removed")
 
+    async def heartbeat(
+        self,
+        host: HostName,
+        *,
+        facts: HostFacts | None = None,
+        version: str | None = None,
+        load: HostLoad | None = None,
+    ) -> bool:
+        self.news.append(f"{host} {version} {load.load if load else 0}")
+        return host == "host-1"
+
 
 @pytest.fixture
 def bus() -> LossyBus:
@@ -75,7 +87,7 @@ def status(name: str, state: ContainerState) -> ContainerStatus:
 async def test_any_worker_of_the_zone_answers(bus: LossyBus, calls: CallClient) -> None:
     supplies, worker = ZoneSupplies(calls, ZONE), Worker()
 
-    async with zone_desk(bus, ZONE, worker, worker), zone_desk(bus, ZONE, worker, worker):
+    async with zone_desk(bus, ZONE, worker, worker, worker), zone_desk(bus, ZONE, worker, worker, worker):
         assert [await supplies.port(PORT.id) for _ in range(4)] == [PORT] * 4
         assert await supplies.file("ab") == b"ababab"
         with pytest.raises(NotFound, match="gone"):
@@ -94,7 +106,7 @@ async def test_news_waits_for_a_worker_and_only_the_latest_is_told(bus: LossyBus
         await asyncio.sleep(0.2)
     await events.observed(status("two", ContainerState.RUNNING))
 
-    async with zone_desk(bus, ZONE, worker, worker):
+    async with zone_desk(bus, ZONE, worker, worker, worker):
         await until(lambda: len(worker.news) >= 2)
 
     assert sorted(worker.news) == ["one exited", "two running"]
@@ -103,7 +115,7 @@ async def test_news_waits_for_a_worker_and_only_the_latest_is_told(bus: LossyBus
 async def test_news_of_one_container_arrive_in_their_order(bus: LossyBus, events: ZoneEvents) -> None:
     worker = Worker()
     worker.open.clear()
-    async with zone_desk(bus, ZONE, worker, worker):
+    async with zone_desk(bus, ZONE, worker, worker, worker):
         await events.observed(status("one", ContainerState.RUNNING))
         await asyncio.sleep(0.1)
         await events.observed(status("one", ContainerState.EXITED))
@@ -117,10 +129,22 @@ async def test_news_of_one_container_arrive_in_their_order(bus: LossyBus, events
 
 async def test_news_survive_a_bus_that_is_away(bus: LossyBus, events: ZoneEvents) -> None:
     worker = Worker()
-    async with zone_desk(bus, ZONE, worker, worker):
+    async with zone_desk(bus, ZONE, worker, worker, worker):
         bus.away = True
         await events.observed(status("one", ContainerState.RUNNING))
         await asyncio.sleep(0.5)
         bus.away = False
 
         await until(lambda: worker.news == ["one running"])
+
+
+async def test_a_host_says_that_it_is_there_and_hears_whether_it_is_known(
+    bus: LossyBus, calls: CallClient
+) -> None:
+    worker, signs = Worker(), ZoneSigns(calls, ZONE)
+    async with zone_desk(bus, ZONE, worker, worker, worker):
+        known = await signs.heartbeat(HostName("host-1"), version="1.2", load=HostLoad(load=0.5))
+        unknown = await signs.heartbeat(HostName("host-2"))
+
+    assert (known, unknown) == (True, False)
+    assert worker.news == ["host-1 1.2 0.5", "host-2 None 0"]

@@ -9,8 +9,9 @@ import structlog
 from skep.bus.client import CallClient, Pace
 from skep.control.zone_desk import key_of
 from skep.model.errors import SkepError, Unavailable
-from skep.model.host import ContainerStatus, PortConfig
-from skep.model.ids import ContainerId, PortId, ZoneName
+from skep.model.host import ContainerStatus, HostFacts, PortConfig
+from skep.model.ids import ContainerId, HostName, PortId, ZoneName
+from skep.model.topology import HostLoad
 
 PACE = Pace(patience=120.0)
 """A container that is being started waits longer for control than somebody who looks on."""
@@ -33,6 +34,25 @@ class ZoneSupplies:
 
     async def file(self, digest: str) -> bytes:
         return await self._calls.ask(self._key, "supplies.file", bytes, {"digest": digest})
+
+
+class ZoneSigns:
+    """Satisfies `SignsOfLife`."""
+
+    def __init__(self, calls: CallClient, zone: ZoneName) -> None:
+        self._calls = calls
+        self._key = key_of(zone)
+
+    async def heartbeat(
+        self,
+        host: HostName,
+        *,
+        facts: HostFacts | None = None,
+        version: str | None = None,
+        load: HostLoad | None = None,
+    ) -> bool:
+        said = {"host": host, "facts": facts, "version": version, "load": load}
+        return await self._calls.ask(self._key, "hosts.heartbeat", bool, said)
 
 
 class ZoneEvents:

@@ -40,6 +40,7 @@ from skep.model.ids import (
     ServiceId,
 )
 from skep.model.images import BuildSpec, ImageInfo, RegistryCredentials
+from skep.model.topology import HostLoad
 
 Progress = Callable[[str], None]
 """Called with one line at a time; must not block."""
@@ -313,6 +314,20 @@ class ContainerEvents(Protocol):
         """Called on every change of state or health; may be repeated."""
 
     async def removed(self, container: ContainerId) -> None: ...
+
+
+class SignsOfLife(Protocol):
+    """Where a host says that it is there."""
+
+    async def heartbeat(
+        self,
+        host: HostName,
+        *,
+        facts: HostFacts | None = None,
+        version: str | None = None,
+        load: HostLoad | None = None,
+    ) -> bool:
+        """False: the host was removed, and should end.  May be repeated, and come late."""
 
 
 class Host(Protocol):

@@ -6,7 +6,7 @@ from skep import __version__
 from skep.bus.bus import Bus
 from skep.bus.methods import Methods
 from skep.bus.server import CallServer
-from skep.control.ports import ContainerEvents, Supplies
+from skep.control.ports import ContainerEvents, SignsOfLife, Supplies
 from skep.model.ids import ZoneName
 
 
@@ -16,10 +16,11 @@ def key_of(zone: ZoneName) -> str:
 
 
 def zone_desk(
-    bus: Bus, zone: ZoneName, supplies: Supplies, events: ContainerEvents
+    bus: Bus, zone: ZoneName, supplies: Supplies, events: ContainerEvents, signs: SignsOfLife
 ) -> AbstractAsyncContextManager[object]:
     """Serve while entered.  Asking and telling twice is harmless, so nothing is kept of it."""
     methods = Methods(__version__)
     methods.add("supplies", Supplies, supplies)
     methods.add("events", ContainerEvents, events)
+    methods.add("hosts", SignsOfLife, signs)
     return CallServer(bus, key_of(zone), methods)

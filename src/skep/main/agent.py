@@ -15,10 +15,12 @@ from skep.agent.joined import JoinedHost, agent_directory, read_joined
 from skep.agent.renewal import keep_renewed
 from skep.agent.service import served_host
 from skep.agent.streams import build_streams, served_streams
-from skep.agent.zone import PACE, ZoneEvents, ZoneSupplies
+from skep.agent.zone import PACE, ZoneEvents, ZoneSigns, ZoneSupplies
 from skep.bus.client import CallClient
 from skep.bus.opening import open_bus
 from skep.configuration import Configuration
+from skep.control.liveness import PER_TIMEOUT
+from skep.main.heartbeat import send_heartbeats
 from skep.main.local_host import local_host
 from skep.main.plane import background
 from skep.main.process import alone, collect_garbage_seldom, stopped
@@ -63,6 +65,10 @@ async def _serve(
     )
     await stack.enter_async_context(streams)
     await stack.enter_async_context(background(keep_renewed(identity, member, time.time), "certificate"))
+    beating = send_heartbeats(
+        member.host, host, ZoneSigns(calls, member.zone), settings.silence / PER_TIMEOUT
+    )
+    await stack.enter_async_context(background(beating, "heartbeat"))
     await stack.enter_async_context(served_host(bus, member.host, host, settings.data / "receipts.db"))
 
 

@@ -13,7 +13,7 @@ from skep.control.host_finding import HostFinder
 from skep.control.ports import Host
 from skep.control.zone_desk import zone_desk
 from skep.flow import CommitFailed
-from skep.main.plane import Foundation, authorities, background
+from skep.main.plane import Foundation, authorities, background, heartbeats
 from skep.model.errors import SkepError
 from skep.model.ids import ZoneName
 from skep.providers.remote.host import RemoteHost
@@ -70,11 +70,14 @@ def _connect(calls: CallClient, identity: Identity, row: HostRow) -> Host:
 
 async def _serve_zones(base: Foundation) -> None:
     served: set[ZoneName] = set()
+    signs = heartbeats(base)
     async with AsyncExitStack() as desks:
         while True:
             async with base.database.read() as connection:
                 zones = {row.name for row in await hosts.every_zone(connection)}
             for zone in zones - served:
-                await desks.enter_async_context(zone_desk(base.bus, zone, base.desired, base.observations))
+                await desks.enter_async_context(
+                    zone_desk(base.bus, zone, base.desired, base.observations, signs)
+                )
                 served.add(zone)
             await asyncio.sleep(_LOOK)

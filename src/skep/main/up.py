@@ -9,6 +9,7 @@ import structlog
 from skep.bus.opening import open_bus
 from skep.configuration import Configuration
 from skep.control.control import Control
+from skep.control.liveness import PER_TIMEOUT
 from skep.control.setup import prepare_installation, register_host
 from skep.main import datacentre
 from skep.main.box import layout
@@ -54,6 +55,6 @@ async def installation(settings: Configuration) -> AsyncIterator[Control]:
         )
         await register_host(base.database, settings.zone, settings.host, host.facts)
         base.directory.add(settings.host, host)
-        beating = send_heartbeats(settings.host, host, heartbeats(base).heartbeat, settings.silence)
+        beating = send_heartbeats(settings.host, host, heartbeats(base), settings.silence / PER_TIMEOUT)
         await stack.enter_async_context(background(beating, "heartbeat"))
         yield await control_plane(stack, base)
