@@ -1,9 +1,10 @@
 """A broker that stops, dies, or is cut off, with messages on their way."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import structlog
@@ -297,3 +298,22 @@ async def test_the_password_is_in_no_log_and_no_error(
     assert password is not None
     assert caplog.text
     assert password not in f"{caught.value} {logs} {caplog.text} {bus} {bus!r}"
+
+
+async def test_tries_that_fail_leave_nothing_behind() -> None:
+    async def never_talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(never_talk, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    async with bus_at(f"amqp://u:p@127.0.0.1:{port}/", patience=0.2), bus_at("amqp://u:p@127.0.0.1:1/", 0.2):
+        await asyncio.sleep(2)
+    silent.close()
+    await asyncio.sleep(0.1)
+
+    gc.collect()
+    left = [task for task in asyncio.all_tasks() if "aiormq" in repr(task) or "aio_pika" in repr(task)]
+
+    assert left == []

@@ -9,11 +9,14 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from ssl import SSLContext
 from typing import Generic, TypeVar
 
 import structlog
+from aio_pika import Connection
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import AMQPError
+from yarl import URL
 
 log = structlog.get_logger()
 
@@ -127,7 +130,23 @@ class Link(Generic[S]):
         finally:
             self._session = None
             self._up.clear()
-            await close(connection)
+            await hang_up(connection)
+
+
+async def dial(url: URL, ssl_context: SSLContext | None) -> AbstractConnection:
+    connection = Connection(url, ssl_context=ssl_context)
+    try:
+        await connection.connect()
+    except BaseException:
+        await hang_up(connection)
+        raise
+    return connection
+
+
+async def hang_up(connection: AbstractConnection) -> None:
+    """The second time nothing is left to wait for; without it the library would try when nobody runs it."""
+    await close(connection)
+    await close(connection)
 
 
 @asynccontextmanager

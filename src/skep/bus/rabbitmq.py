@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Self
 
 from aio_pika import Message as AmqpMessage
-from aio_pika import connect
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 from aio_pika.exceptions import (
     AuthenticationError,
@@ -28,7 +27,7 @@ from yarl import URL
 from skep.bus.backlog import Backlog
 from skep.bus.bus import DeadLetter, Depth, Event, Handler, Message, Redelivery
 from skep.bus.consumers import Consume, Consumer, Server, listen
-from skep.bus.links import Away, Link, Lost, background, bounded, channel_of
+from skep.bus.links import Away, Link, Lost, background, bounded, channel_of, dial
 from skep.bus.queues import DEAD, EVENTS, Layout, decode_dead, depth_of, encode
 from skep.model.errors import NotFound, Unavailable
 
@@ -194,7 +193,7 @@ class RabbitMqBus:
 
     async def _dial(self, name: str, ssl_context: SSLContext | None) -> AbstractConnection:
         settings = {"heartbeat": str(HEARTBEAT), "name": f"skep {name}"} | dict(self._url.query)
-        return await connect(self._url.with_query(settings), ssl_context=ssl_context, timeout=self._patience)
+        return await dial(self._url.with_query(settings), ssl_context)
 
 
 async def _make_outlet(connection: AbstractConnection, lost: Lost) -> _Outlet:
