@@ -23,6 +23,7 @@ from skep.model.spec import (
     NetworkAttachment,
     PublishedPort,
     ServiceSpec,
+    Ulimit,
 )
 
 ADMIN = msgspec.structs.replace(ALICE, role=Role.ADMIN)
@@ -125,6 +126,12 @@ HOSTILE = {
     "NUL in variable": (spec(service(environment={"A": "1\0"})), "has a NUL byte"),
     "NUL in command": (spec(service("sleep", "1\0")), "a NUL byte in its command"),
     "capability": (spec(service(cap_add=("cap_sys_admin", "CHOWN"))), "cap_add: SYS_ADMIN is for admins"),
+    "every capability": (spec(service(cap_add=("all",))), "cap_add: ALL is for admins"),
+    "real time": (spec(service(cap_add=("SYS_NICE",))), "cap_add: SYS_NICE is for admins"),
+    "real time by ulimit": (
+        spec(service(ulimits={"rtprio": Ulimit(soft=99, hard=99)})),
+        "ulimits: rtprio is for admins",
+    ),
     "sysctl": (spec(service(sysctls={"kernel.panic": "1"})), "'kernel.panic' is not a namespaced one"),
     "hostname": (spec(service(hostname="-a b")), "'-a b' is not a host name"),
     "signal": (spec(service(stop_signal="; rm")), "'; rm' is not a signal"),

@@ -31,6 +31,7 @@ from skep.providers.local.kernel import (
 )
 from skep.providers.local.overlay import mount_overlay, unmount_overlay
 from skep.providers.local.runtime import Runtime, StartRefused
+from skep.providers.local.user_limits import raise_user_limits
 
 _log = structlog.get_logger(__name__)
 _BIND = ("bind", "rprivate", "nosuid", "nodev")
@@ -47,6 +48,7 @@ class Launcher:
     def prepare(self) -> None:
         """Make what all containers share."""
         self._runtime.prepare()
+        raise_user_limits()
         self._secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def launch(self, ingredients: Ingredients) -> int:

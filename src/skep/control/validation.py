@@ -23,7 +23,6 @@ LARGEST_DISK = 64 * 1024**4
 
 CAPABILITIES = frozenset(
     {
-        "ALL",
         "AUDIT_WRITE",
         "CHOWN",
         "DAC_OVERRIDE",
@@ -39,11 +38,13 @@ CAPABILITIES = frozenset(
         "SETPCAP",
         "SETUID",
         "SYS_CHROOT",
-        "SYS_NICE",
     }
 )
-"""What a tenant may add: the common engines' default set, and two that concern the own processes only.
-ALL means all of these."""
+"""What a tenant may add: the common engines' default set, and one that concerns its own memory only.
+
+ALL is all that the host has, so it is not among them; nor is SYS_NICE, which gives real-time priority: what
+runs so has no limit of processor time, and others get none."""
+_REAL_TIME = frozenset({"rtprio", "rttime"})
 
 _SYSCTLS = re.compile(
     r"net\.[a-z0-9_./-]+|kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni)|fs\.mqueue\.\w+"
@@ -106,6 +107,8 @@ def _service(name: ServiceName, service: ServiceSpec, spec: AppSpec, caller: Cal
     forbidden = {_capability(text) for text in service.cap_add} - CAPABILITIES
     if forbidden and caller.role is not Role.ADMIN:
         yield f"cap_add: {', '.join(sorted(forbidden))} is for admins only"
+    if (urgent := sorted(_REAL_TIME & set(service.ulimits))) and caller.role is not Role.ADMIN:
+        yield f"ulimits: {', '.join(urgent)} is for admins only"
     for key in service.sysctls:
         if not _SYSCTLS.fullmatch(key):
             yield f"sysctls: {key!r} is not a namespaced one"

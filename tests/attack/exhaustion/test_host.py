@@ -181,3 +181,29 @@ def test_a_flood_of_lines_fills_it_where_logs_have_no_bound(
     monkeypatch.setattr(runtime, "_LOG_EMERGENCY", 10_000 * MIB)
 
     assert flood(prison, *FLOODS[name]) > 58 * MIB
+
+
+KERNELS_OWN_LIMIT = 128
+"""Of inotify instances, for each user of the machine; here it is one that nothing of the host runs as."""
+TAKEN = ("/attack/exhaust", "watches", "400")
+
+
+async def _said(prison: Prison, prisoner: Prisoner) -> str:
+    """The first line in its log."""
+    return await anext(line.text async for line in prison.engine.logs(prisoner.id, follow=True))
+
+
+def test_a_container_does_not_take_all_watches_from_others(prison: Prison, prisoner: Prisoner) -> None:
+    greedy = prison.admit(args=(*TAKEN, "and hold"), user="worker")
+    prison.wait(_said(prison, greedy))
+
+    seen = prisoner.attack("/attack/exhaust", "watches", "1", user="worker")
+    prison.dismiss(greedy)
+
+    assert seen.won
+
+
+def test_a_container_takes_more_watches_than_the_kernel_has_by_itself(prisoner: Prisoner) -> None:
+    """With the kernel's own limit no other container could watch; so it is counted, not done."""
+    assert f"made: {TAKEN[-1]}" in prisoner.attack(*TAKEN, user="worker").text
+    assert int(TAKEN[-1]) > KERNELS_OWN_LIMIT

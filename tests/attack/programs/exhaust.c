@@ -2,6 +2,7 @@
 #include "attack.h"
 #include <arpa/inet.h>
 #include <signal.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -75,6 +76,19 @@ static int files(int count, char **words)
 	return said(error ? -1 : 0);
 }
 
+/* Watches for changes of files: the kernel counts them by user, for all containers together. */
+static int watches(int count, char **words)
+{
+	int made = 0, wanted = atoi(words[0]);
+	while (made < wanted && inotify_init() >= 0)
+		made++;
+	printf("made: %d\n", made);
+	fflush(stdout);
+	if (count > 1)
+		pause();
+	return said(made < wanted ? -1 : 0);
+}
+
 static int descriptors(int count, char **words)
 {
 	struct rlimit limit;
@@ -135,7 +149,7 @@ static int neighbours(int count, char **words)
 
 static const struct command commands[] = {
 	{ "forks", forks }, { "memory", memory }, { "fill", fill }, { "files", files },
-	{ "descriptors", descriptors }, { "subvolume", subvolume }, { "shout", shout },
+	{ "watches", watches }, { "descriptors", descriptors }, { "subvolume", subvolume }, { "shout", shout },
 	{ "neighbours", neighbours }, { NULL, NULL },
 };
 
