@@ -183,8 +183,8 @@ class Site:
 
     async def move(self, number: int, to: HostName) -> None:
         async def change(connection: AsyncConnection) -> None:
-            await replicas.delete(connection, [f"replica-{number}"])
-            await _replica(connection, number, to)
+            await replicas.delete(connection, [f"replica{number}"])
+            await add_replica(connection, number, to)
 
         await self.database.write(change)
 
@@ -194,13 +194,13 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     database = await Database.open(f"sqlite+aiosqlite:///{tmp_path / 'skep.db'}", durable=False)
     try:
         await migrate(database.engine)
-        await database.write(_fill)
+        await database.write(fill)
         yield Site(database)
     finally:
         await database.close()
 
 
-async def _fill(connection: AsyncConnection) -> None:
+async def fill(connection: AsyncConnection) -> None:
     await hosts.ensure_zone(connection, ZoneRow(name=ZoneName("z"), region=RegionName("r")))
     tenant = TenantId("tenant")
     await tenants.insert(
@@ -225,11 +225,11 @@ async def _fill(connection: AsyncConnection) -> None:
     await networks.insert(connection, [row])
     for number, name in enumerate((A, B, C), 5):
         await hosts.save(connection, host(name))
-        await _replica(connection, number, name)
+        await add_replica(connection, number, name)
 
 
-async def _replica(connection: AsyncConnection, number: int, where: HostName) -> None:
-    replica, container = ReplicaId(f"replica-{number}"), ContainerId(f"container-{number}")
+async def add_replica(connection: AsyncConnection, number: int, where: HostName) -> None:
+    replica, container = ReplicaId(f"replica{number}"), ContainerId(f"container{number}")
     row = ReplicaRow(
         id=replica,
         tenant_id=TenantId("tenant"),
@@ -245,12 +245,12 @@ async def _replica(connection: AsyncConnection, number: int, where: HostName) ->
     )
     await replicas.insert(connection, [row])
     port = PortRow(
-        id=PortId(f"port-{number}"),
+        id=PortId(f"port{number}"),
         tenant_id=TenantId("tenant"),
         network_id=NET,
         replica_id=replica,
         address=int(IPv4Address("10.0.0.0")) + number,
-        mac=f"02:00:00:00:00:{number:02x}",
+        mac=f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}",
         names=("web",),
         position=0,
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from ipaddress import IPv4Address
 
-from skep.model.host import ContainerState, NetworkPeers, RemotePort, peers_digest
+from skep.model.host import ContainerState, NetworkPeers, RemotePort, digest_of, mark, together
 from skep.model.ids import HostName, NetworkId
 from skep.model.topology import Liveness
 from skep.store.hosts import HostRow
@@ -49,23 +49,23 @@ class NetworkMap:
 
     def digest_from(self, host: HostName) -> str:
         """The digest of `seen_from`, without making ten thousand ports for each of fifty hosts."""
-        others = sorted(self.hosts.keys() - {host}) if host in self.hosts else []
-        return peers_digest(
-            [self.hosts[name] for name in others],
-            [self._marks[name] for name in others if name in self._marks],
-        )
+        own = self._marks.get(host)
+        return NOBODY if own is None else digest_of((self._all, own))
 
     @cached_property
     def _marks(self) -> dict[HostName, int]:
-        marks = {}
-        for name, ports in self._ports.items():
-            marks[name] = 0
-            for port in ports:
-                marks[name] ^= port.mark
-        return marks
+        """Of each host, with its ports."""
+        return {
+            name: together((mark(address), *(port.mark for port in self._ports.get(name, ()))))
+            for name, address in self.hosts.items()
+        }
+
+    @cached_property
+    def _all(self) -> int:
+        return together(self._marks.values())
 
 
-NOBODY = peers_digest((), ())
+NOBODY = digest_of(())
 
 
 def maps(

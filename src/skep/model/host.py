@@ -93,7 +93,7 @@ class RemotePort(HostStruct, frozen=True, kw_only=True):
 
     @property
     def mark(self) -> int:
-        return _mark(self)
+        return mark(self)
 
 
 class NetworkPeers(HostStruct, frozen=True, kw_only=True):
@@ -110,7 +110,7 @@ class NetworkPeers(HostStruct, frozen=True, kw_only=True):
     @property
     def digest(self) -> str:
         """Equal for equal hosts and ports, in whatever order, whatever the generation."""
-        return peers_digest(self.hosts, (port.mark for port in self.ports))
+        return digest_of((*map(mark, self.hosts), *(port.mark for port in self.ports)))
 
 
 class PeersInForce(HostStruct, frozen=True, kw_only=True):
@@ -120,12 +120,16 @@ class PeersInForce(HostStruct, frozen=True, kw_only=True):
     digest: str
 
 
-def peers_digest(hosts: Iterable[IPv4Address], marks: Iterable[int]) -> str:
-    """The marks of all ports and hosts together: who has those of many ports need not make them again."""
-    return f"{functools.reduce(operator.xor, (*map(_mark, map(str, hosts)), *marks), 0):032x}"
+def digest_of(marks: Iterable[int]) -> str:
+    """Of marks in whatever order: those of many ports can be put together before."""
+    return f"{together(marks):032x}"
 
 
-def _mark(value: object) -> int:
+def together(marks: Iterable[int]) -> int:
+    return functools.reduce(operator.xor, marks, 0)
+
+
+def mark(value: RemotePort | IPv4Address) -> int:
     text = msgspec.json.encode(value, enc_hook=str)
     return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest())
 

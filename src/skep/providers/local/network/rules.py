@@ -68,9 +68,6 @@ class Tunnel(msgspec.Struct, frozen=True):
         return {str(address): "" for address in sorted(self.peers)}
 
 
-_EARLY_LOCAL = "type filter hook output priority raw; policy accept;"
-
-
 def host_table(
     name: str,
     uplinks: str,
@@ -109,21 +106,21 @@ def host_table(
             Chain(
                 "early",
                 (
+                    *([f"{vxlan} goto vxlan"] if tunnel else []),
                     # Uplinks have route_localnet (for 127.0.0.1:published), so loopback is shut off here.
                     f"iifname {ours} ip daddr 127.0.0.0/8 drop",
-                    *([f"iifname {ours} {vxlan} drop", f"{vxlan} notrack"] if tunnel else []),
                 ),
                 "type filter hook prerouting priority raw; policy accept;",
             ),
-            *([Chain("early_local", (f"{vxlan} notrack",), _EARLY_LOCAL)] if tunnel else []),
+            *(_vxlan(ours, vxlan) if tunnel else ()),
             Chain("arriving", (at_map, any_map), "type nat hook prerouting priority dstnat; policy accept;"),
             Chain("local", (at_map, any_map), "type nat hook output priority -100; policy accept;"),
             Chain(
                 "input",
                 (
-                    *([f"{vxlan} ip saddr != @underlay drop"] if tunnel else []),
-                    f"iifname {ours} ct state established,related accept",
-                    f"iifname {ours} drop",
+                    f"iifname != {ours} accept",
+                    "ct state established,related accept",
+                    "drop",
                 ),
                 "type filter hook input priority filter; policy accept;",
             ),
@@ -151,6 +148,17 @@ def host_table(
                 "type nat hook postrouting priority srcnat; policy accept;",
             ),
         ),
+    )
+
+
+def _vxlan(ours: str, vxlan: str) -> tuple[Chain, Chain]:
+    """Taken from peers only, and sent by this host only; connections are not tracked, there are none."""
+    return (
+        Chain(
+            "vxlan",
+            (f"iifname {ours} drop", "ip saddr @underlay notrack accept", "fib daddr type local drop"),
+        ),
+        Chain("early_local", (f"{vxlan} notrack",), "type filter hook output priority raw; policy accept;"),
     )
 
 
@@ -238,20 +246,23 @@ def overlay_table(network: NetworkConfig, own: IPv4Address, ways: Iterable[Way])
         ),
         chains=(
             Chain(
+                # Few chains: each costs every frame on its way as much as three rules.
                 "from_overlay",
                 (
-                    f'iifname != "{OVERLAY}" accept',
-                    # Every host answers ARP from what it was told, so no broadcast has any business here.
-                    "meta pkttype { broadcast, multicast } drop",
-                    f"ether type ip ether saddr . ip saddr @peers meta mark set {_KNOWN_PEER} accept",
+                    f"{arriving} goto arriving",
+                    # Answers to a router of another host go there, and not into the router of this one.
+                    f"ether daddr {gateway} ether type ip ether daddr set ip daddr map @routers",
                 ),
-                "type filter hook prerouting priority -310; policy drop;",
+                "type filter hook prerouting priority -310; policy accept;",
             ),
             Chain(
-                "to_routers",
-                # Answers to a router of another host go there, and not into the router of this one.
-                (f"ether type ip ether daddr {gateway} ether daddr set ip daddr map @routers",),
-                "type filter hook prerouting priority -290; policy accept;",
+                "arriving",
+                (
+                    # Every host answers ARP from what it was told, so no broadcast has any business here.
+                    "ether daddr & 01:00:00:00:00:00 != 00:00:00:00:00:00 drop",
+                    f"ether type ip ether saddr . ip saddr @peers meta mark set {_KNOWN_PEER} accept",
+                    "drop",
+                ),
             ),
             Chain(
                 "to_router",
@@ -264,10 +275,10 @@ def overlay_table(network: NetworkConfig, own: IPv4Address, ways: Iterable[Way])
             Chain(
                 "to_overlay",
                 (
-                    f"{leaving} ether saddr {gateway} ip saddr {address} ether saddr set {mac} accept",
-                    f"{leaving} ether saddr {gateway} drop",
+                    f"{leaving} ip saddr {address} ether saddr set {mac} accept",
+                    f"{leaving} drop",
                 ),
-                "type filter hook postrouting priority 0; policy accept;",
+                "type filter hook output priority 0; policy accept;",
             ),
         ),
     )

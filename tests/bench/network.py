@@ -1,0 +1,325 @@
+"""`make bench-network`: what networks over several hosts cost, beside plain ones made in the same run.
+
+Hosts are sets of network namespaces on this machine, joined by a bridge; MTU 1500 between them.  Ours and the
+plain one are measured in turn, so that what else goes on concerns both alike.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+from tests.bench import traffic
+from tests.bench.plain_network import SECOND, plain_bridge, plain_vxlan
+from tests.bench.report import Report, Target
+from tests.control.test_peers import NET, add_replica, fill, host
+from tests.providers.network.conftest import network, port
+from tests.providers.network.hosts import Hosts, hosts, ping
+
+from skep.control.host_directory import HostDirectory
+from skep.control.peering import Peering
+from skep.control.ports import DiskPool, Engine, Fabric, ImageStore, Spool
+from skep.flow import Database
+from skep.model.host import HostFacts, NetworkConfig, NetworkPeers, PortConfig, RemotePort
+from skep.model.ids import HostName, PortId, ReplicaId, new_id
+from skep.providers.simulated import SimulatedHost
+from skep.store import hosts as host_rows
+from skep.store.schema import migrate
+
+PORT = 5201
+Place = tuple[Path, Path, str]
+"""Where to send from, where to, and the address there."""
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    if os.geteuid() != 0:
+        sys.exit("error: network namespaces need root: run it with sudo.")
+    report = Report()
+    try:
+        asyncio.run(measure(report, arguments))
+    finally:
+        report.print_table()
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7, help="turns of ours and the plain one")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of traffic in each turn")
+    parser.add_argument("--ports", type=int, default=10_000, help="ports on another host to program")
+    parser.add_argument("--plugs", type=int, default=100, help="plugs until reachable")
+    parser.add_argument("--hosts", type=int, default=50, help="hosts that are told of each plug")
+    return parser.parse_args()
+
+
+async def measure(report: Report, arguments: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        async with hosts(Path(folder), 2) as two:
+            net = network(1, "10.1.0.0/16")
+            await two.ensure(net)
+            a, b = two.sites
+            ports = [await a.plug(port(net, 5)), await a.plug(port(net, 6)), await b.plug(port(net, 7))]
+            await two.tell(net)
+            near = (a.sandbox(ports[0]), a.sandbox(ports[1]), str(ports[1].address))
+            far = (a.sandbox(ports[0]), b.sandbox(ports[2]), str(ports[2].address))
+            with plain_bridge(1450) as (first, second):
+                compare(report, "same host", near, (first, second, SECOND), "plain bridge", arguments)
+            with plain_vxlan(1500) as (first, second):
+                compare(report, "across hosts", far, (first, second, SECOND), "plain VXLAN", arguments)
+            with plain_vxlan(1500, nat=True) as (first, second):
+                peer = "plain VXLAN, hosts with NAT"
+                compare(report, "across hosts with NAT", far, (first, second, SECOND), peer, arguments)
+            await measure_programming(report, two, arguments.ports)
+        with tempfile.TemporaryDirectory() as other:
+            async with hosts(Path(other), 2) as fresh:
+                await measure_plugs(report, fresh, Path(other), arguments)
+        with tempfile.TemporaryDirectory() as third:
+            async with hosts(Path(third), 3) as three:
+                await measure_moves(report, three, arguments.plugs // 4)
+
+
+def compare(
+    report: Report, where: str, ours: Place, plain: Place, peer: str, arguments: argparse.Namespace
+) -> None:
+    """Throughput and the time of a question, ours and the plain one in turn."""
+    seconds = arguments.seconds
+    rates: tuple[list[float], list[float]] = ([], [])
+    times: tuple[list[float], list[float]] = ([], [])
+    with serving(ours[1]), serving(plain[1]):
+        for _ in range(arguments.rounds):
+            for number, place in enumerate((ours, plain)):
+                rates[number].append(run(place[0], "stream", place[2], str(PORT), str(seconds)))
+                took = run(place[0], "ask", place[2], str(PORT), str(seconds / 3))
+                times[number].append(statistics.median(took))
+    note = f"median of {arguments.rounds} turns of {seconds:g} s; MTU 1450 in both"
+    report.add(
+        f"TCP stream, {where}",
+        statistics.median(rates[0]) * 8 / 1e9,
+        "Gbit/s",
+        target=Target("at least", 0, ratio=0.95),
+        peer=peer,
+        peer_value=statistics.median(rates[1]) * 8 / 1e9,
+        note=note,
+    )
+    report.add(
+        f"question of 64 bytes, {where}",
+        statistics.median(times[0]) * 1e6,
+        "us",
+        target=Target("at most", 1e6, ratio=0.95),
+        peer=peer,
+        peer_value=statistics.median(times[1]) * 1e6,
+        note=note,
+    )
+
+
+@contextmanager
+def serving(where: Path) -> Iterator[None]:
+    command = ["ip", "netns", "exec", where.name, sys.executable, traffic.__file__, "serve", str(PORT)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout is not None
+            server.stdout.readline()
+            yield
+        finally:
+            server.kill()
+
+
+def run(where: Path, *arguments: str) -> Any:
+    command = ["ip", "netns", "exec", where.name, sys.executable, traffic.__file__, *arguments]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
+
+
+async def measure_programming(report: Report, two: Hosts, count: int) -> None:
+    """All ports of a network at once, and one more."""
+    a, b = two.sites
+    net = network(2, "10.2.0.0/16")
+    await a.fabric.ensure_network(net)
+    ports = tuple(_remote(net, number, b.address) for number in range(count + 1))
+    known = NetworkPeers(network=net.id, generation=1, hosts=(b.address,), ports=ports[:count])
+    first = await _timed(lambda: a.fabric.set_peers(known))
+    by_batch = _batched(a.router(net), known)
+    report.add(
+        f"{count} ports elsewhere, programmed",
+        first[0],
+        "ms",
+        target=Target("at most", 5000),
+        peer="bridge -batch and ip -batch",
+        peer_value=by_batch,
+        note=f"with rules, names and record; {first[1]:.0f} ms of processor time of the agent",
+    )
+    more, less = ports, ports[:count]
+    steps = [
+        await _timed(partial(a.fabric.set_peers, msgspec.structs.replace(known, generation=2 + n, ports=now)))
+        for n, now in enumerate((more, less) * 5)
+    ]
+    report.add(
+        f"one port more or less among {count}",
+        statistics.median(step[0] for step in steps),
+        "ms",
+        note=f"{statistics.median(step[1] for step in steps):.0f} ms of processor time",
+    )
+    checked = await _timed(a.fabric.networks)
+    report.add(f"checking {count} ports", checked[0], "ms", note=f"{checked[1]:.0f} ms of processor time")
+
+
+def _remote(net: NetworkConfig, number: int, underlay: IPv4Address) -> RemotePort:
+    return RemotePort(
+        id=PortId(new_id()),
+        replica=ReplicaId(new_id()),
+        address=net.subnet[10 + number],
+        mac=f"02:bb:00:00:{number >> 8:02x}:{number & 255:02x}",
+        underlay=underlay,
+        app="shop",
+        names=("web", f"web-{number}"),
+        up=True,
+    )
+
+
+def _batched(router: Path, peers: NetworkPeers) -> float:
+    """The same entries once more, by the usual tools."""
+    frames = "".join(
+        f"fdb replace {port.mac} dev vx0 self dst {port.underlay} static\n"
+        f"fdb replace {port.mac} dev vx0 master static\n"
+        for port in peers.ports
+    )
+    neighbours = "".join(
+        f"neigh replace {port.address} lladdr {port.mac} dev br0 nud permanent\n" for port in peers.ports
+    )
+    began = time.perf_counter()
+    for tool, lines in (("bridge", frames), ("ip", neighbours)):
+        command = ["ip", "netns", "exec", router.name, tool, "-batch", "-"]
+        subprocess.run(command, input=lines.encode(), check=True, capture_output=True, timeout=60)
+    return (time.perf_counter() - began) * 1000
+
+
+async def _timed(work: Callable[[], Awaitable[object]]) -> tuple[float, float]:
+    """Milliseconds, and milliseconds of this process's processor time."""
+    began, busy = time.perf_counter(), time.process_time()
+    await work()
+    return (time.perf_counter() - began) * 1000, (time.process_time() - busy) * 1000
+
+
+@dataclass(frozen=True)
+class RealFabric:
+    """A simulated host with real networks."""
+
+    facts: HostFacts
+    engine: Engine
+    disks: DiskPool
+    fabric: Fabric
+    images: ImageStore
+    spool: Spool
+
+
+async def measure_plugs(report: Report, two: Hosts, folder: Path, arguments: argparse.Namespace) -> None:
+    """From plugging on one host to an echo from another; the rest of the hosts are simulated."""
+    database = await Database.open(f"sqlite+aiosqlite:///{folder / 'skep.db'}")
+    try:
+        await migrate(database.engine)
+        directory, peering = await _installation(database, two, arguments.hosts)
+        net = msgspec.structs.replace(network(1, "10.0.0.0/22"), id=NET)
+        for name in directory.names():
+            await directory.on(name).fabric.ensure_network(net)
+        a, b = two.sites
+        watcher = await a.plug(_plugged(net, 5))
+        await peering.announce([NET])
+        took = []
+        for number in range(arguments.plugs):
+            nic = _plugged(net, 20 + number)
+            await database.write(partial(add_replica, number=20 + number, where=HostName("b")))
+            began = time.perf_counter()
+            await b.fabric.plug(nic)
+            await peering.announce([NET])
+            while not await ping(a, a.sandbox(watcher), nic.address):
+                pass
+            took.append((time.perf_counter() - began) * 1000)
+    finally:
+        await database.close()
+    took.sort()
+    middle = statistics.median(took)
+    report.add(
+        "plug to reachable from every host, p99",
+        took[int(len(took) * 0.99) - 1],
+        "ms",
+        target=Target("at most", 100),
+        note=f"{len(took)} plugs, {arguments.hosts} hosts of which 2 are real; p50 {middle:.1f} ms",
+    )
+
+
+async def measure_moves(report: Report, three: Hosts, count: int) -> None:
+    """A port goes to and fro between two hosts, and a third asks for it."""
+    net = network()
+    await three.ensure(net)
+    asking, one, other = three.sites
+    watcher, moving = await asking.plug(port(net, 5)), await one.plug(port(net, 6))
+    await three.tell(net)
+    gaps = []
+    for _ in range(count):
+        began = time.perf_counter()
+        await one.unplug(moving)
+        await other.plug(moving)
+        await three.tell(net)
+        while not await ping(asking, asking.sandbox(watcher), moving.address):
+            pass
+        gaps.append((time.perf_counter() - began) * 1000)
+        one, other = other, one
+    report.add(
+        "a port moves to another host: unreachable for",
+        statistics.median(gaps),
+        "ms",
+        note=f"median of {count} moves, slowest {max(gaps):.0f} ms: unplugged there, plugged here, all told",
+    )
+
+
+def _plugged(net: NetworkConfig, number: int) -> PortConfig:
+    address = IPv4Address("10.0.0.0") + number
+    return msgspec.structs.replace(
+        port(net, 5),
+        id=PortId(f"port{number}"),
+        replica=ReplicaId(f"replica{number}"),
+        address=address,
+        mac=f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}",
+    )
+
+
+async def _installation(database: Database, two: Hosts, count: int) -> tuple[HostDirectory, Peering]:
+    await database.write(fill)
+    directory = HostDirectory()
+    for name, site in zip(("a", "b"), two.sites, strict=True):
+        simulated = SimulatedHost.make()
+        directory.add(
+            HostName(name),
+            RealFabric(**(vars(simulated) | {"fabric": site.fabric})),
+        )
+    directory.add(HostName("c"), SimulatedHost.make())
+
+    async def join(tx: AsyncConnection) -> None:
+        for name, site in zip(("a", "b"), two.sites, strict=True):
+            row = host(HostName(name), underlay=str(site.address))
+            await host_rows.save(tx, row)
+        for number in range(3, count):
+            name = HostName(f"simulated-{number}")
+            directory.add(name, SimulatedHost.make())
+            await host_rows.save(tx, host(name, underlay=f"192.0.2.{10 + number}"))
+            await add_replica(tx, 500 + number, name)
+
+    await database.write(join)
+    return directory, Peering(database, directory)
+
+
+if __name__ == "__main__":
+    main()
