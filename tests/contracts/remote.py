@@ -12,7 +12,7 @@ from tests.trust.conftest import enrol
 from skep.agent.service import served_host
 from skep.agent.streams import build_streams, served_streams
 from skep.bus.client import CallClient
-from skep.bus.inprocess import InProcessBus
+from skep.bus.opening import open_bus
 from skep.control.ports import DiskPool, Engine, Fabric, ImageStore, Spool
 from skep.model.host import HostFacts
 from skep.model.ids import HostName
@@ -41,17 +41,18 @@ class Parts:
 
 
 @asynccontextmanager
-async def elsewhere(host: Parts, folder: Path) -> AsyncIterator[RemoteHost]:
-    """The host as a worker sees it that shares no memory with it."""
+async def elsewhere(host: Parts, folder: Path, bus_url: str = "") -> AsyncIterator[RemoteHost]:
+    """The host as a worker sees it that shares no memory with it; without a `bus_url`, but a process."""
     authority = Authority.make("inst1", time.time())
     agent = enrol(authority, folder / "agent", Role.AGENT, NAME)
     worker = enrol(authority, folder / "worker", Role.WORKER, "worker-1")
-    bus = InProcessBus()
     async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(open_bus(bus_url))
+        far_bus = await stack.enter_async_context(open_bus(bus_url)) if bus_url else bus
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         tls = agent.server_context(Expectation(Role.WORKER), Expectation(Role.SERVE))
         await stack.enter_async_context(served_streams(build_streams(host, folder), listener, tls))
-        await stack.enter_async_context(served_host(bus, NAME, host, folder / "receipts.db"))
+        await stack.enter_async_context(served_host(far_bus, NAME, host, folder / "receipts.db"))
         calls = await stack.enter_async_context(CallClient(bus, "worker-1"))
         streams = HostStreams(
             f"127.0.0.1:{listener.getsockname()[1]}",

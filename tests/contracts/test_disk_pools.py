@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.bus.broker import Broker
 from tests.contracts.remote import Parts, elsewhere
 
 from skep.control.ports import DiskPool
@@ -142,6 +143,14 @@ class TestBtrfsPool(DiskPoolContract):
             for _ in range(size // MIB):
                 file.write(os.urandom(MIB))
             os.fsync(file.fileno())
+
+
+@pytest.mark.root
+class TestPoolOverRabbitMq(TestBtrfsPool):
+    @pytest.fixture
+    async def pool(self, btrfs: BtrfsPool, tmp_path: Path, broker: Broker) -> AsyncIterator[DiskPool]:
+        async with elsewhere(Parts(disks=btrfs), tmp_path, broker.url) as host:
+            yield host.disks
 
 
 @pytest.mark.root
