@@ -89,10 +89,10 @@ def desk() -> RealDesk:
 
 
 @asynccontextmanager
-async def serving(bus: LossyBus, desk: RealDesk, version: str = "1.1") -> AsyncIterator[CallServer]:
-    methods = Methods(version)
+async def serving(bus: LossyBus, desk: RealDesk, abandoned: float = 60.0) -> AsyncIterator[CallServer]:
+    methods = Methods("1.1")
     methods.add("desk", Desk, desk)
-    async with CallServer(bus, "agent.host-1", methods) as server:
+    async with CallServer(bus, "agent.host-1", methods, abandoned=abandoned) as server:
         yield server
 
 
@@ -194,6 +194,20 @@ async def test_a_call_nobody_waits_for_any_longer_ends(
         await asyncio.sleep(0.05)
 
         assert desk.ended == ["cancelled"]
+
+
+async def test_a_question_whose_asker_died_ends(bus: LossyBus, desk: RealDesk) -> None:
+    async with serving(bus, desk, abandoned=0.3):
+        async with CallClient(bus, "worker-2", pace=QUICK) as mortal:
+            asking = asyncio.create_task(mortal.ask("agent.host-1", "desk.slow", int, {}))
+            await asyncio.sleep(0.5)
+            still = list(desk.ended)
+            bus.away = True
+            asking.cancel()
+            await asyncio.wait([asking])
+        await asyncio.sleep(0.8)
+
+        assert (still, desk.ended) == ([], ["cancelled"])
 
 
 async def test_progress_is_told_while_the_call_goes_on(

@@ -13,7 +13,7 @@ from skep.agent.service import served_host
 from skep.agent.streams import build_streams, served_streams
 from skep.bus.client import CallClient
 from skep.bus.opening import open_bus
-from skep.control.ports import DiskPool, Engine, Fabric, ImageStore, Spool
+from skep.control.ports import DiskPool, Engine, Fabric, Host, ImageStore, Spool
 from skep.model.host import HostFacts
 from skep.model.ids import HostName
 from skep.providers.remote import RemoteHost
@@ -41,7 +41,7 @@ class Parts:
 
 
 @asynccontextmanager
-async def elsewhere(host: Parts, folder: Path, bus_url: str = "") -> AsyncIterator[RemoteHost]:
+async def elsewhere(host: Host, folder: Path, bus_url: str = "") -> AsyncIterator[RemoteHost]:
     """The host as a worker sees it that shares no memory with it; without a `bus_url`, but a process."""
     authority = Authority.make("inst1", time.time())
     agent = enrol(authority, folder / "agent", Role.AGENT, NAME)

@@ -1,8 +1,8 @@
 """A whole control on a simulated host, with callers of every role."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Network
@@ -19,6 +19,7 @@ from skep.control.flows.catalogue import make_registry
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
 from skep.control.host_directory import HostDirectory
 from skep.control.image_sources import ImageSources
+from skep.control.ports import Host
 from skep.control.settings import Settings
 from skep.control.setup import prepare_installation, register_host
 from skep.control.specifications import Limits
@@ -36,6 +37,9 @@ from skep.store.schema import migrate
 
 HOST = HostName("host-1")
 REGISTRY = make_registry()
+
+
+Reach = Callable[[HostName, SimulatedHost], AbstractAsyncContextManager[Host]]
 
 
 @dataclass
@@ -83,11 +87,12 @@ class Installation:
 
 @asynccontextmanager
 async def installation(
-    folder: Path, registry: Registry = REGISTRY, *, hosts: int = 1, zones: int = 1
+    folder: Path, registry: Registry = REGISTRY, *, hosts: int = 1, zones: int = 1, reach: Reach | None = None
 ) -> AsyncIterator[Installation]:
     """With an admin, and the image `busybox:1` that everybody may use.
 
-    Hosts are `host-1`, `host-2`, …, in turn of the zones `zone`, `zone-2`, ….
+    Hosts are `host-1`, `host-2`, …, in turn of the zones `zone`, `zone-2`, …; `reach`: how control reaches
+    one, if not directly.
     """
     clock = Clock()
     database = await Database.open(f"sqlite+aiosqlite:///{folder / 'skep.db'}", durable=False)
@@ -97,19 +102,17 @@ async def installation(
         observations = Observations(database, bus, asyncio.Event().set, clock)
         directory = HostDirectory()
         machines = {
-            HostName(f"host-{number + 1}"): SimulatedHost.make(events=observations, spool=folder)
+            HostName(f"host-{number + 1}"): SimulatedHost.make(events=observations, spool=_spool(folder))
             for number in range(hosts)
         }
-        for name, machine in machines.items():
-            directory.add(name, machine)
         desired, sources = DesiredState(database, Limits()), ImageSources(directory)
-        environments: dict[str, object] = {
-            f"agent.{name}": HostEnvironment(name=name, host=machine, desired=desired, sources=sources)
-            for name, machine in machines.items()
-        }
-        environments |= {
-            "": CloudEnvironment(now=clock, networks=IPv4Network("10.128.0.0/9")),
-        }
+
+        def environment(route: str) -> object:
+            if not route:
+                return CloudEnvironment(now=clock, networks=IPv4Network("10.128.0.0/9"))
+            name = HostName(route.removeprefix("agent."))
+            return HostEnvironment(name=name, host=directory.on(name), desired=desired, sources=sources)
+
         await prepare_installation(
             database,
             region=RegionName("region"),
@@ -123,17 +126,19 @@ async def installation(
             row = ZoneRow(name=zone, region=RegionName("region"))
             await database.write(partial(ensure_zone, zone=row))
             await register_host(database, zone, name, FACTS)
-        async with (
-            flow_room(
-                *(database, registry, environments.__getitem__, observations.run_ended),
-                cache=folder / "bundles",
-                retention=RetentionPolicy(),
-                grace=0,
-            ) as room,
-            AsyncExitStack() as engines,
-        ):
-            for machine in machines.values():
-                await engines.enter_async_context(machine.engine)
+        async with AsyncExitStack() as stack:
+            for name, machine in machines.items():
+                await stack.enter_async_context(machine.engine)
+                reached = reach(name, machine) if reach else nullcontext(machine)
+                directory.add(name, await stack.enter_async_context(reached))
+            room = await stack.enter_async_context(
+                flow_room(
+                    *(database, registry, environment, observations.run_ended),
+                    cache=folder / "bundles",
+                    retention=RetentionPolicy(),
+                    grace=0,
+                )
+            )
             control = _control(database, room, directory, folder, clock, bus)
             made = Installation(control, database, room.flows, machines, clock, directory, bus)
             made.admin = await made.control.auth.authenticate((folder / "admin.token").read_text().strip())
@@ -152,7 +157,7 @@ def _control(
     bus: Bus,
 ) -> Control:
     settings = Settings(
-        spool=folder,
+        spool=_uploads(folder),
         default_disk=Bytes(1024**2),
         limits=Limits(memory=Bytes(64 * 1024**2)),
         api_url="https://skep.example:7537",
@@ -160,6 +165,20 @@ def _control(
         seal=folder / "installation.key",
     )
     return make_control(database, room, directory, settings, bus, now=clock, new_id=new_id)
+
+
+def _uploads(folder: Path) -> Path:
+    """Where the API receives them; not where the host has them."""
+    return _made(folder / "uploads")
+
+
+def _spool(folder: Path) -> Path:
+    return _made(folder / "spool")
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 async def _share_busybox(made: Installation) -> None:

@@ -136,8 +136,9 @@ async def _pass_fence(connection: AsyncConnection, stamp: Stamp, now: float) -> 
 
 
 async def _answered(connection: AsyncConnection, answer: Answer, now: float) -> None:
+    """What was asked is of no use any more, and there may be a password in it."""
     change = update(_receipts).where(_receipts.c.id == answer.id)
-    await connection.execute(change.values(answer=encode(answer), at=now))
+    await connection.execute(change.values(answer=encode(answer), received=b"", at=now))
 
 
 async def _prune(connection: AsyncConnection, now: float) -> None:

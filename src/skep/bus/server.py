@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 _ANSWER_LIFETIME = 60.0
 """Seconds that a reply may wait for its asker, who asks again long before."""
+ABANDONED = 60.0
+"""Seconds without being asked again after which whoever asked has died; askers repeat themselves in five."""
 _GATHERING = 0.1
 """Seconds in which lines of progress gather before they travel together."""
 
@@ -65,6 +67,7 @@ class _Going:
     work: "asyncio.Task[msgspec.Raw] | None" = None
     given_up: SkepError | None = None
     lines: list[str] = field(default_factory=list)
+    asked: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
     def not_kept(self, error: Exception) -> None:
         """Whoever delivers it is to do so again."""
@@ -82,11 +85,20 @@ class _Going:
 class CallServer:
     """Serves the methods on the queue of the key while entered."""
 
-    def __init__(self, bus: Bus, key: str, methods: Methods, receipts: Receipts | None = None) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        key: str,
+        methods: Methods,
+        receipts: Receipts | None = None,
+        *,
+        abandoned: float = ABANDONED,
+    ) -> None:
         self._bus = bus
         self._key = key
         self._methods = methods
         self._receipts = receipts
+        self._abandoned = abandoned
         self._going: dict[str, _Going] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending = False
@@ -122,6 +134,7 @@ class CallServer:
         elif going is None:
             await asyncio.shield(self._begin(call, message.reply_to).kept)
         else:
+            going.asked = asyncio.get_running_loop().time()
             await asyncio.shield(going.kept)
             self._say_working(going)
 
@@ -170,7 +183,7 @@ class CallServer:
             return self._failed(going.call, going.given_up)
         going.work = self._spawn(self._methods.carry_out(going.call, partial(self._progress, going)))
         try:
-            await asyncio.wait([going.work])
+            await self._end_of(going, going.work)
         finally:
             going.work.cancel()
         if going.work.cancelled():
@@ -181,6 +194,13 @@ class CallServer:
         if not isinstance(error, SkepError):
             log.error("call.failed", method=going.call.method, exc_info=error)
         return self._failed(going.call, error)
+
+    async def _end_of(self, going: _Going, work: "asyncio.Task[msgspec.Raw]") -> None:
+        """A command goes on to its end; a query only for as long as somebody asks again and again."""
+        while not work.done():
+            await asyncio.wait([work], timeout=None if going.call.command else self._abandoned)
+            if asyncio.get_running_loop().time() - going.asked > self._abandoned and not going.call.command:
+                going.give_up(Unavailable("Nobody waits for it any longer."))
 
     async def _end_older(self, call: Call) -> None:
         if call.stamp is None or not call.command:
