@@ -10,9 +10,10 @@ from cyclopts import App, Parameter
 
 from skep.cli.failures import Exit, Failure
 from skep.cli.output import say
+from skep.cli.processes import become
 from skep.cli.settings import server_setting
 
-app = App(name="agent", help="This machine as a host: join.")
+app = App(name="agent", help="This machine as a host: run the agent, join.")
 
 _FLAG = Parameter(negative=())
 
@@ -27,6 +28,17 @@ class _Host(msgspec.Struct):
 class _Outcome(msgspec.Struct):
     host: _Host
     again: bool
+
+
+@app.default
+def agent() -> int:
+    """Run the agent of this machine, which has joined: its containers, networks and disks obey control.
+
+    It stays in the foreground; when it ends, containers go on, and the next agent adopts them.
+
+    Example: `skep agent`
+    """
+    return become("agent")
 
 
 @app.command

@@ -64,7 +64,9 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "This machine": {
         "up": ("skep.cli.server:up", "Start the server."),
-        "agent": ("skep.cli.agent:app", "This machine as a host: join."),
+        "agent": ("skep.cli.agent:app", "This machine as a host: run the agent, join."),
+        "serve": ("skep.cli.processes:serve", "Serve the API of an installation on many machines."),
+        "worker": ("skep.cli.processes:worker", "Carry out runs of an installation on many machines."),
         "down": ("skep.cli.server:down", "Stop the server and its containers; data stays."),
         "status": ("skep.cli.server:status", "Show whether the server is up."),
         "purge": ("skep.cli.server:purge", "Remove everything of skep from this machine."),
