@@ -742,6 +742,7 @@ class FakeJoinTokens:
         host: str | None = None,
         pool: str | None = None,
         expires_in: float = 3600.0,
+        again: bool = False,
     ) -> JoinTokenCreated:
         admins_only(caller)
         token = JoinTokenView(

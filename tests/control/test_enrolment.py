@@ -15,7 +15,7 @@ from tests.control.installation import Installation, installation
 from skep.control.settings import Settings
 from skep.model.errors import Conflict, InvalidInput, NotFound, Unauthenticated, Unavailable
 from skep.model.ids import HostName
-from skep.model.topology import Liveness
+from skep.model.topology import Intent, Liveness
 from skep.model.views import HostJoined, JoinTokenCreated
 from skep.providers.simulated.host import FACTS
 from skep.store import hosts, tables
@@ -187,6 +187,40 @@ class Accounts:
 
     async def close(self, host: HostName) -> None:
         self.calls.append(f"close {host}")
+
+
+async def test_a_host_that_lost_its_key_joins_again_and_keeps_its_row(house: Installation) -> None:
+    host = HostName("host-9")
+    lost = await join(house, (await token(house)).secret, new_key())
+    await house.database.write(lambda tx: hosts.set_intent(tx, host, Intent.CORDONED))
+    house.clock.time += 40 * 86_400
+    made = await house.control.join_tokens.create(house.admin, "zone", host=host, again=True)
+
+    again = await join(house, made.secret, new_key())
+
+    assert not await house.control.authorities.is_known(host, await serial(lost))
+    assert await house.control.authorities.is_known(host, await serial(again))
+    async with house.database.read() as connection:
+        row = await hosts.get(connection, host)
+    assert row is not None
+    assert (row.intent, row.state) == ("cordoned", "joining")
+
+
+async def test_of_two_tokens_for_one_name_the_second_does_not_take_it_over(house: Installation) -> None:
+    first, second = await token(house), await token(house)
+    await join(house, first.secret, new_key())
+
+    with pytest.raises(Conflict, match="already"):
+        await join(house, second.secret, new_key())
+
+
+async def test_only_a_host_that_is_there_joins_again(house: Installation) -> None:
+    create = house.control.join_tokens.create
+
+    with pytest.raises(NotFound, match="no host 'host-5'"):
+        await create(house.admin, "zone", host="host-5", again=True)
+    with pytest.raises(InvalidInput, match="Which host"):
+        await create(house.admin, "zone", again=True)
 
 
 async def test_accounts_on_the_bus_are_for_those_who_have_joined(

@@ -116,12 +116,16 @@ class SetLimit(Body, frozen=True, kw_only=True):
 
 
 class NewJoinToken(Body, frozen=True, kw_only=True):
-    """`host` None: the host brings its own name; `expires_in` is in seconds."""
+    """`host` None: the host brings its own name; `expires_in` is in seconds.
+
+    `again`: for a host that is there and has lost what it proves itself with.
+    """
 
     zone: str
     host: str | None = None
     pool: str | None = None
     expires_in: Annotated[float, msgspec.Meta(gt=0)] = 3600.0
+    again: bool = False
 
 
 class JoinHost(Body, frozen=True, kw_only=True):

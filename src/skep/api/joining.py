@@ -52,7 +52,12 @@ async def create_join_token(
 ) -> JoinTokenCreated:
     """Make a token with which one host can join.  Its secret is in this answer only; for admins."""
     return await control.join_tokens.create(
-        caller, data.zone, host=data.host, pool=data.pool, expires_in=data.expires_in
+        caller,
+        data.zone,
+        host=data.host,
+        pool=data.pool,
+        expires_in=data.expires_in,
+        again=data.again,
     )
 
 

@@ -1,6 +1,8 @@
 """`skep host` and `skep zone`."""
 
-from cyclopts import App
+from typing import Annotated
+
+from cyclopts import App, Parameter
 
 from skep.cli.common import DEFAULT, Common
 from skep.cli.output import age, document, parse_span, say, show, size
@@ -38,6 +40,7 @@ def add_host(
     zone: str,
     pool: str | None = None,
     expires: str = "1h",
+    again: Annotated[bool, Parameter(negative=())] = False,
     common: Common = DEFAULT,
 ) -> None:
     """Print the one command that makes a machine a host: run it there, as root. For admins.
@@ -54,14 +57,17 @@ def add_host(
         Pool it belongs to; by default that of the zone.
     expires
         For how long the command is good, such as 30m or 1h.
+    again
+        The host is one already, and has lost what it proves itself with: its disk was replaced, or it was
+        away for longer than its certificate lived.
     """
-    body = {"host": name, "zone": zone, "pool": pool, "expires_in": parse_span(expires)}
+    body = {"host": name, "zone": zone, "pool": pool, "expires_in": parse_span(expires), "again": again}
     made = common.connect().post("/v1/hosts/join-tokens", JoinTokenCreated, body)
     if common.output != "table":
         document(made, common.output)
         return
     say(f"Run this as root on {name or 'the new host'}, until {made.token.expires}; it is good for one host:")
-    trusted = " --system-ca" if made.system_ca else ""
+    trusted = (" --system-ca" if made.system_ca else "") + (" --force" if again else "")
     print(f"skep agent join {made.url} --token {made.secret} --ca {made.authority}{trusted}")
 
 

@@ -179,7 +179,7 @@ class Enrolment:
     ) -> None:
         if token.zone not in {row.name for row in await hosts.every_zone(connection)}:
             raise Conflict(f"Zone {token.zone!r} of the join token is gone: ask for a new one: skep host add")
-        if await hosts.get(connection, host) is not None:
+        if not await self._is_free(connection, token, host):
             raise Conflict(
                 f"There is a host {host!r} already. Join under another name (--name), or remove that one "
                 f"first: skep host rm {host}"
@@ -200,6 +200,13 @@ class Enrolment:
         )
         await certificates.revoke(connection, Role.AGENT.value, host)  # those of a former host of the name
         await hosts.save(connection, row)
+
+    async def _is_free(self, connection: AsyncConnection, token: JoinTokenRow, host: HostName) -> bool:
+        """A host that is there is meant by a token with its name, unless somebody took the name since."""
+        if await hosts.get(connection, host) is None:
+            return True
+        given = await certificates.of(connection, Role.AGENT.value, host)
+        return token.host == host and all(one.created < token.created for one in given)
 
     async def _must_be_the_same(self, connection: AsyncConnection, token: JoinTokenRow, key: str) -> None:
         """Who repeats gets its answer again, unless the token or the host went meanwhile."""

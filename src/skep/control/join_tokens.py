@@ -55,8 +55,11 @@ class JoinTokens:
         host: str | None = None,
         pool: str | None = None,
         expires_in: float = LIFETIME,
+        again: bool = False,
     ) -> JoinTokenCreated:
         """A token for one host.  `expires_in` is in seconds.
+
+        `again`: for a host that is there and has lost what it proves itself with; it stays what it is.
 
         Raises:
             Unavailable: hosts cannot join as the installation is set up; says what is missing.
@@ -67,7 +70,8 @@ class JoinTokens:
         if not 0 < expires_in <= LONGEST:
             raise InvalidInput("A join token lives for more than 0 seconds and for a week at most.")
         self._must_be_reachable()
-        await self._must_be_free(zone, host, pool)
+        await self._must_be_there(zone, pool)
+        await (self._must_be_known(zone, host) if again else self._must_be_free(host))
         authority = await self._authorities.show()
         secret, now = PREFIX + secrets.token_urlsafe(32), self._now()
         row = JoinTokenRow(
@@ -81,7 +85,8 @@ class JoinTokens:
             expires=now + expires_in,
         )
         await self._database.write(lambda connection: join_tokens.insert(connection, row))
-        log.info("join-token.created", token=row.id, host=host, zone=zone, pool=pool, by=caller.user_name)
+        given = {"host": host, "zone": zone, "pool": pool, "again": again}
+        log.info("join-token.created", token=row.id, by=caller.user_name, **given)
         return JoinTokenCreated(
             token=self._view(row),
             secret=secret,
@@ -122,20 +127,34 @@ class JoinTokens:
                 "(docs/how-to/add-a-host.md)."
             )
 
-    async def _must_be_free(self, zone: str, host: str | None, pool: str | None) -> None:
+    async def _must_be_there(self, zone: str, pool: str | None) -> None:
         check_name(zone, "zone")
         async with self._database.read() as connection:
             zones = [row.name for row in await hosts.every_zone(connection)]
             pools = [row.name for row in await hosts.every_pool(connection) if row.zone == zone]
-            taken = {row.name for row in await hosts.every(connection)}
         if zone not in zones:
             raise NotFound(f"There is no zone {zone!r}, only {', '.join(zones)}; see 'skep zone ls'.")
         if pool is not None and pool not in pools:
             raise NotFound(f"Zone {zone!r} has no pool {pool!r}, only {', '.join(pools)}.")
-        if host is not None and check_name(host, "host") in taken:
+
+    async def _must_be_free(self, host: str | None) -> None:
+        if host is None:
+            return
+        async with self._database.read() as connection:
+            found = await hosts.get(connection, HostName(check_name(host, "host")))
+        if found is not None:
             raise Conflict(
-                f"There is a host {host!r}: choose another name, or remove it: skep host rm {host}"
+                f"There is a host {host!r}: take another name, or remove it: skep host rm {host}. "
+                "If it has lost what it proves itself with, it may join again: --again"
             )
+
+    async def _must_be_known(self, zone: str, host: str | None) -> None:
+        if host is None:
+            raise InvalidInput("Which host joins again?  Give its name.")
+        async with self._database.read() as connection:
+            found = await hosts.get(connection, HostName(host))
+        if found is None or found.zone != zone:
+            raise NotFound(f"There is no host {host!r} in zone {zone!r}; see 'skep host ls'.")
 
     def _view(self, row: JoinTokenRow) -> JoinTokenView:
         state = "expired" if row.expires <= self._now() else "waiting"
