@@ -3,15 +3,19 @@
 import fcntl
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from skep.model.errors import HostFailure
+from skep.providers.local.images.sandbox import Room, inside
 from skep.providers.local.kernel import open_in_root
 
 _UNDERWAY = "trusted.skep.copy-up"
 """Marks a disk whose copy was begun and not finished: it counts as empty, and is emptied first."""
+_IMAGE, _DISK = "/copy/image", "/copy/disk"
+"""Where the room shows them."""
 _IGNORED = frozenset({"lost+found"})
 
 
@@ -19,7 +23,9 @@ def copy_up(rootfs: Path, target: str, disk: Path) -> None:
     """Copy with owners, modes and extended attributes; a disk with content, or no such directory, is success.
 
     The image belongs to a tenant: its symlinks are copied as such and never followed, and the target is
-    looked up as a process inside would see it.  Two containers that share the disk take turns.
+    looked up as a process inside would see it.  Two containers that share the disk take turns.  One that
+    runs already may put links in the place of folders while we copy, so the copying has nothing of the host
+    around it but programs.
 
     Raises:
         HostFailure: the disk is too small, or the copy failed.
@@ -41,13 +47,17 @@ def _copy(source: int, disk: Path) -> None:
     os.setxattr(disk, _UNDERWAY, b"1")
     for entry in _content(disk):
         subprocess.run(["/bin/rm", "-rf", "--one-file-system", "--", disk / entry], check=True)
-    done = subprocess.run(
-        ["/bin/cp", "-a", "--reflink=auto", "--", f"/proc/self/fd/{source}/.", f"{disk}/"],
-        pass_fds=[source],
-        capture_output=True,
-        check=False,
-        env={"LC_ALL": "C"},
-    )
+    with tempfile.TemporaryDirectory(prefix="skep-copy-") as base:
+        room = Room(
+            base=Path(base), writable={_DISK: disk}, readable={_IMAGE: Path(f"/proc/self/fd/{source}")}
+        )
+        done = subprocess.run(
+            inside(room, ["cp", "-a", "--reflink=auto", "--", f"{_IMAGE}/.", f"{_DISK}/"]),
+            pass_fds=[source],
+            capture_output=True,
+            check=False,
+            env={"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": "/run/empty"},
+        )
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise HostFailure(f"What the image has could not be copied to the disk: {said[-1] if said else ''}")

@@ -1,5 +1,6 @@
 """Links, `..` and device nodes in images and volumes, against what the host does with files of tenants."""
 
+import contextlib
 import io
 import os
 import stat
@@ -13,7 +14,7 @@ import pytest
 from tests.attack.prison import Prison
 from tests.providers.images.conftest import entry
 
-from skep.model.errors import InvalidInput
+from skep.model.errors import InvalidInput, SkepError
 from skep.model.host import ContainerMount
 from skep.model.ids import DiskId, new_id
 from skep.providers.local.accounts import Accounts
@@ -207,3 +208,55 @@ def test_links_made_later_lead_out_for_a_program_with_the_hosts_root(prison: Pri
     prison.dismiss(prisoner)
 
     assert "secret" in found
+
+
+FILES = 3_000
+
+
+class Race:
+    """A running container has an empty volume, and waits for what the host copies to it for another one."""
+
+    def __init__(self, prison: Prison, outside: Path) -> None:
+        self.prison, self.outside = prison, outside
+        self.disk = DiskId(new_id())
+        layer = prison.hive.layer(**{f"data__many__file-{number}": "" for number in range(FILES)})
+        self.source = layer / "data"
+        self.image = prison.hive.images.add(prison.hive.busybox, layer)
+        self.racer = prison.admit(
+            args=("/attack/runtime", "swap", "/data/many", str(outside), "8"), mounts=(self.mount(False),)
+        )
+        prison.wait(self._ready())
+
+    def mount(self, copy_up: bool) -> ContainerMount:
+        return ContainerMount(target="/data", disk=self.disk, copy_up=copy_up)
+
+    def outcome(self) -> int:
+        """How many files lie outside now."""
+        self.prison.dismiss(self.racer)
+        found = list(self.outside.glob("file-*"))
+        for file in found:
+            file.unlink()
+        return len(found)
+
+    async def _ready(self) -> None:
+        await anext(line async for line in self.prison.engine.logs(self.racer.id, follow=True))
+
+
+def test_a_link_that_appears_while_a_volume_is_filled_leads_nowhere(prison: Prison, outside: Path) -> None:
+    race = Race(prison, outside)
+
+    with contextlib.suppress(SkepError):
+        prison.dismiss(prison.admit(image=race.image, mounts=(race.mount(True),)))
+
+    assert race.outcome() == 0
+
+
+def test_a_link_that_appears_while_a_volume_is_filled_leads_out_of_a_copy_on_the_host(
+    prison: Prison, outside: Path
+) -> None:
+    race = Race(prison, outside)
+    disk = prison.wait(prison.hive.disks.path(race.disk))
+
+    subprocess.run(["cp", "-a", f"{race.source}/.", f"{disk}/"], check=False, capture_output=True)
+
+    assert race.outcome() > 0

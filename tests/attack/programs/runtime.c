@@ -78,7 +78,20 @@ static int visit(int count, char **words)
 	return 0;
 }
 
-static const struct command commands[] = { { "overwrite", overwrite }, { "visit", visit }, { NULL, NULL } };
+/* Puts a link in the place of a folder as soon as somebody makes it (as CVE-2018-15664). */
+static int swap(int count, char **words)
+{
+	char aside[300];
+	snprintf(aside, sizeof aside, "%s-aside", words[0]);
+	puts("ready");
+	fflush(stdout);
+	for (double end = now() + atof(words[2]); now() < end;)
+		if (!rename(words[0], aside))
+			return said(symlink(words[1], words[0]));
+	return lost("nobody made it");
+}
+
+static const struct command commands[] = { { "swap", swap }, { "overwrite", overwrite }, { "visit", visit }, { NULL, NULL } };
 
 int main(int count, char **words)
 {
