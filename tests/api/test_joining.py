@@ -53,7 +53,12 @@ def body(key: Any) -> dict[str, Any]:
     return {"request": signing_request(key), "facts": msgspec.to_builtins(FACTS), "address": "10.0.0.9"}
 
 
-async def test_anybody_may_see_the_authority(http: httpx.AsyncClient) -> None:
+async def test_anybody_may_see_the_authority_and_nobody_makes_one_by_looking(
+    http: httpx.AsyncClient, made: Installation
+) -> None:
+    assert (await http.get("/v1/authority")).status_code == 404
+
+    await token(made)
     shown = (await http.get("/v1/authority")).json()
 
     assert shown["fingerprint"] == fingerprint(shown["certificates"])

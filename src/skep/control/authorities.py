@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.clock import Now
 from skep.flow import Database
-from skep.model.errors import InvalidInput, Unauthenticated, Unavailable
+from skep.model.errors import InvalidInput, NotFound, Unauthenticated, Unavailable
 from skep.model.ids import HostName, Seconds, new_id
 from skep.model.topology import Liveness
 from skep.model.views import AuthorityView
@@ -42,13 +42,16 @@ class Authorities:
         self._now = now
         self._signing: Authority | None = None
 
-    async def show(self) -> AuthorityView:
-        """The authority, for those who pin it.  It is no secret.
+    async def show(self, *, make: bool = True) -> AuthorityView:
+        """The authority, for those who pin it.  It is no secret.  With `make` there is one from now on.
 
         Raises:
-            Unavailable: there is none yet, and none can be made.
+            NotFound: there is none yet.
+            Unavailable: none can be made.
         """
         rows = await self._rows()
+        if not rows and not make:
+            raise NotFound("This installation has no authority yet: it gets one with its first host or TLS.")
         if not rows:
             await self.signing()
             rows = await self._rows()
