@@ -69,6 +69,16 @@ async def test_three_hosts_in_subnets_of_their_own_share_a_network(tmp_path: Pat
                 assert await ping(site, site.sandbox(own), there.address)
 
 
+async def test_what_is_plugged_is_heard_at_once(two: Hosts) -> None:
+    """The bridge takes the port for connected when the plug has ended, not some time later."""
+    at = await pair(two, network())
+    ports = [port(at.net, number) for number in range(20, 50)]
+
+    for nic in ports:
+        await at.a.fabric.plug(nic)
+        assert await ping(at.a, at.a.sandbox(nic), at.net.gateway)
+
+
 async def test_networks_with_the_same_addresses_stay_apart(two: Hosts) -> None:
     ours = await pair(two, network(1))
     theirs = network(2)

@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 
@@ -23,6 +24,7 @@ _SELF, _MASTER = 2, 4
 _REACHABLE, _NOARP, _PERMANENT = 0x02, 0x40, 0x80
 _DST, _LLADDR = 1, 2
 _AF_BRIDGE = 7
+_LINKINFO, _SLAVE_DATA, _STATE, _FORWARDING = 18, 5, 1, b"\3"
 _CHUNK = 64
 """Messages in one call, so that the refusals to all of them fit into a socket's buffer."""
 
@@ -168,6 +170,19 @@ def link(name: str) -> dict[int, bytes]:
         channel.send(_HEADER.pack(_HEADER.size + len(body), _GET_LINK, _REQUEST, 1, 0) + body)
         ((kind, _, answer), *_) = _messages(channel.recv(65_536))
     return {} if kind == _ERROR else attributes(answer[16:])
+
+
+def await_forwarding(name: str) -> None:
+    """Return once the bridge forwards what comes from this port of it, or after a second all the same.
+
+    The kernel notices a cable by a job of its own; asking for the link hurries it (since 6.8).
+    """
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        info = attributes(link(name).get(_LINKINFO, b""))
+        if attributes(info.get(_SLAVE_DATA, b"")).get(_STATE) == _FORWARDING:
+            return
+        time.sleep(0.002)
 
 
 def attributes(data: bytes) -> dict[int, bytes]:

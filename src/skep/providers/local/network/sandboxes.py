@@ -9,7 +9,7 @@ import msgspec
 from skep.model.errors import Conflict, InvalidInput
 from skep.model.host import NetworkConfig, PortConfig
 from skep.model.ids import NetworkId, PortId, ReplicaId
-from skep.providers.local.network import links, nft, rules
+from skep.providers.local.network import links, netlink, nft, rules
 from skep.providers.local.network.host import HostSide
 from skep.providers.local.network.locks import Locks
 from skep.providers.local.network.namespaces import exists
@@ -121,6 +121,7 @@ class Sandboxes:
             await self._routers.changed_here(port)
             await self._namespaces.inside(router, lambda: _attach(port, end, sandbox, mtu))
         await self._namespaces.inside(sandbox, lambda: _configure(port, network))
+        await self._namespaces.inside(router, lambda: netlink.await_forwarding(end))
 
     async def _unplug(self, port: PortConfig) -> None:
         router, end = self._routers.path(port.network), bridge_end(port.id)
