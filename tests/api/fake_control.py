@@ -10,10 +10,12 @@ import os
 import pty
 import struct
 import termios
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+import msgspec
 
 from skep.control.callers import Caller, Role
 from skep.control.run_selection import Selection
@@ -30,7 +32,9 @@ from skep.model.views import (
     AppState,
     AppView,
     DiskView,
+    DrainView,
     EventView,
+    HostDetail,
     HostView,
     ImageView,
     JoinTokenCreated,
@@ -38,6 +42,7 @@ from skep.model.views import (
     NetworkView,
     PlanChange,
     PlanView,
+    PoolView,
     PortView,
     PruneView,
     Quota,
@@ -46,6 +51,7 @@ from skep.model.views import (
     RunDetail,
     RunEventView,
     RunView,
+    StayingView,
     StepView,
     TenantView,
     TokenCreated,
@@ -86,6 +92,8 @@ class World:
     join_tokens: dict[str, JoinTokenView] = field(default_factory=dict)
     disks: dict[str, int] = field(default_factory=lambda: {"shop_data": 1 << 30})
     logs: dict[str, list[LogLine]] = field(default_factory=dict)
+    host_state: str = "ready"
+    host_labels: dict[str, str] = field(default_factory=lambda: {"disk": "ssd"})
     followers: int = 0
     pace: float = 0.0
     """Seconds between two events of a run."""
@@ -621,20 +629,102 @@ class FakeHosts:
                 name="host1",
                 zone="local",
                 region="local",
+                pool="local",
                 cpus=2,
                 memory=Bytes(24 << 30),
                 kernel="6.18",
                 cgroups="hybrid",
-                state="up",
+                state=self.world.host_state,
                 replicas=2,
                 pool_total=Bytes(20 << 30),
                 pool_used=Bytes(1 << 30),
+                labels=self.world.host_labels,
+                cpu_overcommit=8.0,
+                memory_overcommit=4.0,
+                address="10.0.0.1:7538",
+                underlay="10.0.0.1",
+                version="0.1.0",
+                seen=THEN,
             )
         ]
 
-    async def zones(self, caller: Caller) -> Zones:
+    async def show(self, caller: Caller, host: str) -> HostDetail:
+        (one,) = await self.list(caller)
+        if host != one.name:
+            raise NotFound(f"There is no host {host!r}; see 'skep host ls'.")
+        return HostDetail(host=one, replicas=("shop/db-0", "shop/web-0"), disks=("shop_data",))
+
+    async def cordon(self, caller: Caller, host: str) -> HostView:
+        self.world.host_state = "cordoned"
+        return (await self.show(caller, host)).host
+
+    async def uncordon(self, caller: Caller, host: str) -> HostView:
+        self.world.host_state = "ready"
+        return (await self.show(caller, host)).host
+
+    async def drain(self, caller: Caller, host: str) -> DrainView:
+        self.world.host_state = "draining"
+        await self.show(caller, host)
+        staying = StayingView(replica="shop/db-0", reason="its data disks are on this host")
+        return DrainView(host=host, runs=("run-drain",), staying=(staying,))
+
+    async def label(self, caller: Caller, host: str, labels: Mapping[str, str | None]) -> HostView:
+        merged: dict[str, str | None] = {**self.world.host_labels, **labels}
+        self.world.host_labels = {key: value for key, value in merged.items() if value is not None}
+        return (await self.show(caller, host)).host
+
+    async def remove(self, caller: Caller, host: str, *, lost: bool = False) -> None:
+        await self.show(caller, host)
+        if not lost:
+            raise Conflict(f"Replicas or disks are on host {host!r}.")
+
+
+@dataclass
+class FakeZones:
+    world: World
+
+    async def list(self, caller: Caller) -> Zones:
         admins_only(caller)
         return [ZoneView(name="local", region="local", hosts=1)]
+
+    async def add(self, caller: Caller, zone: str, region: str) -> ZoneView:
+        admins_only(caller)
+        return ZoneView(name=zone, region=region, hosts=0)
+
+    async def remove(self, caller: Caller, zone: str) -> None:
+        admins_only(caller)
+        if zone == "local":
+            raise Conflict("Zone 'local' has hosts (host1): remove them first.")
+
+
+@dataclass
+class FakePools:
+    world: World
+
+    async def list(self, caller: Caller) -> list[PoolView]:
+        admins_only(caller)
+        return [
+            PoolView(
+                name="local",
+                zone="local",
+                hosts=1,
+                cpu_overcommit=8.0,
+                memory_overcommit=4.0,
+                tenant=None,
+                labels={"tier": "gold"},
+            )
+        ]
+
+    async def put(self, caller: Caller, pool: str, **changes: Any) -> PoolView:
+        (one,) = await self.list(caller)
+        said = {key: value for key, value in changes.items() if value is not None}
+        changed: PoolView = msgspec.structs.replace(one, name=pool, **said)
+        return changed
+
+    async def remove(self, caller: Caller, pool: str) -> None:
+        admins_only(caller)
+        if pool == "local":
+            raise Conflict("Pool 'local' has hosts (host1): remove them first.")
 
 
 @dataclass
@@ -794,6 +884,8 @@ class FakeControl:
         self.disks = FakeDisks(self.world)
         self.networks = FakeNetworks(self.world)
         self.hosts = FakeHosts(self.world)
+        self.zones = FakeZones(self.world)
+        self.pools = FakePools(self.world)
         self.tenants = FakeTenants(self.world)
         self.users = FakeUsers(self.world)
         self.tokens = FakeTokens(self.world)

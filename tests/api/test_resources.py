@@ -139,6 +139,7 @@ async def test_the_other_lists_answer(client: httpx.AsyncClient) -> None:
         "ports",
         "hosts",
         "zones",
+        "pools",
         "usage",
         "images",
         "runs",

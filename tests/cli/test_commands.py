@@ -28,7 +28,9 @@ TABLES = {
     "net-ls": ["net", "ls"],
     "net-ports": ["net", "ports"],
     "host-ls": ["host", "ls"],
+    "host-show": ["host", "show", "host1"],
     "zone-ls": ["zone", "ls"],
+    "pool-ls": ["pool", "ls"],
     "run-ls": ["run", "ls"],
     "run-show": ["run", "show", "00000000000000000002"],
 }
@@ -398,3 +400,26 @@ def test_a_reader_that_goes_away_is_no_error(running: Skep) -> None:
     )
 
     assert done.stderr == ""
+
+
+def test_hosts_are_cordoned_drained_labelled_and_removed(running: Skep) -> None:
+    assert "Nothing new is placed on host1" in running("host", "cordon", "host1").stderr
+    drained = running("host", "drain", "host1")
+    assert "skep run follow run-drain" in drained.stderr
+    assert drained.stdout == "shop/db-0 stays: its data disks are on this host\n"
+    assert running("host", "uncordon", "host1").returncode == 0
+    assert running("host", "label", "host1", "rack=7", "disk-").returncode == 0
+    assert "rack=7" in running("host", "show", "host1").stdout
+    assert running("host", "label", "host1", "rack").returncode != 0
+    assert running("host", "rm", "host1").returncode != 0
+    assert running("host", "rm", "host1", "--lost").returncode == 0
+
+
+def test_zones_and_pools_come_and_go(running: Skep) -> None:
+    assert running("zone", "add", "b", "--region", "north").returncode == 0
+    assert running("zone", "rm", "b").returncode == 0
+    made = running("pool", "add", "gold", "--zone", "b", "--memory-overcommit", "1", "--label", "tier=gold")
+    assert made.returncode == 0
+    assert running("pool", "set", "gold", "--everybody").returncode == 0
+    assert running("pool", "rm", "gold").returncode == 0
+    assert running("pool", "rm", "local").returncode != 0

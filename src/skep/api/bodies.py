@@ -115,6 +115,27 @@ class SetLimit(Body, frozen=True, kw_only=True):
     weight: float | None = None
 
 
+class SetLabels(Body, frozen=True, kw_only=True):
+    """What is null is removed."""
+
+    labels: dict[str, str | None]
+
+
+class NewZone(Body, frozen=True, kw_only=True):
+    name: str
+    region: str
+
+
+class SetPool(Body, frozen=True, kw_only=True):
+    """`zone` is needed for a new one; `tenant` "" gives it to everybody; what is null stays as it is."""
+
+    zone: str | None = None
+    cpu_overcommit: float | None = None
+    memory_overcommit: float | None = None
+    tenant: str | None = None
+    labels: dict[str, str] | None = None
+
+
 class NewJoinToken(Body, frozen=True, kw_only=True):
     """`host` None: the host brings its own name; `expires_in` is in seconds.
 

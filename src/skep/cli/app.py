@@ -54,8 +54,12 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "limit": ("skep.cli.limits:app", "Limits of flows, steps, hosts and tenants."),
     },
     "Administration": {
-        "host": ("skep.cli.hosts:host_app", "Hosts: list, add, join tokens, the authority."),
-        "zone": ("skep.cli.hosts:zone_app", "Zones: list."),
+        "host": (
+            "skep.cli.hosts:host_app",
+            "Hosts: list, add, cordon, drain, label, remove.",
+        ),
+        "zone": ("skep.cli.hosts:zone_app", "Zones: list, add, remove."),
+        "pool": ("skep.cli.hosts:pool_app", "Pools of hosts: list, add, change, remove."),
         "tenant": ("skep.cli.tenants:app", "Tenants: list, create, remove."),
         "user": ("skep.cli.users:app", "Users: list, create, remove."),
         "token": ("skep.cli.tokens:app", "Tokens: list, create, revoke."),

@@ -67,6 +67,9 @@ class Client:
         content = None if body is None else msgspec.json.encode(body)
         return self._call("PUT", path, kind, query, content)
 
+    def patch(self, path: str, kind: type[T], body: Body) -> T:
+        return self._call("PATCH", path, kind, {}, msgspec.json.encode(body))
+
     def delete(self, path: str, kind: type[T], **query: object) -> T:
         return self._call("DELETE", path, kind, query)
 

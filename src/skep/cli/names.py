@@ -83,6 +83,13 @@ def complete_limit(_: Any) -> list[str]:
     return quietly(lambda client: [one.key for one in client.get("/v1/limits", list[LimitView])])
 
 
+def complete_host(_: Any) -> list[str]:
+    """Candidates for the name of a host."""
+    from skep.model.views import HostView
+
+    return quietly(lambda client: [one.name for one in client.get("/v1/hosts", list[HostView])])
+
+
 Run = Annotated[str, Parameter(completer=complete_run)]
 
 

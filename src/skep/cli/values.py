@@ -15,6 +15,21 @@ _PLAIN = ("int", "float", "bool", "object", "Any", "list", "dict", "tuple", "Non
 """Types whose values are written as JSON."""
 
 
+def labels_of(given: Iterable[str], *, removable: bool = False) -> dict[str, str | None]:
+    """`disk=ssd`; where labels are `removable`, `disk-` gives None.  Raises Failure: it is neither."""
+    labels: dict[str, str | None] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals and removable and text.endswith("-"):
+            labels[text[:-1]] = None
+        elif equals and key:
+            labels[key] = value
+        else:
+            more = ", or NAME- to remove it" if removable else ""
+            raise Failure(f"{text!r} is no label.", Exit.INVALID, f"Write NAME=VALUE{more}.")
+    return labels
+
+
 def json_value(text: str) -> Any:
     """Raises Failure: it is no JSON."""
     try:

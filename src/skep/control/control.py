@@ -11,6 +11,7 @@ from skep.control.bundles import Bundles
 from skep.control.bus_accounts import BusAccounts, SharedBusAccount
 from skep.control.clock import Now
 from skep.control.disks import Disks
+from skep.control.draining import Draining
 from skep.control.enrolment import Enrolment
 from skep.control.events import Events
 from skep.control.flow_documents import Flows
@@ -22,6 +23,7 @@ from skep.control.join_tokens import JoinTokens
 from skep.control.limits import FlowLimits
 from skep.control.metrics import Metrics
 from skep.control.networks import Networks
+from skep.control.pools import Pools
 from skep.control.replicas import Replicas
 from skep.control.runs import Runs
 from skep.control.schedules import Schedules
@@ -29,6 +31,7 @@ from skep.control.settings import Settings
 from skep.control.tenants import Tenants
 from skep.control.tokens import Tokens
 from skep.control.users import Users
+from skep.control.zones import Zones
 from skep.flow import Database
 
 
@@ -47,6 +50,8 @@ class Control:
     disks: Disks
     networks: Networks
     hosts: Hosts
+    zones: Zones
+    pools: Pools
     tenants: Tenants
     users: Users
     tokens: Tokens
@@ -70,6 +75,8 @@ def make_control(
     """Every use case on the same database, engine and hosts."""
     flows = room.flows
     authorities = Authorities(database, settings.seal, now, settings.authority)
+    accounts = accounts or SharedBusAccount(settings.bus_url)
+    enrolment = Enrolment(database, authorities, accounts, now)
     return Control(
         auth=Auth(database, now),
         apps=Apps(database, flows, settings, now, new_id),
@@ -83,12 +90,14 @@ def make_control(
         metrics=Metrics(room.metrics, public=settings.public_metrics),
         disks=Disks(database, flows, directory),
         networks=Networks(database, flows),
-        hosts=Hosts(database, directory),
+        hosts=Hosts(database, Draining(database, flows, settings, new_id), enrolment),
+        zones=Zones(database),
+        pools=Pools(database),
         tenants=Tenants(database, now),
         users=Users(database, now),
         tokens=Tokens(database, now),
         join_tokens=JoinTokens(database, authorities, settings, now, new_id),
-        enrolment=Enrolment(database, authorities, accounts or SharedBusAccount(settings.bus_url), now),
+        enrolment=enrolment,
         authorities=authorities,
         events=Events(bus),
     )

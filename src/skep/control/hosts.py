@@ -1,48 +1,178 @@
-"""Hosts and zones: what the installation runs on."""
+"""Hosts: look at them, keep new replicas off them, empty them, remove them.  For operators."""
 
+import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.callers import Caller
-from skep.control.host_directory import HostDirectory
+from skep.control.clock import rfc3339
+from skep.control.draining import Draining
+from skep.control.enrolment import Enrolment
 from skep.flow import Database
-from skep.model.views import HostView, ZoneView
-from skep.store import hosts, replicas
+from skep.model.errors import Conflict, InvalidInput, NotFound
+from skep.model.ids import HostName
+from skep.model.topology import Intent, Liveness
+from skep.model.views import DrainView, HostDetail, HostView, StayingView
+from skep.store import apps, disks, hosts, replicas
+from skep.store.hosts import HostRow, PoolRow
+
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
+_MOST_LABELS = 64
 
 
 class Hosts:
-    def __init__(self, database: Database, directory: HostDirectory) -> None:
+    def __init__(self, database: Database, draining: Draining, enrolment: Enrolment) -> None:
         self._database = database
-        self._directory = directory
+        self._draining = draining
+        self._enrolment = enrolment
 
-    async def zones(self, caller: Caller) -> list[ZoneView]:
+    async def show(self, caller: Caller, host: str) -> HostDetail:
+        """The host with all that is on it."""
         caller.must_operate()
         async with self._database.read() as connection:
-            rows = await hosts.every_zone(connection)
-            count = Counter(host.zone for host in await hosts.every(connection))
-        return [ZoneView(name=row.name, region=row.region, hosts=count[row.name]) for row in rows]
+            row = await _find(connection, host)
+            (view,) = await _views(connection, [row])
+            names = {app.id: app.name for app in await apps.every(connection)}
+            members = await replicas.on_host(connection, row.name)
+            data = [disk.name for disk in await disks.every(connection) if disk.host == row.name]
+            kept = [disk.name for disk in await disks.every(connection) if disk.kind == "data"]
+        return HostDetail(
+            host=view,
+            replicas=tuple(f"{names[one.app_id]}/{one.name}" for one in members),
+            disks=tuple(sorted(set(data) & set(kept))),
+        )
+
+    async def cordon(self, caller: Caller, host: str) -> HostView:
+        """Place nothing new on it; what it runs goes on."""
+        return await self._intend(caller, host, Intent.CORDONED)
+
+    async def uncordon(self, caller: Caller, host: str) -> HostView:
+        """Place replicas on it again; ends a drain, too."""
+        return await self._intend(caller, host, Intent.ACTIVE)
+
+    async def drain(self, caller: Caller, host: str) -> DrainView:
+        """Cordon the host and start moving what has no data there; asked again, what is left by then.
+
+        Raises:
+            Conflict: it does not answer, so nothing can be taken from it.
+        """
+        caller.must_operate()
+        async with self._database.read() as connection:
+            row = await _find(connection, host)
+        if not row.answers:
+            raise Conflict(f"Host {host!r} is {row.shown}: it must answer to be drained.")
+        await self._intend(caller, host, Intent.DRAINING)
+        found = await self._draining.move_off(row.name)
+        return DrainView(
+            host=row.name,
+            runs=found.runs,
+            staying=tuple(StayingView(replica=one.replica, reason=one.reason) for one in found.staying),
+        )
+
+    async def label(self, caller: Caller, host: str, labels: Mapping[str, str | None]) -> HostView:
+        """Set labels, and remove those whose value is None; the others stay."""
+        caller.must_operate()
+        for key in labels:
+            if not _LABEL.fullmatch(key):
+                raise InvalidInput(f"{key[:80]!r} is no label: use letters, digits, '.', '_', '/' and '-'.")
+
+        async def change(connection: AsyncConnection) -> HostView:
+            row = await _find(connection, host)
+            changed: dict[str, str | None] = {**row.labels, **labels}
+            merged = {key: value for key, value in changed.items() if value is not None}
+            if len(merged) > _MOST_LABELS:
+                raise InvalidInput(f"{len(merged)} labels; a host has {_MOST_LABELS} at most.")
+            await hosts.set_labels(connection, row.name, merged)
+            (view,) = await _views(connection, [await _find(connection, host)])
+            return view
+
+        return await self._database.write(change)
+
+    async def remove(self, caller: Caller, host: str, *, lost: bool = False) -> None:
+        """Take the host out of the installation; its certificates are worthless from then on.
+
+        `lost`: it is lost for good, with what it ran.  Its replicas keep their addresses and are shown as
+        unknown: whether they are made again elsewhere is decided by whoever knows that it is really dead.
+
+        Raises:
+            Conflict: something is on it, and it is not both lost and said to be.
+        """
+        caller.must_operate()
+
+        async def change(connection: AsyncConnection) -> HostName:
+            row = await _find(connection, host)
+            used = await hosts.in_use(connection, row.name)
+            if used and row.answers:
+                raise Conflict(
+                    f"Replicas or disks are on host {host!r}: see 'skep host show {host}', and empty it with "
+                    f"'skep host drain {host}'."
+                )
+            if used and not lost:
+                raise Conflict(
+                    f"Host {host!r} does not answer, and what is on it is unknown. If it never comes back, "
+                    f"say so: skep host rm {host} --lost"
+                )
+            await self._enrolment.revoke(connection, row.name)
+            if used:
+                await hosts.set_state(connection, row.name, Liveness.GONE)
+            else:
+                await hosts.delete(connection, row.name)
+            return row.name
+
+        await self._enrolment.forget(await self._database.write(change))
 
     async def list(self, caller: Caller) -> list[HostView]:
         caller.must_operate()
         async with self._database.read() as connection:
-            rows = await hosts.every(connection)
-            zones = {zone.name: zone.region for zone in await hosts.every_zone(connection)}
-            count = Counter(replica.host for replica in await replicas.find(connection))
-        views = []
-        for row in rows:
-            pool = await self._directory.on(row.name).disks.usage()
-            views.append(
-                HostView(
-                    name=row.name,
-                    zone=row.zone,
-                    region=zones[row.zone],
-                    cpus=row.cpus,
-                    memory=row.memory,
-                    kernel=row.kernel,
-                    cgroups=row.cgroups,
-                    state=row.state,
-                    replicas=count[row.name],
-                    pool_total=pool.total,
-                    pool_used=pool.used,
-                )
-            )
-        return views
+            return await _views(connection, await hosts.every(connection))
+
+    async def _intend(self, caller: Caller, host: str, intent: Intent) -> HostView:
+        caller.must_operate()
+
+        async def change(connection: AsyncConnection) -> HostView:
+            row = await _find(connection, host)
+            await hosts.set_intent(connection, row.name, intent)
+            (view,) = await _views(connection, [await _find(connection, host)])
+            return view
+
+        return await self._database.write(change)
+
+
+async def _find(connection: AsyncConnection, name: str) -> HostRow:
+    row = await hosts.get(connection, HostName(name))
+    if row is None:
+        raise NotFound(f"There is no host {name!r}; see 'skep host ls'.")
+    return row
+
+
+async def _views(connection: AsyncConnection, rows: Iterable[HostRow]) -> list[HostView]:
+    zones = {zone.name: zone.region for zone in await hosts.every_zone(connection)}
+    pools = {pool.name: pool for pool in await hosts.every_pool(connection)}
+    count = Counter(replica.host for replica in await replicas.find(connection))
+    return [_view(row, zones[row.zone], pools[row.pool], count[row.name]) for row in rows]
+
+
+def _view(row: HostRow, region: str, pool: PoolRow, count: int) -> HostView:
+    return HostView(
+        name=row.name,
+        zone=row.zone,
+        region=region,
+        pool=row.pool,
+        cpus=row.cpus,
+        memory=row.memory,
+        kernel=row.kernel,
+        cgroups=row.cgroups,
+        state=row.shown,
+        replicas=count,
+        pool_total=row.load.disk_total,
+        pool_used=row.load.disk_used,
+        labels=row.labels,
+        cpu_overcommit=row.cpu_overcommit or pool.cpu_overcommit,
+        memory_overcommit=row.memory_overcommit or pool.memory_overcommit,
+        address=row.address,
+        underlay=row.underlay,
+        version=row.version,
+        seen=rfc3339(row.seen) if row.seen is not None else None,
+    )

@@ -41,6 +41,32 @@ def assign(facts: Facts, spec: AppSpec, tenant: TenantId, cluster: Cluster, defa
     return _Assignment(facts, spec, tenant, cluster, default_memory).hosts()
 
 
+def group_of(
+    spec: AppSpec,
+    service: ServiceName,
+    tenant: TenantId,
+    replicas: int,
+    present: Mapping[HostName, int],
+    default_memory: Bytes,
+) -> Group:
+    """So many replicas of a service, wherever it allows, beside those that are `present`."""
+    wanted = spec.services[service]
+    plain = Group(
+        what=f"{spec.name}/{service}",
+        tenant=tenant,
+        replicas=replicas,
+        cpus=wanted.resources.cpus or 0.0,
+        memory=Bytes(wanted.resources.memory or default_memory),
+        constraints=tuple(parse_constraint(text) for text in wanted.placement.constraints),
+        zones=wanted.x_skep.zones,
+        pack=wanted.x_skep.pack,
+        max_per_host=wanted.placement.max_per_host,
+        present=present,
+    )
+    spread = wanted.placement.spread
+    return msgspec.structs.replace(plain, spread=spread) if spread else plain
+
+
 class _Assignment:
     def __init__(
         self, facts: Facts, spec: AppSpec, tenant: TenantId, cluster: Cluster, default_memory: Bytes

@@ -103,6 +103,15 @@ class ReplicaChange(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.service}-{self.ordinal}"
 
 
+class Move(msgspec.Struct, frozen=True, kw_only=True):
+    """A replica that goes to another host, with the ids of what it gets there."""
+
+    replica: ReplicaRow
+    target: HostName
+    container: ContainerId
+    disk: DiskId
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Everything `apply` will do, with the ids of all it will make."""
 

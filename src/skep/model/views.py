@@ -179,9 +179,12 @@ class PortView(View, frozen=True, kw_only=True):
 
 
 class HostView(View, frozen=True, kw_only=True):
+    """`state`: joining, ready, cordoned, draining, lost or gone; `seen`: its last sign of life."""
+
     name: str
     zone: str
     region: str
+    pool: str
     cpus: int
     memory: Bytes
     kernel: str
@@ -190,6 +193,46 @@ class HostView(View, frozen=True, kw_only=True):
     replicas: int
     pool_total: Bytes
     pool_used: Bytes
+    labels: dict[str, str]
+    cpu_overcommit: float
+    memory_overcommit: float
+    address: str
+    underlay: str
+    version: str
+    seen: str | None
+
+
+class HostDetail(View, frozen=True, kw_only=True):
+    """`replicas` as `shop/web-0`; `disks` are data disks by name."""
+
+    host: HostView
+    replicas: tuple[str, ...]
+    disks: tuple[str, ...]
+
+
+class StayingView(View, frozen=True, kw_only=True):
+    replica: str
+    reason: str
+
+
+class DrainView(View, frozen=True, kw_only=True):
+    """`runs` move what can go; what stays says why."""
+
+    host: str
+    runs: tuple[str, ...]
+    staying: tuple[StayingView, ...]
+
+
+class PoolView(View, frozen=True, kw_only=True):
+    """`tenant`: the only one who may use it; None: everybody."""
+
+    name: str
+    zone: str
+    hosts: int
+    cpu_overcommit: float
+    memory_overcommit: float
+    tenant: str | None
+    labels: dict[str, str]
 
 
 class ZoneView(View, frozen=True, kw_only=True):

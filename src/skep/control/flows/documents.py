@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from skep.control import publications
-from skep.control.plans import Plan, ReplicaChange, found
+from skep.control.plans import Move, Plan, ReplicaChange, found
 from skep.documents import resolve
 from skep.model.ids import AppId, ContainerId, DiskId, HostName, NetworkId, ReplicaId, ServiceId
 from skep.model.names import ServiceName
@@ -111,6 +111,35 @@ def restart(app: AppId, spec: AppSpec, replicas: Iterable[ReplicaRow]) -> str:
             "after": ["want", *(node for name in before for node in nodes.get(name, []))]
         }
     return _document("app.restart", f"app/{app}", steps)
+
+
+def relocate(app: AppId, spec: AppSpec, moves: Iterable[Move]) -> str:
+    """Replicas go to other hosts, those of one service one after the other."""
+    steps: Steps = {}
+    last: dict[str, list[str]] = {}
+    chosen = list(moves)
+    for move in chosen:
+        row = move.replica
+        running = found(row) == "running"
+        values = {
+            "replica": row.id,
+            "container": move.container,
+            "previous": row.container_id,
+            "disk": move.disk,
+            "source": row.host,
+            "target": move.target,
+            "running": running,
+        }
+        steps[row.name] = {"flow": "replica.relocate", "with": values, "after": last.get(row.service, [])}
+        last[row.service] = [row.name]
+        if spec.services[ServiceName(row.service)].ports:
+            published = f"{row.name}-published"
+            values = {"service": row.service_id, "host": move.target}
+            steps[published] = _route("network.publish", move.target, values, [row.name])
+            last[row.service] = [published]
+    left = [move.replica.container_id for move in chosen]
+    steps["left"] = {"use": "replica.left", "with": {"app": app, "containers": left}, "after": list(steps)}
+    return _document("app.relocate", f"app/{app}", steps)
 
 
 def restore(app: AppId, missing: Iterable[tuple[ReplicaRow, bool]]) -> str:

@@ -52,6 +52,17 @@ async def _remove_sandbox(cx: OnHost, container: ContainerId, replica: ReplicaId
 
 
 @step
+async def withdraw(cx: OnHost, container: ContainerId, replica: ReplicaId) -> None:
+    """Take a replica's sandbox from a host that it leaves; undone, it has its ports there again."""
+    await cx.env.host.fabric.remove_sandbox(replica)
+
+
+@withdraw.undo
+async def _plug_again(cx: OnHost, container: ContainerId, replica: ReplicaId) -> None:
+    await plug_container(cx, container)
+
+
+@step
 async def ensure(cx: OnHost, container: ContainerId) -> None:
     """Make sure that a replica's ports are plugged; nothing to undo, since the replica stays."""
     await plug_container(cx, container)

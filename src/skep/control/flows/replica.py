@@ -1,10 +1,13 @@
-"""Bringing back a replica that should run and does not."""
+"""Bringing back a replica that should run and does not, and the rows of one that goes to another host."""
 
-from skep.control.flows.environment import OnHost
+import msgspec
+
+from skep.control.flows.environment import Cloud, OnHost
 from skep.control.flows.network import plug_container
 from skep.flow import step
-from skep.model.errors import SkepError
-from skep.model.ids import ContainerId
+from skep.model.errors import Conflict, SkepError
+from skep.model.ids import AppId, ContainerId, DiskId, HostName, ReplicaId
+from skep.store import apps, disks, replicas
 
 
 @step
@@ -37,3 +40,85 @@ async def _restore(cx: OnHost, container: ContainerId, fresh: bool) -> None:
             await host.disks.path(mount.disk)  # data is never replaced by an empty disk
     await plug_container(cx, container)
     await host.engine.start(spec)
+
+
+@step(kind="transactional")
+async def claim(
+    cx: Cloud,
+    replica: ReplicaId,
+    container: ContainerId,
+    previous: ContainerId,
+    disk: DiskId,
+    host: HostName,
+) -> None:
+    """The rows of the container and the system disk that the replica will have on the host.
+
+    Raises:
+        Conflict: it got another container meanwhile.
+    """
+    row, old = await replicas.get(cx.tx, replica), await replicas.container(cx.tx, previous)
+    of_before = await disks.get(cx.tx, old.system_disk) if old else None
+    if row is None or row.container_id != previous or old is None or of_before is None:
+        raise Conflict("The replica was changed since its move was planned.")
+    now = cx.env.now()
+    made = msgspec.structs.replace(of_before, id=disk, name=disk, host=host, created=now)
+    await disks.insert(cx.tx, [made])
+    await replicas.insert_containers(
+        cx.tx, [msgspec.structs.replace(old, id=container, system_disk=disk, created=now)]
+    )
+
+
+@claim.undo
+async def _forget_claimed(
+    cx: Cloud,
+    replica: ReplicaId,
+    container: ContainerId,
+    previous: ContainerId,
+    disk: DiskId,
+    host: HostName,
+) -> None:
+    await replicas.delete_containers(cx.tx, [container])
+    await disks.delete(cx.tx, [disk])
+
+
+@step(kind="transactional")
+async def point(
+    cx: Cloud,
+    replica: ReplicaId,
+    container: ContainerId,
+    previous: ContainerId,
+    source: HostName,
+    target: HostName,
+) -> None:
+    """From now on the replica is on the target."""
+    await replicas.set_host(cx.tx, replica, target)
+    await replicas.set_container(cx.tx, replica, container)
+
+
+@point.undo
+async def _point_back(
+    cx: Cloud,
+    replica: ReplicaId,
+    container: ContainerId,
+    previous: ContainerId,
+    source: HostName,
+    target: HostName,
+) -> None:
+    row = await replicas.get(cx.tx, replica)
+    if row is not None and row.container_id == container:
+        await replicas.set_host(cx.tx, replica, source)
+        await replicas.set_container(cx.tx, replica, previous)
+
+
+@step(kind="transactional")
+async def left(cx: Cloud, app: AppId, containers: list[ContainerId]) -> None:
+    """What was left behind has no rows any more; the reconciler removes it from its host.
+
+    Plans that were made before count no more.
+    """
+    row = await apps.get(cx.tx, app)
+    if row is not None:
+        await apps.save(cx.tx, msgspec.structs.replace(row, version=row.version + 1))
+    old = [await replicas.container(cx.tx, container) for container in containers]
+    await replicas.delete_containers(cx.tx, containers)
+    await disks.delete(cx.tx, [row.system_disk for row in old if row is not None])
