@@ -26,10 +26,11 @@ from skep.model.errors import Conflict, Forbidden, InvalidInput, NotFound, Unava
 from skep.model.ids import HostName
 from skep.model.views import HostJoined
 from skep.providers.simulated.host import FACTS
+from skep.trust.api_contexts import api_context
 from skep.trust.authority import Authority
 from skep.trust.identity import Identity, new_key, signing_request
 from skep.trust.peers import Role
-from skep.trust.pinning import api_context, pinned_authority
+from skep.trust.pinning import pinned_authority
 
 
 @dataclass

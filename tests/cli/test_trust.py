@@ -18,8 +18,8 @@ from tests.control.installation import Installation, installation
 
 from skep.cli.settings import local_url
 from skep.control.control import Control
+from skep.trust.api_contexts import api_context
 from skep.trust.peers import Role
-from skep.trust.pinning import api_context
 
 
 @dataclass

@@ -18,10 +18,10 @@ from skep.main import tls
 from skep.main.tls import names_of_api, tls_of_api
 from skep.model.errors import InvalidInput
 from skep.store.schema import migrate
+from skep.trust.api_contexts import verifying
 from skep.trust.authority import Authority
 from skep.trust.identity import Identity, new_key, signing_request
 from skep.trust.peers import Role
-from skep.trust.pinning import verifying
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import msgspec
 
 from skep.model.errors import InvalidInput, NotFound
 from skep.model.ids import HostName, ZoneName
+from skep.trust.api_contexts import verifying
 from skep.trust.identity import Identity, write_private
-from skep.trust.pinning import verifying
 
 _FILE = "host.json"
 

@@ -22,10 +22,11 @@ from skep.model.host import HostFacts
 from skep.model.ids import HostName, ZoneName
 from skep.model.views import HostJoined
 from skep.providers.local.cgroups import Cgroups
+from skep.trust.api_contexts import verifying
 from skep.trust.authority import Authority
 from skep.trust.identity import Identity, signing_request, stored_key
 from skep.trust.peers import Role
-from skep.trust.pinning import pinned_authority, verifying
+from skep.trust.pinning import pinned_authority
 
 _KEY = "joining.key"
 _SET_THE_CLOCK = "Set the clock of this machine (chrony, systemd-timesyncd), and repeat the command."

@@ -6,7 +6,6 @@ from ssl import SSLContext
 
 from skep.bus.bus import Bus
 from skep.bus.inprocess import InProcessBus
-from skep.bus.rabbitmq import RabbitMqBus
 
 
 @asynccontextmanager
@@ -19,5 +18,7 @@ async def open_bus(url: str, ssl_context: SSLContext | None = None) -> AsyncIter
     if not url:
         yield InProcessBus()
         return
+    from skep.bus.rabbitmq import RabbitMqBus  # its libraries cost time and memory that one machine saves
+
     async with RabbitMqBus(url, ssl_context=ssl_context) as bus:
         yield bus

@@ -4,27 +4,26 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Coroutine
+from functools import partial
+from importlib import import_module
 
 import uvloop
 
 from skep import configuration
 from skep.configuration import Configuration
 from skep.flow import CommitFailed
-from skep.main import agent, serve, up, worker
 from skep.main.process import log_events, must_be_root
-from skep.main.teardown import tear_down
 from skep.model.errors import SkepError
 
-Verb = Callable[[Configuration], Coroutine[None, None, None]]
-
-VERBS: dict[str, Verb] = {
-    "up": up.run,
-    "serve": serve.run,
-    "worker": worker.run,
-    "agent": agent.run,
-    "down": lambda settings: tear_down(settings, purge=False),
-    "purge": lambda settings: tear_down(settings, purge=True),
+VERBS: dict[str, tuple[str, dict[str, bool]]] = {
+    "up": ("skep.main.up:run", {}),
+    "serve": ("skep.main.serve:run", {}),
+    "worker": ("skep.main.worker:run", {}),
+    "agent": ("skep.main.agent:run", {}),
+    "down": ("skep.main.teardown:tear_down", {"purge": False}),
+    "purge": ("skep.main.teardown:tear_down", {"purge": True}),
 }
+"""A process imports what it is made of, and nothing of the others."""
 
 
 def main() -> None:
@@ -36,11 +35,17 @@ def main() -> None:
     try:
         settings = configuration.read(os.environ)
         must_be_root()
-        uvloop.run(VERBS[arguments.verb](settings))
+        uvloop.run(_work_of(arguments.verb)(settings))
     except (SkepError, CommitFailed) as error:
         sys.exit(f"error: {error.message}")
     except OSError as error:
         sys.exit(f"error: {error}")
+
+
+def _work_of(verb: str) -> Callable[[Configuration], Coroutine[None, None, None]]:
+    path, arguments = VERBS[verb]
+    module, _, name = path.partition(":")
+    return partial(getattr(import_module(module), name), **arguments)
 
 
 if __name__ == "__main__":

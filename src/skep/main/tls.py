@@ -14,9 +14,9 @@ from skep.configuration import Configuration
 from skep.control.authorities import Authorities
 from skep.main.plane import background
 from skep.model.errors import SkepError
+from skep.trust.api_contexts import api_context
 from skep.trust.authority import Address
 from skep.trust.peers import Role
-from skep.trust.pinning import api_context
 
 log = structlog.get_logger("skep")
 

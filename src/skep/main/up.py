@@ -11,7 +11,6 @@ from skep.configuration import Configuration
 from skep.control.control import Control
 from skep.control.liveness import PER_TIMEOUT
 from skep.control.setup import prepare_installation, register_host
-from skep.main import datacentre
 from skep.main.box import layout
 from skep.main.heartbeat import send_heartbeats
 from skep.main.local_host import local_host
@@ -27,6 +26,8 @@ log = structlog.get_logger("skep")
 async def run(settings: Configuration) -> None:
     """Serve until SIGTERM or SIGINT.  Containers go on when the process ends, and are adopted by the next."""
     if (plan := layout(settings)) is not None:
+        from skep.main import datacentre  # what hosts elsewhere need, one machine saves
+
         await datacentre.run(settings, plan)
         return
     collect_garbage_seldom()
