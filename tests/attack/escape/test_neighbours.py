@@ -176,21 +176,46 @@ def handle_of(path: Path) -> tuple[str, str]:
     return str(int.from_bytes(buffer.raw[4:8], "little")), buffer.raw[8 : 8 + length].hex()
 
 
-def steal(prison: Prison) -> tuple[str, ...]:
-    """Open a file of the host that lies on the file system of /etc/hosts ("shocker")."""
+def stolen_disk(prison: Prison, neighbour: Prisoner) -> tuple[str, Path]:
+    """A file of the host that lies on the file system of /etc/hosts."""
     stolen = prison.hive.disks.folder / "of-the-host"
     stolen.write_text(SECRET)
-    return (KERNEL, "by-handle", "/etc/hosts", *handle_of(stolen))
+    return "/etc/hosts", stolen
 
 
-def test_files_beyond_a_mount_cannot_be_opened_by_handle(prison: Prison, prisoner: Prisoner) -> None:
-    assert prisoner.attack(*steal(prison)).lost == "Operation not permitted"
+def stolen_secret(prison: Prison, neighbour: Prisoner) -> tuple[str, Path]:
+    """The neighbour's secret, which lies in memory beside that of the prisoner."""
+    return "/run/secrets/own", prison.hive.run / "secrets" / neighbour.id / "0"
 
 
-def test_files_beyond_a_mount_can_be_opened_with_the_capability(prison: Prison, prisoner: Prisoner) -> None:
+HANDLES = {"file-of-a-disk": stolen_disk, "secret-of-another": stolen_secret}
+
+
+@pytest.fixture(scope="module")
+def owner(prison: Prison) -> Prisoner:
+    """A prisoner with a secret of its own."""
+    own = ContainerFile(target="/run/secrets/own", digest=prison.hive.desired.add(b"own"), secret=True)
+    return prison.admit(files=(own,))
+
+
+@pytest.mark.parametrize("what", HANDLES)
+def test_files_beyond_a_mount_cannot_be_opened_by_handle(
+    prison: Prison, owner: Prisoner, neighbour: Prisoner, what: str
+) -> None:
+    """ "shocker": a handle names a file of the whole file system, whatever is mounted of it."""
+    beside, stolen = HANDLES[what](prison, neighbour)
+
+    assert owner.attack(KERNEL, "by-handle", beside, *handle_of(stolen)).lost == "Operation not permitted"
+
+
+@pytest.mark.parametrize("what", HANDLES)
+def test_files_beyond_a_mount_can_be_opened_with_the_capability(
+    prison: Prison, owner: Prisoner, neighbour: Prisoner, what: str
+) -> None:
     off = weaker.every(weaker.no_filter, weaker.capability("DAC_READ_SEARCH"))
+    beside, stolen = HANDLES[what](prison, neighbour)
 
-    seen = prisoner.attack_without(off, *steal(prison))
+    seen = owner.attack_without(off, KERNEL, "by-handle", beside, *handle_of(stolen))
 
     assert SECRET in seen.text
 
