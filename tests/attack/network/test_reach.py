@@ -32,7 +32,7 @@ class Place(msgspec.Struct, frozen=True):
     guard: tuple[str, str]
 
 
-INPUT = ("input", " drop")
+INPUT = ("input", "drop")
 BETWEEN = ("forward", "oifname")
 HIDDEN = ("forward", "169.254")
 PLACES = {
