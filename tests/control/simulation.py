@@ -1,10 +1,11 @@
-"""A cloud on a simulated host, for trials: real use cases, real rows, real flows, no kernel."""
+"""A cloud on simulated hosts, for trials: real use cases, real rows, real flows, no kernel."""
 
 import itertools
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +18,7 @@ from skep.control.apps import Apps
 from skep.control.callers import Caller, Role
 from skep.control.desired import DesiredState
 from skep.control.disks import Disks
+from skep.control.draining import Draining
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
 from skep.control.host_directory import HostDirectory
 from skep.control.image_sources import ImageSources
@@ -26,7 +28,17 @@ from skep.control.settings import Settings
 from skep.control.setup import UNBOUNDED
 from skep.control.specifications import Limits
 from skep.flow import Database, Flow, FlowEngine, Registry, RunId, RunState
-from skep.model.ids import Bytes, HostName, ImageId, RegionName, TenantId, UserId, ZoneName
+from skep.model.ids import (
+    Bytes,
+    HostName,
+    ImageId,
+    NetworkId,
+    RegionName,
+    ReplicaId,
+    TenantId,
+    UserId,
+    ZoneName,
+)
 from skep.model.names import AppName, ServiceName, TenantName
 from skep.model.spec import AppSpec, AppVolume, Mount, ServiceSpec
 from skep.model.topology import PoolName
@@ -98,6 +110,7 @@ class Cloud:
         self.disks = Disks(database, flows, directory)
         self.images = Images(database, flows, directory, settings, world.now)
         self.networks = Networks(database, flows)
+        self.draining = Draining(database, flows, settings, world.new_id)
 
     async def done(self, accepted: Accepted) -> None:
         """Wait for the run, which must succeed."""
@@ -140,13 +153,15 @@ class Template:
 
 
 class CloudWorld:
-    """Satisfies `skep.flow.testing.World`: rows as a template has them, and a host that fits."""
+    """Satisfies `skep.flow.testing.World`: rows as a template has them, and hosts that fit."""
 
-    def __init__(self, folder: Path, template: Template, litter: Litter) -> None:
+    def __init__(self, folder: Path, template: Template, litter: Litter, names: Sequence[HostName]) -> None:
         self.spool = folder
-        self.host = SimulatedHost.make(spool=folder)
+        self.hosts = {name: SimulatedHost.make(spool=folder) for name in names}
+        self.host = self.hosts[HOST]
         self.directory = HostDirectory()
-        self.directory.add(HOST, self.host)
+        for name, host in self.hosts.items():
+            self.directory.add(name, host)
         self._template = template
         self._litter = litter
         self._touched = False
@@ -165,40 +180,48 @@ class CloudWorld:
         if not self._begun:
             self._begun = True
             await database.write(self._fill)
-            await self._raise_host()
+            await self._raise_hosts()
 
     def environment(self, route: str) -> object:
         self._touched = True
         if route == "":
             return CloudEnvironment(now=self.now, networks=NETWORKS)
-        assert route == f"agent.{HOST}"
+        name = HostName(route.removeprefix("agent."))
         sources = ImageSources(self.directory)
-        return HostEnvironment(name=HOST, host=self.host, desired=self.desired, sources=sources)
+        return HostEnvironment(name=name, host=self.hosts[name], desired=self.desired, sources=sources)
 
     async def snapshot(self) -> object:
-        """Every row and everything on the host that is not for the reconcilers to settle.
+        """Every row and everything on the hosts that is not for the reconcilers to settle.
 
         They remove networks without a row from hosts, forward published ports to whoever runs, and forget
-        images without a reference.  What never became a release leaves no more than its record.  Uploads
-        belong to the run: once it has begun, none may be left.
+        images without a reference.  A network that a host has no use for harms nobody there.  What never
+        became a release leaves no more than its record.  Uploads belong to the run: once it has begun, none
+        may be left.
         """
         async with self.database.read() as connection:
             found = await _rows(connection)
+            places = {row.id: row.host for row in await replicas.find(connection)}
         await self._publish_as_the_reconciler_does()
-        host, fabric = self.host, self.host.fabric
-        known = {row["id"] for row in found["networks"]}
+        wanted = {row["digest"] for row in found["images"]}
         return found | {
             "uploads": sorted(self.spool.iterdir()) if self._touched else [],
-            "running": {status.id: (status.state, status.health) for status in await host.engine.list()},
-            "on the host": {
-                "disks": await host.disks.list(),
-                "ports": await fabric.ports(),
-                "sandboxes": await fabric.sandboxes(),
-                "networks": await fabric.networks() & known,
-                "published": await fabric.published(),
-                "images": host.images.digests() & {row["digest"] for row in found["images"]},
+            "on the hosts": {
+                name: await _have(host)
+                | {
+                    "networks": await host.fabric.networks() & self._of_use(found, places, name),
+                    "images": host.images.digests() & wanted if name == HOST else set(),
+                }
+                for name, host in self.hosts.items()
             },
         }
+
+    def _of_use(
+        self, found: Mapping[str, Any], places: Mapping[ReplicaId, HostName], name: HostName
+    ) -> set[NetworkId]:
+        """With one host every network; with several those that a replica of the host is on."""
+        if len(self.hosts) == 1:
+            return {row["id"] for row in found["networks"]}
+        return {port.network_id for port in found["ports"] if places.get(port.replica_id) == name}
 
     async def _fill(self, connection: AsyncConnection) -> None:
         for statement in self._template.schema:
@@ -207,18 +230,21 @@ class CloudWorld:
             marks = ", ".join("?" * len(found[0]))
             await connection.exec_driver_sql(f"INSERT INTO {table} VALUES ({marks})", found)
 
-    async def _raise_host(self) -> None:
+    async def _raise_hosts(self) -> None:
         """Make true what the rows want."""
-        host, desired = self.host, self.desired
+        desired = self.desired
         async with self.database.read() as connection:
             members = await replicas.find(connection)
-            wanted_disks = [row.id for row in await disks.every(connection)]
+            wanted_disks = await disks.every(connection)
             known = [row.info for row in await images.visible(connection, None)]
         for info in known:
-            host.images.add(info)
+            self.host.images.add(info)
         for disk in wanted_disks:
-            await host.disks.create(await desired.disk(disk))
+            await self.hosts[disk.host].disks.create(await desired.disk(disk.id))
         for member in members:
+            host = self.hosts[member.host]
+            for info in known:
+                host.images.add(info)
             spec = await desired.container(member.container_id)
             for port in [await desired.port(port) for port in spec.ports]:
                 await host.fabric.ensure_network(await desired.network(port.network))
@@ -227,23 +253,36 @@ class CloudWorld:
             if member.desired == "stopped":
                 await host.engine.stop(spec.id)
         await self._publish_as_the_reconciler_does()
-        await self._litter(host)
+        await self._litter(self.host)
 
     async def _publish_as_the_reconciler_does(self) -> None:
         async with self.database.read() as connection:
-            services = {row.service_id for row in await replicas.find(connection)}
-        for name in services:
-            await self.host.fabric.publish(await self.desired.publications(name, HOST))
+            members = await replicas.find(connection)
+        for name, host in self.hosts.items():
+            here = {row.service_id for row in members if row.host == name}
+            for service_id in here:
+                await host.fabric.publish(await self.desired.publications(service_id, name))
+            for service_id in set(await host.fabric.published()) - here:
+                await host.fabric.unpublish(service_id)
 
 
-async def _seed(connection: AsyncConnection) -> None:
+async def _have(host: SimulatedHost) -> dict[str, Any]:
+    return {
+        "running": {status.id: (status.state, status.health) for status in await host.engine.list()},
+        "disks": await host.disks.list(),
+        "ports": await host.fabric.ports(),
+        "sandboxes": await host.fabric.sandboxes(),
+        "published": await host.fabric.published(),
+    }
+
+
+async def _seed(connection: AsyncConnection, names: Sequence[HostName]) -> None:
     await connection.run_sync(metadata.create_all)
     await hosts.ensure_zone(connection, ZoneRow(name=ZoneName("z"), region=RegionName("r")))
     facts = FACTS
-    await hosts.save(
-        connection,
-        HostRow(
-            name=HOST,
+    for name in names:
+        row = HostRow(
+            name=name,
             zone=ZoneName("z"),
             pool=PoolName("z"),
             state="ready",
@@ -252,11 +291,11 @@ async def _seed(connection: AsyncConnection) -> None:
             kernel=facts.kernel,
             cgroups=facts.cgroups,
             boot_id=facts.boot_id,
-        ),
-    )
+        )
+        await hosts.save(connection, row)
     tenant = TenantRow(id=TENANT, name=TenantName("hive"), quota=UNBOUNDED, created=0.0)
     await tenants.insert(connection, tenant)
-    row = ImageRow(
+    shared = ImageRow(
         id=ImageId("busybox"),
         tenant_id=TENANT,
         reference="busybox:1",
@@ -264,7 +303,7 @@ async def _seed(connection: AsyncConnection) -> None:
         info=BUSYBOX,
         created=0.0,
     )
-    await images.save(connection, row)
+    await images.save(connection, shared)
 
 
 async def _rows(connection: AsyncConnection) -> dict[str, Any]:
@@ -293,7 +332,8 @@ def _without(found: list[Any], field: str) -> list[dict[str, Any]]:
 class Laboratory:
     """Fresh worlds for the trials of one flow: `before` is done once for real, `act` is what is tried."""
 
-    def __init__(self, folder: Path, registry: Registry, litter: Litter = tidy) -> None:
+    def __init__(self, folder: Path, registry: Registry, litter: Litter = tidy, hosts: int = 1) -> None:
+        self.names = [HostName(f"host-{number + 1}") for number in range(hosts)]
         self.registry = registry
         self._litter = litter
         self._uploads: list[Path] = []
@@ -309,8 +349,10 @@ class Laboratory:
         spool.mkdir()
         for upload in self._uploads:
             shutil.copy(upload, spool)
-        world = CloudWorld(spool, self._template, self._litter)
-        async with world.host.engine:
+        world = CloudWorld(spool, self._template, self._litter, self.names)
+        async with AsyncExitStack() as engines:
+            for host in world.hosts.values():
+                await engines.enter_async_context(host.engine)
             yield world
 
     async def prepare(self, act: Act, before: Act | None = None) -> None:
@@ -318,7 +360,7 @@ class Laboratory:
         try:
             await FlowEngine.create_tables_in(database)
             async with self.worlds() as world:
-                await database.write(_seed)
+                await database.write(partial(_seed, names=self.names))
                 await world.attach(database)
                 if before is not None:
                     async with FlowEngine(database, self.registry, world.environment) as engine:

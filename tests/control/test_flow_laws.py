@@ -7,6 +7,7 @@ happens to them, asked again they come to their end.
 import io
 import tarfile
 from collections.abc import Iterator
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from skep.flow.testing import Proof, Trial, check_one_way, check_three_laws
 from skep.model.host import DiskSpec, NetworkConfig, PortConfig, ServicePublications
 from skep.model.ids import Bytes, ContainerId, DiskId, NetworkId, PortId, ReplicaId, ServiceId
 from skep.model.spec import Dependency, Extensions, PublishedPort
+from skep.model.topology import Intent
 from skep.providers.simulated import SimulatedHost
+from skep.store import hosts
 
 REGISTRY = make_registry()
 WEB = service(
@@ -88,8 +91,13 @@ async def removed(cloud: Cloud) -> None:
     await cloud.done(await cloud.apps.remove(ALICE, "shop"))
 
 
-async def three_laws(folder: Path, act: Act, before: Act = nothing, every: int = 1) -> Proof:
-    laboratory = Laboratory(folder, REGISTRY)
+async def drain(cloud: Cloud) -> None:
+    await cloud.database.write(partial(hosts.set_intent, host=HOST, intent=Intent.DRAINING))
+    await cloud.draining.move_off(HOST)
+
+
+async def three_laws(folder: Path, act: Act, before: Act = nothing, every: int = 1, hosts: int = 1) -> Proof:
+    laboratory = Laboratory(folder, REGISTRY, hosts=hosts)
     await laboratory.prepare(act, before)
     return await check_three_laws(
         REGISTRY, laboratory.flow, laboratory.input, laboratory.worlds, folder, every=every
@@ -132,6 +140,32 @@ async def test_switching_an_app_of_which_a_part_is_stopped(tmp_path: Path, verb:
         await getattr(cloud.apps, verb)(ALICE, "shop")
 
     await three_laws(tmp_path, switch, half_stopped, every=8)
+
+
+async def test_applying_an_app_over_two_hosts(tmp_path: Path) -> None:
+    async def spread(cloud: Cloud) -> None:
+        published = (PublishedPort(target=80, published=8080),)
+        await cloud.apps.apply(ALICE, app(web=service(replicas=2, ports=published)))
+
+    await three_laws(tmp_path, spread, every=8, hosts=2)
+
+
+async def test_draining_a_host(tmp_path: Path) -> None:
+    async def placed(cloud: Cloud) -> None:
+        published = (PublishedPort(target=80, published=8080),)
+        await cloud.done(await cloud.apps.apply(ALICE, app(web=service(replicas=3, ports=published))))
+
+    proof = await three_laws(tmp_path, drain, placed, every=6, hosts=2)
+
+    assert proof.failures >= 3
+
+
+async def test_draining_a_host_of_what_is_stopped(tmp_path: Path) -> None:
+    async def stopped(cloud: Cloud) -> None:
+        await cloud.done(await cloud.apps.apply(ALICE, app(job=service())))
+        await cloud.done(await cloud.apps.stop(ALICE, "shop"))
+
+    await three_laws(tmp_path, drain, stopped, every=3, hosts=2)
 
 
 async def test_resizing_a_disk(tmp_path: Path) -> None:
