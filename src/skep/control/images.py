@@ -5,8 +5,8 @@ underneath; who knows a digest gains nothing by it, since only references can be
 """
 
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -56,38 +56,40 @@ class Images:
             path = self.upload_path(caller)
             _write_private(path, msgspec.json.encode(credentials))
             upload = path.name
-        async with self._on_host(upload) as host:
-            values = {"host": host, "tenant": owner, "reference": name, "upload": upload}
-            return await self._run(caller, "image.pull", f"pull {name}", values)
+        with self._dropped_on_error(upload):
+            async with self._on_host(upload) as host:
+                values = {"host": host, "tenant": owner, "reference": name, "upload": upload}
+                return await self._run(caller, "image.pull", f"pull {name}", values)
 
     async def load(
         self, caller: Caller, archive: Path, reference: str | None, *, shared: bool = False
     ) -> Accepted:
         """Import an uploaded archive, which becomes the run's."""
-        async with self._on_host(archive.name) as host:
+        with self._dropped_on_error(archive.name):
             owner = self._owner(caller, shared)
             name = normalize(reference) if reference else ""
             title = f"import {name or 'an archive'}"
-            values = {"host": host, "tenant": owner, "reference": name, "upload": archive.name}
-            return await self._run(caller, "image.load", title, values)
+            async with self._on_host(archive.name) as host:
+                values = {"host": host, "tenant": owner, "reference": name, "upload": archive.name}
+                return await self._run(caller, "image.load", title, values)
 
     async def build(self, caller: Caller, context: Path, build: BuildSpec, reference: str) -> Accepted:
         """Build from an uploaded context, which becomes the run's.
 
         Base images are resolved among the tenant's own and the shared ones, never in another tenant's.
         """
-        async with self._on_host(context.name) as host:
+        with self._dropped_on_error(context.name):
             owner = self._owner(caller, shared=False)
             name = normalize(reference)
             bases = await self._bases(caller)
             values = {
-                "host": host,
                 "tenant": owner,
                 "reference": name,
                 "upload": context.name,
                 "build": msgspec.structs.replace(build, bases=bases, scope=caller.tenant),
             }
-            return await self._run(caller, "image.build", f"build {name}", values)
+            async with self._on_host(context.name) as host:
+                return await self._run(caller, "image.build", f"build {name}", values | {"host": host})
 
     async def bootstrap(self, caller: Caller, suite: str, reference: str, *, shared: bool = True) -> Accepted:
         """Make a Debian base image on the host."""
@@ -161,19 +163,23 @@ class Images:
             rows = await images.visible(connection, caller.tenant)
         return {row.reference: row.digest for row in sorted(rows, key=lambda row: row.tenant_id)}
 
-    @asynccontextmanager
-    async def _on_host(self, upload: str = "") -> AsyncIterator[HostName]:
-        """The host where the run will be, with the upload on it; one that no run takes is thrown away."""
-        file = self._settings.spool / upload
+    @contextmanager
+    def _dropped_on_error(self, upload: str) -> Iterator[None]:
+        """An upload that no run takes is thrown away."""
         try:
-            async with self._database.read() as connection:
-                host = await facts.build_host(connection)
-            async with self._taken(upload, host):
-                yield host
+            yield
         except BaseException:
             if upload:
-                file.unlink(missing_ok=True)
+                (self._settings.spool / upload).unlink(missing_ok=True)
             raise
+
+    @asynccontextmanager
+    async def _on_host(self, upload: str = "") -> AsyncIterator[HostName]:
+        """The host where the run will be, with the upload on it."""
+        async with self._database.read() as connection:
+            host = await facts.build_host(connection)
+        async with self._taken(upload, host):
+            yield host
 
     @asynccontextmanager
     async def _taken(self, upload: str, host: HostName) -> AsyncIterator[None]:
