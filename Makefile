@@ -62,6 +62,7 @@ bench-flow: ## the flow engine beside others, on SQLite and PostgreSQL (one JSON
 bench-bus: ## commands and events within one process and over RabbitMQ (one JSON line per figure)
 	@scripts/install --dev >&2
 	@$(BIN)/python -m tests.bench.bus $(BENCH_ARGS)
+	@$(BIN)/python -m tests.bench.calls $(BENCH_ARGS)
 
 bench-network: ## networks over several hosts beside plain ones (one JSON line per figure)
 	@scripts/install --dev >&2

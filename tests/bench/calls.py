@@ -1,12 +1,13 @@
-"""What a call of a host's port costs: directly, over the bus in one process, and over RabbitMQ.
+"""`make bench-bus`, too: what a call of a host's port costs, within one process and over a real RabbitMQ.
 
-`python -m tests.bench.calls [BUS_URL]` prints one line for each way: calls one after the other, and many at
-once.  Commands have their receipts on a real disk, with fsync.
+One JSON line per figure on stdout, a table at the end on stderr.  Commands have their receipts and answers on
+the disk below /var/tmp, flushed.
 """
 
+import argparse
 import asyncio
+import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import uvloop
+from tests.bench.bus import script
+from tests.bench.report import Report
 
 from skep.agent.service import served_host
 from skep.bus.client import CallClient
@@ -32,17 +35,17 @@ HOST = HostName("bench")
 Do = Callable[[int], Awaitable[object]]
 
 
-async def serial(do: Do) -> list[float]:
+async def serial(do: Do, count: int) -> list[float]:
     """Seconds of each call."""
     took = []
-    for number in range(SERIAL):
+    for number in range(count):
         begun = time.perf_counter()
         await do(number)
         took.append(time.perf_counter() - begun)
     return took
 
 
-async def per_second(do: Do) -> float:
+async def per_second(do: Do, count: int) -> float:
     free = asyncio.Semaphore(AT_ONCE)
 
     async def one(number: int) -> None:
@@ -50,15 +53,16 @@ async def per_second(do: Do) -> float:
             await do(number)
 
     begun = time.perf_counter()
-    await asyncio.gather(*(one(number) for number in range(MANY)))
-    return MANY / (time.perf_counter() - begun)
+    await asyncio.gather(*(one(number) for number in range(count)))
+    return count / (time.perf_counter() - begun)
 
 
-async def report(name: str, do: Do) -> None:
-    took = sorted(await serial(do))
-    rate = await per_second(do)
-    median, late = statistics.median(took) * 1000, took[int(len(took) * 0.99)] * 1000
-    print(f"{name:28} {median:8.3f} ms median {late:8.3f} ms p99 {rate:10.0f} /s")
+async def figures(report: Report, name: str, do: Do, scale: float) -> None:
+    took = sorted(await serial(do, int(SERIAL * scale)))
+    report.add(f"{name}, median", statistics.median(took) * 1000, "ms", note="one at a time")
+    report.add(f"{name}, p99", took[int(len(took) * 0.99)] * 1000, "ms", note="one at a time")
+    rate = await per_second(do, int(MANY * scale))
+    report.add(f"{name}", rate, "/s", note=f"{AT_ONCE} at a time")
 
 
 async def remote(stack: AsyncExitStack, host: SimulatedHost, folder: Path, url: str) -> RemoteFabric:
@@ -69,22 +73,34 @@ async def remote(stack: AsyncExitStack, host: SimulatedHost, folder: Path, url: 
     return RemoteFabric(Line(calls, HOST, "fabric"))
 
 
-async def measure(url: str) -> None:
+async def measure(report: Report, name: str, url: str, scale: float) -> None:
     host = SimulatedHost.make()
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         async with AsyncExitStack() as stack:
-            ways = {"in one process": await remote(stack, host, Path(name), "")}
-            if url:
-                ways["over RabbitMQ"] = await remote(stack, host, Path(name), url)
-            await report("query, directly", lambda number: host.fabric.networks())
-            for way, fabric in ways.items():
-                await report(f"query, {way}", lambda number, fabric=fabric: fabric.networks())  # type: ignore[misc]
-                with stamped(Stamp(run="bench", step="bench")):
-                    await report(
-                        f"command, {way}",
-                        lambda number, fabric=fabric: fabric.delete_network(NetworkId(str(number))),  # type: ignore[misc]
-                    )
+            fabric = await remote(stack, host, Path(folder), url)
+
+            def remove(number: int) -> Awaitable[object]:
+                return fabric.delete_network(NetworkId(str(number)))
+
+            await figures(report, f"{name}: query", lambda number: fabric.networks(), scale)
+            with stamped(Stamp(run="bench", step="bench")):
+                await figures(report, f"{name}: command", remove, scale)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything")
+    scale = 0.1 if parser.parse_args().quick else 1.0
+    report = Report()
+    uvloop.run(measure(report, "in-process", "", scale))
+    directory = tempfile.mkdtemp(prefix="skep-bench-")
+    try:
+        uvloop.run(measure(report, "RabbitMQ", script("start", directory), scale))
+    finally:
+        script("stop", directory)
+        shutil.rmtree(directory, ignore_errors=True)
+    report.print_table()
 
 
 if __name__ == "__main__":
-    uvloop.run(measure(sys.argv[1] if len(sys.argv) > 1 else ""))
+    main()

@@ -49,7 +49,7 @@ class ImageSources:
 
     async def _owners(self, digest: Digest, but: HostName) -> AsyncIterator[HostName]:
         """In the order in which they answer."""
-        others = [name for name in self._hosts.names() if name != but]
+        others = [name for name in self._hosts.names() if name != but and not self._hosts.why_silent(name)]
         with stamped(None):  # who is away must not keep the run waiting
             asked = [asyncio.create_task(self._owner(digest, name)) for name in others]
         try:
