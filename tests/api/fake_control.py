@@ -34,12 +34,14 @@ from skep.model.views import (
     DiskView,
     DrainView,
     EventView,
+    HopView,
     HostDetail,
     HostView,
     ImageView,
     JoinTokenCreated,
     JoinTokenView,
     NetworkView,
+    PlaceView,
     PlanChange,
     PlanView,
     PoolView,
@@ -56,6 +58,7 @@ from skep.model.views import (
     TenantView,
     TokenCreated,
     TokenView,
+    TraceView,
     UsageView,
     UserView,
     WhoAmI,
@@ -66,6 +69,7 @@ from skep.model.views import (
 Releases = list[ReleaseView]
 Usages = list[UsageView]
 RunEvents = list[RunEventView]
+Places = list[PlaceView]
 Ports = list[PortView]
 Zones = list[ZoneView]
 
@@ -613,6 +617,26 @@ class FakeNetworks:
                 mac="02:00:00:00:00:01",
             )
         ]
+
+    async def map(self, caller: Caller, network: str | None = None) -> Places:
+        return [
+            PlaceView(
+                network="default",
+                address=f"10.128.0.{number}",
+                replica=f"shop/web-{number - 2}",
+                host=f"host-{number - 1}",
+                host_state=state,
+                up=state == "ready",
+            )
+            for number, state in ((2, "ready"), (3, "lost"))
+        ]
+
+    async def trace(self, caller: Caller, source: str, target: str) -> TraceView:
+        hops = [
+            HopView(at="host-1", what=f"{source} runs", passes=True),
+            HopView(at="host-2", what="host-2 does not answer", passes=False),
+        ]
+        return TraceView(source=source, target=target, reachable=False, hops=hops)
 
     async def remove(self, caller: Caller, network: str) -> Accepted:
         raise Conflict(f"Network {network!r} still has 2 ports.", ports=2)

@@ -137,6 +137,7 @@ async def test_the_other_lists_answer(client: httpx.AsyncClient) -> None:
         "disks",
         "networks",
         "ports",
+        "networks/map",
         "hosts",
         "zones",
         "pools",

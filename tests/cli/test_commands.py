@@ -27,6 +27,7 @@ TABLES = {
     "disk-ls": ["disk", "ls"],
     "net-ls": ["net", "ls"],
     "net-ports": ["net", "ports"],
+    "net-map": ["net", "map"],
     "host-ls": ["host", "ls"],
     "host-show": ["host", "show", "host1"],
     "zone-ls": ["zone", "ls"],
@@ -76,6 +77,14 @@ def test_apply_builds_releases_follows_and_prints_the_urls(shop: Skep) -> None:
     assert "✓ web-0.start" in done.stderr
     assert "shop is running: 3 of 3 replicas run." in done.stderr
     assert shop.world.apps["shop"].services["web"].image == "shop-web:latest"  # type: ignore[index]
+
+
+def test_a_trace_says_where_it_stops_and_fails(running: Skep) -> None:
+    done = running("net", "trace", "shop/web-0", "shop/web-1")
+
+    assert done.returncode == 1
+    assert "host-2  no      host-2 does not answer" in done.stdout
+    assert "shop/web-0 does not reach shop/web-1" in done.stderr
 
 
 def test_a_job_that_is_done_is_not_missing(shop: Skep) -> None:

@@ -65,6 +65,8 @@ def attachment(
         names=(f"web-{number}", "web"),
         host=where,
         app="shop",
+        service="web",
+        ordinal=number,
         status=status,
     )
 

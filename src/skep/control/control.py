@@ -89,7 +89,7 @@ def make_control(
         limits=FlowLimits(database, flows),
         metrics=Metrics(room.metrics, public=settings.public_metrics),
         disks=Disks(database, flows, directory),
-        networks=Networks(database, flows),
+        networks=Networks(database, flows, directory),
         hosts=Hosts(database, Draining(database, flows, settings, new_id), enrolment),
         zones=Zones(database),
         pools=Pools(database),

@@ -1,20 +1,30 @@
 """Networks of a tenant and the ports on them."""
 
+import asyncio
 from collections import Counter
 from ipaddress import IPv4Address
 
+from skep.control import tracing
 from skep.control.callers import Caller
 from skep.control.clock import rfc3339
+from skep.control.host_directory import HostDirectory
+from skep.control.peers import maps
 from skep.flow import Database, FlowEngine
-from skep.model.errors import Conflict, NotFound
-from skep.model.views import Accepted, NetworkView, PortView
+from skep.model.errors import Conflict, NotFound, SkepError
+from skep.model.host import PeersInForce
+from skep.model.ids import HostName, NetworkId
+from skep.model.views import Accepted, NetworkView, PlaceView, PortView, TraceView
 from skep.store import apps, hosts, networks, replicas
+
+PATIENCE = 2.0
+"""Seconds that a host may take to say what it knows."""
 
 
 class Networks:
-    def __init__(self, database: Database, flows: FlowEngine) -> None:
+    def __init__(self, database: Database, flows: FlowEngine, directory: HostDirectory) -> None:
         self._database = database
         self._flows = flows
+        self._directory = directory
 
     async def ports(self, caller: Caller, network: str | None = None) -> list[PortView]:
         async with self._database.read() as connection:
@@ -38,6 +48,41 @@ class Networks:
             for row in rows
             if network in (None, names[row.network_id])
         ]
+
+    async def map(self, caller: Caller, network: str | None = None) -> list[PlaceView]:
+        """Where everything on the tenant's networks is, network by network and host by host."""
+        async with self._database.read() as connection:
+            names = {row.id: row.name for row in await networks.every(connection, caller.tenant)}
+            if network is not None and network not in names.values():
+                raise NotFound(f"There is no network {network!r}; see 'skep net ls'.")
+            chosen = [key for key, name in names.items() if network in (None, name)]
+            rows = await networks.attachments(connection, chosen)
+            places = {row.name: row for row in await hosts.every(connection)}
+        return [
+            tracing.place(row, names[row.network_id], places[row.host])
+            for row in tracing.ordered(rows, names)
+        ]
+
+    async def trace(self, caller: Caller, source: str, target: str) -> TraceView:
+        """Why the replica `source` can or cannot reach `target`; both are named `app/name`.
+
+        Raises NotFound: the tenant has no such replica.
+        """
+        async with self._database.read() as connection:
+            known = {row.id: row for row in await networks.every(connection, caller.tenant)}
+            rows = await networks.attachments(connection, known)
+            places = {row.name: row for row in await hosts.every(connection)}
+        ends = [tracing.end(rows, places, name) for name in (source, target)]
+        told = {end.host.name: await self._told(end.host.name) for end in ends}
+        return tracing.trace(ends[0], ends[1], known, maps(0, rows, places.values()), told)
+
+    async def _told(self, host: HostName) -> dict[NetworkId, PeersInForce] | None:
+        """What the host knows of others; None: it does not answer."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._directory.answering(host).fabric.peers()
+        except (SkepError, TimeoutError):
+            return None
 
     async def remove(self, caller: Caller, network: str) -> Accepted:
         """Delete a network nobody is plugged into; an app that needs it again makes it again.

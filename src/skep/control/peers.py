@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from ipaddress import IPv4Address
 
-from skep.model.host import ContainerState, NetworkPeers, RemotePort, digest_of, mark, together
+from skep.model.host import NetworkPeers, RemotePort, digest_of, mark, together
 from skep.model.ids import HostName, NetworkId
 from skep.model.topology import Liveness
 from skep.store.hosts import HostRow
@@ -90,5 +90,5 @@ def _remote(row: AttachmentRow, underlay: IPv4Address, answers: bool) -> RemoteP
         underlay=underlay,
         app=row.app,
         names=row.names,
-        up=answers and row.status is not None and row.status.state is ContainerState.RUNNING,
+        up=answers and row.runs,
     )

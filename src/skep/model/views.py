@@ -178,6 +178,34 @@ class PortView(View, frozen=True, kw_only=True):
     mac: str
 
 
+class PlaceView(View, frozen=True, kw_only=True):
+    """A port and where it is.  `host_state` as hosts are listed; `up`: its names resolve."""
+
+    network: str
+    address: str
+    replica: str
+    host: str
+    host_state: str
+    up: bool
+
+
+class HopView(View, frozen=True, kw_only=True):
+    """Something a packet passes, or what stops it there."""
+
+    at: str
+    what: str
+    passes: bool
+
+
+class TraceView(View, frozen=True, kw_only=True):
+    """Whether a replica reaches another, as far as skep can tell: what the target listens on it cannot."""
+
+    source: str
+    target: str
+    reachable: bool
+    hops: list[HopView]
+
+
 class HostView(View, frozen=True, kw_only=True):
     """`state`: joining, ready, cordoned, draining, lost or gone; `seen`: its last sign of life."""
 

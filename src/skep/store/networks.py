@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.model.host import ContainerStatus
+from skep.model.host import ContainerState, ContainerStatus
 from skep.model.ids import AppId, HostName, NetworkId, PortId, ReplicaId, ServiceId, TenantId
 from skep.store import rows
 from skep.store.tables import apps, networks, ports, published, replicas
@@ -65,7 +65,17 @@ class AttachmentRow(rows.Row, frozen=True, kw_only=True):
     names: tuple[str, ...]
     host: HostName
     app: str
+    service: str
+    ordinal: int
     status: ContainerStatus | None
+
+    @property
+    def replica(self) -> str:
+        return f"{self.app}/{self.service}-{self.ordinal}"
+
+    @property
+    def runs(self) -> bool:
+        return self.status is not None and self.status.state is ContainerState.RUNNING
 
 
 async def attachments(
@@ -73,7 +83,14 @@ async def attachments(
 ) -> list[AttachmentRow]:
     """The ports of the chosen networks (None: of all)."""
     query = (
-        sa.select(ports, replicas.c.host, replicas.c.status, apps.c.name.label("app"))
+        sa.select(
+            ports,
+            replicas.c.host,
+            replicas.c.service,
+            replicas.c.ordinal,
+            replicas.c.status,
+            apps.c.name.label("app"),
+        )
         .join(replicas, ports.c.replica_id == replicas.c.id)
         .join(apps, replicas.c.app_id == apps.c.id)
     )

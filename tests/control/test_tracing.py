@@ -1,0 +1,147 @@
+"""Why one replica can or cannot reach another."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.control.installation import installation
+from tests.control.simulation import app, service
+from tests.control.test_peers import NET, A, B, attachment, host
+
+from skep.control import tracing
+from skep.control.callers import Role
+from skep.control.peers import maps
+from skep.model.errors import NotFound
+from skep.model.host import ContainerState, PeersInForce
+from skep.model.ids import HostName, NetworkId, TenantId
+from skep.model.topology import Liveness
+from skep.model.views import TraceView
+from skep.store.hosts import HostRow
+from skep.store.networks import AttachmentRow, NetworkRow
+
+OTHER = NetworkId("other")
+HERE, THERE = attachment(1, A), attachment(2, B)
+
+
+def row(network: NetworkId, name: str) -> NetworkRow:
+    return NetworkRow(
+        id=network,
+        tenant_id=TenantId("t"),
+        app_id=None,
+        name=name,
+        subnet="10.0.0.0/24",
+        gateway="10.0.0.1",
+        number=7,
+        cursor=0,
+        internal=False,
+        created=0.0,
+    )
+
+
+def traced(
+    rows: list[AttachmentRow],
+    places: Mapping[HostName, HostRow] | None = None,
+    told: tracing.Told | None = None,
+) -> TraceView:
+    """From the first row's replica to the second's; every host knows what it should unless `told` differs."""
+    hosts = places or {A: host(A), B: host(B)}
+    made = maps(1, rows, hosts.values())
+    knows: dict[HostName, dict[NetworkId, PeersInForce] | None] = {
+        name: {
+            network: PeersInForce(generation=1, digest=found.digest_from(name))
+            for network, found in made.items()
+        }
+        for name in hosts
+    }
+    ends = [tracing.end(rows, hosts, one.replica) for one in rows[:2]]
+    return tracing.trace(
+        ends[0], ends[1], {NET: row(NET, "default"), OTHER: row(OTHER, "back")}, made, told or knows
+    )
+
+
+def stopped_at(found: TraceView) -> tuple[str, str]:
+    assert not found.reachable
+    assert all(hop.passes for hop in found.hops[:-1])
+    return found.hops[-1].at, found.hops[-1].what
+
+
+def test_two_replicas_on_one_host_meet_on_its_bridge() -> None:
+    found = traced([HERE, attachment(2, A)])
+
+    assert found.reachable
+    assert [hop.at for hop in found.hops] == [A, A, A, A]
+    assert "as 10.0.0.1, 02:00:00:00:00:01" in found.hops[1].what
+
+
+def test_two_replicas_on_two_hosts_meet_over_the_overlay() -> None:
+    found = traced([HERE, THERE])
+
+    assert found.reachable
+    assert [hop.at for hop in found.hops] == [A, A, A, "overlay", B, B]
+    assert "VXLAN number 7, from a to b" in found.hops[3].what
+
+
+def test_replicas_without_a_common_network_are_apart() -> None:
+    at, what = stopped_at(traced([HERE, msgspec.structs.replace(THERE, network_id=OTHER)]))
+
+    assert at == "networks"
+    assert what == "shop/web-1 is on default, shop/web-2 on back: they share none"
+
+
+@pytest.mark.parametrize("state", [None, ContainerState.EXITED])
+def test_what_does_not_run_is_not_reached(state: ContainerState | None) -> None:
+    at, what = stopped_at(traced([HERE, attachment(2, B, state)]))
+
+    assert (at, what) == (B, "shop/web-2 does not run; see 'skep ps'")
+
+
+def test_a_host_that_is_lost_stops_the_trace() -> None:
+    at, what = stopped_at(traced([HERE, THERE], {A: host(A), B: host(B, Liveness.LOST)}))
+
+    assert (at, what) == (B, "b does not answer: what it runs is unknown")
+
+
+def test_a_host_without_an_address_for_others_stops_the_trace() -> None:
+    at, what = stopped_at(traced([HERE, THERE], {A: host(A), B: host(B, underlay="")}))
+
+    assert (at, what) == (B, "b has no address on the network between hosts")
+
+
+def test_a_host_that_was_not_told_stops_the_trace() -> None:
+    at, what = stopped_at(traced([HERE, THERE], told={A: {}, B: {}}))
+
+    assert (at, what) == (A, "not yet told the newest of 'default'; within seconds it is")
+
+
+def test_a_host_that_does_not_say_what_it_knows_stops_the_trace() -> None:
+    at, what = stopped_at(traced([HERE, THERE], told={A: None, B: {}}))
+
+    assert (at, what) == (A, "a did not say what it knows")
+
+
+def test_who_is_on_no_network_is_not_found() -> None:
+    with pytest.raises(NotFound, match="name it as 'skep ps' does"):
+        tracing.end([HERE], {A: host(A)}, "shop/nobody-0")
+
+
+async def test_a_tenant_sees_and_traces_its_own_replicas_only(tmp_path: Path) -> None:
+    async with installation(tmp_path) as cloud:
+        await cloud.control.tenants.create(cloud.admin, "thief")
+        thief = await cloud.person("eve", Role.MEMBER, "thief")
+        await cloud.finish(await cloud.control.apps.apply(cloud.admin, app(web=service(replicas=2))))
+        networks = cloud.control.networks
+
+        seen = await networks.map(cloud.admin, "default")
+        found = await networks.trace(cloud.admin, "shop/web-0", "shop/web-1")
+
+        assert [(one.replica, one.host_state, one.up) for one in seen] == [
+            ("shop/web-0", "ready", True),
+            ("shop/web-1", "ready", True),
+        ]
+        assert found.reachable
+        assert await networks.map(thief) == []
+        with pytest.raises(NotFound):
+            await networks.trace(thief, "shop/web-0", "shop/web-1")
+        with pytest.raises(NotFound, match="no network 'nowhere'"):
+            await networks.map(cloud.admin, "nowhere")
