@@ -10,10 +10,10 @@ import pytest
 import yaml
 from tests.cli.conftest import Skep, command
 
-from skep.api import streams
 from skep.cli.follow import plain_line
 from skep.model.host import LogLine
 from skep.model.views import RunEventView
+from skep.streams import pump
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -273,7 +273,7 @@ def test_images_come_and_go(skep: Skep) -> None:
 def test_events_that_keep_a_stream_alive_are_nothing_to_follow(
     skep: Skep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "KEEP_ALIVE", 0.02)
+    monkeypatch.setattr(pump, "KEEP_ALIVE", 0.02)
     skep.world.pace = 0.2
 
     done = skep("image", "pull", "web:1")
