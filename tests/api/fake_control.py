@@ -31,6 +31,7 @@ from skep.model.views import (
     AppDetail,
     AppState,
     AppView,
+    DeadLetterView,
     DiskView,
     DrainView,
     EventView,
@@ -47,6 +48,7 @@ from skep.model.views import (
     PoolView,
     PortView,
     PruneView,
+    QueueView,
     Quota,
     ReleaseView,
     ReplicaView,
@@ -752,6 +754,20 @@ class FakePools:
 
 
 @dataclass
+class FakeQueues:
+    world: World
+
+    async def dead(self, caller: Caller, limit: int = 100) -> list[DeadLetterView]:
+        admins_only(caller)
+        letter = DeadLetterView(id="m1", key="agent.host1", method="engine.start", at=THEN)
+        return [letter][:limit]
+
+    async def list(self, caller: Caller) -> list[QueueView]:
+        admins_only(caller)
+        return [QueueView(key="agent.host1", waiting=0, servers=1)]
+
+
+@dataclass
 class FakeTenants:
     world: World
 
@@ -910,6 +926,7 @@ class FakeControl:
         self.hosts = FakeHosts(self.world)
         self.zones = FakeZones(self.world)
         self.pools = FakePools(self.world)
+        self.queues = FakeQueues(self.world)
         self.tenants = FakeTenants(self.world)
         self.users = FakeUsers(self.world)
         self.tokens = FakeTokens(self.world)

@@ -140,6 +140,7 @@ async def test_the_other_lists_answer(client: httpx.AsyncClient) -> None:
         "networks/map",
         "hosts",
         "zones",
+        "queues",
         "pools",
         "usage",
         "images",

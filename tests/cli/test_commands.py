@@ -31,6 +31,7 @@ TABLES = {
     "host-ls": ["host", "ls"],
     "host-show": ["host", "show", "host1"],
     "zone-ls": ["zone", "ls"],
+    "bus-ls": ["bus", "ls"],
     "pool-ls": ["pool", "ls"],
     "run-ls": ["run", "ls"],
     "run-show": ["run", "show", "00000000000000000002"],

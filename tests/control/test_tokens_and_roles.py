@@ -103,6 +103,8 @@ MATRIX: dict[str, tuple[str, Call]] = {
     "hosts.remove": (ADMINS, lambda c, who: c.hosts.remove(who, "none")),
     "zones.add": (ADMINS, lambda c, who: c.zones.add(who, "zone-9", "region")),
     "zones.remove": (ADMINS, lambda c, who: c.zones.remove(who, "none")),
+    "queues.list": (ADMINS, lambda c, who: c.queues.list(who)),
+    "queues.dead": (ADMINS, lambda c, who: c.queues.dead(who)),
     "zones.list": (ADMINS, lambda c, who: c.zones.list(who)),
     "pools.put": (ADMINS, lambda c, who: c.pools.put(who, "gold", zone="zone")),
     "pools.remove": (ADMINS, lambda c, who: c.pools.remove(who, "none")),

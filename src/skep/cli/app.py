@@ -60,6 +60,7 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "zone": ("skep.cli.hosts:zone_app", "Zones: list, add, remove."),
         "pool": ("skep.cli.hosts:pool_app", "Pools of hosts: list, add, change, remove."),
+        "bus": ("skep.cli.queues:app", "The bus: queues, dead letters."),
         "tenant": ("skep.cli.tenants:app", "Tenants: list, create, remove."),
         "user": ("skep.cli.users:app", "Users: list, create, remove."),
         "token": ("skep.cli.tokens:app", "Tokens: list, create, revoke."),

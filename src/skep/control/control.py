@@ -24,6 +24,7 @@ from skep.control.limits import FlowLimits
 from skep.control.metrics import Metrics
 from skep.control.networks import Networks
 from skep.control.pools import Pools
+from skep.control.queues import Queues
 from skep.control.replicas import Replicas
 from skep.control.runs import Runs
 from skep.control.schedules import Schedules
@@ -59,6 +60,7 @@ class Control:
     enrolment: Enrolment
     authorities: Authorities
     events: Events
+    queues: Queues
 
 
 def make_control(
@@ -100,4 +102,5 @@ def make_control(
         enrolment=enrolment,
         authorities=authorities,
         events=Events(bus),
+        queues=Queues(database, bus),
     )
