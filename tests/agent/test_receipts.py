@@ -148,7 +148,7 @@ async def test_a_late_duplicate_gets_the_recorded_answer(
 ) -> None:
     async with agent(bus, shelf, tmp_path / "receipts.db"):
         await client.tell("agent.host-1", "shelf.put", int, HONEY)
-        first = next(message for key, message in bus.sent if key == "agent.host-1")
+        first = next(message for key, message in bus.sent if key == "agent.host-1.now")
         await client.tell("agent.host-1", "shelf.take", NoneType, HONEY)
 
         bus.sent.clear()

@@ -14,6 +14,13 @@ from skep.model.faults import Fault, error_of
 
 T = TypeVar("T")
 
+
+def quick(key: str) -> str:
+    """The queue of what nobody needs kept, which goes with its server: an agent has one beside its durable
+    one, while the workers of a zone, being several, share one that is durable."""
+    return f"{key}.now" if key.startswith("agent.") else key
+
+
 NOTHING = msgspec.Raw(b"\xc0")
 """None, encoded."""
 

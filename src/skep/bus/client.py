@@ -17,7 +17,7 @@ import structlog
 
 from skep import __version__
 from skep.bus.bus import Bus, Message
-from skep.bus.calls import Answer, Call, decode, encode, result_of
+from skep.bus.calls import Answer, Call, decode, encode, quick, result_of
 from skep.bus.stamps import current_stamp
 from skep.model.errors import NotFound, Unavailable
 from skep.model.ids import new_id
@@ -146,7 +146,7 @@ class CallClient:
             id=call.id, body=encode(call), reply_to=self._reply_to, durable=durable, lifetime=lifetime
         )
         try:
-            await self._bus.send(key, message)
+            await self._bus.send(key if durable else quick(key), message)
         except (Unavailable, NotFound) as error:
             log.info("call.not-sent", key=key, method=call.method, error=error.message)
             return False
@@ -161,7 +161,7 @@ class CallClient:
                 id=f"{call.id}.withdrawn", body=encode(farewell), durable=False, lifetime=self._pace.patience
             )
             with contextlib.suppress(Unavailable, NotFound):
-                await self._bus.send(key, message)
+                await self._bus.send(quick(key), message)
 
         task = asyncio.create_task(tell(), name="call-withdrawn")
         self._farewells.add(task)

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from skep.bus.bus import Bus, Message
-from skep.bus.calls import Answer, Call, decode, encode
+from skep.bus.calls import Answer, Call, decode, encode, quick
 from skep.bus.methods import Methods
 from skep.model.errors import NotFound, SkepError, Stale, Unavailable
 from skep.model.faults import fault_of
@@ -110,6 +110,8 @@ class CallServer:
             log.info("call.taken-up", method=received.call.method, id=received.call.id)
             self._begin(received.call, received.reply_to, known=True)
         await self._stack.enter_async_context(self._bus.serve(self._key, self._handle))
+        if (beside := quick(self._key)) != self._key:
+            await self._stack.enter_async_context(self._bus.serve(beside, self._handle, durable=False))
         return self
 
     async def __aexit__(
