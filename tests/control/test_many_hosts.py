@@ -293,6 +293,7 @@ async def test_a_host_is_removed_when_it_is_empty_or_lost_for_good(cloud: Instal
     used = [HostName(view.host) for view in (await shown(cloud)).values()]
     (spare,) = set(cloud.hosts) - set(used)
 
+    await cloud.bus.declare(f"agent.{spare}")
     await cloud.control.hosts.remove(cloud.admin, spare)
     with pytest.raises(Conflict, match="skep host drain"):
         await cloud.control.hosts.remove(cloud.admin, used[0], lost=True)
@@ -303,6 +304,7 @@ async def test_a_host_is_removed_when_it_is_empty_or_lost_for_good(cloud: Instal
 
     states = {host.name: host.state for host in await cloud.control.hosts.list(cloud.admin)}
     assert states == {used[0]: "gone", used[1]: "ready"}
+    assert await cloud.bus.depths([f"agent.{spare}"]) == {}
     lost = [view.state for view in (await shown(cloud)).values() if view.host == used[0]]
     assert lost == ["unknown"]
     with pytest.raises(NotFound):

@@ -92,7 +92,7 @@ def make_control(
         metrics=Metrics(room.metrics, public=settings.public_metrics),
         disks=Disks(database, flows, directory),
         networks=Networks(database, flows, directory),
-        hosts=Hosts(database, Draining(database, flows, settings, new_id), enrolment),
+        hosts=Hosts(database, Draining(database, flows, settings, new_id), enrolment, bus),
         zones=Zones(database),
         pools=Pools(database),
         tenants=Tenants(database, now),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from skep.bus.bus import Bus
 from skep.control.callers import Caller
 from skep.control.clock import rfc3339
 from skep.control.draining import Draining
@@ -23,8 +24,9 @@ _MOST_LABELS = 64
 
 
 class Hosts:
-    def __init__(self, database: Database, draining: Draining, enrolment: Enrolment) -> None:
+    def __init__(self, database: Database, draining: Draining, enrolment: Enrolment, bus: Bus) -> None:
         self._database = database
+        self._bus = bus
         self._draining = draining
         self._enrolment = enrolment
 
@@ -98,30 +100,23 @@ class Hosts:
 
         Raises:
             Conflict: something is on it, and it is not both lost and said to be.
+            Unavailable: the bus does not answer; nothing was changed.
         """
         caller.must_operate()
 
-        async def change(connection: AsyncConnection) -> HostName:
-            row = await _find(connection, host)
-            used = await hosts.in_use(connection, row.name)
-            if used and row.answers:
-                raise Conflict(
-                    f"Replicas or disks are on host {host!r}: see 'skep host show {host}', and empty it with "
-                    f"'skep host drain {host}'."
-                )
-            if used and not lost:
-                raise Conflict(
-                    f"Host {host!r} does not answer, and what is on it is unknown. If it never comes back, "
-                    f"say so: skep host rm {host} --lost"
-                )
+        async def change(connection: AsyncConnection) -> None:
+            row, used = await _removable(connection, host, lost)
             await self._enrolment.revoke(connection, row.name)
             if used:
                 await hosts.set_state(connection, row.name, Liveness.GONE)
             else:
                 await hosts.delete(connection, row.name)
-            return row.name
 
-        await self._enrolment.forget(await self._database.write(change))
+        async with self._database.read() as connection:
+            row, _ = await _removable(connection, host, lost)
+        await self._bus.drop(f"agent.{row.name}")  # or a later host of that name would do what waits there
+        await self._database.write(change)
+        await self._enrolment.forget(row.name)
 
     async def list(self, caller: Caller) -> list[HostView]:
         caller.must_operate()
@@ -138,6 +133,23 @@ class Hosts:
             return view
 
         return await self._database.write(change)
+
+
+async def _removable(connection: AsyncConnection, host: str, lost: bool) -> tuple[HostRow, bool]:
+    """The host, and whether something is on it that is given up.  Raises Conflict: it cannot be removed."""
+    row = await _find(connection, host)
+    used = await hosts.in_use(connection, row.name)
+    if used and row.answers:
+        raise Conflict(
+            f"Replicas or disks are on host {host!r}: see 'skep host show {host}', and empty it with "
+            f"'skep host drain {host}'."
+        )
+    if used and not lost:
+        raise Conflict(
+            f"Host {host!r} does not answer, and what is on it is unknown. If it never comes back, "
+            f"say so: skep host rm {host} --lost"
+        )
+    return row, used
 
 
 async def _find(connection: AsyncConnection, name: str) -> HostRow:
