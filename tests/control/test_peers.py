@@ -1,6 +1,8 @@
 """Who is told what about the hosts of a network."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -290,6 +292,23 @@ async def test_a_replica_that_moved_is_announced_to_those_it_left_and_those_it_j
 
     # Nobody is on the first host any more, so it is none of the network's.
     assert await site.views() == {A: set(), B: {"10.0.0.5", "10.0.0.7"}, C: {"10.0.0.6"}}
+
+
+async def test_names_follow_a_replica_that_ended_without_the_reconciler(site: Site) -> None:
+    await site.ensure(A, B, C)
+    await site.peering.announce([NET])
+    ended = ContainerStatus(
+        id=ContainerId("container5"), replica=ReplicaId("replica5"), state=ContainerState.EXITED
+    )
+    await site.database.write(partial(replicas.set_status, status=ended))
+
+    site.peering.replica_changed(ended.replica)
+    site.peering.replica_changed(ended.replica)
+
+    async with asyncio.timeout(5):
+        while (await site.views())[B] != {"10.0.0.7"}:
+            await asyncio.sleep(0.01)
+    await site.peering.close()
 
 
 async def test_the_reconciler_tells_a_host_that_forgot(site: Site) -> None:

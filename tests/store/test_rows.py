@@ -348,6 +348,7 @@ async def test_ports_with_where_their_replicas_are(store: Store) -> None:
     assert (found.id, found.host, found.app) == (PORT.id, HOST, "shop")
     assert await store.see(networks.attachments) == [found]
     assert await store.see(networks.attachments, []) == []
+    assert await store.see(networks.networks_of, [found.replica_id]) == [NETWORK.id]
 
 
 async def test_a_replica_moves_with_its_system_disk(store: Store) -> None:

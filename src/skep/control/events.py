@@ -11,7 +11,7 @@ from skep.control.callers import Caller
 from skep.control.clock import Now, rfc3339
 from skep.flow import Database, RunRecord
 from skep.model.host import ContainerStatus, Health
-from skep.model.ids import ContainerId
+from skep.model.ids import ContainerId, ReplicaId
 from skep.model.views import EventView
 from skep.store import replicas
 from skep.store.replicas import ReplicaOwner
@@ -33,9 +33,20 @@ class Events:
 
 
 class Observations:
-    """Satisfies `ports.ContainerEvents`: records what hosts saw, tells the bus, wakes the reconcilers."""
+    """Satisfies `ports.ContainerEvents`: records what hosts saw, tells the bus, wakes the reconcilers.
 
-    def __init__(self, database: Database, bus: Bus, wake: Callable[[], None], now: Now) -> None:
+    `changed` hears of every replica whose record may be another by now; it must not wait.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        bus: Bus,
+        wake: Callable[[], None],
+        now: Now,
+        changed: Callable[[ReplicaId], None] = lambda _: None,
+    ) -> None:
+        self._changed = changed
         self._database = database
         self._bus = bus
         self._wake = wake
@@ -53,6 +64,7 @@ class Observations:
                 message=_remark(status),
             )
             self._bus.publish(f"event.{owner.tenant_id}.replica", msgspec.json.encode(event))
+            self._changed(status.replica)
         self._wake()
 
     async def removed(self, container: ContainerId) -> None:

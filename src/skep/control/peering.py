@@ -19,7 +19,7 @@ from skep.flow import Database
 from skep.flow.storage.shared import now
 from skep.model.errors import NotFound, SkepError, Stale
 from skep.model.host import PeersInForce
-from skep.model.ids import HostName, NetworkId
+from skep.model.ids import HostName, NetworkId, ReplicaId
 from skep.store import hosts, networks
 
 PATIENCE = 5.0
@@ -37,6 +37,32 @@ class Peering:
         self._database = database
         self._directory = directory
         self._told: dict[tuple[HostName, NetworkId], str] = {}
+        self._changed: set[ReplicaId] = set()
+        self._following: asyncio.Task[None] | None = None
+
+    def replica_changed(self, replica: ReplicaId) -> None:
+        """It began or ceased to run: its names must follow on the other hosts.  Never waits."""
+        if len(self._directory.names()) < 2:
+            return
+        self._changed.add(replica)
+        if self._following is None or self._following.done():
+            self._following = asyncio.get_running_loop().create_task(self._follow(), name="peering")
+
+    async def close(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        """What changed while the last change was told is told together."""
+        while self._changed:
+            taken, self._changed = self._changed, set()
+            try:
+                async with self._database.read() as connection:
+                    chosen = await networks.networks_of(connection, taken)
+                await self.announce(chosen)
+            except Exception:
+                log.exception("peers.failed")
 
     async def announce(self, chosen: Collection[NetworkId]) -> None:
         """Tell every host of these networks what changed; who does not hear it now hears it later."""

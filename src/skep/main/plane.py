@@ -68,15 +68,17 @@ async def foundation(
     """
     database = await _database(stack, settings)
     woken, directory = asyncio.Event(), HostDirectory()
+    peering = Peering(database, directory)
+    stack.push_async_callback(peering.close)
     return Foundation(
         settings=settings,
         database=database,
         bus=bus,
         desired=DesiredState(database, limits(settings)),
-        observations=Observations(database, bus, woken.set, time.time),
+        observations=Observations(database, bus, woken.set, time.time, peering.replica_changed),
         woken=woken,
         directory=directory,
-        peering=Peering(database, directory),
+        peering=peering,
         process=f"{name}-{socket.gethostname()}-{new_id()}",
     )
 

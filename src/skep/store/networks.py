@@ -99,6 +99,12 @@ async def attachments(
     return await rows.many(connection, query, AttachmentRow)
 
 
+async def networks_of(connection: AsyncConnection, members: Iterable[ReplicaId]) -> list[NetworkId]:
+    """The networks that any of the replicas is on."""
+    query = sa.select(ports.c.network_id).where(ports.c.replica_id.in_(list(members))).distinct()
+    return [NetworkId(found) for found in (await connection.execute(query)).scalars()]
+
+
 async def every(connection: AsyncConnection, tenant: TenantId | None = None) -> list[NetworkRow]:
     query = sa.select(networks).order_by(networks.c.name)
     if tenant is not None:
