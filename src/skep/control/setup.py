@@ -52,8 +52,13 @@ async def prepare_installation(
     _write_token(token_file, secret)
 
 
-async def register_host(database: Database, zone: ZoneName, host: HostName, facts: HostFacts) -> None:
-    """The machine of this process is a host of the zone, which must be there."""
+async def register_host(
+    database: Database, zone: ZoneName, host: HostName, facts: HostFacts, underlay: str = ""
+) -> None:
+    """The machine of this process is a host of the zone, which must be there.
+
+    `underlay`: its address on the network between hosts, if there are others.
+    """
 
     async def change(connection: AsyncConnection) -> None:
         await hosts.save(
@@ -68,6 +73,7 @@ async def register_host(database: Database, zone: ZoneName, host: HostName, fact
                 kernel=facts.kernel,
                 cgroups=facts.cgroups,
                 boot_id=facts.boot_id,
+                underlay=underlay,
             ),
         )
 

@@ -54,7 +54,9 @@ async def installation(settings: Configuration) -> AsyncIterator[Control]:
             now=time.time,
             new_id=new_id,
         )
-        await register_host(base.database, settings.zone, settings.host, host.facts)
+        await register_host(
+            base.database, settings.zone, settings.host, host.facts, str(settings.underlay or "")
+        )
         base.directory.add(settings.host, host)
         beating = send_heartbeats(settings.host, host, heartbeats(base), settings.silence / PER_TIMEOUT)
         await stack.enter_async_context(background(beating, "heartbeat"))
