@@ -110,7 +110,8 @@ class FlowEngine:
             refused=self._refused,
         )
         self._ledger = Ledger(self._tenure.journal(), clock)
-        self._admission = Admission(concurrency, monotonic=_loop_time, policies=self.policies)
+        loop = asyncio.get_running_loop()  # its clock, for a test may have made it virtual
+        self._admission = Admission(concurrency, monotonic=loop.time, policies=self.policies)
         self._worker = Worker(
             self._ledger,
             Caller(database, self._ledger, environments, dispatch),
@@ -526,11 +527,6 @@ def _known(found: T | None, run: RunId) -> T:
     if found is None:
         raise UnknownRun(f"there is no run {run}")
     return found
-
-
-def _loop_time() -> float:
-    """The clock of the loop's timers, which a test may have made virtual."""
-    return asyncio.get_running_loop().time()
 
 
 def _same_for_all(delay: Callable[[int], float]) -> Callable[[RetryPolicy, int], float]:

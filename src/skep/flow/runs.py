@@ -167,8 +167,7 @@ class Claim(Struct, frozen=True, array_like=True):
     capacity: int = 1
 
 
-@dataclass(slots=True)
-class RunRow:
+class RunRow(Struct, gc=False):
     """A row of `flow_runs`.  `cause` is empty while the run goes forward, else why it is undone."""
 
     id: RunId
@@ -201,8 +200,7 @@ class RunRow:
     finished: float | None = None
 
 
-@dataclass(slots=True)
-class StepRow:
+class StepRow(Struct, gc=False):
     """A row of `flow_steps`."""
 
     state: StepState = StepState.RUNNING

@@ -13,10 +13,10 @@ the step never ran.
 import inspect
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import update_wrapper
 from typing import Concatenate, Generic, Literal, NewType, ParamSpec, TypeVar, overload
 
+from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 RunId = NewType("RunId", str)
@@ -57,8 +57,7 @@ def _silent() -> None:
     """Nor to signs of life."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context(Generic[E]):
+class Context(Struct, Generic[E], frozen=True):
     """What a step is told beside its arguments.  In a unit test `Context(env)` is enough."""
 
     env: E

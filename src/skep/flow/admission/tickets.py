@@ -1,6 +1,5 @@
 """What asks for admission: one step, or one undo, that could run now."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from msgspec import Struct
@@ -18,8 +17,7 @@ class Use(Struct, frozen=True):
     burst: float | None = None
 
 
-@dataclass(slots=True, eq=False)
-class Ticket:
+class Ticket(Struct, eq=False):
     """`step` is the name in the run; `code` the name of its function, by which cost is measured.
 
     Beside `uses` it counts against `tenant/<tenant>`, `flow/<flow>`, `step/<code>` and `host/<route>`.

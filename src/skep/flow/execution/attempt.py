@@ -1,16 +1,16 @@
 """One call of a step's code, or of its undo, and what came of it.  Knows nothing of graphs and journals."""
 
 import asyncio
-import dataclasses
 import math
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import msgspec
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy.exc import DBAPIError
 
 from skep.flow.definition.catalogue import Code
@@ -27,30 +27,26 @@ LARGEST_RESULT = 16 * 1024 * 1024
 """Bytes of JSON: it is kept in memory while the run goes on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Success:
+class Success(Struct, frozen=True):
     word: ClassVar[str] = "succeeded"
     value: Any
     stored: bytes
     """The value as JSON."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     word: ClassVar[str] = "failed"
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class NotCalled:
+class NotCalled(Struct, frozen=True):
     """There was nobody to call, or nothing to call it with: the code did not run."""
 
     word: ClassVar[str] = "failed"
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Postponed:
+class Postponed(Struct, frozen=True):
     """The step raised `Retry`."""
 
     word: ClassVar[str] = "postponed"
@@ -58,24 +54,21 @@ class Postponed:
     after: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Doubt:
+class Doubt(Struct, frozen=True):
     """An at-most-once step that may have had its effect."""
 
     word: ClassVar[str] = "in-doubt"
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Disconnected:
+class Disconnected(Struct, frozen=True):
     """The database did not take the transaction; nothing happened, and it does not count as a try."""
 
     word: ClassVar[str] = "lost"
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Struct, frozen=True):
     """The code was asked for and nobody knows what became of it; it does not count as a try."""
 
     word: ClassVar[str] = "lost"
@@ -85,19 +78,22 @@ class Lost:
 Outcome = Success | Failure | NotCalled | Postponed | Doubt | Disconnected | Lost
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """Code with everything it is called with; `timeout` in seconds."""
 
     code: Code
     context: Context[Any]
-    arguments: Mapping[str, Any] = field(repr=False)  # may hold secrets, and tracebacks show locals
+    arguments: Mapping[str, Any]
     timeout: float | None
+
+    def __repr__(self) -> str:
+        """Without the arguments, which may hold secrets: tracebacks show locals."""
+        return f"Call({self.context.key!r})"
 
     async def __call__(self) -> Outcome:
         """Call it.  Never raises, except when the task is cancelled from outside."""
         limit = Patience(self.timeout, None if self.context.undoing else self.code.step.heartbeat)
-        context = dataclasses.replace(self.context, beat=limit.beat) if limit.silence else self.context
+        context = replace(self.context, beat=limit.beat) if limit.silence else self.context
         try:
             if limit.timeout is None:
                 value = await self._function()(context, **self.arguments)

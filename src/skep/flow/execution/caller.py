@@ -1,11 +1,11 @@
 """Turns a step of a run into a call: its environment, its arguments, its transaction."""
 
 import asyncio
-import dataclasses
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Literal
 
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.flow.admission.tickets import Ticket, Use
@@ -41,9 +41,9 @@ Dispatch = Callable[[Call], Awaitable[Outcome]]
 """How a call reaches its code."""
 
 
-async def at_once(call: Call) -> Outcome:
+def at_once(call: Call) -> Awaitable[Outcome]:
     """Here and now."""
-    return await call()
+    return call()
 
 
 class _Undone(Exception):
@@ -168,14 +168,14 @@ class Caller:
 
         async def change(connection: AsyncConnection) -> Outcome:
             self._ledger.journal.require_order()
-            context = dataclasses.replace(call.context, connection=connection)
-            outcome = await _apart(dataclasses.replace(call, context=context))
+            context = replace(call.context, connection=connection)
+            outcome = await _apart(replace(call, context=context))
             if not isinstance(outcome, Success):
                 raise _Undone(outcome)
             row = run.execution.row(index)
-            done = dataclasses.replace(row, state=StepState.UNDONE)
+            done = replace(row, state=StepState.UNDONE)
             if not call.context.undoing:
-                done = dataclasses.replace(
+                done = replace(
                     row, state=StepState.SUCCEEDED, result=outcome.stored, finished=self._ledger.now()
                 )
             await self._ledger.journal.write_step(connection, run.id, call.context.step, done)

@@ -2,8 +2,8 @@
 
 import asyncio
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Sequence, Set
 from functools import partial
 
 import structlog
@@ -16,6 +16,7 @@ from skep.flow.execution.caller import Caller
 from skep.flow.execution.ledger import Ledger
 from skep.flow.execution.observer import Observer
 from skep.flow.execution.permitting import Permitting
+from skep.flow.execution.tasks import Tasks
 from skep.flow.runs import Reason, StepState
 
 log = structlog.get_logger(__name__)
@@ -37,7 +38,6 @@ class Calls:
         concluded: Concluded,
     ) -> None:
         self.closing = False
-        self.under_way: set[asyncio.Task[Outcome]] = set()
         self._ledger = ledger
         self._caller = caller
         self._admission = admission
@@ -45,10 +45,18 @@ class Calls:
         self._concluded = concluded
         self.permitting: Permitting | None = None
         """Where several workers share the database."""
-        self._home = threading.get_ident()
-        self._fresh: deque[tuple[float, ActiveRun, int, int]] = deque()
+        self._tasks = Tasks(self._carry_out)
+        self._loop, self._home = asyncio.get_running_loop(), threading.get_ident()
+        self._fresh: dict[Ticket, float] = {}
+        """Steps that have just begun, with the time from which on they are recorded as running."""
+        self._admitting = False
         self._marking: asyncio.TimerHandle | None = None
         self._waking: asyncio.TimerHandle | None = None
+
+    @property
+    def under_way(self) -> Set[asyncio.Task[None]]:
+        """The tasks in which steps run."""
+        return self._tasks.under_way
 
     # admission
 
@@ -73,7 +81,7 @@ class Calls:
         if not self.closing and self._admission.submit(ticket):
             self._launch(ticket)
             return
-        ticket.queued = asyncio.get_running_loop().time()
+        ticket.queued = self._loop.time()
         if self._waking is None:
             self._wake_when_due()
 
@@ -118,11 +126,17 @@ class Calls:
             self.permitting.finished(ticket)
 
     def admit(self) -> None:
-        """Start whatever may go now."""
+        """Start whatever may go now; one decision for all that ends in this turn of the loop."""
+        if not (self._admitting or self.closing):
+            self._admitting = True
+            self._loop.call_soon(self._admit)
+
+    def _admit(self) -> None:
+        self._admitting = False
         if self.closing:
             return
         for ticket in self._admission.admit():
-            waited = asyncio.get_running_loop().time() - ticket.queued
+            waited = self._loop.time() - ticket.queued
             for observer in self._observers:
                 observer.step_admitted(ticket.priority, waited)
             self._launch(ticket)
@@ -135,12 +149,11 @@ class Calls:
             self._waking = None
         due = self._admission.wake_at()
         if due is not None and not self.closing:
-            loop = asyncio.get_running_loop()
-            self._waking = loop.call_at(max(due, loop.time()), self._woken)
+            self._waking = self._loop.call_at(max(due, self._loop.time()), self._woken)
 
     def _woken(self) -> None:
         self._waking = None
-        self.admit()
+        self._admit()
 
     # calls
 
@@ -166,43 +179,66 @@ class Calls:
             self._ledger.journal.afterwards(call)
 
     def _call(self, ticket: Ticket) -> None:
+        """What was before it is durable."""
+        if self._may_begin(ticket):
+            self._tasks.begin(ticket)
+
+    def _may_begin(self, ticket: Ticket) -> bool:
         run, index, undo = ticket.payload
         if self.closing or run.abandoned:
             self._finished(ticket, 0.0)
-            self.admit()
-            return
-        if run.row.cause and not undo:  # it was stopped while this became durable
+        elif run.row.cause and not undo:  # it was stopped while this became durable
             self._finished(ticket, 0.0)
             self._concluded(run, index, undo, NotCalled("not called, for the run was stopped"))
-            self.admit()
+        else:
+            return True
+        self.admit()
+        return False
+
+    async def _carry_out(self, ticket: Ticket, task: asyncio.Task[None]) -> None:
+        if not self._may_begin(ticket):
             return
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        task = loop.create_task(
-            self._caller.call(ticket, partial(self._report, loop, run, index)),
-            name=f"{run.id}/{ticket.step}",
-        )
+        run, index, undo = ticket.payload
+        task.set_name(f"{run.id}/{ticket.step}")
         run.tasks[index] = task
-        self.under_way.add(task)
-        task.add_done_callback(partial(self._called, ticket, began))
+        began, started = self._loop.time(), time.perf_counter()
         if not undo:
-            self._mark_later(began, run, index)
+            self._mark_later(ticket, began)
         for observer in self._observers:
             observer.step_started(run.row, ticket.step, ticket.code)
+        try:
+            outcome = await self._outcome(ticket, task)
+        finally:
+            self._fresh.pop(ticket, None)
+            run.tasks.pop(index, None)
+        # The loop's clock may stand still until its next turn, and virtual time does not pass by itself.
+        self._called(ticket, outcome, max(self._loop.time() - began, time.perf_counter() - started))
 
-    def _called(self, ticket: Ticket, began: float, task: asyncio.Task[Outcome]) -> None:
+    async def _outcome(self, ticket: Ticket, task: asyncio.Task[None]) -> Outcome | None:
+        """None: it was interrupted."""
+        run, index, _ = ticket.payload
+        try:
+            outcome = await self._caller.call(ticket, partial(self._report, run, index))
+            if task.cancelling():
+                await asyncio.sleep(0)  # raises unless the step has had the interruption already
+        except asyncio.CancelledError:
+            return None
+        except Exception as error:
+            log.exception("flow.defect")
+            return Failure(f"internal error: {message_of(error)}")
+        # Also if its code made another error of it: a step that is taken up again has not failed.
+        return None if self.closing and task.cancelling() and not isinstance(outcome, Success) else outcome
+
+    def _called(self, ticket: Ticket, outcome: Outcome | None, took: float) -> None:
         run, index, undo = ticket.payload
-        self.under_way.discard(task)
-        run.tasks.pop(index, None)
-        if self.closing and _interrupted(task):
+        if self.closing and outcome is None:
             return
         if run.abandoned:
             self._finished(ticket, 0.0)
             self.admit()
             return
-        took = task.get_loop().time() - began
         self._finished(ticket, took)
-        outcome = self._cancelled(run, index) if task.cancelled() else _result(task)
+        outcome = outcome or self._cancelled(run, index)
         for observer in self._observers:
             observer.step_ended(run.row, ticket.step, ticket.code, outcome.word, took)
         self._concluded(run, index, undo, outcome)
@@ -222,13 +258,13 @@ class Calls:
 
     # what is shown of steps that run
 
-    def _report(self, loop: asyncio.AbstractEventLoop, run: ActiveRun, index: int, message: str) -> None:
+    def _report(self, run: ActiveRun, index: int, message: str) -> None:
         """Steps may have threads of their own, and say what is no text."""
         message = str(message)
         if threading.get_ident() == self._home:
             self._progress(run, index, message)
         else:
-            loop.call_soon_threadsafe(self._progress, run, index, message)
+            self._loop.call_soon_threadsafe(self._progress, run, index, message)
 
     def _progress(self, run: ActiveRun, index: int, message: str) -> None:
         row = run.execution.row(index)
@@ -241,22 +277,22 @@ class Calls:
         self._ledger.step(run, index)
         self._ledger.event(run, "started", run.name(index))
 
-    def _mark_later(self, began: float, run: ActiveRun, index: int) -> None:
-        self._fresh.append((began + SHORT, run, index, run.execution.row(index).attempts))
+    def _mark_later(self, ticket: Ticket, began: float) -> None:
+        self._fresh[ticket] = began + SHORT
         if self._marking is None:
-            self._marking = asyncio.get_running_loop().call_at(began + SHORT, self._mark)
+            self._marking = self._loop.call_at(began + SHORT, self._mark)
 
     def _mark(self) -> None:
         """Record the start of those steps that still run.  One timer does for all."""
-        loop, fresh = asyncio.get_running_loop(), self._fresh
-        while fresh and fresh[0][0] <= loop.time():
-            _, run, index, attempt = fresh.popleft()
-            row = run.execution.rows[index]
-            if index not in run.tasks or row is None or row.state is not StepState.RUNNING:
-                continue
-            if row.attempts == attempt and self._caller.code(run, index).kind == "idempotent":
+        now, fresh = self._loop.time(), self._fresh
+        for ticket in [ticket for ticket, due in fresh.items() if due <= now]:
+            del fresh[ticket]
+            run, index, _ = ticket.payload
+            running = run.execution.row(index).state is StepState.RUNNING
+            if running and self._caller.code(run, index).kind == "idempotent":
                 self._record_start(run, index)
-        self._marking = loop.call_at(fresh[0][0], self._mark) if fresh and not self.closing else None
+        due = next(iter(fresh.values()), None)
+        self._marking = None if due is None or self.closing else self._loop.call_at(due, self._mark)
 
     def drop(self) -> None:
         """Interrupt everything that is under way: its results would be refused."""
@@ -268,20 +304,3 @@ class Calls:
         for timer in (self._marking, self._waking):
             if timer is not None:
                 timer.cancel()
-
-
-def _interrupted(task: asyncio.Task[Outcome]) -> bool:
-    """Also if its code made another error of it: a step that is taken up again has not failed."""
-    if task.cancelled():
-        return True
-    return bool(task.cancelling()) and (
-        task.exception() is not None or not isinstance(task.result(), Success)
-    )
-
-
-def _result(task: asyncio.Task[Outcome]) -> Outcome:
-    error = task.exception()
-    if error is None:
-        return task.result()
-    log.error("flow.defect", exc_info=error)
-    return Failure(f"internal error: {message_of(error)}")

@@ -148,8 +148,8 @@ class Database:
             while True:
                 await self._wake.wait()
                 await asyncio.sleep(0)  # tasks begun in this same moment get their changes into the batch
-                self._wake.clear()
                 while self._waiting:
+                    self._wake.clear()  # now: what comes from here on is given its moment
                     batch, self._waiting = self._waiting[:LARGEST_BATCH], self._waiting[LARGEST_BATCH:]
                     await self._write_batch(batch)
                 if self._closing:

@@ -11,10 +11,10 @@ whose rows the database will never take is left out, and its worker is told.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 import structlog
+from msgspec.structs import replace
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
