@@ -133,11 +133,12 @@ class Admission:
     # who comes
 
     def _arrive(self, ticket: Ticket, lane: Lane) -> bool:
-        self._tick()
-        entry = self._waiting[ticket] = Entry(ticket, next(self._numbers))
+        entry = self._waiting[ticket] = Entry(ticket, next(self._numbers), self._meters.version)
         lane.waiting += 1
-        self._attach(entry)
-        self._stir()
+        if self._meters.limiting or ticket.uses:
+            self._tick()
+            self._attach(entry)
+            self._stir()
         settled = not self._unsettled
         kept_back = self._kept_back(entry, arriving=True)
         if kept_back is not None:
@@ -287,8 +288,10 @@ class Admission:
     # who leaves
 
     def _release(self, entry: Entry, seconds: float) -> None:
-        self._tick()
         self._settle_cost(entry, max(seconds, LEAST_COST) if seconds > 0 else 0.0)
+        if not entry.meters:
+            return
+        self._tick()
         for meter in entry.meters:
             del meter.holders[entry.ticket]
             if meter.parked:
@@ -298,7 +301,7 @@ class Admission:
 
     def _charge(self, entry: Entry, line: FairLine) -> None:
         """Count what it will probably cost, once per line."""
-        if any(charged is line for charged, _ in entry.charged):
+        if entry.charged and any(charged is line for charged, _ in entry.charged):
             return
         if not entry.cost:
             entry.cost = self._costs.estimate(entry.ticket.code)

@@ -31,7 +31,7 @@ class Entry:
         "turn",
     )
 
-    def __init__(self, ticket: Ticket, number: int) -> None:
+    def __init__(self, ticket: Ticket, number: int, resolved: int = 0) -> None:
         self.ticket = ticket
         self.number = number
         self.line: FairLine | None = None
@@ -43,7 +43,7 @@ class Entry:
         self.meters: tuple[Meter, ...] = ()
         self.asked: tuple[Use | None, ...] = ()
         """What its document allows, for each of the meters."""
-        self.resolved = 0
+        self.resolved = resolved
         """The version of the limits by which `meters` were found."""
         self.cost = 0.0
         self.charged: tuple[tuple[FairLine, Share], ...] = ()

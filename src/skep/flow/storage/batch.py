@@ -1,7 +1,7 @@
 """What has changed since the journal wrote last."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from skep.flow.runs import RunRow, StepRow
@@ -36,6 +36,15 @@ class Batch:
             self.blobs | other.blobs,
             self.afterwards + other.afterwards,
         )
+
+    @property
+    def is_small(self) -> bool:
+        """At most one row for each table, and none that another one makes."""
+        parts: tuple[Collection[object], ...] = (self.created, self.runs, self.steps, self.events)
+        others: tuple[Collection[object], ...] = (self.taken, self.replies, self.blobs)
+        if any(len(part) > 1 for part in parts + others):
+            return False
+        return not self.created or (len(self.created[0].labels) <= 1 and not self.runs)
 
     def rows(self) -> Rows:
         """The values of this moment: the rows go on changing.

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import Any
 
 import structlog
 from msgspec.structs import replace
@@ -23,7 +24,7 @@ from skep.flow.runs import RunRow, StepRow
 from skep.flow.steps import RunId
 from skep.flow.storage import statements, tables, values
 from skep.flow.storage.batch import Batch
-from skep.flow.storage.database import Database
+from skep.flow.storage.database import Database, Whole
 from skep.flow.storage.leases import Lease
 from skep.flow.storage.refusals import is_final, reason
 from skep.flow.storage.salvage import write_healthy
@@ -42,8 +43,8 @@ class Journal:
 
     `check` is run first in every transaction; if it raises Fenced, nothing is written any more and `refused`
     is called.  `poisoned` is called, before the actions of its batch, with a run that the database will never
-    take and the reason; once for each run.  `lease`: what `check` looks at, so that a small batch may look at
-    it in the statement that writes.
+    take and the reason; once for each run.  `lease`: what `check` looks at, so that a batch that has the
+    transaction for itself looks at it in the same go.
     """
 
     def __init__(
@@ -208,27 +209,40 @@ class Journal:
 
     def _submit(self) -> None:
         if not self._stopped:
-            self._database.submit(self._flush, isolated=False, answered=self._flushed)
+            self._database.submit(self._flush, isolated=False, whole=self._whole, answered=self._flushed)
+
+    def _whole(self) -> Whole | None:
+        """What makes the whole transaction in one go, if the writer can do that with this batch."""
+        lease = self._lease
+        if lease is None or self._careful or not (self._writer.any_size or self._batch.is_small):
+            return None
+        return partial(self._transact, self._take(), lease)
+
+    async def _transact(self, rows: Rows, lease: Lease, driver: Any) -> None:
+        if await self._writer.transact(driver, rows, lease) != "live":
+            self._refuse()
+            raise Fenced(f"worker {lease.worker} is held for dead: others have its runs")
 
     async def _flush(self, connection: AsyncConnection) -> None:
-        """Values are taken before the first await, so that the batch is one moment of the engine."""
-        batch, self._batch, self._queued = self._batch, Batch(), False
-        self._in_flight = batch
         if self._careful:
+            batch = self._next()
             await self._require_membership(connection)
             self._refusals = await write_healthy(connection, self._writer, batch)
             return
-        rows = batch.rows()
-        self._database.totals.rows += sum(map(len, rows.values()))
-        if self._lease is not None:
-            state = await self._writer.write_small(connection, rows, self._lease)
-            if state == "live":
-                return
-            if state is not None:
-                self._refuse()
-                raise Fenced(f"worker {self._lease.worker} is held for dead: others have its runs")
+        rows = self._take()
         await self._require_membership(connection)
         await self._writer.write(connection, rows, new=not self._failures)
+
+    def _take(self) -> Rows:
+        """Values are taken before the first await, so that the batch is one moment of the engine."""
+        rows = self._next().rows()
+        self._database.totals.rows += sum(map(len, rows.values()))
+        return rows
+
+    def _next(self) -> Batch:
+        batch = self._in_flight = self._batch
+        self._batch, self._queued = Batch(), False
+        return batch
 
     def _flushed(self, failure: Exception | None) -> None:
         batch, self._in_flight = self._in_flight, None

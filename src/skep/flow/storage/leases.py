@@ -26,15 +26,17 @@ class Lease(Struct, frozen=True):
 
     async def state(self, connection: AsyncConnection) -> str | None:
         """Of the worker; nobody changes it before this transaction ends.  None: it is unknown."""
+        state: str | None
         if connection.dialect.name == "postgresql":
-            found = await connection.exec_driver_sql(POSTGRESQL, self.parameters)
-            state: str | None = found.scalar()
+            state = (await connection.exec_driver_sql(POSTGRESQL, self.parameters)).scalar()
             return state
         driver: Any = (await connection.get_raw_connection()).driver_connection
         # One turn in the driver's thread, as in `statements`.
-        row = await driver._execute(_look, driver._conn, self.worker)
-        return row[0] if row else None
+        state = await driver._execute(sqlite_state, driver._conn, self.worker)
+        return state
 
 
-def _look(driver: Any, worker: str) -> Any:
-    return driver.execute(_SQLITE, (worker,)).fetchone()
+def sqlite_state(driver: Any, worker: str) -> str | None:
+    """The same, in the driver's thread."""
+    row = driver.execute(_SQLITE, (worker,)).fetchone()
+    return row[0] if row else None

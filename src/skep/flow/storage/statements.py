@@ -50,14 +50,18 @@ class Statement:
     @cached_property
     def postgresql(self) -> str:
         """With a place for each value of one row."""
-        return self.postgresql_from(1)
+        places = self._places(1)
+        return self._insert(f"VALUES ({', '.join(places)})") if self.insert else self._update(places, "")
 
-    def postgresql_from(self, first: int) -> str:
-        """The same with places numbered from `first`."""
-        places = [f"${number}" for number in range(first, first + len(self.columns))]
+    def postgresql_if_live(self, first: int) -> str:
+        """The same with places numbered from `first`, beside a part `lease` that must be live."""
+        places = self._places(first)
         if self.insert:
-            return self._insert(f"VALUES ({', '.join(places)})")
-        return self._update(places, "")
+            return self._insert(f"SELECT {', '.join(places)} FROM lease WHERE lease.state = 'live'")  # noqa: S608
+        return f"{self._update(places, 'FROM lease')} AND lease.state = 'live'"
+
+    def _places(self, first: int) -> list[str]:
+        return [f"${number}" for number in range(first, first + len(self.columns))]
 
     @cached_property
     def postgresql_staged(self) -> str:
@@ -134,10 +138,13 @@ class Writer(Protocol):
         Raises what the driver raises, see `refusals.is_final`.
         """
 
-    async def write_small(self, connection: AsyncConnection, rows: Rows, lease: Lease) -> str | None:
-        """Look at the lease and write in one statement, where that saves time and the rows are few.
+    any_size: bool
+    """Whether `transact` takes any rows, or only one for each table and none that another one makes."""
 
-        Answers the state of the lease; nothing counts if it is not "live".  None: nothing was done.
+    async def transact(self, driver: Any, rows: Rows, lease: Lease) -> str | None:
+        """A transaction in one go: look at the lease, write if it is live, commit.
+
+        Answers the state of the lease.  `driver`: the driver's connection.
         """
 
 
@@ -148,13 +155,29 @@ def writer_for(dialect: str) -> Writer:
 class SqliteWriter:
     """Everything in one go in the driver's thread: each way there and back is a turn of the event loop."""
 
+    any_size = True
+
     async def write(self, connection: AsyncConnection, rows: Rows, *, new: bool = False) -> None:
         driver: Any = (await connection.get_raw_connection()).driver_connection
         # Not public, but the only way to have a function run by the thread that has the connection.
         await driver._execute(_write_all, driver._conn, rows)
 
-    async def write_small(self, connection: AsyncConnection, rows: Rows, lease: Lease) -> str | None:
-        return None
+    async def transact(self, driver: Any, rows: Rows, lease: Lease) -> str | None:
+        state: str | None = await driver._execute(_transact, driver._conn, rows, lease)
+        return state
+
+
+def _transact(driver: Any, rows: Rows, lease: Lease) -> str | None:
+    driver.execute("BEGIN IMMEDIATE")
+    try:
+        state = leases.sqlite_state(driver, lease.worker)
+        if state == "live":
+            _write_all(driver, rows)
+            driver.execute("COMMIT")
+        return state
+    finally:
+        if driver.in_transaction:
+            driver.rollback()
 
 
 def _write_all(driver: Any, rows: Rows) -> None:
@@ -172,17 +195,17 @@ def _chunks(rows: Sequence[Values]) -> Iterator[Sequence[Values]]:
 
 
 class PostgresWriter:
-    """One round trip per table; one for all of them where each gets one row, as when a run is alone."""
+    """One round trip per table; one for everything where each gets one row, as when a run is alone."""
 
-    async def write_small(self, connection: AsyncConnection, rows: Rows, lease: Lease) -> str | None:
+    any_size = False
+    """Parts of one statement do not see each other's rows: a run cannot be made and changed in it."""
+
+    async def transact(self, driver: Any, rows: Rows, lease: Lease) -> str | None:
+        """One statement, which is a transaction of its own: one round trip."""
         used = tuple(statement for statement in ORDER if rows.get(statement))
-        # Parts of one statement do not see each other's rows: a run cannot be made and changed in it.
-        if any(len(rows[statement]) > 1 for statement in used) or {NEW_RUN, RUN} <= {*used}:
-            return None
         values = chain(lease.parameters, *(rows[statement][0] for statement in used))
-        found = await connection.exec_driver_sql(_together(used), tuple(values))
-        state: str | None = found.scalar()
-        return state or "unknown"
+        state: str | None = await driver.fetchval(_together(used), *values)
+        return state
 
     async def write(self, connection: AsyncConnection, rows: Rows, *, new: bool = False) -> None:
         driver = await _in_transaction(connection)
@@ -212,10 +235,10 @@ async def _write_staged(driver: asyncpg.Connection, statement: Statement, rows: 
 
 @lru_cache(maxsize=256)
 def _together(used: tuple[Statement, ...]) -> str:
-    """One row for each of the statements, after a look at the lease, whose state it answers."""
+    """One row for each of the statements, if the lease is live, whose state it answers."""
     parts, place = [f"lease AS ({leases.POSTGRESQL})"], 3
     for number, statement in enumerate(used):
-        parts.append(f"part{number} AS ({statement.postgresql_from(place)})")
+        parts.append(f"part{number} AS ({statement.postgresql_if_live(place)})")
         place += len(statement.columns)
     return f"WITH {', '.join(parts)} SELECT state FROM lease"  # noqa: S608
 
