@@ -33,5 +33,7 @@ class Ticket(Struct, eq=False):
     payload: Any
     """What the worker needs to start it; admission does not look at it."""
     uses: tuple[Use, ...] = ()
+    after: int = 0
+    """The position in the journal of what must be durable before it starts."""
     queued: float = 0.0
     """When it was found that it could not go at once, by the loop's clock."""

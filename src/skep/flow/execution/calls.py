@@ -72,6 +72,7 @@ class Calls:
                 run.execution.row(index).attempts += 1
             self._concluded(run, index, undo, NotCalled(message_of(error)))
             return
+        ticket.after = self._ledger.journal.position
         run.tickets[index] = ticket
         if self.permitting is None or not self.permitting.takes(ticket):
             self.submit(ticket)
@@ -175,6 +176,8 @@ class Calls:
         call = partial(self._call, ticket)
         if kind == "transactional":
             call()  # it joins the transaction in which all this is recorded, or a later one
+        elif kind == "idempotent" and not undo and self._ledger.journal.is_durable(ticket.after):
+            call()
         else:
             self._ledger.journal.afterwards(call)
 

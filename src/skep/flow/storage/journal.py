@@ -32,6 +32,10 @@ from skep.flow.storage.statements import Rows, Statement, Values, writer_for
 
 log = structlog.get_logger(__name__)
 
+MOST_UNWRITTEN = 512
+"""Steps whose rows wait for the writer: no others are called before these are written."""
+FRESH = 0.5
+"""Seconds after a commit in which it is taken for granted that others have not fenced this worker."""
 _PAUSE_AFTER_FAILURE = 0.2
 _LONGEST_PAUSE = 10.0
 
@@ -63,6 +67,9 @@ class Journal:
         self._lease = lease
         self._batch = Batch()
         self._in_flight: Batch | None = None
+        self._taken = self._durable = 0
+        """How many batches have been handed to the database, and how many of these are durable."""
+        self._written = 0.0
         self._queued = False
         self._failures = 0
         self._careful = False
@@ -108,6 +115,17 @@ class Journal:
     def afterwards(self, action: Callable[[], None]) -> None:
         """Call it once everything named until now is durable, in the order of naming."""
         self._open().afterwards.append(action)
+
+    @property
+    def position(self) -> int:
+        """Of what was named last, for `is_durable`."""
+        return self._taken + 1 if self._queued else self._taken
+
+    def is_durable(self, position: int) -> bool:
+        """Everything up to there is, and what follows from it may be done without waiting for a commit: the
+        last one was just now, so the lease holds, and not much waits for the next one."""
+        fresh = time.monotonic() - self._written < FRESH
+        return position <= self._durable and fresh and len(self._batch.steps) < MOST_UNWRITTEN
 
     async def flushed(self) -> None:
         """Return once everything named until now is durable.
@@ -242,12 +260,14 @@ class Journal:
     def _next(self) -> Batch:
         batch = self._in_flight = self._batch
         self._batch, self._queued = Batch(), False
+        self._taken += 1
         return batch
 
     def _flushed(self, failure: Exception | None) -> None:
         batch, self._in_flight = self._in_flight, None
         if failure is None:
             self._failures, self._careful = 0, False
+            self._durable, self._written = self._taken, time.monotonic()
             self._tell_poisoned()
             _call_all(batch.afterwards if batch else [])
             return
