@@ -25,13 +25,13 @@ DOTTED, BRACED = rf"{_NAME}{_FIELDS}", rf"{_NAME}(?:\.{_NAME})*"
 _TOKEN = re.compile(rf"\$(?:(\$)|({DOTTED})|\{{({BRACED})\}}|)")
 
 
-class Constant(Struct, frozen=True, tag="constant"):
+class Constant(Struct, frozen=True, tag="constant", gc=False):
     """A value as it was written: plain data."""
 
     value: Any
 
 
-class Reference(Struct, frozen=True, tag="reference", omit_defaults=True):
+class Reference(Struct, frozen=True, tag="reference", omit_defaults=True, gc=False):
     """A step's result (or, from `input`, a field of the flow's input), and the fields to follow into it.
 
     `up`: for `item` and `index`, of which fan-out: 0 the innermost around it, 1 the next one out.
@@ -50,29 +50,29 @@ class Reference(Struct, frozen=True, tag="reference", omit_defaults=True):
         return "$" + ".".join((self.source, *self.path))
 
 
-class Text(Struct, frozen=True, tag="text"):
+class Text(Struct, frozen=True, tag="text", gc=False):
     parts: tuple[str | Reference, ...]
 
 
-class Items(Struct, frozen=True, tag="items"):
+class Items(Struct, frozen=True, tag="items", gc=False):
     items: tuple["Expression", ...]
 
 
-class Fields(Struct, frozen=True, tag="fields"):
+class Fields(Struct, frozen=True, tag="fields", gc=False):
     fields: dict[str, "Expression"]
 
 
 Operator = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in", "and", "or", "not"]
 
 
-class Operation(Struct, frozen=True, tag="operation"):
+class Operation(Struct, frozen=True, tag="operation", gc=False):
     """A condition, as in `when:`.  `not` has one operand, comparisons have two, `and` and `or` any number."""
 
     operator: Operator
     operands: tuple["Expression", ...]
 
 
-class Guarded(Struct, frozen=True, tag="guarded"):
+class Guarded(Struct, frozen=True, tag="guarded", gc=False):
     """The value where the condition holds, else null: what a sub-flow with `when:` gives its caller."""
 
     condition: "Expression"

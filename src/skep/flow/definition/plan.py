@@ -4,9 +4,10 @@ A plan is stored with the runs that use it, so that they end as they began whate
 then.
 """
 
+import gc
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Literal
@@ -22,7 +23,7 @@ OnFailure = Literal["undo", "keep", "ask"]
 WaitKind = Literal["signal", "approval", "until", "for"]
 
 
-class RetryPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
+class RetryPolicy(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """How often an error is forgiven; between tries up to `first` seconds, doubled each time up to `most`."""
 
     times: int = 0
@@ -40,7 +41,7 @@ class Approval(msgspec.Struct, frozen=True):
     comment: str = ""
 
 
-class Wait(msgspec.Struct, frozen=True, omit_defaults=True):
+class Wait(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a waiting step waits for.
 
     signal: `value` is its name; approval: the question; until: RFC 3339 or seconds since 1970; for: seconds.
@@ -52,7 +53,7 @@ class Wait(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of what a signal carries, as written."""
 
 
-class Limit(msgspec.Struct, frozen=True, omit_defaults=True):
+class Limit(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A key the step counts against, with what the document allows where no policy says otherwise."""
 
     key: Expression
@@ -62,7 +63,7 @@ class Limit(msgspec.Struct, frozen=True, omit_defaults=True):
     burst: float | None = None
 
 
-class Each(msgspec.Struct, frozen=True, omit_defaults=True):
+class Each(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A fan-out: `steps` once per item of a list; they refer to it as `$item`, to its number as `$index`.
 
     Within a fan-out of a fan-out, references with `up` mean the items further out.  `steps` are a plan of
@@ -77,7 +78,7 @@ class Each(msgspec.Struct, frozen=True, omit_defaults=True):
     failures: float = 0
 
 
-class PlannedStep(msgspec.Struct, frozen=True, omit_defaults=True):
+class PlannedStep(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One node.  It has code (`use`), or waits (`wait`), or fans out (`each`).
 
     `after`: the indexes of all steps it waits for, each smaller than its own.  `bundle`: the hash of the
@@ -99,7 +100,7 @@ class PlannedStep(msgspec.Struct, frozen=True, omit_defaults=True):
     priority: int | None = None
 
 
-class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
+class Plan(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A checked flow in topological order, sub-flows inlined; `input` maps names to types as written."""
 
     flow: str
@@ -149,6 +150,24 @@ class Flow:
     def hash(self) -> str:
         """SHA-256 of the content, in hexadecimal: its name in the store."""
         return hashlib.sha256(self.content).hexdigest()
+
+
+LARGE = 10_000
+"""Steps of a document that takes seconds to be checked."""
+
+
+def compact(flow: Flow) -> Flow:
+    """The same; a large one with its plan read anew from its stored form.
+
+    What is left of checking a document lies scattered over the memory that checking took, and would keep most
+    of it.  So all of that is given up first.
+    """
+    if len(flow.plan.steps) < LARGE:
+        return flow
+    content, frame = flow.content, replace(flow, plan=Plan(flow.name, {}, ()))
+    del flow
+    gc.collect()
+    return replace(frame, plan=msgspec.json.decode(content, type=Plan))
 
 
 def _size(step: PlannedStep) -> int:

@@ -11,7 +11,7 @@ from skep.flow.definition.binding import Bound
 from skep.flow.definition.catalogue import Code, inspect_step
 from skep.flow.definition.draft import Draft, draft
 from skep.flow.definition.hints import Hint
-from skep.flow.definition.plan import Flow, Plan
+from skep.flow.definition.plan import Flow, Plan, compact
 from skep.flow.definition.wiring import DEEPEST_FLOW, wire
 from skep.flow.errors import FlowError, Problem, StepError, Unloadable
 from skep.flow.steps import Step
@@ -101,7 +101,7 @@ class Registry:
 
     def parse(self, text: str, file: str) -> Flow:
         """Check a document without keeping it; it may use the flows that are kept."""
-        return wire(draft(text, file), self)
+        return compact(wire(draft(text, file), self))
 
     def flows(self) -> list[str]:
         """The names of all flows, sorted."""
