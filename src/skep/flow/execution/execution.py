@@ -164,19 +164,30 @@ class Execution:
 
     # fan-outs
 
-    def expand(self, index: int, items: Sequence[object]) -> list[int]:
-        """Begin a fan-out over the items; answers the steps that may start now."""
+    def expand(self, index: int, items: Sequence[object], slice: int | None = None) -> list[int]:  # noqa: A002
+        """Begin a fan-out over the items; answers the steps that may start now.
+
+        With a `slice` only so many items are opened for now, and `widen` opens as many more.
+        """
         planned, scope = self.planned(index), self.scope(index)
         assert planned.each is not None  # noqa: S101  (the caller has looked)
         body = self.graph.bodies.get(planned.name)
         if body is None:
             body = self.graph.bodies[planned.name] = Body(planned.name, planned.each)
         fanout = self.fanouts[index] = FanOut(index, scope, body, items)
+        if slice is not None:
+            fanout.narrow(slice)
         self.size += len(items) * len(body.steps)
         if scope is not None:
             scope.inner = [*(scope.inner or ()), fanout]
         if not items and index not in self.results:
             self.joined.append(index)
+        return self._open_items(fanout)
+
+    def widen(self, index: int, slice: int) -> list[int]:  # noqa: A002
+        """Open more items of a fan-out that was not opened at once; answers the steps that may start now."""
+        fanout = self.fanouts[index]
+        fanout.narrow(fanout.width + slice)
         return self._open_items(fanout)
 
     def joint(self, index: int) -> list[object]:

@@ -59,7 +59,10 @@ class Scope:
 class FanOut:
     """A node that has fanned out.  Items are opened one after another, `parallel` of them at once."""
 
-    __slots__ = ("body", "failed", "items", "left", "node", "open", "results", "scope", "scopes", "tolerated")
+    __slots__ = (
+        *("body", "failed", "items", "left", "node", "open", "results", "scope", "scopes", "tolerated"),
+        *("most", "width"),
+    )
 
     def __init__(self, node: int, scope: Scope | None, body: Body, items: Sequence[object]) -> None:
         self.node = node
@@ -73,11 +76,17 @@ class FanOut:
         failures = body.each.failures
         self.tolerated = int(failures * len(items) + 1e-9) if failures < 1 else int(failures)
         self.scopes: list[Scope] = []
+        self.most = len(items) if body.each.parallel is None else min(body.each.parallel, len(items))
+        """So many items may be open at once."""
+        self.width = self.most
+        """So many for now: a wide one is opened slice by slice, for the event loop is to turn meanwhile."""
 
     @property
     def has_room(self) -> bool:
-        more = len(self.scopes) < len(self.items)
-        return more and (self.body.each.parallel is None or self.open < self.body.each.parallel)
+        return self.open < self.width and len(self.scopes) < len(self.items)
+
+    def narrow(self, width: int) -> None:
+        self.width = min(width, self.most)
 
     def nodes(self) -> Iterator[int]:
         for scope in self.scopes:

@@ -27,11 +27,13 @@ from skep.flow.runs import StepState
 RETRY_BUDGET = 300.0
 """Seconds for which a step without a timeout may raise `Retry`."""
 LARGEST_FANOUT = 100_000
+SLICE = 1000
+"""Items of a fan-out that are opened in one turn of the event loop: some 10 ms."""
 
 
 class Forward:
-    """`call` asks for the call of a step, `wait` begins a wait, `ask` makes a step wait for an operator, and
-    `stop` ends the way forward because of a step that failed."""
+    """`call` asks for the call of a step, `wait` begins a wait, `ask` makes a step wait for an operator,
+    `stop` ends the way forward because of a step that failed, `settle` sees what the run has come to."""
 
     def __init__(
         self,
@@ -42,6 +44,7 @@ class Forward:
         wait: Callable[[ActiveRun, int], None],
         ask: Callable[[ActiveRun, int, str, str], None],
         stop: Callable[[ActiveRun, int, str], None],
+        settle: Callable[[ActiveRun], None],
         retry_delay: Callable[[RetryPolicy, int], float],
     ) -> None:
         self._ledger = ledger
@@ -50,6 +53,7 @@ class Forward:
         self._wait = wait
         self._ask = ask
         self._stop = stop
+        self._settle = settle
         self._retry_delay = retry_delay
 
     def start(self, run: ActiveRun, index: int) -> None:
@@ -191,10 +195,23 @@ class Forward:
         row.message = f"{len(items)} items"
         self._ledger.step(run, index)
         self._ledger.event(run, "started", run.name(index), row.message)
-        ready = run.execution.expand(index, items)
+        ready = run.execution.expand(index, items, SLICE)
         run.row.total = run.execution.size
         self._ledger.run(run)
         self.start_all(run, ready)
+        self._go_on_widening(run, index)
+
+    def _go_on_widening(self, run: ActiveRun, index: int) -> None:
+        fanout = run.execution.fanouts[index]
+        if fanout.width < fanout.most:
+            asyncio.get_running_loop().call_soon(self._widen, run, index)
+
+    def _widen(self, run: ActiveRun, index: int) -> None:
+        if run.abandoned or run.row.cause or run.execution.dropped(index):
+            return
+        self.start_all(run, run.execution.widen(index, SLICE))
+        self._go_on_widening(run, index)
+        self._settle(run)
 
     def _again_or_fail(self, run: ActiveRun, index: int, message: str) -> None:
         policy, memory = self._caller.retry_policy(run, index), run.remember(index)

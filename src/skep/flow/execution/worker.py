@@ -57,6 +57,7 @@ class Worker:
             wait=self.waits.begin,
             ask=self.back.ask,
             stop=self._step_failed,
+            settle=self.settle,
             retry_delay=retry_delay,
         )
         self._observers = observers
