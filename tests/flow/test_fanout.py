@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 from tests.flow.workshop import Workshop
 
 from skep.flow import Database, FlowEngine, Registry, RunState, StepState
@@ -205,3 +206,31 @@ async def test_a_thousand_items(engine: FlowEngine, shop: Workshop) -> None:
 
     assert record.state is RunState.SUCCEEDED
     assert len(shop.made) == 1001
+
+
+async def test_thousands_of_items_are_opened_slice_by_slice(engine: FlowEngine, shop: Workshop) -> None:
+    text = EACH.replace("after: [first]", 'when: $item == "n1500", after: [first]')
+    flow = engine.parse(text.replace("  last: {use: w.gather, with: {names: $all}}\n", ""))
+
+    run = await engine.start(flow, {"names": [f"n{i}" for i in range(2500)]})
+    record = await engine.wait(run, 60)
+
+    assert record.state is RunState.SUCCEEDED
+    assert shop.made == {"first", "n1500"}
+    made = record.output["made"]
+    assert len(made) == 2500
+    assert [index for index, value in enumerate(made) if value] == [1500]
+
+
+async def test_a_run_that_is_stopped_while_its_items_are_opened_opens_no_more(
+    engine: FlowEngine, shop: Workshop
+) -> None:
+    shop.fail("n0", ValueError("no"))
+
+    with capture_logs():
+        run = await engine.start(engine.parse(EACH), {"names": [f"n{i}" for i in range(5000)]})
+        record = await engine.wait(run, 60)
+
+    assert record.state is RunState.FAILED
+    assert shop.made == set()
+    assert len(shop.calls) < 5000

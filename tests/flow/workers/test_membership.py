@@ -150,6 +150,31 @@ async def test_a_journal_whose_worker_is_held_for_dead_writes_nothing_more(url: 
         assert {name: row.state for name, row in stored.steps.items()} == {"a": "succeeded", "b": "succeeded"}
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+async def test_nor_does_one_that_looks_at_its_lease_in_the_same_go(url: str, rows: int) -> None:
+    async with members(url, 2) as (old, new):
+        run = await put_run(old.database, "r1", worker=old.id)
+        refused = asyncio.Event()
+        journal = Journal(old.database, old.membership.check, refused.set, lease=old.membership.lease)
+        for number in range(rows):
+            journal.save_step(run, f"before{number}", StepRow(StepState.SUCCEEDED, result=b"1"))
+        await journal.flushed()
+        await lapse(old.database, old.id)
+        await new.adopt()
+
+        for number in range(rows):
+            journal.save_step(run, f"before{number}", StepRow(StepState.FAILED))
+            journal.save_step(run, f"after{number}", StepRow(StepState.FAILED))
+        await refused.wait()
+        await new.commit(run, "by the new one")
+
+        async with new.database.read() as connection:
+            (stored,) = await unfinished.load(connection, [run])
+        assert {name: row.state for name, row in stored.steps.items() if name != "by the new one"} == {
+            f"before{number}": "succeeded" for number in range(rows)
+        }
+
+
 async def test_a_worker_that_is_held_for_dead_hears_of_it_wherever_it_asks(url: str) -> None:
     async with members(url, 2) as (old, new):
         await put_run(old.database, "r1", worker=old.id)

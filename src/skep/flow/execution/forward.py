@@ -1,6 +1,7 @@
 """The way forward: starts steps, fans out, and decides what becomes of each that ends."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -54,6 +55,8 @@ class Forward:
         self._ask = ask
         self._stop = stop
         self._settle = settle
+        self._ready: deque[tuple[ActiveRun, int]] = deque()
+        self._starting = False
         self._retry_delay = retry_delay
 
     def start(self, run: ActiveRun, index: int) -> None:
@@ -128,10 +131,21 @@ class Forward:
             self.start_all(run, ready)
 
     def start_all(self, run: ActiveRun, ready: list[int]) -> None:
-        """Start these, but nothing of items that have been given up."""
-        for index in ready:
-            if run.execution.scope(index) is None or run.execution.dropped(index) is None:
-                self.start(run, index)
+        """Start these, but nothing of items that have been given up.
+
+        What can start by that is started after them, not within: thousands may be skipped one after another.
+        """
+        self._ready.extend([(run, index) for index in ready])
+        if self._starting:
+            return
+        self._starting = True
+        try:
+            while self._ready:
+                run, index = self._ready.popleft()
+                if run.execution.scope(index) is None or run.execution.dropped(index) is None:
+                    self.start(run, index)
+        finally:
+            self._starting = False
 
     def join(self, run: ActiveRun, index: int) -> None:
         """The last item of a fan-out has ended."""
