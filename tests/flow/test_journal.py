@@ -1,7 +1,7 @@
 """The journal: batches of rows, each whole or not at all, none lost while the database fails."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from sqlalchemy import insert
@@ -230,6 +230,49 @@ async def test_texts_are_stored_without_what_databases_refuse(database: Database
     for found in (title, error, fault, message, event):
         assert found.startswith(clean)
         assert len(found) == 4000
+
+
+async def test_what_is_done_after_a_commit_is_done_though_an_earlier_one_failed_while_the_next_was_waiting(
+    url: str,
+) -> None:
+    class Gated(CrashingDatabase):
+        fail = True
+
+        async def _commit(self, commit: Callable[[], Awaitable[None]]) -> None:
+            await passes.wait()
+            if self.fail:
+                self.fail = False
+                raise OSError("no")
+            await commit()
+
+    async def slow(_connection: AsyncConnection) -> None:
+        await asyncio.sleep(0.6)  # longer than the journal waits after its first failure
+
+    passes, done = asyncio.Event(), list[str]()
+    database = await Gated.open(url, durable=False)
+    try:
+        database.fail = False
+        passes.set()
+        await prepare(database)
+        journal = Journal(database)
+        passes.clear()
+        database.fail = True
+        journal.create_run(a_run("a"))
+        await asyncio.sleep(0.05)
+        journal.create_run(a_run("b"))  # waits for its turn
+        passes.set()
+        await journal.flushed()
+
+        change = asyncio.create_task(database.write(slow))
+        await asyncio.sleep(0.05)
+        journal.create_run(a_run("c"))
+        journal.afterwards(lambda: done.append("c"))
+        await change
+        await journal.flushed()
+    finally:
+        await database.close()
+
+    assert done == ["c"]
 
 
 # fencing

@@ -276,19 +276,23 @@ class Journal:
             self._batch = batch.before(self._batch)
         if self._stopped:
             return
-        self._queued = True
-        self._again(failure)
-
-    def _again(self, failure: Exception) -> None:
+        next_waits, self._queued = self._queued, True  # in the database's line already, and takes all with it
         if is_final(failure.__cause__) and not self._careful:
             log.error("flow.journal_refused", error=str(failure))
             self._careful = True
+            pause = 0.0
+        else:
+            self._failures += 1
+            pause = min(_LONGEST_PAUSE, _PAUSE_AFTER_FAILURE * 2**self._failures)
+            log.error("flow.journal_failed", error=str(failure), again_in=pause)
+        if not next_waits:
+            self._submit_after(pause)
+
+    def _submit_after(self, pause: float) -> None:
+        if pause:
+            asyncio.get_running_loop().call_later(pause, self._submit)
+        else:
             self._submit()
-            return
-        self._failures += 1
-        pause = min(_LONGEST_PAUSE, _PAUSE_AFTER_FAILURE * 2**self._failures)
-        log.error("flow.journal_failed", error=str(failure), again_in=pause)
-        asyncio.get_running_loop().call_later(pause, self._submit)
 
     def _tell_poisoned(self) -> None:
         refusals, self._refusals = self._refusals, {}
