@@ -71,6 +71,8 @@ class Journal:
         """How many batches have been handed to the database, and how many of these are durable."""
         self._written = 0.0
         self._queued = False
+        self._in_line = 0
+        """How many flushes the database has been given and has not answered: two, where one is under way."""
         self._failures = 0
         self._careful = False
         """The database refused the batch for ever: its runs are tried apart."""
@@ -227,6 +229,7 @@ class Journal:
 
     def _submit(self) -> None:
         if not self._stopped:
+            self._in_line += 1
             self._database.submit(self._flush, isolated=False, whole=self._whole, answered=self._flushed)
 
     def _whole(self) -> Whole | None:
@@ -264,6 +267,7 @@ class Journal:
         return batch
 
     def _flushed(self, failure: Exception | None) -> None:
+        self._in_line -= 1
         batch, self._in_flight = self._in_flight, None
         if failure is None:
             self._failures, self._careful = 0, False
@@ -276,7 +280,7 @@ class Journal:
             self._batch = batch.before(self._batch)
         if self._stopped:
             return
-        next_waits, self._queued = self._queued, True  # in the database's line already, and takes all with it
+        self._queued = True
         if is_final(failure.__cause__) and not self._careful:
             log.error("flow.journal_refused", error=str(failure))
             self._careful = True
@@ -285,7 +289,7 @@ class Journal:
             self._failures += 1
             pause = min(_LONGEST_PAUSE, _PAUSE_AFTER_FAILURE * 2**self._failures)
             log.error("flow.journal_failed", error=str(failure), again_in=pause)
-        if not next_waits:
+        if not self._in_line:  # else the next one takes all with it
             self._submit_after(pause)
 
     def _submit_after(self, pause: float) -> None:
