@@ -15,13 +15,14 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "rabbitmq"
 class Broker:
     """In a directory of its own; `url` is that of its administrator and of the first virtual host."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, address: str = "127.0.0.1") -> None:
         self.directory = directory
+        self.address = address
         self.url = ""
 
     def start(self) -> None:
         """Start it, or start it again on the same port."""
-        self.url = self._script("start")
+        self.url = self._script("start", self.address)
 
     def stop(self) -> None:
         """End it in order."""
@@ -69,11 +70,11 @@ def key() -> str:
 
 
 @contextmanager
-def serve() -> Iterator[Broker]:
+def serve(address: str = "127.0.0.1") -> Iterator[Broker]:
     """A broker for as long as the context, or this process, lives."""
     directory = Path(tempfile.mkdtemp(prefix="skep-rabbitmq-"))
     with _undertaker(directory):
-        broker = Broker(directory)
+        broker = Broker(directory, address)
         try:
             broker.start()
         except RuntimeError as error:
