@@ -1,26 +1,24 @@
-"""A whole data centre of real processes, to be killed: workers, API processes and agents on one PostgreSQL and
-one RabbitMQ.
+"""A whole data centre of real processes, to be killed: workers, API processes and agents on one PostgreSQL
+and one RabbitMQ.
 
 Every agent is in the network namespace of a host of its own, on an underlay whose cables can be pulled.  The
 processes are as an operator would start them: by the command line, each with its own SKEP_* and directories.
 """
 
 import asyncio
-import os
 import secrets
-import signal
-import ssl
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-import httpx
 from tests.bus import broker as brokers
 from tests.bus.broker import Broker
+from tests.cluster.members import UP, Api, Member
 from tests.cluster.server import JSON, MAIN
 from tests.flow import postgresql
 from tests.flow.postgresql import Cluster
@@ -28,112 +26,9 @@ from tests.machines import traces
 
 from skep.model.ids import HostName
 from skep.providers.box.underlay import Underlay
-from skep.trust.pinning import verifying
+from skep.trust.api_contexts import verifying
 
-UP = 40.0
-"""Seconds in which a process must be up; the machine may be busy."""
 _HOSTS = "host-{}"
-
-
-class Member:
-    """A process of the data centre, which can be killed, held and started again."""
-
-    def __init__(
-        self, name: str, verb: str, folder: Path, variables: Mapping[str, str], prefix: Iterable[str] = ()
-    ) -> None:
-        self.name = name
-        self.folder = folder
-        self.variables = dict(variables)
-        self.outages: list[tuple[float, float]] = []
-        """From the moment of a death until it answered again, by `time.monotonic()`."""
-        self._command = [*prefix, *MAIN, verb]
-        self._process: subprocess.Popen[bytes] | None = None
-        for part in ("data", "run", "etc"):
-            (folder / part).mkdir(parents=True, exist_ok=True, mode=0o700)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SKEP_")}
-        places = {f"SKEP_{part.upper()}": str(self.folder / part) for part in ("data", "run", "etc")}
-        return inherited | places | self.variables
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "log"
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    @property
-    def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-
-    def kill(self) -> None:
-        """kill -9."""
-        self.falls()
-        self.end()
-
-    def end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def hold(self) -> None:
-        """It hangs, and does not know."""
-        self.falls()
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
-
-    def falls(self) -> None:
-        self.outages.append((time.monotonic(), float("inf")))
-
-    def is_back(self) -> None:
-        if self.outages:
-            self.outages[-1] = (self.outages[-1][0], time.monotonic())
-
-    def was_down(self, begun: float, ended: float) -> bool:
-        """At some moment of that time."""
-        return any(down <= ended and begun <= up for down, up in self.outages)
-
-    def said(self) -> str:
-        return f"{self.name}:\n{self.log.read_text()[-2500:] if self.log.exists() else ''}"
-
-
-class Api(Member):
-    """`skep serve`, with a connection to it."""
-
-    url = ""
-    client: httpx.AsyncClient
-
-    def connect(self, token: str, context: ssl.SSLContext) -> None:
-        self.client = httpx.AsyncClient(
-            base_url=f"{self.url}/v1",
-            headers={"Authorization": f"Bearer {token}"},
-            verify=context,
-            timeout=30,
-            trust_env=False,
-        )
-
-    async def until_it_answers(self) -> None:
-        deadline = time.monotonic() + UP
-        while time.monotonic() < deadline and self.alive:
-            try:
-                if (await self.client.get("/hosts", timeout=5)).status_code == 200:
-                    self.is_back()
-                    return
-            except httpx.HTTPError:
-                await asyncio.sleep(0.05)
-        raise AssertionError(f"It did not come up: {self.said()}")
 
 
 class DataCentre:
@@ -270,9 +165,8 @@ class DataCentre:
         for api in self.apis:
             if hasattr(api, "client"):
                 await api.client.aclose()
-        for name, agent in self.agents.items():
-            await self.underlay.mend(self.numbers[name])
-            await run([*agent._command[:2], *MAIN, "purge"], agent.environment)
+        purges = [run([*agent.prefix, *MAIN, "purge"], agent.environment) for agent in self.agents.values()]
+        await asyncio.gather(*purges)
         await self.underlay.remove()
 
     def _share_key(self, member: Member) -> None:
@@ -325,8 +219,9 @@ async def _raise(centre: DataCentre, hosts: int, workers: int, apis: int) -> Non
         api.connect(token, context)
     for api in centre.apis:
         await api.until_it_answers()
-    for number in range(1, hosts + 1):
-        (await centre.add_host(number)).start()
+    await asyncio.gather(*(centre.add_host(number) for number in range(1, hosts + 1)))
+    for agent in centre.agents.values():
+        agent.start()
     await centre.until_hosts_answer()
 
 
@@ -335,7 +230,8 @@ async def _installed(api: Api) -> None:
     deadline = time.monotonic() + UP
     needed = [api.folder / "etc" / name for name in ("admin.token", "authority.pem", "installation.key")]
     while not all(path.exists() and path.read_bytes() for path in needed):
-        assert api.alive and time.monotonic() < deadline, api.said()
+        if not api.alive or time.monotonic() > deadline:
+            raise AssertionError(api.said())
         await asyncio.sleep(0.05)
 
 
@@ -354,8 +250,6 @@ async def run(command: list[str], environment: Mapping[str, str]) -> None:
 
 def free_port(address: IPv4Address) -> int:
     """One that stays free while a process is down: outside of the range the kernel deals out."""
-    import socket
-
     while True:
         port = 20_000 + secrets.randbelow(10_000)
         with socket.socket() as found:

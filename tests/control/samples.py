@@ -42,6 +42,7 @@ def nothing(images: Mapping[str, ImageInfo] | None = None) -> Facts:
         containers={},
         ports=(),
         networks={},
+        default_network=NetworkId("default-network"),
         disks={},
         images=images or {},
         published=(),

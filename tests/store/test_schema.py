@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
@@ -34,6 +35,7 @@ NOBODYS = {
     "certificates",
     "join_tokens",
     "leases",
+    "schema_serves",
 }
 """They belong to the installation."""
 SHARED = {"images"}
@@ -57,10 +59,55 @@ async def test_a_difference_would_be_found(database: Database) -> None:
 
 
 async def test_a_database_of_a_newer_version_is_refused(database: Database) -> None:
-    await database.write(lambda tx: tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
+    await become_newer(database, serves="9999")
 
     with pytest.raises(Conflict, match="schema 9999"):
         await migrate(database.engine)
+
+
+async def test_a_newer_schema_that_serves_this_version_is_left_alone(database: Database) -> None:
+    await become_newer(database, serves=head())
+
+    await migrate(database.engine)
+
+    async with database.read() as connection:
+        found = await connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+        assert found.scalar_one() == "9999"
+
+
+async def test_a_newer_schema_that_serves_only_newer_versions_is_refused(database: Database) -> None:
+    await become_newer(database, serves="9998")
+
+    with pytest.raises(Conflict, match="schema 9999"):
+        await migrate(database.engine)
+
+
+async def test_every_migration_that_serves_an_older_schema_names_one(database: Database) -> None:
+    revisions = {one.revision: one.module for one in scripts().walk_revisions()}
+
+    served = {name: module.serves for name, module in revisions.items() if hasattr(module, "serves")}
+
+    assert all(revisions.keys() >= {older} and older < name for name, older in served.items())
+
+
+def scripts() -> ScriptDirectory:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return ScriptDirectory.from_config(config)
+
+
+def head() -> str:
+    return str(scripts().get_current_head())
+
+
+async def become_newer(database: Database, serves: str) -> None:
+    """As a version leaves it that this one has never heard of."""
+
+    async def change(tx: AsyncConnection) -> None:
+        await tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        await tx.execute(sa.update(tables.schema_serves).values(revision=serves))
+
+    await database.write(change)
 
 
 async def test_a_migration_happens_whole_or_not_at_all(url: str) -> None:

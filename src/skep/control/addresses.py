@@ -37,12 +37,14 @@ class Addresses:
             Exhausted: no subnet or network number is left.
         """
         present = await networks.every(self.tx, self.tenant)
-        names = {row.name for row in present}
+        there = {row.name: row.id for row in present}
         taken = [IPv4Network(row.subnet) for row in present]
         numbers = await networks.numbers(self.tx)
         rows = []
         for network in wanted:
-            if network.name in names:
+            if there.get(network.name) == network.id:
+                continue  # the one that all apps share was made for another one meanwhile
+            if network.name in there:
                 raise Conflict(f"Network {network.name!r} was made meanwhile: apply again.")
             number = _free_number(numbers)
             subnet = choose_subnet(network.subnet, network.name, taken, self.pool, number)

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.plans import Facts
 from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound
-from skep.model.ids import AppId, Bytes, HostName, TenantId
+from skep.model.ids import AppId, Bytes, HostName, NetworkId, TenantId, derived_id
 from skep.model.names import ServiceName
 from skep.model.placement import attributes
 from skep.model.spec import AppSpec, Resources
@@ -54,6 +54,7 @@ async def gather(
         containers=containers,
         ports=tuple(await networks.ports_of(connection, app=app)),
         networks={row.name: row for row in await networks.every(connection, tenant)},
+        default_network=NetworkId(derived_id(f"default network of {tenant}")),
         disks={row.name: row for row in await disks.every(connection, tenant) if row.kind == "data"},
         images={
             name: known[service.image].info

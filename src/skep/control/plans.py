@@ -47,6 +47,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     containers: Mapping[ContainerId, ContainerRow]
     ports: tuple[PortRow, ...]
     networks: Mapping[str, NetworkRow]
+    default_network: NetworkId
+    """The id of the one that all apps of the tenant share, also while it is not there."""
     disks: Mapping[str, DiskRow]
     images: Mapping[str, ImageInfo]
     published: tuple[PublishedRow, ...]
@@ -369,7 +371,7 @@ class _Planner:
             raise NotFound(f"The external network {name!r} does not exist; see 'skep net ls'.")
         if name not in self.new_networks:
             self.new_networks[name] = NewNetwork(
-                id=NetworkId(self.new_id()),
+                id=self.facts.default_network if name == DEFAULT_NETWORK else NetworkId(self.new_id()),
                 name=name,
                 subnet=declared.subnet if declared else None,
                 gateway=declared.gateway if declared else None,

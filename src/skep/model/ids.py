@@ -6,6 +6,7 @@ sort by age and never need coordination.  The last ten characters are unique eno
 whose name Linux limits to 15 characters.
 """
 
+import hashlib
 import secrets
 import time
 from typing import NewType
@@ -38,6 +39,12 @@ LENGTH = 20
 def new_id() -> str:
     """A fresh id; wrap it in its type: ``DiskId(new_id())``."""
     return _encode(time.time_ns() // 1_000_000) + _encode(secrets.randbits(50))
+
+
+def derived_id(of: str) -> str:
+    """The same for the same text: for what several make at the same moment, of which there is to be one."""
+    number = int.from_bytes(hashlib.sha256(of.encode()).digest(), "big")
+    return _encode(number) + _encode(number >> 50)
 
 
 def short(identifier: str) -> str:

@@ -1,4 +1,9 @@
-"""Bringing a database to the schema this version needs."""
+"""Bringing a database to the schema this version needs.
+
+A migration whose module says `serves = "REVISION"` leaves everything in place that processes of that older
+schema use: they go on, and may even be started anew, while skep is upgraded one process at a time
+(docs/decisions/0013).
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,10 +30,11 @@ _LOCK = (0x736B6570, 100)
 
 
 async def migrate(engine: AsyncEngine) -> None:
-    """Apply every migration that is missing, in one transaction.
+    """Apply every migration that is missing, in one transaction; nothing, if a newer version was here already
+    and left in place what this one uses.
 
     Raises:
-        Conflict: the database was written by a newer version.
+        Conflict: the database was written by a newer version, which this one cannot work beside.
     """
     async with engine.connect() as connection, _rows_kept(connection), connection.begin():
         await connection.run_sync(_upgrade)
@@ -77,12 +83,32 @@ def _upgrade(connection: sa.Connection) -> None:
     if current == head:
         return
     if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
+        _require_service(connection, script, current)
+        return
+    command.upgrade(config, "head")
+    _note_service(connection, script)
+    _require_references(connection)
+
+
+def _require_service(connection: sa.Connection, script: ScriptDirectory, current: str) -> None:
+    """Raises Conflict: the newer schema does not serve ours."""
+    served = None
+    if sa.inspect(connection).has_table(tables.schema_serves.name):
+        served = connection.execute(sa.select(tables.schema_serves.c.revision)).scalar_one_or_none()
+    ours = [revision.revision for revision in script.walk_revisions()]
+    if served not in ours:
         raise Conflict(
             f"The database has schema {current}, which this version of skep does not know: a newer one "
             "wrote it. Start that version again, or restore a backup."
         )
-    command.upgrade(config, "head")
-    _require_references(connection)
+
+
+def _note_service(connection: sa.Connection, script: ScriptDirectory) -> None:
+    """For older versions, which have not this file."""
+    head = script.get_revision("head")
+    serves = getattr(head.module, "serves", head.revision)
+    connection.execute(sa.delete(tables.schema_serves))
+    connection.execute(sa.insert(tables.schema_serves).values(revision=serves))
 
 
 def _require_references(connection: sa.Connection) -> None:

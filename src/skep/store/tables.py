@@ -307,6 +307,9 @@ images = Table(
     UniqueConstraint("tenant_id", "reference"),
 )
 
+schema_serves = Table("schema_serves", metadata, Column("revision", Text, primary_key=True))
+"""One row: the oldest schema whose processes may use this database (`store/schema.py`)."""
+
 leases = Table(
     "leases",
     metadata,

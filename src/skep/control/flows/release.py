@@ -22,6 +22,7 @@ from skep.store.apps import AppRow
 from skep.store.disks import DiskRow
 from skep.store.releases import ReleaseRow
 from skep.store.replicas import ContainerRow, ReplicaRow, ServiceRow
+from skep.store.turns import Turn, take_turn
 
 
 @step(kind="transactional")
@@ -52,6 +53,7 @@ async def prepare(cx: Cloud, release: ReleaseId) -> None:
         Conflict: a port is taken.
         Exhausted: a subnet is full.
     """
+    await take_turn(cx.tx, Turn.CLAIMING)
     row, app, plan = await _load(cx.tx, release)
     now = cx.env.now()
     addresses = Addresses(cx.tx, app.tenant_id, cx.env.networks, now)
@@ -73,6 +75,7 @@ async def prepare(cx: Cloud, release: ReleaseId) -> None:
 
 @prepare.undo
 async def _give_back(cx: Cloud, release: ReleaseId) -> None:
+    await take_turn(cx.tx, Turn.CLAIMING)
     _, _, plan = await _load(cx.tx, release)
     if await _is_prepared(cx.tx, plan):
         await _take_back(cx.tx, plan)
