@@ -47,6 +47,18 @@ async def test_one_app_applied_many_times_at_the_same_moment_is_made_once(cloud:
     assert (await cloud.control.apps.show(cloud.admin, "shop")).app.running == 2
 
 
+async def test_the_first_apps_of_a_tenant_make_its_network_together(cloud: Machine) -> None:
+    """Each is planned before the other has made it."""
+    caller = await member(cloud, "acme")
+    specs = [app(name, web=service("sleep", "1000")) for name in ("one", "two")]
+
+    accepted = await asyncio.gather(*(cloud.control.apps.apply(caller, spec) for spec in specs))
+    runs = [await cloud.finish(item) for item in accepted]
+
+    assert [run.state for run in runs] == ["succeeded"] * 2
+    assert [network.name for network in await cloud.control.networks.list(caller)] == ["default"]
+
+
 async def test_one_published_port_goes_to_one_of_two_apps(cloud: Machine) -> None:
     port = PublishedPort(target=80, published=18_181)
     specs = [app(name, web=service(ports=(port,))) for name in ("one", "two", "three")]
