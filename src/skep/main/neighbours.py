@@ -68,14 +68,22 @@ def _connect(calls: CallClient, identity: Identity, row: HostRow) -> Host:
     return RemoteHost.make(row.name, row.facts, calls, HostStreams(row.address, tls))
 
 
+async def _zones(base: Foundation) -> set[ZoneName]:
+    """None while the database does not answer: those that are served stay so."""
+    try:
+        async with base.database.read() as connection:
+            return {row.name for row in await hosts.every_zone(connection)}
+    except CommitFailed as error:
+        log.warning("zones.unknown", error=str(error))
+        return set()
+
+
 async def _serve_zones(base: Foundation) -> None:
     served: set[ZoneName] = set()
     signs = heartbeats(base)
     async with AsyncExitStack() as desks:
         while True:
-            async with base.database.read() as connection:
-                zones = {row.name for row in await hosts.every_zone(connection)}
-            for zone in zones - served:
+            for zone in await _zones(base) - served:
                 await desks.enter_async_context(
                     zone_desk(base.bus, zone, base.desired, base.observations, signs)
                 )

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
+import structlog
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from skep.bus.bus import Bus
@@ -34,6 +35,8 @@ from skep.model.ids import HostName, new_id
 from skep.store.schema import migrate
 
 _AGENT = "agent."
+
+log = structlog.get_logger("skep")
 
 
 @dataclass(frozen=True)
@@ -154,12 +157,19 @@ def limits(settings: Configuration) -> Limits:
 @asynccontextmanager
 async def background(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
     task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_tell_of_death)
     try:
         yield
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+def _tell_of_death(task: "asyncio.Task[None]") -> None:
+    """Such work is to go on for as long as the process, which would be half dead else, and nobody knew."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("background.died", work=task.get_name(), exc_info=error)
 
 
 async def _database(stack: AsyncExitStack, settings: Configuration) -> Database:

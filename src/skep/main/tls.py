@@ -12,6 +12,7 @@ import structlog
 
 from skep.configuration import Configuration
 from skep.control.authorities import Authorities
+from skep.flow import CommitFailed
 from skep.main.plane import background
 from skep.model.errors import SkepError
 from skep.trust.api_contexts import api_context
@@ -88,7 +89,7 @@ async def _keep(
                 context.load_cert_chain(certificate, key)
                 seen = _age(certificate)
                 log.info("tls.renewed", certificate=str(certificate))
-        except (SkepError, OSError, ssl.SSLError) as error:
+        except (SkepError, CommitFailed, OSError, ssl.SSLError) as error:
             log.warning("tls.not-renewed", certificate=str(certificate), reason=str(error))
 
 

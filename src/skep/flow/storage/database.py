@@ -14,11 +14,12 @@ from functools import partial
 from typing import Any, Self, TypeVar, cast
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from skep.flow.errors import CommitFailed
 from skep.flow.storage.drivers import open_engine
-from skep.flow.storage.refusals import is_conflict, reason
+from skep.flow.storage.refusals import is_away, is_conflict, reason
 from skep.flow.storage.totals import Totals
 
 log = structlog.get_logger(__name__)
@@ -30,6 +31,9 @@ Whole = Callable[[Any], Awaitable[None]]
 
 LARGEST_BATCH = 1000
 _inside: ContextVar[object] = ContextVar("inside", default=None)
+PATIENCE = 10.0
+"""Seconds for which a server that is being restarted is waited for."""
+_REST = 0.1
 IDLE = 1.0
 """Seconds after which the writer asks its connection whether the server is still there."""
 
@@ -117,7 +121,11 @@ class Database:
         return done
 
     def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A pooled connection that sees the last commit; whatever is written through it is rolled back."""
+        """A pooled connection that sees the last commit; whatever is written through it is rolled back.
+
+        Raises:
+            CommitFailed: the database does not answer, or no longer.
+        """
         if self._closing:
             raise CommitFailed("the database is closed")
         return self._reader()
@@ -145,11 +153,29 @@ class Database:
         connection = await _whole(self._connect())
         try:
             yield connection
+        except (DBAPIError, ConnectionError) as error:
+            if not is_away(error):
+                raise
+            raise CommitFailed(f"the database went away: {reason(error)}") from error
         finally:
             await _whole(connection.close())
 
     async def _connect(self) -> AsyncConnection:
-        return await self.engine.connect()
+        """Once the server answers: to wait for one that is restarted is better than to fail.
+
+        Raises:
+            CommitFailed: it does not answer for too long.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return await self.engine.connect()
+            except (DBAPIError, OSError) as error:
+                if not is_away(error):
+                    raise
+                if self._closing or time.monotonic() > deadline:
+                    raise CommitFailed(f"the database does not answer: {reason(error)}") from error
+            await asyncio.sleep(_REST)
 
     async def _write_forever(self) -> None:
         try:
@@ -208,7 +234,9 @@ class Database:
     async def _standing_connection(self) -> AsyncConnection:
         """The writer's own.  A server that was restarted must not fail the first change after that."""
         idle, self._used = time.monotonic() - self._used, time.monotonic()
-        if idle > IDLE and self._connection is not None and not await _answers(self._connection):
+        if self._connection is not None and (
+            _is_closed(self._driver) or (idle > IDLE and not await _answers(self._connection))
+        ):
             await self._disconnect()
         if self._connection is None:
             self._connection = await _whole(self._connect())
@@ -250,6 +278,11 @@ def _conflict(error: Exception) -> CommitFailed:
     failure = CommitFailed(f"another transaction was in the way: {reason(error)}")
     failure.__cause__ = error
     return failure
+
+
+def _is_closed(driver: Any) -> bool:
+    """By the server, as far as the driver of PostgreSQL has heard."""
+    return bool(getattr(driver, "is_closed", bool)())
 
 
 async def _answers(connection: AsyncConnection) -> bool:

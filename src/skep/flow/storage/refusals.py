@@ -12,6 +12,12 @@ _CONFLICTS = frozenset({"40001", "40P01"})
 """Serialization failure, deadlock detected."""
 
 
+_CONNECTION = "08"
+"""Of SQLSTATE: connection exception."""
+_ENDING = frozenset({"57P01", "57P02", "57P03"})
+"""The server ends, has crashed, or is only starting."""
+
+
 class Unstorable(ValueError):
     """Values that no row can be made of."""
 
@@ -42,6 +48,17 @@ def is_final(error: BaseException | None) -> bool:
 def is_conflict(error: BaseException | None) -> bool:
     """Another's transaction was in the way: tried again it may pass."""
     return _state(error) in _CONFLICTS
+
+
+def is_away(error: BaseException | None) -> bool:
+    """The server does not answer, or ended the connection: it may be there again in a moment."""
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        error = error.orig
+    if isinstance(error, sqlite3.Error):
+        return False
+    return isinstance(error, OSError) or _state(error)[:2] == _CONNECTION or _state(error) in _ENDING
 
 
 def reason(error: BaseException) -> str:
