@@ -108,6 +108,7 @@ def build_streams(host: Host, scratch: Path) -> Litestar:
         [logs, run_command, export_image, receive_image, take_upload],
         state=State({"host": host, "scratch": scratch}),
         openapi_config=None,
+        logging_config=None,
         exception_handlers={Exception: _answer_fault},
         request_max_body_size=None,
     )

@@ -69,6 +69,7 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "This machine": {
         "up": ("skep.cli.server:up", "Start the server."),
+        "box": ("skep.cli.box:app", "Hosts of a box: list, cut off, kill, start."),
         "agent": ("skep.cli.agent:app", "This machine as a host: run the agent, join."),
         "serve": ("skep.cli.processes:serve", "Serve the API of an installation on many machines."),
         "worker": ("skep.cli.processes:worker", "Carry out runs of an installation on many machines."),

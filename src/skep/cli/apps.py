@@ -212,6 +212,7 @@ def _show_replicas(replicas: list[ReplicaView], output: str) -> None:
         ("HEALTH", lambda one: "" if one.health == "none" else one.health),
         ("ADDRESS", lambda one: one.addresses),
         ("PORTS", lambda one: one.ports),
+        ("HOST", lambda one: one.host),
         ("IMAGE", lambda one: one.image),
         ("RESTARTS", lambda one: one.restarts),
         ("STARTED", lambda one: age(one.started)),

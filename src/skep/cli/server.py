@@ -4,6 +4,7 @@ The server is `python -m skep.main`, always a process of its own.  Where systemd
 `skep.service`, systemd starts and stops it; otherwise `up` leaves it behind as a daemon.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -63,7 +64,12 @@ def up(
     began = time.monotonic()
     url = local_url(environment)
     if _ready(url):
-        say("skep is up already.")
+        if _grows(environment, hosts, zones):
+            _need_root()
+            _end_server()
+            _wait(url, _daemon(environment), began)
+        else:
+            say("skep is up already.")
     elif _systemd() and not (data or listen or hosts):
         _run(["systemctl", "start", _UNIT])
         _wait(url, None, began)
@@ -126,6 +132,33 @@ def status(*, common: Common = DEFAULT) -> int:
     else:
         print(f"skep is not up at {context.url}")
     return Exit.OK if ready else Exit.UNREACHABLE
+
+
+def _grows(environment: dict[str, str], hosts: int | None, zones: int | None) -> bool:
+    """Whether the box that is up is to have more hosts: control is started anew, hosts go on.
+
+    Raises:
+        Failure: that cannot be had of what is up.
+    """
+    if hosts is None and zones is None:
+        return False
+    path = Path(server_setting("data", "/var/lib/skep", environment)) / "box.json"
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise Failure(
+            "skep is up already, and it is no box: its host is this machine.",
+            Exit.CONFLICT,
+            "A box is an installation of its own: SKEP_INSTANCE, SKEP_DATA, SKEP_RUN, SKEP_ETC, SKEP_LISTEN.",
+        ) from error
+    if zones not in (None, known["zones"]) or (hosts is not None and hosts < known["hosts"]):
+        raise Failure(
+            f"The box that is up has {known['hosts']} hosts in {known['zones']} zones: it can get more "
+            "hosts, but not fewer, nor other zones.",
+            Exit.CONFLICT,
+            "skep host drain and skep host rm take hosts out of it.",
+        )
+    return hosts is not None and hosts > known["hosts"]
 
 
 def _environment(

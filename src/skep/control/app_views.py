@@ -35,6 +35,8 @@ async def app(
     silent = await silent_hosts(connection)
     services = await replicas.services_of(connection, row.id)
     published = await networks.published_ports(connection, services=[service.id for service in services])
+    reached = {host.name: host.underlay for host in await hosts.every(connection) if host.answers}
+    where = {one.id: _where(one.name, members, reached, public_host) for one in services}
     running = sum(state(member, silent) == "running" for member in members)
     finished = sum(_finished(member) for member in members)
     return AppView(
@@ -48,13 +50,21 @@ async def app(
         running=running,
         finished=finished,
         urls=tuple(
-            f"http://{public_host if port.host_ip == '0.0.0.0' else port.host_ip}:{port.published}"  # noqa: S104
+            f"http://{where[port.service_id] if port.host_ip == '0.0.0.0' else port.host_ip}:{port.published}"  # noqa: S104
             for port in published
             if port.protocol == "tcp"
         ),
         created=rfc3339(row.created),
         updated=rfc3339(row.updated),
     )
+
+
+def _where(service: str, members: list[ReplicaRow], reached: Mapping[HostName, str], public_host: str) -> str:
+    """Where its published ports are: as the operator says, or else at a host elsewhere that runs it."""
+    if public_host != "localhost":
+        return public_host
+    places = (reached.get(member.host, "") for member in members if member.service == service)
+    return next(filter(None, places), public_host)
 
 
 async def silent_hosts(connection: AsyncConnection) -> dict[HostName, str]:

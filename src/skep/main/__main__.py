@@ -10,7 +10,6 @@ from importlib import import_module
 import uvloop
 
 from skep import configuration
-from skep.configuration import Configuration
 from skep.flow import CommitFailed
 from skep.main.process import log_events, must_be_root
 from skep.model.errors import SkepError
@@ -21,6 +20,7 @@ VERBS: dict[str, tuple[str, dict[str, bool]]] = {
     "worker": ("skep.main.worker:run", {}),
     "agent": ("skep.main.agent:run", {}),
     "down": ("skep.main.teardown:tear_down", {"purge": False}),
+    "box": ("skep.main.box_controls:run", {}),
     "purge": ("skep.main.teardown:tear_down", {"purge": True}),
 }
 """A process imports what it is made of, and nothing of the others."""
@@ -29,20 +29,24 @@ VERBS: dict[str, tuple[str, dict[str, bool]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(prog="skep.main", description=__doc__)
     parser.add_argument("verb", choices=list(VERBS))
+    parser.add_argument("words", nargs="*", help="what `box` does, and to which host")
     parser.add_argument("--foreground", action="store_true", help="stay in the foreground (always so)")
     arguments = parser.parse_args()
+    words = {"words": arguments.words} if arguments.verb == "box" else {}
+    if arguments.words and not words:
+        parser.error(f"{arguments.verb} takes no words")
     log_events()
     try:
         settings = configuration.read(os.environ)
         must_be_root()
-        uvloop.run(_work_of(arguments.verb)(settings))
+        uvloop.run(_work_of(arguments.verb)(settings, **words))
     except (SkepError, CommitFailed) as error:
         sys.exit(f"error: {error.message}")
     except OSError as error:
         sys.exit(f"error: {error}")
 
 
-def _work_of(verb: str) -> Callable[[Configuration], Coroutine[None, None, None]]:
+def _work_of(verb: str) -> Callable[..., Coroutine[None, None, None]]:
     path, arguments = VERBS[verb]
     module, _, name = path.partition(":")
     return partial(getattr(import_module(module), name), **arguments)

@@ -11,66 +11,28 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
 import structlog
 
 from skep.agent.joined import agent_directory, is_joined
 from skep.configuration import Configuration
-from skep.model.errors import HostFailure, InvalidInput
-from skep.model.ids import Bytes, HostName, ZoneName
+from skep.main.layout import Layout, Member
+from skep.model.errors import HostFailure
+from skep.model.ids import Bytes, HostName
 from skep.model.views import JoinTokenCreated
 from skep.providers.box.broker import stop_broker
 from skep.providers.box.underlay import Underlay
 
 log = structlog.get_logger("skep.box")
 
-MOST_HOSTS = 200
 POOL = Bytes(20 * 1024**3)
+_MAIN = (sys.executable, "-m", "skep.main")
+_AT_ONCE = 4
+"""Hosts that are taken down side by side."""
 _PATIENCE = 30.0
 """Seconds that an agent has to end when it is asked."""
-
-
-class Layout(msgspec.Struct, frozen=True, kw_only=True):
-    """How many hosts in how many zones; DATA/box.json remembers it."""
-
-    hosts: int
-    zones: int = 1
-
-    def members(self) -> Iterator[tuple[int, HostName, ZoneName]]:
-        """Numbers from 1, dealt out to the zones in turn."""
-        for number in range(1, self.hosts + 1):
-            yield number, HostName(f"host-{number}"), self.zone(1 + (number - 1) % self.zones)
-
-    @staticmethod
-    def zone(number: int) -> ZoneName:
-        return ZoneName(f"zone-{number}")
-
-
-def layout(settings: Configuration) -> Layout | None:
-    """What is asked for, else what there is; None: this installation is no box.
-
-    Raises:
-        InvalidInput: the number of hosts or zones makes no sense, or there are more hosts already.
-    """
-    path = settings.data / "box.json"
-    known = msgspec.json.decode(path.read_bytes(), type=Layout) if path.exists() else None
-    if not settings.box_hosts:
-        return known
-    wanted = Layout(hosts=settings.box_hosts, zones=settings.box_zones or (known.zones if known else 1))
-    if not 0 < wanted.zones <= wanted.hosts <= MOST_HOSTS:
-        raise InvalidInput(f"A box has 1 to {MOST_HOSTS} hosts, and no more zones than hosts.")
-    if known is not None and (wanted.hosts < known.hosts or wanted.zones != known.zones):
-        raise InvalidInput(
-            f"The box has {known.hosts} hosts in {known.zones} zones: it can get more hosts, but not fewer "
-            "(skep host drain, skep host rm), nor other zones."
-        )
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.write_bytes(msgspec.json.encode(wanted))
-    return wanted
 
 
 def broker_directory(settings: Configuration) -> Path:
@@ -86,26 +48,23 @@ class Box:
         self.layout = layout
         self.underlay = underlay
 
-    async def join(self, number: int, host: HostName, token: JoinTokenCreated) -> None:
+    async def join(self, member: Member, token: JoinTokenCreated) -> None:
         """As an operator would, with the command that `skep host add` prints."""
         skep = str(Path(sys.executable).with_name("skep"))
-        words = ["--ca", token.authority, "--address", str(self.underlay.address(number))]
-        await self._inside(
-            number, host, [skep, "agent", "join", token.url, *words], SKEP_JOIN_TOKEN=token.secret
-        )
+        words = ["--ca", token.authority, "--address", str(self.underlay.address(member.number))]
+        await self._inside(member, [skep, "agent", "join", token.url, *words], SKEP_JOIN_TOKEN=token.secret)
 
     def has_joined(self, host: HostName) -> bool:
         return is_joined(agent_directory(self._home(host) / "etc"))
 
-    def start(self, number: int, host: HostName) -> None:
+    def start(self, member: Member) -> None:
         """Start its agent, unless it runs."""
-        if self.pid(host) is not None:
+        if self.pid(member.host) is not None:
             return
-        home = self._home(host)
-        with (home / "agent.log").open("ab") as output:
+        with (self._home(member.host) / "agent.log").open("ab") as output:
             subprocess.Popen(
-                [*self._enter(host), sys.executable, "-m", "skep.main", "agent"],
-                env=self._environment(number, host),
+                [*self._enter(member.host), *_MAIN, "agent"],
+                env=self._environment(member),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -123,39 +82,56 @@ class Box:
         return pid if b"skep.main\0agent" in command else None
 
     async def stop(self, host: HostName, patience: float = _PATIENCE) -> None:
-        """End its agent; containers go on."""
+        """End its agent, at once if it may take no time; containers go on."""
         deadline = time.monotonic() + patience
         while (pid := self.pid(host)) is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.05)
+
+    async def cut_power(self, member: Member) -> None:
+        """The host is gone at once with all that runs on it, and answers nobody.  Its disks stay."""
+        await self.underlay.cut(member.number)
+        await self.stop(member.host, patience=0)
+        await self._inside(member, [*_MAIN, "down"])
 
     async def tear_down(self, *, purge: bool) -> None:
-        """End every agent with its containers; with `purge` nothing of the box is left."""
-        for number, host, _ in self.layout.members():
-            await self.stop(host)
-            if self.underlay.namespace(host).exists():
-                await self._inside(
-                    number, host, [sys.executable, "-m", "skep.main", "purge" if purge else "down"]
-                )
+        """End every agent with its containers; with `purge` nothing of the box is left.
+
+        Raises:
+            HostFailure: something of a host is in the way; all others are gone.
+        """
+        members = [one for one in self.layout.members() if self._home(one.host).is_dir()]
+        await self.underlay.make((one.number, one.host) for one in members)
+        at_once = asyncio.Semaphore(_AT_ONCE)
+        ends = [self._end(one, at_once, "purge" if purge else "down") for one in members]
+        outcomes = await asyncio.gather(*ends, return_exceptions=True)
         broker = broker_directory(self.settings)
         await stop_broker(broker)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
         if purge:
             shutil.rmtree(broker, ignore_errors=True)
         await self.underlay.remove()
 
-    async def _inside(self, number: int, host: HostName, command: list[str], **variables: str) -> None:
+    async def _end(self, member: Member, at_once: asyncio.Semaphore, verb: str) -> None:
+        async with at_once:
+            await self.stop(member.host)
+            await self._inside(member, [*_MAIN, verb])
+
+    async def _inside(self, member: Member, command: list[str], **variables: str) -> None:
         process = await asyncio.create_subprocess_exec(
-            *self._enter(host),
+            *self._enter(member.host),
             *command,
-            env=self._environment(number, host) | variables,
+            env=self._environment(member) | variables,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
         said, _ = await process.communicate()
         if process.returncode:
-            raise HostFailure(f"{host}: {said.decode(errors='replace').strip()[-500:]}")
+            raise HostFailure(f"{member.host}: {said.decode(errors='replace').strip()[-500:]}")
 
     def _enter(self, host: HostName) -> list[str]:
         return ["nsenter", f"--net={self.underlay.namespace(host)}"]
@@ -166,8 +142,9 @@ class Box:
     def _run(self, host: HostName) -> Path:
         return self.settings.run / "hosts" / host
 
-    def _environment(self, number: int, host: HostName) -> dict[str, str]:
+    def _environment(self, member: Member) -> dict[str, str]:
         """What distinguishes the host from the machine it is on."""
+        number, host = member.number, member.host
         home = self._home(host)
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         own = {

@@ -13,7 +13,8 @@ from skep.configuration import Configuration
 from skep.control.control import Control
 from skep.control.setup import prepare_installation
 from skep.flow import Database
-from skep.main.box import Box, Layout, broker_directory
+from skep.main.box import Box, broker_directory
+from skep.main.layout import Layout, remember
 from skep.main.neighbours import answer_hosts, know_hosts
 from skep.main.plane import Foundation, control_plane, foundation
 from skep.main.process import alone, collect_garbage_seldom, listener_on, stopped
@@ -37,7 +38,8 @@ async def run(settings: Configuration, layout: Layout) -> None:
     with alone(settings), listener_on(settings) as listener:
         async with AsyncExitStack() as stack:
             underlay = await stack.enter_async_context(Underlay(settings.instance, settings.box_underlay))
-            await underlay.make((number, host) for number, host, _ in layout.members())
+            await underlay.make((one.number, one.host) for one in layout.members())
+            remember(settings, layout)
             inner = await _on_underlay(settings, underlay)
             outer = stack.enter_context(listener_on(inner))
             control, base = await _control(stack, inner, layout)
@@ -85,8 +87,8 @@ async def _make_zones(database: Database, settings: Configuration, layout: Layou
 async def _raise(box: Box, base: Foundation, control: Control) -> None:
     """Have every host join that has not, and start its agent."""
     operator = await control.auth.authenticate((base.settings.etc / "admin.token").read_text().strip())
-    for number, host, zone in box.layout.members():
-        if not box.has_joined(host):
-            await box.join(number, host, await control.join_tokens.create(operator, zone, host=host))
-        box.start(number, host)
-        log.info("host.started", host=host, zone=zone)
+    for one in box.layout.members():
+        if not box.has_joined(one.host):
+            await box.join(one, await control.join_tokens.create(operator, one.zone, host=one.host))
+        box.start(one)
+        log.info("host.started", host=one.host, zone=one.zone)

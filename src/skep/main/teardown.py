@@ -6,7 +6,8 @@ import structlog
 
 from skep.agent.teardown import teardown as remove_containers
 from skep.configuration import Configuration
-from skep.main.box import Box, layout
+from skep.main.box import Box
+from skep.main.layout import stored_layout
 from skep.main.process import alone
 from skep.providers.box.underlay import Underlay
 from skep.providers.local import disks as pool
@@ -19,7 +20,7 @@ log = structlog.get_logger("skep")
 async def tear_down(settings: Configuration, *, purge: bool) -> None:
     """Remove what runs from the machine; with `purge` all data too.  The server must have ended."""
     with alone(settings):
-        if (plan := layout(settings)) is not None:
+        if (plan := stored_layout(settings)) is not None:
             async with Underlay(settings.instance, settings.box_underlay) as underlay:
                 await Box(settings, plan, underlay).tear_down(purge=purge)
         removed = await remove_containers(settings.instance, settings.data, settings.run)

@@ -11,8 +11,8 @@ from skep.configuration import Configuration
 from skep.control.control import Control
 from skep.control.liveness import PER_TIMEOUT
 from skep.control.setup import prepare_installation, register_host
-from skep.main.box import layout
 from skep.main.heartbeat import send_heartbeats
+from skep.main.layout import layout
 from skep.main.local_host import local_host
 from skep.main.plane import background, control_plane, foundation, heartbeats
 from skep.main.process import alone, collect_garbage_seldom, listener_on, stopped

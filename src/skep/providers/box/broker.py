@@ -21,8 +21,8 @@ async def start_broker(directory: Path, address: IPv4Address) -> str:
 
 
 async def stop_broker(directory: Path) -> None:
-    """One that was never started is success."""
-    if directory.exists():
+    """One that was never started is success; one whose script is gone is left alone."""
+    if directory.exists() and SCRIPT.exists():
         await _script("stop", str(directory))
 
 

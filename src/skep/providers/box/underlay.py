@@ -8,12 +8,14 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from skep.model.errors import Conflict
 from skep.model.ids import HostName
 from skep.providers.local.network import links, nft
 from skep.providers.local.network.namespaces import Namespaces, exists
 from skep.providers.local.network.naming import NETNS, Names
 
-_FIRST_HOST = 10
+FIRST_HOST = 10
+"""The address before that of the first host, in the subnet."""
 _HOST = Path("/proc/self/ns/net")
 _NIC = "eth0"
 
@@ -44,13 +46,17 @@ class Underlay:
 
     def address(self, number: int) -> IPv4Address:
         """Of the host with this number, from 1."""
-        return self._subnet[_FIRST_HOST + number]
+        return self._subnet[FIRST_HOST + number]
 
     def namespace(self, host: HostName) -> Path:
         return NETNS / f"{self._instance}-{host}"
 
     async def make(self, hosts: Iterable[tuple[int, HostName]]) -> None:
-        """The bridge, and the namespace of each host with its wire; numbers are from 1."""
+        """The bridge, and the namespace of each host with its wire; numbers are from 1.
+
+        Raises:
+            Conflict: the machine is on that subnet already.
+        """
         await self._namespaces.on_host(self._make_bridge)
         for number, host in hosts:
             await self._make_host(number, host)
@@ -61,6 +67,11 @@ class Underlay:
 
     async def mend(self, number: int) -> None:
         await self._namespaces.on_host(lambda: links.ip(f"link set {self._wire(number)} up"))
+
+    def is_connected(self, number: int) -> bool:
+        """Whether the host's cable is in; called in the machine's own namespace."""
+        found = links.nic(self._wire(number))
+        return found is not None and found.up
 
     async def remove(self) -> None:
         """Every namespace and wire, with the bridge and its rules."""
@@ -73,6 +84,7 @@ class Underlay:
 
     def _make_bridge(self) -> None:
         if not links.there(self._bridge):
+            self._must_be_free()
             links.ip(f"link add name {self._bridge} type bridge stp_state 0 forward_delay 0 mcast_snooping 0")
         links.ip(
             f"address replace {self.gateway}/{self._subnet.prefixlen} dev {self._bridge}",
@@ -80,6 +92,15 @@ class Underlay:
         )
         links.sysctl([("ipv4/ip_forward", "1"), ("bridge/bridge-nf-call-iptables", "0")])
         nft.reconcile((self._way_out(),))
+
+    def _must_be_free(self) -> None:
+        for path in Path("/sys/class/net").iterdir():
+            found = links.nic(path.name)
+            if found is not None and found.address is not None and found.address in self._subnet:
+                raise Conflict(
+                    f"The underlay {self._subnet} is taken: {path.name} has {found.address}. Set "
+                    "'box_underlay' (SKEP_BOX_UNDERLAY) to a network that this machine does not use."
+                )
 
     def _way_out(self) -> nft.Table:
         rule = f"ip saddr {self._subnet} ip daddr != {self._subnet} masquerade"
