@@ -9,7 +9,7 @@ PYTEST_PROCESSES ?= -n auto --dist loadfile --no-loadscope-reorder
 BENCH_ARGS ?=
 LOCK_ARGS ?=
 
-.PHONY: help up down purge install install-dev check lint format test bench bench-engine bench-flow bench-bus bench-network demo-flows lock
+.PHONY: help up down purge install install-dev check lint format test bench bench-engine bench-flow bench-bus bench-network demo-flows demo-dc lock
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ bench-network: ## networks over several hosts beside plain ones (one JSON line p
 
 demo-flows: install ## flows you can watch: an approval, a fan-out of 1,000, an undo, a hot update under load
 	@$(BIN)/python examples/flows/demo.py
+
+demo-dc: install ## a data centre you can watch: six hosts, a shop across them, a host and control killed meanwhile (root)
+	@$(BIN)/python examples/datacentre/demo.py
 
 lock: ## write requirements*.lock anew from pyproject.toml (LOCK_ARGS=--upgrade: newest versions)
 	@scripts/install --tools

@@ -325,6 +325,7 @@ def test_what_was_taken_down_comes_back(someone: Someone) -> None:
     someone.type("down")
     stopped = [path for path in someone.left() if not path.startswith("cgroup")]
     someone.up()
+    someone.until(lambda: all(len(someone.containers(host)) >= 2 for host in someone.hosts()))
     someone.until_well()
 
     assert stopped == []
