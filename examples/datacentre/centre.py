@@ -1,4 +1,4 @@
-"""The data centre of the demonstration: hosts in a box, PostgreSQL, one worker more; in a temporary directory."""
+"""The data centre of the demonstration: hosts in a box, PostgreSQL, a worker more; in a temporary folder."""
 
 import json
 import os
@@ -122,7 +122,10 @@ class Centre:
         found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{self.instance}*")]
         for command in (["losetup", "-a"], ["cat", "/proc/self/mountinfo"]):
             found += [line for line in _output(command).splitlines() if str(self.folder) in line]
-        for command, mark in ((["ip", "address"], f" {self.subnet}."), (["nft", "list", "tables"], self.instance)):
+        for command, mark in (
+            (["ip", "address"], f" {self.subnet}."),
+            (["nft", "list", "tables"], self.instance),
+        ):
             found += [line for line in _output(command).splitlines() if mark in line]
         for path in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
@@ -136,7 +139,13 @@ class Centre:
 
 def _output(command: list[str], environment: dict[str, str] | None = None) -> str:
     done = subprocess.run(
-        command, env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        command,
+        env=environment,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))}: {done.stderr.strip()[-1500:]}")

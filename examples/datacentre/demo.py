@@ -1,11 +1,12 @@
 """A demonstration of skep on many hosts: `make demo-dc`, as root.
 
-Six hosts in three zones on this machine, PostgreSQL, RabbitMQ and one worker more, in a temporary directory; the
-shop across them; a host and the processes of control killed while a customer keeps asking.  Nothing is left.
+Six hosts in three zones on this machine, PostgreSQL, RabbitMQ and one worker more, in a temporary directory;
+the shop across them; a host and the processes of control killed while a customer keeps asking.
 Ends with 1 if something that is promised was not seen.  `--quick`: three hosts and a shop of busybox.
 """
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -92,9 +93,7 @@ class Demonstration:
         story.chapter("A host loses its power")
         needed = {one["host"] for one in centre.replicas() if one["service"] != "api"}
         victim = next(
-            one["host"]
-            for one in centre.replicas()
-            if one["service"] == "api" and one["host"] not in needed
+            one["host"] for one in centre.replicas() if one["service"] == "api" and one["host"] not in needed
         )
         failed = customer.failed
         centre.skep("box", "kill", victim)
@@ -161,8 +160,6 @@ class Demonstration:
         print("\n".join(["", f"   $ skep {' '.join(words)}", *(f"   {line}" for line in lines[:SHOWN]), ""]))
 
     def run(self, *command: str) -> str:
-        import subprocess
-
         return subprocess.run(
             command, env=self.centre.environment, check=True, capture_output=True, text=True
         ).stdout.strip()

@@ -30,7 +30,7 @@ async def underlay() -> AsyncIterator[Underlay]:
 def pings(underlay: Underlay, host: HostName, address: object) -> bool:
     inside = ["nsenter", f"--net={underlay.namespace(host)}"]
     done = subprocess.run(
-        [*inside, "busybox", "ping", "-c1", "-W1", str(address)], capture_output=True, check=False
+        [*inside, "busybox", "ping", "-c2", "-W1", str(address)], capture_output=True, check=False
     )
     return done.returncode == 0
 
