@@ -14,7 +14,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from skep.api.app import build_app
+from skep.api.errors import problem_of
 from skep.api.openapi import describe, document
+from skep.flow import CommitFailed, Fenced
 
 GOLDEN = Path(__file__).parent / "golden" / "openapi.json"
 
@@ -118,3 +120,13 @@ async def test_an_unknown_path_is_a_problem_document(stranger: httpx.AsyncClient
 
     assert answer.status_code == 404
     assert answer.json()["code"] == "not-found"
+
+
+@pytest.mark.parametrize(
+    "error", [CommitFailed("the disk is full"), Fenced("worker w is held for dead")], ids=["commit", "fenced"]
+)
+def test_what_may_work_at_the_next_try_is_no_internal_error(error: Exception) -> None:
+    problem = problem_of(error)
+
+    assert (problem.status, problem.code) == (503, "unavailable")
+    assert "othing was changed" in (problem.detail or "")

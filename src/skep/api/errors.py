@@ -13,7 +13,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from skep.flow import CommitFailed
+from skep.flow import CommitFailed, Fenced
 from skep.model.errors import (
     Conflict,
     Exhausted,
@@ -108,6 +108,8 @@ def problem_of(error: BaseException) -> Problem:
         return _refused(error)
     if isinstance(error, CommitFailed):
         return problem_of(Unavailable(f"Nothing was changed, for {error.message}. The operator can help."))
+    if isinstance(error, Fenced):  # it has begun anew by now
+        return problem_of(Unavailable("This process was held for dead, and nothing was changed: try again."))
     if isinstance(error, RecursionError):  # only a decoder meets one, in a body made for that
         return problem_of(InvalidInput("The body is nested too deeply."))
     request = secrets.token_hex(8)

@@ -16,6 +16,7 @@ from skep.flow.definition.registry import Registry
 from skep.flow.engine import FlowEngine
 from skep.flow.errors import (
     CommitFailed,
+    Fenced,
     FlowError,
     FlowFault,
     InputError,
@@ -46,6 +47,7 @@ __all__ = [
     "CommitFailed",
     "Context",
     "Database",
+    "Fenced",
     "Flow",
     "FlowEngine",
     "FlowError",
