@@ -166,3 +166,13 @@ async def test_loss_and_return_are_told_once_to_whom_it_concerns(cloud: Installa
     assert (lost.kind, lost.name, lost.state) == ("host", "host-2", "lost")
     assert back.state == "ready"
     assert "and is back" in back.message
+
+
+async def test_who_has_watched_all_the_time_finds_a_loss_at_once(cloud: Installation) -> None:
+    watched = Watched(cloud)
+    await watched.look_for(TIMEOUT)
+    await watched.dying.heartbeat(SECOND)
+
+    await watched.watch.look()
+
+    assert (await row(cloud, SECOND)).state == "lost"

@@ -119,7 +119,8 @@ class LivenessWatch:
         async with self._database.read() as connection:
             silent = await hosts.silent(connection)
             self._directory.learn(await hosts.every(connection))
-        if silent and self._has_watched():
+        watched = self._has_watched()
+        if silent and watched:
             await self._lose(silent)
 
     def _has_watched(self) -> bool:
