@@ -30,6 +30,7 @@ class Centre:
         self.folder.chmod(0o755)  # PostgreSQL and RabbitMQ have users of their own
         self.subnet = f"198.19.{secrets.randbelow(256)}"
         self.worker: subprocess.Popen[bytes] | None = None
+        self.is_gone = False
         listen = f"127.0.0.1:{free_port()}"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("SKEP_")},
@@ -56,11 +57,14 @@ class Centre:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def tear_down(self) -> None:
-        """May be repeated."""
+        """Once is enough; more does nothing."""
+        if self.is_gone:
+            return
         self.kill_worker()
         self.skep("purge", "--yes")
         if (self.folder / "postgresql").exists():
             self._database("stop")
+        self.is_gone = True
 
     def up(self, *words: str) -> None:
         self.skep("up", *words)
