@@ -19,6 +19,7 @@ import structlog
 from skep.bus.bus import Bus, Message
 from skep.bus.calls import Answer, Call, decode, encode, quick
 from skep.bus.methods import Methods
+from skep.flow.errors import CommitFailed
 from skep.model.errors import NotFound, SkepError, Stale, Unavailable
 from skep.model.faults import fault_of
 
@@ -193,6 +194,8 @@ class CallServer:
         error = going.work.exception()
         if error is None:
             return Answer(id=going.call.id, version=self._methods.version, result=going.work.result())
+        if isinstance(error, CommitFailed):  # of a database that is away: who asked may do so again
+            return self._failed(going.call, Unavailable(error.message))
         if not isinstance(error, SkepError):
             log.error("call.failed", method=going.call.method, exc_info=error)
         return self._failed(going.call, error)

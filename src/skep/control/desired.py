@@ -57,10 +57,10 @@ class DesiredState:
     def __init__(self, database: Database, limits: Limits) -> None:
         self._database = database
         self._limits = limits
+        self._shared = database.engine.dialect.name != "sqlite"
         self._containers: dict[ContainerId, ContainerSpec] = {}
         self._ports: dict[PortId, PortConfig] = {}
         self._system_disks: dict[DiskId, DiskSpec] = {}
-        self._networks: dict[NetworkId, NetworkConfig] = {}
         self._reading = asyncio.Lock()
 
     async def container(self, container: ContainerId) -> ContainerSpec:
@@ -75,14 +75,13 @@ class DesiredState:
         return row is not None and row.desired == "running"
 
     async def network(self, network: NetworkId) -> NetworkConfig:
-        if network not in self._networks:
-            async with self._database.read() as connection:
-                row = _found(await networks.get(connection, network), f"Network {network}")
-            self._networks[network] = network_config(row)
-        return self._networks[network]
+        """Read anew each time: one that was removed and made again has the same id, but another number."""
+        async with self._database.read() as connection:
+            return network_config(_found(await networks.get(connection, network), f"Network {network}"))
 
     async def port(self, port: PortId) -> PortConfig:
-        if port not in self._ports:
+        """The names of a port change with a release, of which another process may know alone."""
+        if self._shared or port not in self._ports:
             async with self._database.read() as connection:
                 row = _found(await networks.port(connection, port), f"Port {port}")
                 replica = _found(await replicas.get(connection, row.replica_id), f"Replica {row.replica_id}")

@@ -98,8 +98,17 @@ async def control_plane(stack: AsyncExitStack, base: Foundation, *, works: bool 
             base.database, base.directory, _news(base), base.settings.silence, time.monotonic
         )
         await stack.enter_async_context(background(watch.run(), "liveness"))
+        if base.shared:
+            await stack.enter_async_context(background(_listen(base), "news"))
         await stack.enter_async_context(background(_reconcile(base, room, control), "reconciler"))
     return control
+
+
+async def _listen(base: Foundation) -> None:
+    """Hosts tell any worker what they see; the one that leads hears of it this way, and looks at once."""
+    async with base.bus.subscribe("event") as events:
+        async for _ in events:
+            base.woken.set()
 
 
 async def _reconcile(base: Foundation, room: FlowRoom, control: Control) -> None:

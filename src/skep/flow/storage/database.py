@@ -158,7 +158,8 @@ class Database:
                 raise
             raise CommitFailed(f"the database went away: {reason(error)}") from error
         finally:
-            await _whole(connection.close())
+            with suppress(DBAPIError, OSError):  # what was read is read, also if the server went away then
+                await _whole(connection.close())
 
     async def _connect(self) -> AsyncConnection:
         """Once the server answers: to wait for one that is restarted is better than to fail.
