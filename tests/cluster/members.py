@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 from tests.cluster.server import MAIN
 
-UP = 40.0
+UP = 90.0
 """Seconds in which a process must be up; the machine may be busy."""
 
 
