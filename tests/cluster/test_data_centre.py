@@ -1,0 +1,208 @@
+"""What happens when one part of a data centre hangs, is cut off, or is another release: one scenario each."""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from tests.cluster.accounts import until_in_order
+from tests.cluster.customers import Client, Customer
+from tests.cluster.datacentre import DataCentre, data_centre
+from tests.cluster.members import Member
+from tests.machines import busybox_archive
+
+from skep.model.ids import HostName
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+NEWER = "import skep\nskep.__version__ = '99.0.0'\n"
+"""What a process of another release is here: it says so, and nothing else of it differs."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def centre(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DataCentre]:
+    folder = tmp_path_factory.mktemp("centre")
+    async with data_centre(folder, hosts=2, workers=2) as centre:
+        await centre.load(busybox_archive(folder))
+        yield centre
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def customers(centre: DataCentre) -> AsyncIterator[list[Customer]]:
+    """Each has an app; afterwards it is gone."""
+    client = Client(centre, random.Random(1))
+    customers = [Customer(client, f"shop-{number}") for number in range(4)]
+    await asyncio.gather(*(customer.apply() for customer in customers))
+    yield customers
+    await asyncio.gather(*(customer.remove() for customer in customers))
+
+
+async def test_hosts_are_heard_again_after_the_database_restarted(centre: DataCentre) -> None:
+    """The desks of the zones ended with the first look that failed."""
+    await asyncio.to_thread(centre.database.kill)
+    await asyncio.to_thread(centre.database.start)
+
+    before = await rows(centre, "SELECT name, seen FROM hosts ORDER BY name")
+    await asyncio.sleep(4)  # of which every two bring a sign of life
+
+    after = await rows(centre, "SELECT name, seen FROM hosts ORDER BY name")
+    assert [now["seen"] > then["seen"] for now, then in zip(after, before, strict=True)] == [True, True]
+
+
+async def test_a_worker_that_hangs_and_goes_on_undoes_nothing_of_what_others_did(
+    centre: DataCentre, customers: list[Customer]
+) -> None:
+    """Its runs are taken over; when it goes on it finds its commits, and hosts its commands, refused."""
+    changing = [asyncio.create_task(customer.apply()) for customer in customers]
+    await asyncio.sleep(0.7)
+    held = centre.workers[0]
+
+    held.hold()
+    await asyncio.gather(*changing)
+    held.go_on()
+
+    await until(lambda: said(held, "flow.fenced"))
+    await until_in_order(centre, customers)
+    assert [customer.lost for customer in customers] == [[]] * len(customers)
+
+
+async def test_a_leader_that_hangs_is_replaced_and_steps_back(
+    centre: DataCentre, customers: list[Customer]
+) -> None:
+    (lease,) = await rows(centre, "SELECT holder, epoch FROM leases WHERE name = 'reconciler'")
+    (leader,) = [worker for worker in centre.workers if lease["holder"] in worker.log.read_text()]
+
+    leader.hold()
+    try:
+        await until(
+            lambda: any(said(other, "leadership.begun") for other in centre.workers if other != leader)
+        )
+        (other,) = await rows(centre, "SELECT holder, epoch FROM leases WHERE name = 'reconciler'")
+    finally:
+        leader.go_on()
+
+    await until(lambda: said(leader, "leadership.ended"))
+    assert other["epoch"] > lease["epoch"]
+    await until_in_order(centre, customers)
+
+
+async def test_a_follower_of_a_run_goes_on_elsewhere_when_its_api_process_dies(
+    centre: DataCentre, customers: list[Customer]
+) -> None:
+    host = next(iter(centre.agents))
+    await centre.underlay.cut(centre.numbers[host])
+    accepted = await centre.ask("POST", f"/apps/{customers[0].name}/restart")
+    path = f"/runs/{accepted['run']}/events"
+    following = asyncio.create_task(follow(centre, 0, path))
+    await asyncio.sleep(1)
+
+    centre.apis[0].kill()
+    with pytest.raises(httpx.HTTPError):
+        await following
+    elsewhere = asyncio.create_task(follow(centre, 1, path))
+    await centre.underlay.mend(centre.numbers[host])
+
+    assert (await asyncio.wait_for(elsewhere, 60))[-1] == "run-succeeded"
+    centre.apis[0].start()
+    await centre.apis[0].until_it_answers()
+
+
+async def test_what_was_told_to_a_host_that_is_cut_off_is_worth_nothing_once_it_was_taken_back(
+    centre: DataCentre, customers: list[Customer]
+) -> None:
+    spec = {"name": "slow", "services": {"it": {"image": "busybox:1", "command": ["sleep", "1000"]}}}
+    for number in centre.numbers.values():
+        await centre.underlay.cut(number)
+    accepted = await centre.ask("POST", "/apps/slow/releases", json=spec)
+    await asyncio.sleep(3)
+
+    await centre.apis[1].client.post(f"/runs/{accepted['run']}/cancel")
+    for number in centre.numbers.values():
+        await centre.underlay.mend(number)
+    run = await centre.run_of(accepted, 90)
+
+    assert run["state"] == "cancelled"
+    await rows(centre, f"DELETE FROM flow_runs WHERE id = '{run['id']}'")
+    await until_in_order(centre, customers)
+
+
+async def test_processes_of_two_releases_work_together_while_one_after_the_other_is_replaced(
+    centre: DataCentre, customers: list[Customer], tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NEWER)
+    before = {host: pids(centre, host) for host in centre.agents}
+
+    for host, agent in centre.agents.items():
+        await become(agent, tmp_path)
+        await until_version(centre, host, "99.0.0")
+        assert pids(centre, host) == before[host], "a container was touched"
+        await asyncio.gather(*(customer.apply() for customer in customers))
+        before = {name: pids(centre, name) for name in centre.agents}
+    await become(centre.workers[0], tmp_path)
+    await asyncio.gather(*(customer.apply() for customer in customers))
+
+    await until_in_order(centre, customers)
+    assert [customer.lost for customer in customers] == [[]] * len(customers)
+
+
+async def rows(centre: DataCentre, query: str) -> list[dict[str, Any]]:
+    connection = await centre.database.connect("skep")
+    try:
+        return [dict(row) for row in await connection.fetch(query)]
+    finally:
+        await connection.close()
+
+
+def said(member: Member, event: str) -> bool:
+    return f'"event": "{event}"' in member.log.read_text()
+
+
+async def until(true: Callable[[], bool], timeout: float = 40) -> None:
+    deadline = time.monotonic() + timeout
+    while not true():
+        assert time.monotonic() < deadline, "it never became so"
+        await asyncio.sleep(0.1)
+
+
+async def follow(centre: DataCentre, api: int, path: str) -> list[str]:
+    """The kinds of events of a run, to its end."""
+    async with centre.apis[api].client.stream("GET", path, timeout=60) as answer:
+        lines = [line async for line in answer.aiter_lines()]
+    return [kind for line in lines if (kind := line.removeprefix("event: ")) not in (line, "end")]
+
+
+async def become(member: Member, hook: Path) -> None:
+    """Replace it by one of another release."""
+    ups = sum(member.log.read_text().count(f'"event": "{kind}"') for kind in ("agent.up", "worker.up"))
+    member.kill()
+    member.variables["PYTHONPATH"] = f"{hook}:{os.environ.get('PYTHONPATH', '')}"
+    member.start()
+    up = "agent.up" if member.name.startswith("host") else "worker.up"
+    await until(lambda: member.log.read_text().count(f'"event": "{up}"') > ups)
+
+
+async def until_version(centre: DataCentre, host: HostName, version: str) -> None:
+    for _ in range(400):
+        found = await rows(centre, f"SELECT version FROM hosts WHERE name = '{host}'")
+        if found[0]["version"] == version:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"{host} has version {found}: {centre.agents[host].said()}")
+
+
+def pids(centre: DataCentre, host: HostName) -> set[int]:
+    """Of what runs in the containers of the host."""
+    group = f"{centre.instance}-{centre.numbers[host]}"
+    found = Path("/sys/fs/cgroup").glob(f"*/{group}/*/cgroup.procs")
+    return {int(pid) for path in found for pid in path.read_text().split()}
