@@ -28,6 +28,7 @@ from skep.model.spec import AppSpec
 from skep.model.views import (
     Accepted,
     Action,
+    AddressView,
     AppDetail,
     AppState,
     AppView,
@@ -41,6 +42,7 @@ from skep.model.views import (
     ImageView,
     JoinTokenCreated,
     JoinTokenView,
+    NetworkDetail,
     NetworkView,
     PlaceView,
     PlanChange,
@@ -52,9 +54,11 @@ from skep.model.views import (
     Quota,
     ReleaseView,
     ReplicaView,
+    ReservationView,
     RunDetail,
     RunEventView,
     RunView,
+    ShareView,
     StayingView,
     StepView,
     TenantView,
@@ -592,6 +596,10 @@ class FakeDisks:
         return self.world.start(f"resize {disk}", ("resize",))
 
 
+RESERVED = ReservationView(addresses="10.128.0.10-10.128.0.19", purpose="printers", created=THEN)
+SHARED = ShareView(network="default", owner="default", tenant="acme", accepted=True, created=THEN)
+
+
 @dataclass
 class FakeNetworks:
     world: World
@@ -601,6 +609,7 @@ class FakeNetworks:
             NetworkView(
                 id="n1",
                 name="default",
+                owner=caller.tenant_name,
                 subnet="10.128.0.0/20",
                 gateway="10.128.0.1",
                 internal=False,
@@ -642,6 +651,69 @@ class FakeNetworks:
 
     async def remove(self, caller: Caller, network: str) -> Accepted:
         raise Conflict(f"Network {network!r} still has 2 ports.", ports=2)
+
+    async def create(
+        self, caller: Caller, name: str, *, subnet: str | None, gateway: str | None, internal: bool
+    ) -> NetworkView:
+        return NetworkView(
+            id="n2",
+            name=name,
+            owner=caller.tenant_name,
+            subnet=subnet or "10.129.0.0/20",
+            gateway=gateway or "10.129.0.1",
+            internal=internal,
+            ports=0,
+            created=THEN,
+        )
+
+    async def show(self, caller: Caller, network: str) -> NetworkDetail:
+        own = ("10.128.0.2", ("web-0.shop", "web.shop"), caller.tenant_name, "shop/web-0", "host-1")
+        guest = ("10.128.0.3", ("cache-0.kv.acme", "cache.kv.acme"), "acme", "", "")
+        return NetworkDetail(
+            name=network,
+            owner=caller.tenant_name,
+            subnet="10.128.0.0/20",
+            gateway="10.128.0.1",
+            internal=False,
+            created=THEN,
+            ports=[
+                AddressView(address=address, names=names, tenant=tenant, replica=replica, host=host)
+                for address, names, tenant, replica, host in (own, guest)
+            ],
+            used=2,
+            reserved=10,
+            free=4081,
+            reservations=[RESERVED],
+            shares=[SHARED],
+        )
+
+
+class FakeReservations:
+    async def add(self, caller: Caller, network: str, addresses: str, purpose: str) -> ReservationView:
+        return ReservationView(addresses=addresses, purpose=purpose, created=THEN)
+
+    async def remove(self, caller: Caller, network: str, addresses: str) -> None:
+        if addresses != RESERVED.addresses:
+            raise NotFound(f"{addresses} is no reservation.")
+
+
+class FakeShares:
+    async def list(self, caller: Caller) -> list[ShareView]:
+        return [SHARED]
+
+    async def offer(self, caller: Caller, network: str, tenant: str) -> ShareView:
+        return msgspec.structs.replace(SHARED, network=network, tenant=tenant, accepted=False)
+
+    async def withdraw(self, caller: Caller, network: str, tenant: str) -> None:
+        if tenant != SHARED.tenant:
+            raise NotFound(f"Not shared with {tenant!r}.")
+
+    async def accept(self, caller: Caller, owner: str, network: str, alias: str | None) -> ShareView:
+        return msgspec.structs.replace(SHARED, network=alias or f"{owner}/{network}", owner=owner)
+
+    async def leave(self, caller: Caller, network: str) -> None:
+        if "/" not in network:
+            raise NotFound(f"{network!r} is not offered to you.")
 
 
 @dataclass
@@ -923,6 +995,8 @@ class FakeControl:
         self.runs = FakeRuns(self.world)
         self.disks = FakeDisks(self.world)
         self.networks = FakeNetworks(self.world)
+        self.reservations = FakeReservations()
+        self.shares = FakeShares()
         self.hosts = FakeHosts(self.world)
         self.zones = FakeZones(self.world)
         self.pools = FakePools(self.world)

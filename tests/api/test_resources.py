@@ -138,6 +138,7 @@ async def test_the_other_lists_answer(client: httpx.AsyncClient) -> None:
         "networks",
         "ports",
         "networks/map",
+        "networks/shares",
         "hosts",
         "zones",
         "queues",
@@ -150,6 +151,24 @@ async def test_the_other_lists_answer(client: httpx.AsyncClient) -> None:
     ):
         answer = await client.get(f"/v1/{path}")
         assert (answer.status_code, type(answer.json())) == (200, list), path
+
+
+async def test_networks_are_made_reserved_from_and_shared(client: httpx.AsyncClient) -> None:
+    made = await client.post("/v1/networks", json={"name": "back", "internal": True})
+    assert (made.status_code, made.json()["internal"]) == (201, True)
+    shown = await client.get("/v1/networks/details?network=acme/back")
+    assert (shown.status_code, shown.json()["name"]) == (200, "acme/back")
+    kept = {"addresses": "10.128.0.10-10.128.0.19", "purpose": "printers"}
+    assert (await client.post("/v1/networks/back/reservations", json=kept)).status_code == 201
+    gone = await client.delete(f"/v1/networks/back/reservations?addresses={kept['addresses']}")
+    assert gone.status_code == 204
+    assert (await client.delete("/v1/networks/back/reservations?addresses=10.1.0.1")).status_code == 404
+    assert (await client.post("/v1/networks/back/shares", json={"tenant": "acme"})).status_code == 201
+    accepted = await client.post("/v1/networks/accept", json={"owner": "acme", "network": "back"})
+    assert (accepted.status_code, accepted.json()["network"]) == (200, "acme/back")
+    assert (await client.post("/v1/networks/leave?network=acme/back")).status_code == 204
+    assert (await client.delete("/v1/networks/back/shares/acme")).status_code == 204
+    assert (await client.delete("/v1/networks/back/shares/other")).status_code == 404
 
 
 async def test_disks_are_resized_and_removed(client: httpx.AsyncClient) -> None:

@@ -28,6 +28,8 @@ TABLES = {
     "net-ls": ["net", "ls"],
     "net-ports": ["net", "ports"],
     "net-map": ["net", "map"],
+    "net-show": ["net", "show", "default"],
+    "net-shares": ["net", "shares"],
     "host-ls": ["host", "ls"],
     "host-show": ["host", "show", "host1"],
     "zone-ls": ["zone", "ls"],
@@ -78,6 +80,21 @@ def test_apply_builds_releases_follows_and_prints_the_urls(shop: Skep) -> None:
     assert "✓ web-0.start" in done.stderr
     assert "shop is running: 3 of 3 replicas run." in done.stderr
     assert shop.world.apps["shop"].services["web"].image == "shop-web:latest"  # type: ignore[index]
+
+
+def test_networks_are_made_reserved_from_and_shared(skep: Skep) -> None:
+    made = skep("net", "create", "back", "--subnet", "10.1.0.0/24", "--internal")
+    assert (made.returncode, made.stderr) == (0, "Network back has 10.1.0.0/24.\n")
+    kept = skep("net", "reserve", "back", "10.1.0.10-10.1.0.19", "--for", "printers")
+    assert (kept.returncode, kept.stderr) == (0, "10.1.0.10-10.1.0.19 is reserved.\n")
+    assert skep("net", "unreserve", "back", "10.128.0.10-10.128.0.19").returncode == 0
+    assert skep("net", "unreserve", "back", "10.1.0.5").returncode == 3
+    assert "acme may accept it" in skep("net", "share", "back", "--with", "acme").stderr
+    assert "external network shop/back" in skep("net", "accept", "shop/back").stderr
+    assert "external network theirs" in skep("net", "accept", "shop/back", "--alias", "theirs").stderr
+    assert skep("net", "accept", "back").returncode == 2
+    assert skep("net", "unshare", "back", "--with", "acme").returncode == 0
+    assert skep("net", "leave", "shop/back").returncode == 0
 
 
 def test_a_trace_says_where_it_stops_and_fails(running: Skep) -> None:

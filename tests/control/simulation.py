@@ -109,7 +109,7 @@ class Cloud:
         self.apps = Apps(database, flows, settings, world.now, world.new_id)
         self.disks = Disks(database, flows, directory)
         self.images = Images(database, flows, directory, settings, world.now)
-        self.networks = Networks(database, flows, directory)
+        self.networks = Networks(database, flows, directory, NETWORKS, world.now)
         self.draining = Draining(database, flows, settings, world.new_id)
 
     async def done(self, accepted: Accepted) -> None:

@@ -60,6 +60,7 @@ def attachment(
     status = ContainerStatus(id=ContainerId("c"), replica=replica, state=state) if state else None
     return AttachmentRow(
         id=PortId(f"port-{number}"),
+        tenant_id=TenantId("t"),
         network_id=NET,
         replica_id=replica,
         address=int(IPv4Address("10.0.0.0")) + number,

@@ -24,7 +24,9 @@ from skep.model.ids import (
     RegionName,
     ReleaseId,
     ReplicaId,
+    ReservationId,
     ServiceId,
+    ShareId,
     TenantId,
     TokenId,
     UserId,
@@ -45,7 +47,9 @@ from skep.store import (
     networks,
     releases,
     replicas,
+    reservations,
     rows,
+    shares,
     tenants,
     users,
 )
@@ -58,13 +62,15 @@ from skep.store.join_tokens import JoinTokenRow
 from skep.store.networks import NetworkRow, PortRow, PublishedRow
 from skep.store.releases import ReleaseRow
 from skep.store.replicas import ContainerRow, ReplicaRow, ServiceRow
+from skep.store.reservations import ReservationRow
+from skep.store.shares import ShareRow
 from skep.store.tenants import TenantRow
 from skep.store.users import TokenRow, UserRow
 
 T = TypeVar("T")
 MODULES = (
     *(apps, certificates, disks, hosts, images, join_tokens),
-    *(networks, releases, replicas, tenants, users),
+    *(networks, releases, replicas, reservations, shares, tenants, users),
 )
 
 A, B = TenantId("a"), TenantId("b")
@@ -585,6 +591,67 @@ async def test_networks_and_ports(store: Store) -> None:
 
     assert (await store.see(networks.every))[0].cursor == 7
     assert (await store.see(networks.ports_of))[0].names == ("other",)
+
+
+async def test_reservations(store: Store) -> None:
+    row = ReservationRow(
+        id=ReservationId("kept"),
+        tenant_id=A,
+        network_id=NETWORK.id,
+        first=2**32 - 9,
+        last=2**32 - 5,
+        purpose="printers",
+        created=1.0,
+    )
+    await store.do(reservations.insert, row)
+    assert await store.see(reservations.of_network, NETWORK.id) == [row]
+    assert await store.see(reservations.of_network, NetworkId("other")) == []
+
+    await store.do(reservations.delete, [row.id])
+    assert await store.see(reservations.of_network, NETWORK.id) == []
+
+
+async def test_a_share_counts_once_it_is_accepted_and_goes_with_its_guest(store: Store) -> None:
+    row = ShareRow(
+        id=ShareId("share"),
+        tenant_id=A,
+        network_id=NETWORK.id,
+        guest="b",
+        guest_id=None,
+        alias=None,
+        created=1.0,
+        accepted=None,
+    )
+    await store.do(shares.insert, row)
+    (offer,) = await store.see(shares.of_tenant, B, "b")
+    assert [offer] == await store.see(shares.of_tenant, A, "a")
+    assert (offer.network, offer.owner, offer.guest) == ("default", TENANTS[0].name, "b")
+    assert await store.see(shares.of_tenant, B, "other") == []
+    assert await store.see(networks.reachable, B) == {}
+    assert not await store.see(shares.accepted, NETWORK.id, B)
+
+    await store.do(shares.accept, row.id, B, "theirs", 2.0)
+    assert await store.see(networks.reachable, B) == {"theirs": changed(NETWORK, name="theirs")}
+    assert await store.see(networks.reachable, A) == {"default": NETWORK}
+    assert await store.see(shares.accepted, NETWORK.id, B)
+    assert not await store.see(shares.accepted, NETWORK.id, A)
+
+    await store.do(shares.delete, [row.id])
+    assert await store.see(shares.of_tenant, B, "b") == []
+    await store.do(shares.insert, row)
+    await store.do(shares.delete_of_guest, B, "b")
+    assert await store.see(shares.of_tenant, B, "b") == []
+
+
+async def test_ports_of_others_are_told_from_the_owners(store: Store) -> None:
+    assert await store.see(networks.guests, [NETWORK.id]) == {}
+    (own,) = await store.see(networks.attachments, [NETWORK.id])
+    await store.do(networks.delete_ports, [PORT.id])
+    await store.do(networks.insert_ports, [changed(PORT, tenant_id=B)])
+
+    (foreign,) = await store.see(networks.attachments, [NETWORK.id])
+    assert (own.guest, foreign.guest) == ("", TENANTS[1].name)
+    assert await store.see(networks.guests, [NETWORK.id]) == {PORT.id: TENANTS[1].name}
 
 
 async def test_an_address_is_given_once_in_a_network(store: Store) -> None:

@@ -33,6 +33,36 @@ class BootstrapImage(Body, frozen=True, kw_only=True):
     shared: bool = True
 
 
+class NewNetwork(Body, frozen=True, kw_only=True):
+    """Without `subnet` one is chosen; the gateway is its first address; `internal` has no way out."""
+
+    name: str
+    subnet: str | None = None
+    gateway: str | None = None
+    internal: bool = False
+
+
+class Reserve(Body, frozen=True, kw_only=True):
+    """`addresses`: 10.1.0.5, 10.1.0.5-10.1.0.9 or 10.1.0.16/28; `purpose` is for people."""
+
+    addresses: str
+    purpose: str = ""
+
+
+class OfferNetwork(Body, frozen=True, kw_only=True):
+    """The tenant that may plug in once it accepts."""
+
+    tenant: str
+
+
+class AcceptNetwork(Body, frozen=True, kw_only=True):
+    """The network of `owner`; `alias` is what apps call it, by default `owner/network`."""
+
+    owner: str
+    network: str
+    alias: str | None = None
+
+
 class ResizeDisk(Body, frozen=True, kw_only=True):
     """The new size in bytes."""
 

@@ -1,16 +1,26 @@
 """Networks and the ports in them."""
 
-from litestar import Response, Router, delete, get
-from litestar.params import FromPath, FromQuery
+from litestar import Response, Router, delete, get, post
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from skep.api.answers import follow
 from skep.api.asking import Caller, Control
-from skep.model.views import Accepted, NetworkView, PlaceView, PortView, TraceView
+from skep.api.bodies import AcceptNetwork, NewNetwork, OfferNetwork, Reserve
+from skep.model.views import (
+    Accepted,
+    NetworkDetail,
+    NetworkView,
+    PlaceView,
+    PortView,
+    ReservationView,
+    ShareView,
+    TraceView,
+)
 
 
 @get("/networks")
 async def list_networks(control: Control, caller: Caller) -> list[NetworkView]:
-    """The networks of the tenant."""
+    """The networks that the tenant may plug into: its own, and those that others share with it."""
     return await control.networks.list(caller)
 
 
@@ -38,12 +48,93 @@ async def trace(
     return await control.networks.trace(caller, source, target)
 
 
+@get("/networks/details")
+async def show_network(control: Control, caller: Caller, network: FromQuery[str]) -> NetworkDetail:
+    """One network: who is on it, and for its owner what is left, reserved and shared."""
+    return await control.networks.show(caller, network)
+
+
+@post("/networks", status_code=201)
+async def create_network(control: Control, caller: Caller, data: JSONBody[NewNetwork]) -> NetworkView:
+    """Make a network that belongs to no app; apps join it as an external one."""
+    return await control.networks.create(
+        caller, data.name, subnet=data.subnet, gateway=data.gateway, internal=data.internal
+    )
+
+
 @delete("/networks/{network:str}", status_code=202)
 async def remove_network(control: Control, caller: Caller, network: FromPath[str]) -> Response[Accepted]:
     """Remove a network that nothing uses any more."""
     return follow(await control.networks.remove(caller, network))
 
 
+@post("/networks/{network:str}/reservations", status_code=201)
+async def reserve(
+    control: Control, caller: Caller, network: FromPath[str], data: JSONBody[Reserve]
+) -> ReservationView:
+    """Keep addresses for replicas that ask for them."""
+    return await control.reservations.add(caller, network, data.addresses, data.purpose)
+
+
+@delete("/networks/{network:str}/reservations", status_code=204)
+async def unreserve(
+    control: Control, caller: Caller, network: FromPath[str], addresses: FromQuery[str]
+) -> None:
+    """Give a reservation up; `addresses` as it was made."""
+    await control.reservations.remove(caller, network, addresses)
+
+
+@get("/networks/shares")
+async def list_shares(control: Control, caller: Caller) -> list[ShareView]:
+    """What the tenant shares, what is shared with it, and what is offered to it."""
+    return await control.shares.list(caller)
+
+
+@post("/networks/{network:str}/shares", status_code=201)
+async def share_network(
+    control: Control, caller: Caller, network: FromPath[str], data: JSONBody[OfferNetwork]
+) -> ShareView:
+    """Let another tenant plug in, once it accepts."""
+    return await control.shares.offer(caller, network, data.tenant)
+
+
+@delete("/networks/{network:str}/shares/{tenant:str}", status_code=204)
+async def unshare_network(
+    control: Control, caller: Caller, network: FromPath[str], tenant: FromPath[str]
+) -> None:
+    """End it, as the owner; the other tenant's replicas must be gone."""
+    await control.shares.withdraw(caller, network, tenant)
+
+
+@post("/networks/accept", status_code=200)
+async def accept_network(control: Control, caller: Caller, data: JSONBody[AcceptNetwork]) -> ShareView:
+    """Agree to what another tenant offers."""
+    return await control.shares.accept(caller, data.owner, data.network, data.alias)
+
+
+@post("/networks/leave", status_code=204)
+async def leave_network(control: Control, caller: Caller, network: FromQuery[str]) -> None:
+    """End it, or decline it, as the other tenant; the caller's replicas must be gone."""
+    await control.shares.leave(caller, network)
+
+
 router = Router(
-    path="/v1", tags=["networks"], route_handlers=[list_networks, list_ports, show_map, trace, remove_network]
+    path="/v1",
+    tags=["networks"],
+    route_handlers=[
+        list_networks,
+        create_network,
+        list_ports,
+        show_map,
+        trace,
+        show_network,
+        remove_network,
+        reserve,
+        unreserve,
+        list_shares,
+        share_network,
+        unshare_network,
+        accept_network,
+        leave_network,
+    ],
 )

@@ -8,22 +8,33 @@ from skep.cli.common import DEFAULT, Common
 from skep.cli.failures import Exit, Failure
 from skep.cli.follow import finish
 from skep.cli.names import complete_replica
-from skep.cli.output import age, document, show
-from skep.model.views import Accepted, NetworkView, PlaceView, PortView, TraceView
+from skep.cli.output import Column, age, document, say, show, show_one
+from skep.model.views import (
+    Accepted,
+    AddressView,
+    NetworkDetail,
+    NetworkView,
+    PlaceView,
+    PortView,
+    ReservationView,
+    ShareView,
+    TraceView,
+)
 
-app = App(name="net", help="Networks: list, ports, map, trace, remove.")
+app = App(name="net", help="Networks: create, list, show, ports, map, trace, reserve, share, remove.")
 
 Replica = Annotated[str, Parameter(completer=complete_replica)]
 
 
 @app.command(name="ls")
 def list_networks(*, common: Common = DEFAULT) -> None:
-    """List the networks of the tenant.
+    """List the networks of the tenant, and those that others share with it.
 
     Example: `skep net ls`
     """
     columns = [
         ("NAME", lambda one: one.name),
+        ("OWNER", lambda one: one.owner),
         ("SUBNET", lambda one: one.subnet),
         ("GATEWAY", lambda one: one.gateway),
         ("INTERNAL", lambda one: one.internal),
@@ -31,6 +42,221 @@ def list_networks(*, common: Common = DEFAULT) -> None:
         ("CREATED", lambda one: age(one.created)),
     ]
     show(common.connect().get("/v1/networks", list[NetworkView]), columns, common.output)
+
+
+@app.command
+def create(
+    network: str,
+    /,
+    *,
+    subnet: str | None = None,
+    gateway: str | None = None,
+    internal: bool = False,
+    common: Common = DEFAULT,
+) -> None:
+    """Make a network that belongs to no app; apps join it as an external one.
+
+    Example: `skep net create backbone --subnet 10.1.0.0/24`
+
+    Parameters
+    ----------
+    network
+        Its name.
+    subnet
+        Its addresses, as CIDR; without it a range is chosen.
+    gateway
+        The way out, by default the first address.
+    internal
+        Without a way out.
+    """
+    body = {"name": network, "subnet": subnet, "gateway": gateway, "internal": internal}
+    made = common.connect().post("/v1/networks", NetworkView, body)
+    say(f"Network {made.name} has {made.subnet}.")
+
+
+@app.command(name="show")
+def show_network(network: str, /, *, common: Common = DEFAULT) -> None:
+    """Show who is on a network, and what is left, reserved and shared of it.
+
+    Example: `skep net show backbone`
+
+    Parameters
+    ----------
+    network
+        Its name; that of another tenant as OWNER/NETWORK, or by its alias.
+    """
+    found = common.connect().get("/v1/networks/details", NetworkDetail, network=network)
+    show_one(found, _FIELDS, common.output)
+    if common.output == "table" and found.ports:
+        print()
+        show(found.ports, _ADDRESSES, common.output)
+
+
+_FIELDS: list[Column[NetworkDetail]] = [
+    ("name", lambda one: one.name),
+    ("owner", lambda one: one.owner),
+    ("subnet", lambda one: f"{one.subnet}, gateway {one.gateway}{', internal' if one.internal else ''}"),
+    ("used", lambda one: one.used),
+    ("reserved", lambda one: one.reserved),
+    ("free", lambda one: one.free),
+    ("reservations", lambda one: [_reserved(kept) for kept in one.reservations]),
+    ("shared with", lambda one: [_shared(share) for share in one.shares]),
+    ("created", lambda one: age(one.created)),
+]
+_ADDRESSES: list[Column[AddressView]] = [
+    ("ADDRESS", lambda one: one.address),
+    ("NAMES", lambda one: one.names),
+    ("TENANT", lambda one: one.tenant),
+    ("REPLICA", lambda one: one.replica),
+    ("HOST", lambda one: one.host),
+]
+
+
+def _reserved(one: ReservationView) -> str:
+    return f"{one.addresses} for {one.purpose}" if one.purpose else one.addresses
+
+
+def _shared(one: ShareView) -> str:
+    return one.tenant if one.accepted else f"{one.tenant} (not accepted yet)"
+
+
+@app.command
+def reserve(
+    network: str,
+    addresses: str,
+    /,
+    *,
+    purpose: Annotated[str, Parameter(name="--for")] = "",
+    common: Common = DEFAULT,
+) -> None:
+    """Keep addresses for replicas that ask for them by `ipv4_address`.
+
+    Example: `skep net reserve backbone 10.1.0.10-10.1.0.19 --for printers`
+
+    Parameters
+    ----------
+    network
+        Name of the network.
+    addresses
+        One, a range FIRST-LAST, or a block as CIDR.
+    purpose
+        What they are for.
+    """
+    body = {"addresses": addresses, "purpose": purpose}
+    made = common.connect().post(f"/v1/networks/{network}/reservations", ReservationView, body)
+    say(f"{made.addresses} is reserved.")
+
+
+@app.command
+def unreserve(network: str, addresses: str, /, *, common: Common = DEFAULT) -> None:
+    """Give a reservation up.
+
+    Example: `skep net unreserve backbone 10.1.0.10-10.1.0.19`
+
+    Parameters
+    ----------
+    network
+        Name of the network.
+    addresses
+        As they were reserved.
+    """
+    common.connect().act("DELETE", f"/v1/networks/{network}/reservations", addresses=addresses)
+
+
+@app.command
+def shares(*, common: Common = DEFAULT) -> None:
+    """List what the tenant shares, what is shared with it, and what is offered to it.
+
+    Example: `skep net shares`
+    """
+    columns = [
+        ("NETWORK", lambda one: one.network),
+        ("OWNER", lambda one: one.owner),
+        ("WITH", lambda one: one.tenant),
+        ("ACCEPTED", lambda one: one.accepted),
+        ("CREATED", lambda one: age(one.created)),
+    ]
+    show(common.connect().get("/v1/networks/shares", list[ShareView]), columns, common.output)
+
+
+@app.command
+def share(
+    network: str,
+    /,
+    *,
+    tenant: Annotated[str, Parameter(name="--with")],
+    common: Common = DEFAULT,
+) -> None:
+    """Let another tenant's apps plug into a network, once that tenant accepts.
+
+    Example: `skep net share backbone --with acme`
+
+    Parameters
+    ----------
+    network
+        Name of the network.
+    tenant
+        Who may plug in.
+    """
+    common.connect().post(f"/v1/networks/{network}/shares", ShareView, {"tenant": tenant})
+    say(f"{tenant} may accept it now, with 'skep net accept'.")
+
+
+@app.command
+def unshare(
+    network: str,
+    /,
+    *,
+    tenant: Annotated[str, Parameter(name="--with")],
+    common: Common = DEFAULT,
+) -> None:
+    """Share a network with a tenant no longer; its replicas must have left.
+
+    Example: `skep net unshare backbone --with acme`
+
+    Parameters
+    ----------
+    network
+        Name of the network.
+    tenant
+        With whom.
+    """
+    common.connect().act("DELETE", f"/v1/networks/{network}/shares/{tenant}")
+
+
+@app.command
+def accept(network: str, /, *, alias: str | None = None, common: Common = DEFAULT) -> None:
+    """Accept a network that another tenant offers; apps then join it as an external one.
+
+    Example: `skep net accept shop/backbone --alias backbone`
+
+    Parameters
+    ----------
+    network
+        As OWNER/NETWORK.
+    alias
+        What apps call it; by default OWNER/NETWORK.
+    """
+    owner, slash, name = network.partition("/")
+    if not slash:
+        raise Failure(f"{network!r} is not OWNER/NETWORK.", Exit.INVALID, "See 'skep net shares'.")
+    body = {"owner": owner, "network": name, "alias": alias}
+    made = common.connect().post("/v1/networks/accept", ShareView, body)
+    say(f"Apps join it as the external network {made.network}.")
+
+
+@app.command
+def leave(network: str, /, *, common: Common = DEFAULT) -> None:
+    """Leave a network of another tenant, or decline it; the replicas must have left.
+
+    Example: `skep net leave shop/backbone`
+
+    Parameters
+    ----------
+    network
+        By its alias, or as OWNER/NETWORK.
+    """
+    common.connect().act("POST", "/v1/networks/leave", network=network)
 
 
 @app.command

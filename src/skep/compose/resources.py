@@ -11,13 +11,15 @@ from skep.compose.paths import UnreadableFile, read_file
 from skep.model.spec import AppFile, AppNetwork, AppVolume
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_NETWORK = re.compile(rf"({_NAME.pattern}/)?{_NAME.pattern}")
+"""`OWNER/NETWORK` is one that another tenant shares."""
 
 
 def read_network(cursor: Cursor) -> AppNetwork:
     driver = cursor.get("driver").text() or "bridge"
     if driver not in ("bridge", "overlay", "default"):
         cursor.get("driver").error(f"the driver {driver[:40]!r} is not supported: leave it out")
-    external = _external(cursor)
+    external = _external(cursor, _NETWORK)
     if external is not None:
         return AppNetwork(external=external)
     subnet, gateway = _subnet(cursor.get("ipam").get("config"))
@@ -73,7 +75,7 @@ def read_volume(cursor: Cursor) -> AppVolume:
     driver = cursor.get("driver").text() or "local"
     if driver not in ("local", "default"):
         cursor.get("driver").error(f"the driver {driver[:40]!r} is not supported: leave it out")
-    external = _external(cursor)
+    external = _external(cursor, _NAME)
     if external is not None:
         return AppVolume(external=external)
     return AppVolume(size=_volume_size(cursor), labels=read_map(cursor.get("labels")))
@@ -97,7 +99,7 @@ def _volume_size(cursor: Cursor) -> int | None:
     return size
 
 
-def _external(cursor: Cursor) -> str | None:
+def _external(cursor: Cursor, form: re.Pattern[str]) -> str | None:
     """The name of the existing resource that is meant; None for one of the project's own."""
     name = cursor.get("name")
     if not cursor.get("external").boolean():
@@ -105,7 +107,7 @@ def _external(cursor: Cursor) -> str | None:
             name.warn("not acted on: it goes by its key and the name of the app")
         return None
     text = name.text() or cursor.path.partition(".")[2]
-    if not _NAME.fullmatch(text):
+    if not form.fullmatch(text):
         name.error(f"{text[:70]!r} is no valid name")
     return text
 

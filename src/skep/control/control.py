@@ -26,9 +26,11 @@ from skep.control.networks import Networks
 from skep.control.pools import Pools
 from skep.control.queues import Queues
 from skep.control.replicas import Replicas
+from skep.control.reservations import Reservations
 from skep.control.runs import Runs
 from skep.control.schedules import Schedules
 from skep.control.settings import Settings
+from skep.control.shares import Shares
 from skep.control.tenants import Tenants
 from skep.control.tokens import Tokens
 from skep.control.users import Users
@@ -50,6 +52,8 @@ class Control:
     metrics: Metrics
     disks: Disks
     networks: Networks
+    reservations: Reservations
+    shares: Shares
     hosts: Hosts
     zones: Zones
     pools: Pools
@@ -91,7 +95,9 @@ def make_control(
         limits=FlowLimits(database, flows),
         metrics=Metrics(room.metrics, public=settings.public_metrics),
         disks=Disks(database, flows, directory),
-        networks=Networks(database, flows, directory),
+        networks=Networks(database, flows, directory, settings.networks, now),
+        reservations=Reservations(database, now),
+        shares=Shares(database, now),
         hosts=Hosts(database, Draining(database, flows, settings, new_id), enrolment, bus),
         zones=Zones(database),
         pools=Pools(database),

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from skep.control.naming import scope
 from skep.control.specifications import (
     Limits,
     ReleaseFacts,
@@ -86,7 +87,8 @@ class DesiredState:
                 row = _found(await networks.port(connection, port), f"Port {port}")
                 replica = _found(await replicas.get(connection, row.replica_id), f"Replica {row.replica_id}")
                 app = _found(await apps.get(connection, replica.app_id), f"App {replica.app_id}")
-            return port_config(row, app.name)
+                guests = await networks.guests(connection, [row.network_id])
+            return port_config(row, scope(app.name, guests.get(port, "")))
         return self._ports[port]
 
     async def disk(self, disk: DiskId) -> DiskSpec:
@@ -149,7 +151,10 @@ class DesiredState:
         for row in facts.containers:
             replica = facts.replicas[row.replica_id]
             ports = facts.ports.get(replica.id, [])
-            self._ports |= {port.id: port_config(port, release.spec.name) for port in ports}
+            self._ports |= {
+                port.id: port_config(port, scope(release.spec.name, facts.guests.get(port.id, "")))
+                for port in ports
+            }
             self._system_disks[row.system_disk] = disk_spec(
                 _found(facts.disks.get(row.system_disk), f"Disk {row.system_disk}")
             )
@@ -166,7 +171,10 @@ async def _facts(connection: AsyncConnection, release: ReleaseRow) -> ReleaseFac
         containers=[row for row in containers if row.release_id == release.id],
         replicas={row.id: row for row in await replicas.find(connection, app=app)},
         ports=ports,
-        networks={row.name: row for row in await networks.every(connection, tenant)},
+        networks=await networks.reachable(connection, tenant),
+        guests=await networks.guests(
+            connection, {port.network_id for found in ports.values() for port in found}
+        ),
         disks={row.name: row for row in await disks.every(connection, tenant)},
     )
 

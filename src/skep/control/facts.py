@@ -6,9 +6,10 @@ from collections.abc import Collection
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from skep.control.naming import default_network
 from skep.control.plans import Facts
 from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound
-from skep.model.ids import AppId, Bytes, HostName, NetworkId, TenantId, derived_id
+from skep.model.ids import AppId, Bytes, HostName, TenantId
 from skep.model.names import ServiceName
 from skep.model.placement import attributes
 from skep.model.spec import AppSpec, Resources
@@ -53,8 +54,8 @@ async def gather(
         replicas=tuple(await replicas.find(connection, app=app)),
         containers=containers,
         ports=tuple(await networks.ports_of(connection, app=app)),
-        networks={row.name: row for row in await networks.every(connection, tenant)},
-        default_network=NetworkId(derived_id(f"default network of {tenant}")),
+        networks=await networks.reachable(connection, tenant),
+        default_network=default_network(tenant),
         disks={row.name: row for row in await disks.every(connection, tenant) if row.kind == "data"},
         images={
             name: known[service.image].info

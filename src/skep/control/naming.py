@@ -7,10 +7,16 @@ import hashlib
 
 import msgspec
 
+from skep.model.ids import NetworkId, TenantId, derived_id
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec, Mount, NetworkAttachment, Placement, ServiceSpec
 
 DEFAULT_NETWORK = "default"
+
+
+def default_network(tenant: TenantId) -> NetworkId:
+    """The id of the network that all apps of the tenant share, whoever makes it first."""
+    return NetworkId(derived_id(f"default network of {tenant}"))
 
 
 def disk_name(app: str, service: str, ordinal: int, mount: Mount, spec: AppSpec) -> str:
@@ -34,6 +40,14 @@ def network_name(app: str, network: str, spec: AppSpec) -> str:
     if network == DEFAULT_NETWORK and plain:
         return DEFAULT_NETWORK
     return f"{app}_{network}"
+
+
+def scope(app: str, guest: str) -> str:
+    """What follows the names of an app's replicas on a network: `guest` is its tenant, if not the owner.
+
+    Names of apps have no dots: so `web.shop` is of the owner's app, `web.shop.acme` of the app of acme.
+    """
+    return f"{app}.{guest}" if guest else app
 
 
 def attachments(service: ServiceSpec) -> list[tuple[str, NetworkAttachment]]:

@@ -1,36 +1,64 @@
-"""Networks of a tenant and the ports on them."""
+"""Networks of a tenant, those that others share with it, and the ports on them."""
 
 import asyncio
 from collections import Counter
-from ipaddress import IPv4Address
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control import tracing
+from skep.control.addresses import Addresses, Reserved, count_reserved, own_addresses
 from skep.control.callers import Caller
-from skep.control.clock import rfc3339
+from skep.control.clock import Now, rfc3339
 from skep.control.host_directory import HostDirectory
+from skep.control.naming import DEFAULT_NETWORK, default_network
+from skep.control.network_finding import own_network
 from skep.control.peers import maps
+from skep.control.plans import NewNetwork
+from skep.control.reservations import reservation_view
+from skep.control.shares import share_view
 from skep.flow import Database, FlowEngine
-from skep.model.errors import Conflict, NotFound, SkepError
+from skep.model.errors import Conflict, Exhausted, NotFound, SkepError
 from skep.model.host import PeersInForce
-from skep.model.ids import HostName, NetworkId
-from skep.model.views import Accepted, NetworkView, PlaceView, PortView, TraceView
-from skep.store import apps, hosts, networks, replicas
+from skep.model.ids import HostName, NetworkId, new_id
+from skep.model.names import check_name
+from skep.model.views import (
+    Accepted,
+    AddressView,
+    NetworkDetail,
+    NetworkView,
+    PlaceView,
+    PortView,
+    TraceView,
+)
+from skep.store import apps, hosts, networks, replicas, reservations, shares, tenants
+from skep.store.networks import AttachmentRow, NetworkRow
+from skep.store.reservations import ReservationRow
+from skep.store.turns import Turn, take_turn
 
 PATIENCE = 2.0
 """Seconds that a host may take to say what it knows."""
 
 
+MOST = 256
+"""Networks that a tenant makes; the numbers of all of an installation are 16,383."""
+
+
 class Networks:
-    def __init__(self, database: Database, flows: FlowEngine, directory: HostDirectory) -> None:
+    def __init__(
+        self, database: Database, flows: FlowEngine, directory: HostDirectory, pool: IPv4Network, now: Now
+    ) -> None:
         self._database = database
+        self._pool = pool
+        self._now = now
         self._flows = flows
         self._directory = directory
 
     async def ports(self, caller: Caller, network: str | None = None) -> list[PortView]:
         async with self._database.read() as connection:
-            names = {row.id: row.name for row in await networks.every(connection, caller.tenant)}
-            if network is not None and network not in names.values():
-                raise NotFound(f"There is no network {network!r}; see 'skep net ls'.")
+            names = await _names(connection, caller, network)
             owners = {row.id: row.name for row in await apps.every(connection, caller.tenant)}
             members = {
                 row.id: f"{owners.get(row.app_id, '')}/{row.name}"
@@ -50,17 +78,16 @@ class Networks:
         ]
 
     async def map(self, caller: Caller, network: str | None = None) -> list[PlaceView]:
-        """Where everything on the tenant's networks is, network by network and host by host."""
+        """Where the tenant's replicas on its networks are, network by network and host by host."""
         async with self._database.read() as connection:
-            names = {row.id: row.name for row in await networks.every(connection, caller.tenant)}
-            if network is not None and network not in names.values():
-                raise NotFound(f"There is no network {network!r}; see 'skep net ls'.")
+            names = await _names(connection, caller, network)
             chosen = [key for key, name in names.items() if network in (None, name)]
             rows = await networks.attachments(connection, chosen)
             places = {row.name: row for row in await hosts.every(connection)}
         return [
             tracing.place(row, names[row.network_id], places[row.host])
             for row in tracing.ordered(rows, names)
+            if row.tenant_id == caller.tenant
         ]
 
     async def trace(self, caller: Caller, source: str, target: str) -> TraceView:
@@ -69,10 +96,11 @@ class Networks:
         Raises NotFound: the tenant has no such replica.
         """
         async with self._database.read() as connection:
-            known = {row.id: row for row in await networks.every(connection, caller.tenant)}
+            known = {row.id: row for row in (await networks.reachable(connection, caller.tenant)).values()}
             rows = await networks.attachments(connection, known)
             places = {row.name: row for row in await hosts.every(connection)}
-        ends = [tracing.end(rows, places, name) for name in (source, target)]
+        own = [row for row in rows if row.tenant_id == caller.tenant]
+        ends = [tracing.end(own, places, name) for name in (source, target)]
         told = {end.host.name: await self._told(end.host.name) for end in ends}
         return tracing.trace(ends[0], ends[1], known, maps(0, rows, places.values()), told)
 
@@ -91,37 +119,134 @@ class Networks:
         """
         caller.must_change()
         async with self._database.read() as connection:
-            rows = {row.name: row for row in await networks.every(connection, caller.tenant)}
-            if network not in rows:
-                raise NotFound(f"There is no network {network!r}; see 'skep net ls'.")
-            if await networks.ports_of(connection, network=rows[network].id):
+            row = await own_network(connection, caller, network)
+            if await networks.ports_of(connection, network=row.id):
                 raise Conflict(
-                    f"Replicas are plugged into network {network!r}; see 'skep net ports {network}'."
+                    f"Replicas are plugged into network {network!r}; see 'skep net show {network}'."
                 )
             answering = [row.name for row in await hosts.every(connection) if row.answers]
         run = await self._flows.start(
             "network.delete",
-            {"network": rows[network].id, "hosts": answering},
+            {"network": row.id, "hosts": answering},
             tenant=caller.tenant,
             title=f"delete network {network}",
         )
         return Accepted(run=run)
 
+    async def create(
+        self,
+        caller: Caller,
+        name: str,
+        *,
+        subnet: str | None = None,
+        gateway: str | None = None,
+        internal: bool = False,
+    ) -> NetworkView:
+        """Make a network that belongs to no app: apps join it by name, as an external one.
+
+        Hosts hear of it when a replica is plugged into it there.
+
+        Raises:
+            Conflict: the name is taken, or the subnet overlaps another of the tenant.
+            Exhausted: the tenant has many already, or no subnet is left.
+        """
+        caller.must_change()
+        wanted = NewNetwork(
+            id=default_network(caller.tenant) if name == DEFAULT_NETWORK else NetworkId(new_id()),
+            name=check_name(name, "network"),
+            subnet=subnet,
+            gateway=gateway,
+            internal=internal,
+            own=False,
+        )
+
+        async def change(connection: AsyncConnection) -> NetworkRow:
+            await take_turn(connection, Turn.CLAIMING)
+            present = await networks.reachable(connection, caller.tenant)
+            if name in present:
+                raise Conflict(f"There is a network {name!r} already; see 'skep net ls'.")
+            if sum(row.app_id is None for row in present.values()) >= MOST:
+                raise Exhausted(f"A tenant makes at most {MOST} networks; remove one with 'skep net rm'.")
+            await Addresses(connection, caller.tenant, self._pool, self._now()).add_networks([wanted], None)
+            return await own_network(connection, caller, name)
+
+        return _view(await self._database.write(change), caller.tenant_name, 0)
+
+    async def show(self, caller: Caller, network: str) -> NetworkDetail:
+        """Who is on the network; for its owner also what is left and reserved, and with whom it is shared."""
+        async with self._database.read() as connection:
+            row = (await networks.reachable(connection, caller.tenant)).get(network)
+            if row is None:
+                raise NotFound(f"There is no network {network!r}; see 'skep net ls'.")
+            owner = await tenants.get(connection, row.tenant_id)
+            owner_name = owner.name if owner else ""
+            rows = await networks.attachments(connection, [row.id])
+            kept = await reservations.of_network(connection, row.id)
+            offers = await shares.of_tenant(connection, caller.tenant, caller.tenant_name)
+        detail = NetworkDetail(
+            name=row.name,
+            owner=owner_name,
+            subnet=row.subnet,
+            gateway=row.gateway,
+            internal=row.internal,
+            created=rfc3339(row.created),
+            ports=[_address(port, owner_name, caller) for port in sorted(rows, key=lambda one: one.address)],
+            shares=[share_view(offer, caller) for offer in offers if offer.network_id == row.id],
+        )
+        return detail if row.tenant_id != caller.tenant else _with_counts(detail, row, rows, kept)
+
     async def list(self, caller: Caller) -> list[NetworkView]:
         async with self._database.read() as connection:
-            rows = await networks.every(connection, caller.tenant)
+            rows = await networks.reachable(connection, caller.tenant)
+            owners = {row.id: row.name for row in await tenants.every(connection)}
             count = Counter(
                 port.network_id for port in await networks.ports_of(connection, tenant=caller.tenant)
             )
-        return [
-            NetworkView(
-                id=row.id,
-                name=row.name,
-                subnet=row.subnet,
-                gateway=row.gateway,
-                internal=row.internal,
-                ports=count[row.id],
-                created=rfc3339(row.created),
-            )
-            for row in rows
-        ]
+        return [_view(row, owners[row.tenant_id], count[row.id]) for _, row in sorted(rows.items())]
+
+
+async def _names(connection: AsyncConnection, caller: Caller, wanted: str | None) -> dict[NetworkId, str]:
+    """What the tenant calls the networks it may plug into.  Raises NotFound: none is called `wanted`."""
+    names = {row.id: name for name, row in (await networks.reachable(connection, caller.tenant)).items()}
+    if wanted is not None and wanted not in names.values():
+        raise NotFound(f"There is no network {wanted!r}; see 'skep net ls'.")
+    return names
+
+
+def _view(row: NetworkRow, owner: str, ports: int) -> NetworkView:
+    return NetworkView(
+        id=row.id,
+        name=row.name,
+        owner=owner,
+        subnet=row.subnet,
+        gateway=row.gateway,
+        internal=row.internal,
+        ports=ports,
+        created=rfc3339(row.created),
+    )
+
+
+def _address(row: AttachmentRow, owner: str, caller: Caller) -> AddressView:
+    own = row.tenant_id == caller.tenant
+    return AddressView(
+        address=str(IPv4Address(row.address)),
+        names=row.full_names,
+        tenant=row.guest or owner,
+        replica=row.replica if own else "",
+        host=row.host if own else "",
+    )
+
+
+def _with_counts(
+    detail: NetworkDetail, row: NetworkRow, ports: Sequence[AttachmentRow], kept: Sequence[ReservationRow]
+) -> NetworkDetail:
+    used = {port.address for port in ports}
+    reserved = count_reserved(row, used, map(Reserved.of, kept))
+    room = IPv4Network(row.subnet).num_addresses - len(own_addresses(row))
+    return msgspec.structs.replace(
+        detail,
+        used=len(used),
+        reserved=reserved,
+        free=room - len(used) - reserved,
+        reservations=[reservation_view(one) for one in kept],
+    )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from ipaddress import IPv4Address
 
+from skep.control.naming import scope
 from skep.model.host import NetworkPeers, RemotePort, digest_of, mark, together
 from skep.model.ids import HostName, NetworkId
 from skep.model.topology import Liveness
@@ -88,7 +89,7 @@ def _remote(row: AttachmentRow, underlay: IPv4Address, answers: bool) -> RemoteP
         address=IPv4Address(row.address),
         mac=row.mac,
         underlay=underlay,
-        app=row.app,
+        app=scope(row.app, row.guest),
         names=row.names,
         up=answers and row.runs,
     )

@@ -368,7 +368,9 @@ class _Planner:
         if name in self.facts.networks:
             return self.facts.networks[name].id
         if declared is not None and declared.external and name != DEFAULT_NETWORK:
-            raise NotFound(f"The external network {name!r} does not exist; see 'skep net ls'.")
+            raise NotFound(
+                f"The external network {name!r} does not exist, or is not shared with you; see 'skep net ls'."
+            )
         if name not in self.new_networks:
             self.new_networks[name] = NewNetwork(
                 id=self.facts.default_network if name == DEFAULT_NETWORK else NetworkId(self.new_id()),

@@ -18,7 +18,7 @@ from skep.model.host import (
     NetworkConfig,
     PortConfig,
 )
-from skep.model.ids import Bytes, ReplicaId, Seconds
+from skep.model.ids import Bytes, PortId, ReplicaId, Seconds
 from skep.model.images import ImageConfig
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec, FileMount, HealthCheck, Mount, ServiceSpec
@@ -38,12 +38,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReleaseFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the containers of one release are made of; networks and disks are the tenant's, by name."""
+    """What the containers of one release are made of; networks and disks are the tenant's, by name.
+
+    `guests` has the tenant's name for ports in networks of others.
+    """
 
     containers: list[ContainerRow]
     replicas: dict[ReplicaId, ReplicaRow]
     ports: dict[ReplicaId, list[PortRow]]
     networks: dict[str, NetworkRow]
+    guests: dict[PortId, str]
     disks: dict[str, DiskRow]
 
 
@@ -162,6 +166,7 @@ def disk_spec(row: DiskRow) -> DiskSpec:
 
 
 def port_config(row: PortRow, app: str) -> PortConfig:
+    """`app` as names have it on the network (`naming.scope`)."""
     return PortConfig(
         id=row.id,
         network=row.network_id,

@@ -161,8 +161,11 @@ class DiskView(View, frozen=True, kw_only=True):
 
 
 class NetworkView(View, frozen=True, kw_only=True):
+    """`owner` is a tenant: another one's network is shared, and `name` is what it is called here."""
+
     id: str
     name: str
+    owner: str
     subnet: str
     gateway: str
     internal: bool
@@ -176,6 +179,54 @@ class PortView(View, frozen=True, kw_only=True):
     replica: str
     address: str
     mac: str
+
+
+class ReservationView(View, frozen=True, kw_only=True):
+    """`addresses` is one, or a range with both its ends: `10.1.0.10-10.1.0.19`."""
+
+    addresses: str
+    purpose: str
+    created: str
+
+
+class ShareView(View, frozen=True, kw_only=True):
+    """A network of `owner` that `tenant` may plug into once it has `accepted`.
+
+    `network` is what it is called here: by its owner, or by who accepted it (till then `OWNER/NETWORK`).
+    """
+
+    network: str
+    owner: str
+    tenant: str
+    accepted: bool
+    created: str
+
+
+class AddressView(View, frozen=True, kw_only=True):
+    """Who has an address of a network.  Of another tenant's replica, no more than where it is talked to."""
+
+    address: str
+    names: tuple[str, ...]
+    tenant: str
+    replica: str = ""
+    host: str = ""
+
+
+class NetworkDetail(View, frozen=True, kw_only=True):
+    """What there is to know of a network; counts and reservations are for its owner only."""
+
+    name: str
+    owner: str
+    subnet: str
+    gateway: str
+    internal: bool
+    created: str
+    ports: list[AddressView]
+    used: int | None = None
+    reserved: int | None = None
+    free: int | None = None
+    reservations: list[ReservationView] = []
+    shares: list[ShareView] = []
 
 
 class PlaceView(View, frozen=True, kw_only=True):

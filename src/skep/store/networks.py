@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from skep.model.host import ContainerState, ContainerStatus
 from skep.model.ids import AppId, HostName, NetworkId, PortId, ReplicaId, ServiceId, TenantId
 from skep.store import rows
-from skep.store.tables import apps, networks, ports, published, replicas
+from skep.store.tables import apps, networks, ports, published, replicas, shares, tenants
 
 
 class NetworkRow(rows.Row, frozen=True, kw_only=True):
@@ -55,9 +55,13 @@ class PublishedRow(rows.Row, frozen=True, kw_only=True):
 
 
 class AttachmentRow(rows.Row, frozen=True, kw_only=True):
-    """A port with where its replica is, as the other hosts of the network need it."""
+    """A port with where its replica is, as the other hosts of the network need it.
+
+    `guest` is the name of its tenant where the network is another's, else "".
+    """
 
     id: PortId
+    tenant_id: TenantId
     network_id: NetworkId
     replica_id: ReplicaId
     address: int
@@ -68,14 +72,24 @@ class AttachmentRow(rows.Row, frozen=True, kw_only=True):
     service: str
     ordinal: int
     status: ContainerStatus | None
+    guest: str = ""
 
     @property
     def replica(self) -> str:
         return f"{self.app}/{self.service}-{self.ordinal}"
 
     @property
+    def full_names(self) -> tuple[str, ...]:
+        """With the app, and with the tenant where the network is another's."""
+        app = f"{self.app}.{self.guest}" if self.guest else self.app
+        return tuple(f"{name}.{app}" for name in self.names)
+
+    @property
     def runs(self) -> bool:
         return self.status is not None and self.status.state is ContainerState.RUNNING
+
+
+_guest = sa.case((ports.c.tenant_id == networks.c.tenant_id, ""), else_=tenants.c.name)
 
 
 async def attachments(
@@ -90,9 +104,12 @@ async def attachments(
             replicas.c.ordinal,
             replicas.c.status,
             apps.c.name.label("app"),
+            _guest.label("guest"),
         )
         .join(replicas, ports.c.replica_id == replicas.c.id)
         .join(apps, replicas.c.app_id == apps.c.id)
+        .join(networks, ports.c.network_id == networks.c.id)
+        .join(tenants, ports.c.tenant_id == tenants.c.id)
     )
     if chosen is not None:
         query = query.where(ports.c.network_id.in_(list(chosen)))
@@ -110,6 +127,33 @@ async def every(connection: AsyncConnection, tenant: TenantId | None = None) -> 
     if tenant is not None:
         query = query.where(networks.c.tenant_id == tenant)
     return await rows.many(connection, query, NetworkRow)
+
+
+async def reachable(connection: AsyncConnection, tenant: TenantId) -> dict[str, NetworkRow]:
+    """The networks the tenant may plug into, by its names for them: its own, and those it accepted."""
+    accepted = (
+        sa.select(networks, shares.c.alias)
+        .join(shares, shares.c.network_id == networks.c.id)
+        .where(shares.c.guest_id == tenant, shares.c.accepted.is_not(None))
+    )
+    found = {
+        str(row["alias"]): NetworkRow(
+            **{key: row[key] for key in NetworkRow.__struct_fields__} | {"name": row["alias"]}
+        )
+        for row in (await connection.execute(accepted)).mappings()
+    }
+    return found | {row.name: row for row in await every(connection, tenant)}
+
+
+async def guests(connection: AsyncConnection, chosen: Iterable[NetworkId]) -> dict[PortId, str]:
+    """The tenants of the networks' ports that are not the owner's, by port."""
+    query = (
+        sa.select(ports.c.id, tenants.c.name)
+        .join(networks, ports.c.network_id == networks.c.id)
+        .join(tenants, ports.c.tenant_id == tenants.c.id)
+        .where(ports.c.network_id.in_(list(chosen)), ports.c.tenant_id != networks.c.tenant_id)
+    )
+    return {PortId(row[0]): row[1] for row in (await connection.execute(query)).all()}
 
 
 async def get(connection: AsyncConnection, network: NetworkId) -> NetworkRow | None:

@@ -268,6 +268,34 @@ ports = Table(
     UniqueConstraint("network_id", "replica_id"),
 )
 
+reservations = Table(
+    "reservations",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("network_id", Text, ForeignKey("networks.id", ondelete="CASCADE"), nullable=False),
+    Column("first", sa.BigInteger, nullable=False),
+    Column("last", sa.BigInteger, nullable=False),
+    Column("purpose", Text, nullable=False),
+    _created(),
+    UniqueConstraint("network_id", "first"),
+)
+
+shares = Table(
+    "shares",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("network_id", Text, ForeignKey("networks.id", ondelete="CASCADE"), nullable=False),
+    Column("guest", Text, nullable=False),
+    Column("guest_id", Text, ForeignKey("tenants.id")),
+    Column("alias", Text),
+    _created(),
+    Column("accepted", Float),
+    UniqueConstraint("network_id", "guest"),
+    UniqueConstraint("guest_id", "alias"),
+)
+
 disks = Table(
     "disks",
     metadata,

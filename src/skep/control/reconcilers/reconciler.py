@@ -199,16 +199,16 @@ class Reconciler:
             if network in state.networks or not attempts.ready(network):
                 continue
             attempts.attempted(network)
-            await self._flows.start(
-                "network.restore",
-                {
-                    "network": network,
-                    "containers": [containers[port.replica_id] for port in members],
-                    "host": name,
-                },
-                tenant=members[0].tenant_id,
-                title="restore a network",
-            )
+            for tenant in {
+                port.tenant_id for port in members
+            }:  # a run shows its tenant no replicas of others
+                own = [containers[port.replica_id] for port in members if port.tenant_id == tenant]
+                await self._flows.start(
+                    "network.restore",
+                    {"network": network, "containers": own, "host": name},
+                    tenant=tenant,
+                    title="restore a network",
+                )
 
     async def _publish(self, name: HostName, host: Host, here: list[ReplicaRow]) -> None:
         actual = await host.fabric.published()

@@ -10,8 +10,10 @@ from skep.model.ids import ReplicaId
 class Directory:
     """Names of ports, scoped by app.
 
-    A name alone means the asker's own app first, then the only other app that has it.  `name.app` means that
-    app's.  `is_up` says whose names resolve; a name of a replica that is down is still a name of ours.
+    A name alone means the asker's own app first, then the only other app of its tenant that has it.
+    `name.app` means that app's of its tenant, and else of the network's owner; the apps of other tenants are
+    called `app.tenant`, and so are their names.  `is_up` says whose names resolve; a name of a replica that
+    is down is still a name of ours.
     A replica on several networks asks the resolver of one and means all: `elsewhere` answers the other
     directories it is in, with its address there.
     """
@@ -72,8 +74,24 @@ class Directory:
         return self._owners.get(name, {}).get(port.app) if port else None
 
     def _others(self, asker: IPv4Address, name: str) -> dict[IPv4Address, None] | None:
-        apps = self._owners.get(name, {})
+        """Other tenants' names are whole only: what they call theirs changes nothing for the rest."""
+        port = self._ports.get(asker)
+        tenant = _tenant(port.app) if port else ""
+        apps = [found for app, found in self._owners.get(name, {}).items() if _tenant(app) == tenant]
         if len(apps) == 1:
-            return next(iter(apps.values()))
-        alone, _, app = name.rpartition(".")
-        return self._owners.get(alone, {}).get(app)
+            return apps[0]
+        return self._whole(f"{name}{tenant}") or self._whole(name)
+
+    def _whole(self, name: str) -> dict[IPv4Address, None] | None:
+        """`name.app` or `name.app.tenant`; a name may have dots of its own."""
+        labels = name.split(".")
+        for split in range(len(labels) - 1, 0, -1):
+            found = self._owners.get(".".join(labels[:split]), {}).get(".".join(labels[split:]))
+            if found is not None:
+                return found
+        return None
+
+
+def _tenant(app: str) -> str:
+    """`.acme` of `shop.acme`; nothing for the apps of the network's owner."""
+    return app[app.index(".") :] if "." in app else ""

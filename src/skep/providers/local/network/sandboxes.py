@@ -13,7 +13,7 @@ from skep.providers.local.network import links, netlink, nft, rules
 from skep.providers.local.network.host import HostSide
 from skep.providers.local.network.locks import Locks
 from skep.providers.local.network.namespaces import exists
-from skep.providers.local.network.naming import BRIDGE, bridge_end
+from skep.providers.local.network.naming import BRIDGE, bridge_end, gateway_mac
 from skep.providers.local.network.routers import Routers
 from skep.providers.local.network.state import SandboxRecord
 
@@ -174,6 +174,8 @@ def _check(port: PortConfig, network: NetworkConfig) -> None:
         raise InvalidInput(f"{port.interface[:40]!r} cannot be the name of a NIC.")
     if not _MAC.fullmatch(port.mac.lower()):
         raise InvalidInput(f"{port.mac[:40]!r} is not the MAC address of one NIC.")
+    if port.mac.lower() == gateway_mac(port.network):
+        raise InvalidInput(f"MAC {port.mac} is that of the gateway.")
     if port.address not in network.subnet or port.address == network.gateway:
         raise InvalidInput(f"Address {port.address} is not free for a port of subnet {network.subnet}.")
 
