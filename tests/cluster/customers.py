@@ -64,9 +64,8 @@ class Client:
                 reason = f"{answer.status_code} {answer.json().get('detail', '')}"
             ended = time.monotonic()
             outages = self.centre.outages_of_database
-            away = any(died <= ended and begun <= up for died, up in outages) and reason.startswith(
-                "503 Nothing"
-            )
+            meanwhile = any(died <= ended and begun <= up for died, up in outages)
+            away = meanwhile and reason.startswith("503") and "nothing was changed" in reason.lower()
             self.failures.append(Failure(api, begun, ended, f"{method} {path}", reason, away))
             assert ended < deadline, f"{method} {path}: nobody answers for {PATIENCE} s: {reason}"
             await asyncio.sleep(_REST)
