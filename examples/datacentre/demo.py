@@ -6,6 +6,7 @@ Ends with 1 if something that is promised was not seen.  `--quick`: three hosts 
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -178,6 +179,7 @@ def main() -> int:
     if os.geteuid() != 0:
         sys.exit("error: this makes namespaces, mounts and containers: use sudo.")
     story = Story()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was made is taken down
     with Centre() as centre:
         Demonstration(story, centre, quick="--quick" in sys.argv).tell()
         story.chapter("Everything is taken down")
