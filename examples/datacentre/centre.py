@@ -51,10 +51,8 @@ class Centre:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self.tear_down()
-        finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        self.tear_down()  # where that fails the folder stays: it says what is still to be taken away
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def tear_down(self) -> None:
         """Once is enough; more does nothing."""
