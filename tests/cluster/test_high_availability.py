@@ -20,10 +20,8 @@ pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(3600)]
 KILLS = int(os.environ.get("SKEP_CRASHES", "6"))
 SEED = int(os.environ.get("SKEP_SEED") or secrets.randbelow(2**31))
 VICTIMS = [kind for kind in os.environ.get("SKEP_VICTIMS", "").split(",") if kind] or KINDS
-SOON = 10.0
-"""Seconds in which things go on, on a machine that has little else to do."""
-BUSY = 3.0
-"""Times as long as that may take where others want the processors, too."""
+STUCK = 120.0
+"""Seconds after which things do not go on by themselves; how soon they do is measured by `make bench-ha`."""
 
 
 async def test_kills_of_anything_under_load_lose_double_and_leak_nothing(tmp_path: Path) -> None:
@@ -37,4 +35,4 @@ async def test_kills_of_anything_under_load_lose_double_and_leak_nothing(tmp_pat
         await until_in_order(centre, siege.customers)
         assert siege.lost == []
         assert siege.unexcused == []
-        assert [one for one in siege.recoveries if one.took > SOON * BUSY] == []
+        assert [one for one in siege.recoveries if one.took > STUCK] == []
