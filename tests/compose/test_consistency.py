@@ -65,13 +65,14 @@ def test_dependencies_that_are_not_required_may_be_missing(load: Load) -> None:
 
 def test_resources_of_the_project(load: Load) -> None:
     text = """services:
-  a: {image: x, networks: [n, e], volumes: ['v:/v', 'o:/o', 'e:/e']}
+  a: {image: x, networks: [n, e, f], volumes: ['v:/v', 'o:/o', 'e:/e']}
 networks:
   n:
     internal: true
     labels: [a=b]
     ipam: {config: [{subnet: 10.9.0.0/16, gateway: 10.9.0.1}]}
   e: {external: true, name: theirs}
+  f: {external: true, name: acme/back}
   unused: {driver: macvlan}
 volumes:
   v: {x-skep: {size: 10g}}
@@ -83,6 +84,7 @@ volumes:
     assert project.networks == {
         "n": AppNetwork(subnet="10.9.0.0/16", gateway="10.9.0.1", internal=True, labels={"a": "b"}),
         "e": AppNetwork(external="theirs"),
+        "f": AppNetwork(external="acme/back"),
     }
     assert project.volumes == {
         "v": AppVolume(size=10 << 30),
@@ -107,6 +109,8 @@ volumes:
         ),
         ("networks: {n: {enable_ipv4: false}}", "enable_ipv4 is not supported"),
         ("configs: {c: {external: true}}", "external is not supported"),
+        ("networks: {n: {external: true, name: a/b/c}}", "is no valid name"),
+        ("volumes: {v: {external: true, name: a/b}}", "is no valid name"),
         ("configs: {c: {}}", "exactly one of file, environment or content"),
         ("configs: {c: {file: a, content: b}}", "exactly one of"),
         ("configs: {c: {environment: GONE}}", "GONE is not set"),

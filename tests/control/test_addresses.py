@@ -4,11 +4,19 @@ from ipaddress import IPv4Address, IPv4Network
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.control.samples import network_row
 
-from skep.control.addresses import SUBNET_BITS, choose_addresses, choose_subnet, mac_address
+from skep.control.addresses import (
+    SUBNET_BITS,
+    Reserved,
+    choose_addresses,
+    choose_subnet,
+    count_reserved,
+    mac_address,
+    own_addresses,
+)
 from skep.model.errors import Conflict, Exhausted, InvalidInput
 from skep.model.ids import PortId
 from skep.store.networks import NetworkRow
@@ -39,6 +47,7 @@ networks = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(networks, st.data())
 def test_no_address_is_given_twice_and_none_that_is_the_networks_own(
     row: NetworkRow, data: st.DataObject
@@ -59,6 +68,100 @@ def test_no_address_is_given_twice_and_none_that_is_the_networks_own(
         assert text is None or one == number(text)
 
 
+@st.composite
+def blocks(draw: st.DrawFn, row: NetworkRow) -> list[Reserved]:
+    """Reservations that do not overlap; they may hold the network's own addresses."""
+    subnet = IPv4Network(row.subnet)
+    first, last = int(subnet.network_address), int(subnet.broadcast_address)
+    ends = sorted(draw(st.sets(st.integers(first, last), max_size=8)))
+    return [Reserved(*pair) for pair in zip(ends[::2], ends[1::2], strict=False)]
+
+
+@settings(deadline=None)
+@given(networks, st.data())
+def test_what_is_reserved_is_given_to_who_asks_for_it_and_to_nobody_else(
+    row: NetworkRow, data: st.DataObject
+) -> None:
+    kept = data.draw(blocks(row))
+    own = own_addresses(row)
+    every = [int(address) for address in IPv4Network(row.subnet) if int(address) not in own]
+    free = [address for address in every if not any(address in one for one in kept)]
+    asked = [address for address in every if address not in free]
+    fixed = data.draw(st.lists(st.sampled_from(asked), unique=True, max_size=5)) if asked else []
+    wanted = [*(str(IPv4Address(one)) for one in fixed), *[None] * len(free)]
+
+    chosen, _ = choose_addresses(row, wanted, set(), kept)
+
+    assert chosen[: len(fixed)] == fixed
+    assert sorted(chosen[len(fixed) :]) == free
+    assert count_reserved(row, set(chosen), kept) == len(asked) - len(fixed)
+    with pytest.raises(Exhausted, match="is full"):
+        choose_addresses(row, [*wanted, None], set(), kept)
+    if fixed:
+        with pytest.raises(Conflict, match="reserved by its owner"):
+            choose_addresses(row, wanted, set(), kept, guest=True)
+
+
+@settings(deadline=None)
+@given(networks, st.data())
+def test_the_order_of_claims_does_not_matter(row: NetworkRow, data: st.DataObject) -> None:
+    kept = data.draw(blocks(row))
+    free = [int(one) for one in IPv4Network(row.subnet).hosts() if str(one) != row.gateway]
+    fixed = data.draw(st.lists(st.sampled_from(free), unique=True, max_size=4))
+    wanted = [*(str(IPv4Address(one)) for one in fixed), *[None] * data.draw(st.integers(0, 4))]
+    other = data.draw(st.permutations(wanted))
+    room = sum(1 for one in free if one not in fixed and not any(one in block for block in kept))
+    assume(room >= wanted.count(None))
+
+    one, another = (choose_addresses(row, list(order), set(), kept) for order in (wanted, other))
+
+    assert sorted(one[0]) == sorted(another[0])
+    assert one[1] == another[1]
+
+
+@settings(deadline=None)
+@given(networks, st.data())
+def test_claims_and_releases_in_any_order_keep_every_promise(row: NetworkRow, data: st.DataObject) -> None:
+    """Never one address for two; and while another one was never given out, none comes back."""
+    kept = data.draw(blocks(row))
+    held: set[int] = set()
+    freed: list[int] = []
+    free = [int(one) for one in IPv4Network(row.subnet).hosts() if str(one) != row.gateway]
+    fresh = {one for one in free if not any(one in block for block in kept)}
+    for _ in range(data.draw(st.integers(1, 40))):
+        if held and data.draw(st.booleans()) is True:
+            gone = data.draw(st.sampled_from(sorted(held)))
+            held.discard(gone)
+            freed.append(gone)
+            continue
+        if not fresh and not freed:
+            break
+        (address,), cursor = choose_addresses(row, [None], held, kept)
+        row = msgspec.structs.replace(row, cursor=cursor)
+        assert address in free
+        assert address not in held
+        assert not any(address in block for block in kept)
+        assert not fresh or address in fresh
+        fresh.discard(address)
+        freed = [one for one in freed if one != address]
+        held.add(address)
+
+
+def test_who_finds_a_network_full_hears_what_is_reserved_unless_it_is_a_guest() -> None:
+    kept = [
+        Reserved(number("10.1.0.2"), number("10.1.0.13"), "printers"),
+        Reserved(number("10.1.0.14"), number("10.1.0.14")),
+    ]
+
+    with pytest.raises(Exhausted, match=r"reserved \(10\.1\.0\.2-10\.1\.0\.13 for printers, 10\.1\.0\.14\)"):
+        choose_addresses(network(), [None], set(), kept)
+    with pytest.raises(Exhausted, match="ask its owner") as caught:
+        choose_addresses(network(), [None], set(), kept, guest=True)
+
+    assert "printers" not in str(caught.value)
+
+
+@settings(deadline=None)
 @given(networks, st.integers(0, 5))
 def test_exactly_what_is_there_can_be_given_out(row: NetworkRow, more: int) -> None:
     capacity = IPv4Network(row.subnet).num_addresses - 3
@@ -129,6 +232,11 @@ def test_a_pool_without_room_is_named() -> None:
         ("10.1.0.5/24", InvalidInput, "host bits"),
         ("fd00::/64", InvalidInput, "is not an IPv4 subnet"),
         ("10.1.0.0/30", InvalidInput, "too small"),
+        ("10.0.0.0/7", InvalidInput, "too large"),
+        ("127.1.0.0/16", InvalidInput, "no machine"),
+        ("224.1.0.0/16", InvalidInput, "no machine"),
+        ("240.0.0.0/8", InvalidInput, "no machine"),
+        ("0.0.0.0/8", InvalidInput, "no machine"),
         ("10.9.0.0/25", Conflict, "overlaps 10.9.0.0/24"),
     ],
 )

@@ -20,6 +20,8 @@ from skep.store.reservations import ReservationRow
 SUBNET_BITS = 20
 """A subnet that nobody chose is a /20: 4,093 addresses for replicas."""
 HIGHEST_NUMBER = 16_383
+NOBODYS = tuple(IPv4Network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"))
+"""This host, loopback, multicast and what is reserved (RFC 6890); routers have addresses of the last."""
 
 
 class Addresses:
@@ -145,11 +147,15 @@ def choose_subnet(
             subnet = IPv4Network(wanted)
         except ValueError as error:
             raise InvalidInput(f"Network {name!r}: {wanted!r} is not an IPv4 subnet ({error}).") from error
+        if subnet.num_addresses < 8:
+            raise InvalidInput(f"Network {name!r}: subnet {subnet} is too small; take a /29 or larger.")
+        if subnet.prefixlen < 8:
+            raise InvalidInput(f"Network {name!r}: subnet {subnet} is too large; take a /8 or smaller.")
+        if any(subnet.overlaps(other) for other in NOBODYS):
+            raise InvalidInput(f"Network {name!r}: addresses of {subnet} are those of no machine.")
         clash = next((other for other in taken if other.overlaps(subnet)), None)
         if clash is not None:
             raise Conflict(f"Network {name!r}: subnet {subnet} overlaps {clash}, which you use already.")
-        if subnet.num_addresses < 8:
-            raise InvalidInput(f"Network {name!r}: subnet {subnet} is too small; take a /29 or larger.")
         return subnet
     bits = max(SUBNET_BITS, pool.prefixlen)
     size = 1 << (32 - bits)

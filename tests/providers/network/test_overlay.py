@@ -91,6 +91,44 @@ async def test_networks_with_the_same_addresses_stay_apart(two: Hosts) -> None:
     assert not await ping(ours.b, ours.b.sandbox(ours.other), stranger.address)
 
 
+async def test_two_tenants_have_the_same_addresses_on_the_same_hosts(two: Hosts) -> None:
+    ours, theirs = await pair(two, network(1)), await pair(two, network(2))
+    for at, text in ((ours, "ours"), (theirs, "theirs")):
+        await at.b.world.serve(at.b.sandbox(at.other), 80, text)
+
+    for at, text in ((ours, "ours"), (theirs, "theirs")):
+        assert await at.works()
+        assert await at.a.world.ask(at.a.sandbox(at.one), "10.1.0.6", 80) == f"{text} 10.1.0.5"
+
+    await two.sites[1].unplug(ours.other)
+    await two.tell(ours.net)
+
+    assert not await ping(ours.a, ours.a.sandbox(ours.one), theirs.other.address)
+    assert await theirs.works()
+
+
+async def test_replicas_of_two_tenants_meet_on_a_shared_network_under_their_own_names(two: Hosts) -> None:
+    net = network()
+    await two.ensure(net)
+    mine = await two.sites[0].plug(port(net, 5, "shop", ("web-0", "web")))
+    guest = await two.sites[1].plug(port(net, 6, "shop.acme", ("web-0", "web")))
+    await two.tell(net)
+    world = two.sites[0].world
+    await two.sites[1].world.serve(two.sites[1].sandbox(guest), 80, "guest")
+
+    for name, address in (
+        ("web", mine.address),
+        ("web.shop", mine.address),
+        ("web.shop.acme", guest.address),
+    ):
+        packet = await world.query(
+            two.sites[0].sandbox(mine), str(net.gateway), DNSRecord.question(name).pack()
+        )
+        assert packet is not None
+        assert [str(record.rdata) for record in DNSRecord.parse(packet).rr] == [str(address)]
+    assert await world.ask(two.sites[0].sandbox(mine), "10.1.0.6", 80) == "guest 10.1.0.5"
+
+
 @pytest.mark.parametrize("mtu", [1500, 1400])
 async def test_the_largest_packet_passes_uncut_and_a_larger_one_is_refused(tmp_path: Path, mtu: int) -> None:
     async with hosts(tmp_path, 2, mtu=mtu) as made:

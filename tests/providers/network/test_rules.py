@@ -9,7 +9,7 @@ from tests.providers.network.conftest import network, port
 
 from skep.control.ports import Fabric
 from skep.model.errors import InvalidInput
-from skep.model.host import Publication
+from skep.model.host import PortConfig, Publication
 from skep.model.ids import NetworkId, PortId, new_id
 from skep.providers.local.network import LocalFabric, rules
 from skep.providers.local.network.directory import Directory
@@ -147,6 +147,29 @@ def test_a_replica_on_two_networks_means_both_and_its_own_app_first() -> None:
     assert at_edge.resolve(mine_at_edge.address, "backend") == (backend.address,)
     assert at_edge.resolve(mine_at_edge.address, "backend.blog") == (stranger.address,)
     assert at_edge.resolve(stranger.address, "proxy") == (mine_at_edge.address,)
+
+
+def test_names_of_two_tenants_on_one_network_do_not_meet() -> None:
+    """`shop` is the owner's; `shop.acme` and `bank.acme` are apps of a guest, `shop.evil` of another."""
+    net, names = network(), Directory(lambda replica: True)
+    web, db = port(net, 5, "shop", ("web",)), port(net, 6, "shop", ("db",))
+    theirs, bank = port(net, 7, "shop.acme", ("web",)), port(net, 8, "bank.acme", ("safe",))
+    evil = port(net, 9, "shop.evil", ("db", "safe", "web", "only", "web.shop"))
+    for one in (web, db, theirs, bank, evil):
+        names.add(one)
+
+    def found(asker: PortConfig, name: str) -> PortConfig | None:
+        answer = names.resolve(asker.address, name)
+        return names.at(answer[0]) if answer else None
+
+    assert found(db, "web") == found(db, "web.shop") == web
+    assert found(bank, "web") == found(bank, "web.shop") == theirs
+    assert found(db, "web.shop.acme") == found(evil, "web.shop.acme") == theirs
+    assert found(theirs, "safe") == found(web, "safe.bank.acme") == bank
+    assert found(theirs, "db.shop") == db
+    for asker, name in ((web, "only"), (web, "safe"), (theirs, "db"), (theirs, "only"), (web, "web.acme")):
+        assert found(asker, name) is None
+    assert names.reverse(theirs.address) == "web.shop.acme"
 
 
 async def test_an_asker_has_only_so_many_questions_under_way() -> None:
