@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.control import app_views, facts, quotas
+from skep.control import app_views, facts, quotas, security_groups
 from skep.control.callers import Caller
 from skep.control.clock import Now
 from skep.control.facts import AppRecord
@@ -30,7 +30,7 @@ from skep.model.ids import AppId, TenantId
 from skep.model.references import normalize
 from skep.model.spec import AppFile, AppSpec
 from skep.model.views import Accepted, AppDetail, AppView, PlanView, ReleaseView
-from skep.store import apps, networks, releases, replicas, tenants
+from skep.store import apps, groups, networks, releases, replicas, tenants
 from skep.store.apps import AppRow
 from skep.store.releases import ReleaseRow
 from skep.store.replicas import ReplicaRow
@@ -173,6 +173,9 @@ class Apps:
             if row is not None and row.removing:
                 raise Conflict(f"App {spec.name!r} is being removed: wait until it is gone.")
             await facts.check_files(connection, caller.tenant, spec, contents)
+            security_groups.must_exist(
+                spec, {group.name for group in await groups.every(connection, caller.tenant)}
+            )
             found = await facts.gather(connection, caller.tenant, record, AppId(self._new_id()), spec)
             cluster = await facts.cluster(connection, settings.limits.memory)
             await self._check_quota(connection, caller, found.app, spec)

@@ -16,6 +16,7 @@ from skep.control.enrolment import Enrolment
 from skep.control.events import Events
 from skep.control.flow_documents import Flows
 from skep.control.flow_engine import FlowRoom
+from skep.control.guarding import Guarding
 from skep.control.host_directory import HostDirectory
 from skep.control.hosts import Hosts
 from skep.control.images import Images
@@ -29,6 +30,7 @@ from skep.control.replicas import Replicas
 from skep.control.reservations import Reservations
 from skep.control.runs import Runs
 from skep.control.schedules import Schedules
+from skep.control.security_groups import SecurityGroups
 from skep.control.settings import Settings
 from skep.control.shares import Shares
 from skep.control.tenants import Tenants
@@ -54,6 +56,7 @@ class Control:
     networks: Networks
     reservations: Reservations
     shares: Shares
+    security_groups: SecurityGroups
     hosts: Hosts
     zones: Zones
     pools: Pools
@@ -77,6 +80,7 @@ def make_control(
     now: Now,
     new_id: Callable[[], str],
     accounts: BusAccounts | None = None,
+    guarding: Guarding | None = None,
 ) -> Control:
     """Every use case on the same database, engine and hosts."""
     flows = room.flows
@@ -98,6 +102,7 @@ def make_control(
         networks=Networks(database, flows, directory, settings.networks, now),
         reservations=Reservations(database, now),
         shares=Shares(database, now),
+        security_groups=SecurityGroups(database, guarding, now, new_id),
         hosts=Hosts(database, Draining(database, flows, settings, new_id), enrolment, bus),
         zones=Zones(database),
         pools=Pools(database),

@@ -60,7 +60,7 @@ def attachments(service: ServiceSpec) -> list[tuple[str, NetworkAttachment]]:
 def fingerprint(spec: AppSpec, service: ServiceName, digest: str) -> str:
     """Equal for containers that would be made alike.  What needs no new container is left out."""
     wanted = spec.services[service]
-    anywhere = msgspec.structs.replace(wanted.x_skep, zones=(), pack=False)
+    anywhere = msgspec.structs.replace(wanted.x_skep, zones=(), pack=False, security_groups=())
     essence = (
         msgspec.structs.replace(
             wanted,

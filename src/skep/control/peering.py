@@ -137,13 +137,13 @@ class Peering:
     async def _read(self, chosen: Collection[NetworkId] | None) -> dict[NetworkId, NetworkMap]:
         async with self._database.read() as connection:
             return maps(
-                await _generation(connection),
+                await generation(connection),
                 await networks.attachments(connection, chosen),
                 await hosts.every(connection),
             )
 
 
-async def _generation(connection: AsyncConnection) -> int:
+async def generation(connection: AsyncConnection) -> int:
     """Microseconds since 1970."""
     time = (await connection.execute(sa.select(now(connection)))).scalar_one()
     return int(time * 1_000_000)

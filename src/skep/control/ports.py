@@ -22,6 +22,7 @@ from skep.model.host import (
     HostFacts,
     LogLine,
     NetworkConfig,
+    NetworkGuards,
     NetworkPeers,
     PeersInForce,
     PoolUsage,
@@ -180,6 +181,20 @@ class Fabric(Protocol):
 
     async def peers(self) -> dict[NetworkId, PeersInForce]:
         """What is in force of every network that was ever told its peers."""
+
+    async def set_guards(self, guards: NetworkGuards) -> None:
+        """Replace what decides which connections the guarded addresses of the network may have.
+
+        It holds for what is plugged now and for what is plugged later, and outlives a restart of the agent;
+        the same generation again makes it whole.
+        Raises:
+            Stale: a younger generation is in force; nothing was changed.
+            NotFound: the network is not ensured.
+            InvalidInput: a port names a group that is not among the groups, or a rule cannot be.
+        """
+
+    async def guards(self) -> dict[NetworkId, PeersInForce]:
+        """What is in force of every network that was ever told its guards."""
 
     async def publish(self, publications: ServicePublications) -> None:
         """Replace, in one transaction, what the service publishes on the host.

@@ -19,6 +19,7 @@ MOST_SERVICES = 200
 MOST_REPLICAS = 1000
 LARGEST_FILE = 512 * 1024
 """Bytes of one config or secret (Docker: 500 KB)."""
+MOST_GROUPS = 16
 LARGEST_DISK = 64 * 1024**4
 
 CAPABILITIES = frozenset(
@@ -98,6 +99,10 @@ def _service(name: ServiceName, service: ServiceSpec, spec: AppSpec, caller: Cal
         yield error.message
     yield from _references(service, spec)
     yield from _placement(service)
+    for group in service.x_skep.security_groups:
+        yield from _name(group, "security group")
+    if len(service.x_skep.security_groups) > MOST_GROUPS:
+        yield f"more than {MOST_GROUPS} security groups"
     yield from _mounts(service, caller)
     for key, value in service.environment.items():
         if not key or "=" in key or "\0" in key + value:

@@ -20,6 +20,7 @@ from skep.control.events import Observations
 from skep.control.flow_engine import FlowRoom, flow_room
 from skep.control.flows.catalogue import make_registry
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
+from skep.control.guarding import Guarding
 from skep.control.host_directory import HostDirectory
 from skep.control.image_sources import ImageSources
 from skep.control.leadership import Leadership
@@ -52,6 +53,7 @@ class Foundation:
     """Set when something changed that reconcilers should look at."""
     directory: HostDirectory
     peering: Peering
+    guarding: Guarding
     process: str
     """This process and no other, nor a later life of it."""
 
@@ -82,6 +84,7 @@ async def foundation(
         woken=woken,
         directory=directory,
         peering=peering,
+        guarding=Guarding(database, directory),
         process=f"{name}-{socket.gethostname()}-{new_id()}",
     )
 
@@ -122,6 +125,7 @@ async def _reconcile(base: Foundation, room: FlowRoom, control: Control) -> None
         woken=base.woken,
         monotonic=time.monotonic,
         peering=base.peering,
+        guarding=base.guarding,
     )
 
     async def lead(epoch: int) -> None:
@@ -221,7 +225,12 @@ def _environments(base: Foundation) -> Callable[[str], object]:
         name = HostName(route.removeprefix(_AGENT))
         host = base.directory.on(name)
         return HostEnvironment(
-            name=name, host=host, desired=base.desired, sources=sources, peering=base.peering
+            name=name,
+            host=host,
+            desired=base.desired,
+            sources=sources,
+            peering=base.peering,
+            guarding=base.guarding,
         )
 
     return environment
@@ -244,5 +253,12 @@ def _control(base: Foundation, room: FlowRoom) -> Control:
         host_timeout=settings.silence,
     )
     return make_control(
-        base.database, room, base.directory, of_control, base.bus, now=time.time, new_id=new_id
+        base.database,
+        room,
+        base.directory,
+        of_control,
+        base.bus,
+        now=time.time,
+        new_id=new_id,
+        guarding=base.guarding,
     )

@@ -14,11 +14,13 @@ from typing import Literal
 
 import msgspec
 
+from skep.model.groups import GroupRule
 from skep.model.ids import (
     Bytes,
     ContainerId,
     Digest,
     DiskId,
+    GroupId,
     NetworkId,
     PortId,
     ReplicaId,
@@ -132,6 +134,39 @@ def together(marks: Iterable[int]) -> int:
 def mark(value: RemotePort | IPv4Address) -> int:
     text = msgspec.json.encode(value, enc_hook=str)
     return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest())
+
+
+class GroupPolicy(HostStruct, frozen=True, kw_only=True):
+    """A security group on one network.  `rules` name other groups by their ids; `members` are addresses.
+
+    A host is told the rules of the groups its ports are in, and the members of those that these rules name.
+    """
+
+    id: GroupId
+    rules: tuple[GroupRule, ...] = ()
+    members: tuple[IPv4Address, ...] = ()
+
+
+class GuardedPort(HostStruct, frozen=True, kw_only=True):
+    """An address of the host's own on the network, and the groups that decide what passes there."""
+
+    address: IPv4Address
+    groups: tuple[GroupId, ...]
+
+
+class NetworkGuards(HostStruct, frozen=True, kw_only=True):
+    """Which ports of one host are guarded on a network, by what: all of it, as of `generation`."""
+
+    network: NetworkId
+    generation: int
+    ports: tuple[GuardedPort, ...] = ()
+    groups: tuple[GroupPolicy, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal guards, whatever the generation."""
+        text = msgspec.json.encode((self.ports, self.groups), enc_hook=str)
+        return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 class Publication(HostStruct, frozen=True, kw_only=True):

@@ -143,6 +143,8 @@ class Extensions(Spec, frozen=True, kw_only=True):
     """Run only in these; empty: in any."""
     pack: bool = False
     """Fill one host after the other instead of spreading the replicas."""
+    security_groups: tuple[str, ...] = ()
+    """Groups of the tenant that decide what reaches the replicas; empty: everything does."""
 
 
 class ServiceSpec(Spec, frozen=True, kw_only=True):

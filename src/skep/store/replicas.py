@@ -20,6 +20,7 @@ class ServiceRow(rows.Row, frozen=True, kw_only=True):
     tenant_id: TenantId
     app_id: AppId
     name: str
+    security_groups: tuple[str, ...] = ()
 
 
 class ReplicaRow(rows.Row, frozen=True, kw_only=True):
@@ -74,6 +75,13 @@ async def services_of(connection: AsyncConnection, app: AppId) -> list[ServiceRo
 
 async def insert_services(connection: AsyncConnection, new: Iterable[ServiceRow]) -> None:
     await rows.insert(connection, services, new)
+
+
+async def set_groups(connection: AsyncConnection, service: ServiceId, groups: tuple[str, ...]) -> None:
+    """Name the security groups of all replicas of the service."""
+    await connection.execute(
+        sa.update(services).where(services.c.id == service).values(security_groups=groups)
+    )
 
 
 async def delete_services(connection: AsyncConnection, ids: Iterable[str]) -> None:

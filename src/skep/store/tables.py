@@ -17,6 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from skep.model.groups import GroupRule
 from skep.model.host import ContainerStatus
 from skep.model.images import ImageInfo
 from skep.model.spec import AppSpec
@@ -205,6 +206,7 @@ services = Table(
     _tenant(),
     Column("app_id", Text, ForeignKey("apps.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("name", Text, nullable=False),
+    Column("security_groups", Json(tuple[str, ...]), nullable=False, server_default="[]"),
     UniqueConstraint("app_id", "name"),
 )
 
@@ -337,6 +339,20 @@ images = Table(
 
 schema_serves = Table("schema_serves", metadata, Column("revision", Text, primary_key=True))
 """One row: the oldest schema whose processes may use this database (`store/schema.py`)."""
+security_groups = Table(
+    "security_groups",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("rules", Json(tuple[GroupRule, ...]), nullable=False),
+    _created(),
+    Column("changed", Float, nullable=False),
+    Column("changed_by", Text, nullable=False),
+    UniqueConstraint("tenant_id", "name"),
+)
+
 
 leases = Table(
     "leases",

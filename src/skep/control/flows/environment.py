@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
+from skep.control.guarding import Guarding
 from skep.control.image_sources import ImageSources
 from skep.control.peering import Peering
 from skep.control.ports import Desired, Host
@@ -31,6 +32,8 @@ class HostEnvironment:
     sources: ImageSources
     peering: Peering | None = None
     """Tells the other hosts; None: there are no others."""
+    guarding: Guarding | None = None
+    """Tells hosts what guards their ports; None: nothing does."""
 
 
 Cloud = Context[CloudEnvironment]

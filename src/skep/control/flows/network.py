@@ -22,9 +22,11 @@ async def plug_container(cx: OnHost, container: ContainerId) -> None:
         port = await cx.env.desired.port(port_id)
         plugged.append(port.network)
         try:
+            await _guard(cx, port.network)
             await fabric.plug(port)
         except (NotFound, HostFailure):
             await _ensure(cx, port.network)
+            await _guard(cx, port.network)
             await fabric.plug(port)
     await _announce(cx, plugged)
 
@@ -33,11 +35,21 @@ async def _ensure(cx: OnHost, network: NetworkId) -> None:
     await cx.env.host.fabric.ensure_network(await cx.env.desired.network(network))
     if cx.env.peering is not None:
         cx.env.peering.forget(HostName(cx.env.name), network)
+    if cx.env.guarding is not None:
+        cx.env.guarding.forget(HostName(cx.env.name), network)
+
+
+async def _guard(cx: OnHost, network: NetworkId) -> None:
+    """Before a port is plugged the host knows what guards it: it is never open for a moment."""
+    if cx.env.guarding is not None:
+        await cx.env.guarding.prepare(HostName(cx.env.name), network)
 
 
 async def _announce(cx: OnHost, chosen: Collection[NetworkId]) -> None:
     if cx.env.peering is not None:
         await cx.env.peering.announce(chosen)
+    if cx.env.guarding is not None:
+        await cx.env.guarding.announce(chosen)
 
 
 @step

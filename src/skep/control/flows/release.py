@@ -9,7 +9,7 @@ removed from the hosts by the reconciler of leftovers.
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.control import publications
+from skep.control import publications, security_groups
 from skep.control.addresses import Addresses
 from skep.control.flows.environment import Cloud
 from skep.control.naming import fingerprint
@@ -17,7 +17,8 @@ from skep.control.plans import Plan, ReplicaChange
 from skep.flow import step
 from skep.model.errors import Conflict, NotFound
 from skep.model.ids import AppId, DiskId, NetworkId, PortId, ReleaseId
-from skep.store import apps, disks, networks, releases, replicas
+from skep.model.spec import AppSpec
+from skep.store import apps, disks, groups, networks, releases, replicas
 from skep.store.apps import AppRow
 from skep.store.disks import DiskRow
 from skep.store.releases import ReleaseRow
@@ -65,6 +66,7 @@ async def prepare(cx: Cloud, release: ReleaseId) -> None:
             for name in plan.new_services
         ],
     )
+    await _join_groups(cx.tx, plan, row)
     await _insert_disks(cx.tx, plan, row)
     await _insert_replicas(cx.tx, plan, row)
     await addresses.claim([(change.replica, port) for change in plan.replicas for port in change.ports])
@@ -132,11 +134,27 @@ async def _take_back(tx: AsyncConnection, plan: Plan) -> None:
     await replicas.delete(tx, [change.replica for change in created])
     await _unpublish(tx, plan)
     await replicas.delete_services(tx, [plan.services[name] for name in plan.new_services])
+    app = await apps.get(tx, plan.app)
+    if app is not None and app.release_id and (before := await releases.get(tx, app.release_id)):
+        await _set_groups(tx, plan, before.spec)
     await disks.delete(tx, [*(disk.id for disk in plan.disks), *_new_system_disks(plan)])
     await networks.delete(tx, await _unused_networks(tx, plan))
     stopped = [change for change in plan.replicas if change.action in ("start", "update")]
     stopped = [change for change in stopped if change.before == "stopped"]
     await replicas.set_desired(tx, [change.replica for change in stopped], "stopped")
+
+
+async def _join_groups(tx: AsyncConnection, plan: Plan, row: ReleaseRow) -> None:
+    """Raises NotFound: a security group was removed since the plan was made."""
+    known = {group.name for group in await groups.every(tx, row.tenant_id)}
+    security_groups.must_exist(row.spec, known)
+    await _set_groups(tx, plan, row.spec)
+
+
+async def _set_groups(tx: AsyncConnection, plan: Plan, spec: AppSpec) -> None:
+    for name, service in spec.services.items():
+        if name in plan.services:
+            await replicas.set_groups(tx, plan.services[name], service.x_skep.security_groups)
 
 
 async def _insert_disks(tx: AsyncConnection, plan: Plan, row: ReleaseRow) -> None:

@@ -16,6 +16,7 @@ import structlog
 from skep.control.apps import Apps
 from skep.control.desired import DesiredState
 from skep.control.flows import documents
+from skep.control.guarding import Guarding
 from skep.control.host_directory import HostDirectory
 from skep.control.peering import Peering
 from skep.control.ports import Host
@@ -55,6 +56,7 @@ class Reconciler:
         woken: asyncio.Event,
         monotonic: Callable[[], float],
         peering: Peering | None = None,
+        guarding: Guarding | None = None,
     ) -> None:
         self._database = database
         self._flows = flows
@@ -64,6 +66,7 @@ class Reconciler:
         self._attempts = defaultdict[str, Backoff](lambda: Backoff(monotonic))
         self._woken = woken
         self._peering = peering
+        self._guarding = guarding
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._looking: dict[HostName, asyncio.Task[None]] = {}
 
@@ -88,6 +91,8 @@ class Reconciler:
         """
         if self._peering is not None:
             await self._peering.reconcile()
+        if self._guarding is not None:
+            await self._guarding.reconcile()
         for name in self._hosts.names():
             if name not in self._looking and not self._hosts.why_silent(name):
                 looking = asyncio.create_task(self._look_at(name), name=f"reconcile {name}")

@@ -1,6 +1,13 @@
 """The networks of a host elsewhere.  Satisfies `Fabric` of control."""
 
-from skep.model.host import NetworkConfig, NetworkPeers, PeersInForce, PortConfig, ServicePublications
+from skep.model.host import (
+    NetworkConfig,
+    NetworkGuards,
+    NetworkPeers,
+    PeersInForce,
+    PortConfig,
+    ServicePublications,
+)
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
 from skep.providers.remote.line import Line
 
@@ -38,6 +45,12 @@ class RemoteFabric:
 
     async def peers(self) -> dict[NetworkId, PeersInForce]:
         return await self._line.ask("peers", dict[NetworkId, PeersInForce])
+
+    async def set_guards(self, guards: NetworkGuards) -> None:
+        await self._line.tell("set_guards", guards=guards)
+
+    async def guards(self) -> dict[NetworkId, PeersInForce]:
+        return await self._line.ask("guards", dict[NetworkId, PeersInForce])
 
     async def networks(self) -> set[NetworkId]:
         return await self._line.ask("networks", set[NetworkId])

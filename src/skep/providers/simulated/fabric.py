@@ -9,6 +9,7 @@ import msgspec
 from skep.model.errors import Conflict, InvalidInput, NotFound, Stale
 from skep.model.host import (
     NetworkConfig,
+    NetworkGuards,
     NetworkPeers,
     PeersInForce,
     PortConfig,
@@ -33,6 +34,7 @@ class SimulatedFabric:
         self._published: dict[ServiceId, ServicePublications] = {}
         self._resolvable: set[ReplicaId] = set()
         self._peers: dict[NetworkId, NetworkPeers] = {}
+        self._guards: dict[NetworkId, NetworkGuards] = {}
 
     async def ensure_network(self, network: NetworkConfig) -> None:
         for other in self._networks.values():
@@ -49,6 +51,7 @@ class SimulatedFabric:
             self._published[service] = msgspec.structs.replace(items, publications=left)
         self._networks.pop(network, None)
         self._peers.pop(network, None)
+        self._guards.pop(network, None)
 
     async def plug(self, port: PortConfig) -> None:
         self._check(port, self._known(port.network))
@@ -95,6 +98,24 @@ class SimulatedFabric:
         return {
             network: PeersInForce(generation=known.generation, digest=known.digest)
             for network, known in self._peers.items()
+        }
+
+    async def set_guards(self, guards: NetworkGuards) -> None:
+        self._known(guards.network)
+        known = {group.id for group in guards.groups}
+        if strange := {name for port in guards.ports for name in port.groups} - known:
+            raise InvalidInput(f"A port is in group {min(strange)}, which is none of the groups.")
+        before = self._guards.get(guards.network)
+        if before is not None and guards.generation < before.generation:
+            raise Stale(
+                f"Generation {guards.generation} is older than {before.generation}, which is in force."
+            )
+        self._guards[guards.network] = guards
+
+    async def guards(self) -> dict[NetworkId, PeersInForce]:
+        return {
+            network: PeersInForce(generation=known.generation, digest=known.digest)
+            for network, known in self._guards.items()
         }
 
     async def publish(self, publications: ServicePublications) -> None:

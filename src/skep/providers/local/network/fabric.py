@@ -10,7 +10,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from skep.model.host import NetworkConfig, NetworkPeers, PeersInForce, PortConfig, ServicePublications
+from skep.model.host import (
+    NetworkConfig,
+    NetworkGuards,
+    NetworkPeers,
+    PeersInForce,
+    PortConfig,
+    ServicePublications,
+)
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
 from skep.providers.local.network.forward import Forwarder, host_nameservers
 from skep.providers.local.network.host import HostSide
@@ -104,6 +111,12 @@ class LocalFabric:
 
     async def peers(self) -> dict[NetworkId, PeersInForce]:
         return self._state.peers_in_force()
+
+    async def set_guards(self, guards: NetworkGuards) -> None:
+        await self._routers.set_guards(guards)
+
+    async def guards(self) -> dict[NetworkId, PeersInForce]:
+        return self._state.guards_in_force()
 
     async def publish(self, publications: ServicePublications) -> None:
         await self._publishing.publish(publications)

@@ -89,6 +89,7 @@ def plan(table: Table, found: Found | None) -> str:
         for rule, tag in zip(chain.rules, chain.tags, strict=True)
     ]
     lines += [f"flush chain {where} {name}\ndelete chain {where} {name}" for name in stale]
+    lines += [f"delete set {where} {name}" for name in have.sets if name not in {s.name for s in table.sets}]
     lines += [line for s in table.sets for line in _missing(where, s, have)]
     return "".join(f"{line}\n" for line in lines)
 
@@ -192,8 +193,12 @@ def _element(element: Any) -> tuple[str, str]:
 def _text(value: Any) -> str:
     if isinstance(value, dict) and "concat" in value:
         return " . ".join(_text(part) for part in value["concat"])
-    if isinstance(value, dict) and "goto" in value:
-        return f"goto {value['goto']['target']}"
+    if isinstance(value, dict) and (verdict := next(iter(value.keys() & {"goto", "jump"}), "")):
+        return f"{verdict} {value[verdict]['target']}"
+    if isinstance(value, dict) and "prefix" in value:
+        return f"{value['prefix']['addr']}/{value['prefix']['len']}"
+    if isinstance(value, dict) and "range" in value:
+        return "-".join(_text(end) for end in value["range"])
     if isinstance(value, dict) and "elem" in value:
         return _text(value["elem"]["val"])
     return str(value)

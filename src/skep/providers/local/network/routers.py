@@ -6,9 +6,9 @@ from pathlib import Path
 import msgspec
 
 from skep.model.errors import Conflict, NotFound, Stale
-from skep.model.host import NetworkConfig, NetworkPeers, PortConfig, RemotePort
+from skep.model.host import NetworkConfig, NetworkGuards, NetworkPeers, PortConfig, RemotePort
 from skep.model.ids import NetworkId, ReplicaId
-from skep.providers.local.network import links, nft, overlay, rules
+from skep.providers.local.network import guards, links, nft, overlay, rules
 from skep.providers.local.network.directory import Directory
 from skep.providers.local.network.dns import Resolver
 from skep.providers.local.network.forward import Forwarder
@@ -24,7 +24,7 @@ _SETTINGS = (
     ("ipv4/conf/default/send_redirects", "0"),
     ("ipv6/conf/default/disable_ipv6", "1"),
     # Frames between two ports are the bridge table's business; IP rules would drop them.
-    ("bridge/bridge-nf-call-iptables", "0"),
+    (guards.BRIDGED, "0"),
     ("bridge/bridge-nf-call-ip6tables", "0"),
     ("bridge/bridge-nf-call-arptables", "0"),
 )
@@ -114,6 +114,7 @@ class Routers:
             await self._leave_lost(network.id)
             await self._build(network)
             await self.apply_rules(network)
+            await self._guard(network)
             await self._overlays.heal(network, self.path(network.id))
             await self._serve(network)
 
@@ -133,6 +134,25 @@ class Routers:
             if before is None or set(before.hosts) != set(peers.hosts):
                 await self._host.ensure()
             await self._redirect(network, far, heal=before is not None and before == peers)
+
+    async def set_guards(self, told: NetworkGuards) -> None:
+        network = self.known(told.network)
+        guards.check(told)
+        async with self.lock[network.id]:
+            before = self._state.guards.get(network.id)
+            if before is not None and told.generation < before.generation:
+                raise Stale(
+                    f"Generation {told.generation} of the guards of network {network.id} is older than "
+                    f"{before.generation}, which is in force."
+                )
+            await self._state.save_guards(told)
+            if exists(self.path(network.id)):
+                await self._guard(network)
+
+    async def _guard(self, network: NetworkConfig) -> None:
+        """Where nothing is guarded, frames between ports are not looked at: that costs them nothing."""
+        told = self._state.guards.get(network.id)
+        await self._namespaces.inside(self.path(network.id), lambda: _make_guarded(told))
 
     async def changed_here(self, port: PortConfig) -> None:
         """The port was plugged or unplugged here: what peers say of it counts no more, or counts again.
@@ -202,11 +222,12 @@ class Routers:
             return False
         tables, link = self._tables(network), self._host.link(network)
         name = self._host.names.uplink(network.id)
-        mtu = self._host.mtu
+        mtu, told = self._host.mtu, self._state.guards.get(network.id)
         inside = await self._namespaces.inside(
             path,
             lambda: (
                 _bridged(network, mtu)
+                and _guarded(told)
                 and (network.internal or _linked(link[0], link[1], mtu))
                 and nft.whole(tables)
             ),
@@ -236,6 +257,7 @@ class Routers:
         if exists(path) and await self._namespaces.inside(path, lambda: _bridged(network, mtu)):
             await self._overlays.build(network, path)
             await self.apply_rules(network)
+            await self._guard(network)
             await self._overlays.heal(network, path)
             await self._serve(network)
 
@@ -315,6 +337,24 @@ def _named(network: NetworkId, port: RemotePort) -> PortConfig:
 
 def _bridged(network: NetworkConfig, mtu: int) -> bool:
     return links.is_up(BRIDGE, network.gateway, gateway_mac(network.id), mtu)
+
+
+def _make_guarded(told: NetworkGuards | None) -> None:
+    """The rules first: when frames come to be looked at, they are there."""
+    table = guards.guard_table(told) if told else None
+    if table is not None and told and told.ports:
+        nft.reconcile((table,))
+        guards.look_at_frames()
+        return
+    links.sysctl([(guards.BRIDGED, "0")])
+    if ("inet", guards.TABLE) in nft.tables():
+        nft.commit(f"delete table inet {guards.TABLE}")
+
+
+def _guarded(told: NetworkGuards | None) -> bool:
+    if told is None or not told.ports:
+        return not guards.frames_are_looked_at()
+    return guards.frames_are_looked_at() and nft.whole((guards.guard_table(told),))
 
 
 def _linked(host: IPv4Address, router: IPv4Address, mtu: int) -> bool:

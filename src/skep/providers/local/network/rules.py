@@ -355,9 +355,12 @@ def _input(network: NetworkConfig) -> tuple[str, ...]:
 
 
 def _forward(network: NetworkConfig) -> tuple[str, ...]:
+    # Frames between two ports come here where something is guarded (guards.py), and have been decided on.
+    between = f'iifname "{BRIDGE}" oifname "{BRIDGE}" accept'
     if network.internal:
-        return ()
+        return (between,)
     return (
+        between,
         "ct state established,related accept",
         "ct state invalid drop",
         f"ip daddr {ROUTERS} drop",
@@ -368,7 +371,7 @@ def _forward(network: NetworkConfig) -> tuple[str, ...]:
 
 def _outside(link: IPv4Address, far: Far | None) -> tuple[Chain, ...]:
     # A replica on another host would answer by its own host's router: so this one asks in its own name.
-    back = [f'oifname "{BRIDGE}" ip daddr @far snat ip to {far.router}'] if far else []
+    back = [f'oifname "{BRIDGE}" ct status dnat ip daddr @far snat ip to {far.router}'] if far else []
     return (
         Chain(
             "arriving",

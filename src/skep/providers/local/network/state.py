@@ -14,7 +14,14 @@ import msgspec
 import structlog
 
 from skep.model.errors import InvalidInput
-from skep.model.host import NetworkConfig, NetworkPeers, PeersInForce, PortConfig, ServicePublications
+from skep.model.host import (
+    NetworkConfig,
+    NetworkGuards,
+    NetworkPeers,
+    PeersInForce,
+    PortConfig,
+    ServicePublications,
+)
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
 from skep.providers.local.network.namespaces import Namespaces
 from skep.providers.local.network.rules import Route
@@ -60,6 +67,7 @@ class State:
         self.directory = data / "network"
         self.networks: dict[NetworkId, NetworkConfig] = {}
         self.peers: dict[NetworkId, NetworkPeers] = {}
+        self.guards: dict[NetworkId, NetworkGuards] = {}
         self.sandboxes: dict[ReplicaId, SandboxRecord] = {}
         self.services: dict[ServiceId, ServiceRecord] = {}
         self.host: HostRecord | None = None
@@ -73,6 +81,7 @@ class State:
         read = self._namespaces.on_host
         self.networks = {n.id: n for n in await read(lambda: self._all("network", NetworkConfig))}
         self.peers = {p.network: p for p in await read(lambda: self._all("peers", NetworkPeers))}
+        self.guards = {g.network: g for g in await read(lambda: self._all("guards", NetworkGuards))}
         self.services = {
             s.publications.service: s for s in await read(lambda: self._all("service", ServiceRecord))
         }
@@ -108,6 +117,12 @@ class State:
             for network, known in self.peers.items()
         }
 
+    def guards_in_force(self) -> dict[NetworkId, PeersInForce]:
+        return {
+            network: PeersInForce(generation=known.generation, digest=known.digest)
+            for network, known in self.guards.items()
+        }
+
     async def save_network(self, record: NetworkConfig) -> None:
         await self._write("network", record.id, record)
         self.networks[record.id] = record
@@ -116,6 +131,10 @@ class State:
         await self._write("peers", record.network, record)
         self.peers[record.network] = record
         self._digests.pop(record.network, None)
+
+    async def save_guards(self, record: NetworkGuards) -> None:
+        await self._write("guards", record.network, record)
+        self.guards[record.network] = record
 
     async def save_sandbox(self, record: SandboxRecord) -> None:
         await self._write("sandbox", record.replica, record)
@@ -133,6 +152,8 @@ class State:
         await self._remove("peers", network)
         self.peers.pop(network, None)
         self._digests.pop(network, None)
+        await self._remove("guards", network)
+        self.guards.pop(network, None)
         await self._remove("network", network)
         self.networks.pop(network, None)
 
