@@ -20,6 +20,7 @@ import msgspec
 from skep.control.callers import Caller, Role
 from skep.control.run_selection import Selection
 from skep.model.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated
+from skep.model.groups import GroupRule
 from skep.model.host import ExecSpec, LogLine
 from skep.model.ids import Bytes, TenantId, UserId
 from skep.model.images import BuildSpec, RegistryCredentials
@@ -36,6 +37,7 @@ from skep.model.views import (
     DiskView,
     DrainView,
     EventView,
+    GroupRuleView,
     HopView,
     HostDetail,
     HostView,
@@ -58,6 +60,7 @@ from skep.model.views import (
     RunDetail,
     RunEventView,
     RunView,
+    SecurityGroupView,
     ShareView,
     StayingView,
     StepView,
@@ -102,6 +105,15 @@ class World:
     join_tokens: dict[str, JoinTokenView] = field(default_factory=dict)
     disks: dict[str, int] = field(default_factory=lambda: {"shop_data": 1 << 30})
     logs: dict[str, list[LogLine]] = field(default_factory=dict)
+    groups: dict[str, list[GroupRule]] = field(
+        default_factory=lambda: {
+            "db": [
+                GroupRule(protocol="tcp", ports="5432", group="web"),
+                GroupRule(direction="egress", cidr="192.0.2.0/24"),
+                GroupRule(protocol="icmp"),
+            ]
+        }
+    )
     host_state: str = "ready"
     host_labels: dict[str, str] = field(default_factory=lambda: {"disk": "ssd"})
     followers: int = 0
@@ -642,7 +654,9 @@ class FakeNetworks:
             for number, state in ((2, "ready"), (3, "lost"))
         ]
 
-    async def trace(self, caller: Caller, source: str, target: str) -> TraceView:
+    async def trace(
+        self, caller: Caller, source: str, target: str, *, port: int | None = None, protocol: str = "tcp"
+    ) -> TraceView:
         hops = [
             HopView(at="host-1", what=f"{source} runs", passes=True),
             HopView(at="host-2", what="host-2 does not answer", passes=False),
@@ -714,6 +728,73 @@ class FakeShares:
     async def leave(self, caller: Caller, network: str) -> None:
         if "/" not in network:
             raise NotFound(f"{network!r} is not offered to you.")
+
+
+@dataclass
+class FakeSecurityGroups:
+    world: World
+
+    async def list(self, caller: Caller) -> list[SecurityGroupView]:
+        return [self._view(name) for name in self.world.groups]
+
+    async def show(self, caller: Caller, group: str) -> SecurityGroupView:
+        if group not in self.world.groups:
+            raise NotFound(f"There is no security group {group!r}.")
+        return self._view(group)
+
+    async def put(
+        self,
+        caller: Caller,
+        group: str,
+        *,
+        rules: tuple[GroupRule, ...] | None = None,
+        description: str | None = None,
+    ) -> SecurityGroupView:
+        writers_only(caller)
+        self.world.groups.setdefault(group, [])
+        if rules is not None:
+            self.world.groups[group] = list(rules)
+        return self._view(group)
+
+    async def add_rule(self, caller: Caller, group: str, rule: GroupRule) -> SecurityGroupView:
+        writers_only(caller)
+        await self.show(caller, group)
+        self.world.groups[group].append(rule)
+        return self._view(group)
+
+    async def remove_rule(self, caller: Caller, group: str, rule: str) -> SecurityGroupView:
+        writers_only(caller)
+        await self.show(caller, group)
+        self.world.groups[group] = [one for one in self.world.groups[group] if one.id != rule]
+        return self._view(group)
+
+    async def remove(self, caller: Caller, group: str) -> None:
+        writers_only(caller)
+        await self.show(caller, group)
+        del self.world.groups[group]
+
+    def _view(self, group: str) -> SecurityGroupView:
+        rules = tuple(
+            GroupRuleView(
+                id=rule.id,
+                direction=rule.direction,
+                protocol=rule.protocol,
+                ports=rule.ports,
+                cidr=rule.cidr,
+                group=rule.group,
+            )
+            for rule in self.world.groups[group]
+        )
+        return SecurityGroupView(
+            id=f"group-{group}",
+            name=group,
+            description="",
+            rules=rules,
+            services=1,
+            created=THEN,
+            changed=THEN,
+            changed_by="admin",
+        )
 
 
 @dataclass
@@ -997,6 +1078,7 @@ class FakeControl:
         self.networks = FakeNetworks(self.world)
         self.reservations = FakeReservations()
         self.shares = FakeShares()
+        self.security_groups = FakeSecurityGroups(self.world)
         self.hosts = FakeHosts(self.world)
         self.zones = FakeZones(self.world)
         self.pools = FakePools(self.world)

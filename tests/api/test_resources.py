@@ -139,6 +139,7 @@ async def test_the_other_lists_answer(client: httpx.AsyncClient) -> None:
         "ports",
         "networks/map",
         "networks/shares",
+        "security-groups",
         "hosts",
         "zones",
         "queues",
@@ -169,6 +170,22 @@ async def test_networks_are_made_reserved_from_and_shared(client: httpx.AsyncCli
     assert (await client.post("/v1/networks/leave?network=acme/back")).status_code == 204
     assert (await client.delete("/v1/networks/back/shares/acme")).status_code == 204
     assert (await client.delete("/v1/networks/back/shares/other")).status_code == 404
+
+
+async def test_security_groups_come_and_go_with_their_rules(client: httpx.AsyncClient) -> None:
+    web = "/v1/security-groups/web"
+
+    made = await client.put(web, json={"rules": [{"protocol": "tcp", "ports": "80"}]})
+    more = await client.post(f"{web}/rules", json={"protocol": "icmp"})
+    less = await client.delete(f"{web}/rules/{made.json()['rules'][0]['id']}")
+
+    assert (made.status_code, more.status_code, less.status_code) == (200, 200, 200)
+    assert [one["protocol"] for one in more.json()["rules"]] == ["tcp", "icmp"]
+    assert [one["protocol"] for one in (await client.get(web)).json()["rules"]] == ["icmp"]
+    assert (await client.post(f"{web}/rules", json={"protocol": "ipx"})).status_code == 422
+    assert (await client.put(web, json={"rule": []})).status_code == 422
+    assert (await client.delete(web)).status_code == 204
+    assert (await client.get(web)).status_code == 404
 
 
 async def test_disks_are_resized_and_removed(client: httpx.AsyncClient) -> None:

@@ -30,6 +30,8 @@ TABLES = {
     "net-map": ["net", "map"],
     "net-show": ["net", "show", "default"],
     "net-shares": ["net", "shares"],
+    "net-group-ls": ["net", "group", "ls"],
+    "net-group-show": ["net", "group", "show", "db"],
     "host-ls": ["host", "ls"],
     "host-show": ["host", "show", "host1"],
     "zone-ls": ["zone", "ls"],
@@ -103,6 +105,19 @@ def test_a_trace_says_where_it_stops_and_fails(running: Skep) -> None:
     assert done.returncode == 1
     assert "host-2  no      host-2 does not answer" in done.stdout
     assert "shop/web-0 does not reach shop/web-1" in done.stderr
+
+
+def test_rules_of_security_groups_are_added_and_removed(skep: Skep) -> None:
+    assert skep("net", "group", "create", "web").returncode == 0
+    added = skep("net", "rule", "add", "web", "--protocol", "tcp", "--port", "80", "--cidr", "192.0.2.0/24")
+    (rule,) = skep.world.groups["web"]
+    removed = skep("net", "rule", "rm", "web", rule.id)
+
+    assert (rule.protocol, rule.ports, rule.cidr) == ("tcp", "80", "192.0.2.0/24")
+    assert f"{rule.id}  ingress    tcp       80     192.0.2.0/24" in added.stdout
+    assert (removed.returncode, skep.world.groups["web"]) == (0, [])
+    assert skep("net", "group", "rm", "web").returncode == 0
+    assert skep("net", "group", "show", "web").returncode == 3
 
 
 def test_a_job_that_is_done_is_not_missing(shop: Skep) -> None:

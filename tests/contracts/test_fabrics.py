@@ -12,8 +12,16 @@ from tests.providers.network.conftest import HOST, World, network, port, publica
 
 from skep.control.ports import Fabric, HostFabric
 from skep.model.errors import Conflict, InvalidInput, NotFound, Stale
-from skep.model.host import NetworkPeers, PeersInForce, RemotePort
-from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId, new_id, short
+from skep.model.groups import GroupRule
+from skep.model.host import (
+    GroupPolicy,
+    GuardedPort,
+    NetworkGuards,
+    NetworkPeers,
+    PeersInForce,
+    RemotePort,
+)
+from skep.model.ids import GroupId, NetworkId, PortId, ReplicaId, ServiceId, new_id, short
 from skep.providers.local.network import LocalFabric, Underlay
 from skep.providers.simulated import SimulatedFabric
 
@@ -176,6 +184,29 @@ class FabricContract:
             )
 
         assert await fabric.peers() == {}
+
+    async def test_guards_have_a_generation_and_an_older_one_is_refused(self, fabric: Fabric) -> None:
+        net = network()
+        with pytest.raises(NotFound):
+            await fabric.set_guards(NetworkGuards(network=net.id, generation=1))
+        await fabric.ensure_network(net)
+        web = GroupPolicy(id=GroupId("web"), rules=(GroupRule(protocol="tcp", ports="80"),))
+        guarded = GuardedPort(address=net.subnet[9], groups=(web.id,))
+        known = NetworkGuards(network=net.id, generation=2, ports=(guarded,), groups=(web,))
+        await fabric.set_guards(known)
+        await fabric.set_guards(known)
+
+        with pytest.raises(Stale):
+            await fabric.set_guards(NetworkGuards(network=net.id, generation=1))
+        with pytest.raises(InvalidInput):
+            await fabric.set_guards(NetworkGuards(network=net.id, generation=3, ports=(guarded,)))
+
+        assert await fabric.guards() == {net.id: PeersInForce(generation=2, digest=known.digest)}
+        await fabric.set_guards(nothing := NetworkGuards(network=net.id, generation=4))
+        assert await fabric.guards() == {net.id: PeersInForce(generation=4, digest=nothing.digest)}
+        assert await fabric.networks() == {net.id}
+        await fabric.delete_network(net.id)
+        assert await fabric.guards() == {}
 
     async def test_an_address_that_peers_claim_can_be_plugged_here(self, fabric: Fabric) -> None:
         net = network()

@@ -17,6 +17,7 @@ from skep.control.events import Observations
 from skep.control.flow_engine import FlowRoom, flow_room
 from skep.control.flows.catalogue import make_registry
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
+from skep.control.guarding import Guarding
 from skep.control.host_directory import HostDirectory
 from skep.control.image_sources import ImageSources
 from skep.control.ports import Host
@@ -106,12 +107,15 @@ async def installation(
             for number in range(hosts)
         }
         desired, sources = DesiredState(database, Limits()), ImageSources(directory)
+        guarding = Guarding(database, directory)
 
         def environment(route: str) -> object:
             if not route:
                 return CloudEnvironment(now=clock, networks=IPv4Network("10.128.0.0/9"))
             name = HostName(route.removeprefix("agent."))
-            return HostEnvironment(name=name, host=directory.on(name), desired=desired, sources=sources)
+            return HostEnvironment(
+                name=name, host=directory.on(name), desired=desired, sources=sources, guarding=guarding
+            )
 
         await prepare_installation(
             database,
@@ -139,7 +143,7 @@ async def installation(
                     grace=0,
                 )
             )
-            control = _control(database, room, directory, folder, clock, bus)
+            control = _control(database, room, directory, folder, clock, bus, guarding)
             made = Installation(control, database, room.flows, machines, clock, directory, bus)
             made.admin = await made.control.auth.authenticate((folder / "admin.token").read_text().strip())
             await _share_busybox(made)
@@ -155,6 +159,7 @@ def _control(
     folder: Path,
     clock: Clock,
     bus: Bus,
+    guarding: Guarding,
 ) -> Control:
     settings = Settings(
         spool=_uploads(folder),
@@ -164,7 +169,7 @@ def _control(
         bus_url="amqp://bus.example",
         seal=folder / "installation.key",
     )
-    return make_control(database, room, directory, settings, bus, now=clock, new_id=new_id)
+    return make_control(database, room, directory, settings, bus, now=clock, new_id=new_id, guarding=guarding)
 
 
 def _uploads(folder: Path) -> Path:

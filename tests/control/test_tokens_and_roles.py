@@ -14,11 +14,13 @@ from tests.control.simulation import DATA, app, service
 from skep.control.callers import Caller, Role
 from skep.control.control import Control
 from skep.model.errors import Conflict, Forbidden, InvalidInput, NotFound, SkepError, Unauthenticated
+from skep.model.groups import GroupRule
 from skep.model.host import ExecSpec
 from skep.model.images import BuildSpec
 from skep.store.tables import tokens
 
 SHOP = app(web=service(), db=service(mounts=(DATA,)))
+RULE = GroupRule(protocol="tcp", ports="80")
 TRUE = ExecSpec(args=("true",))
 ANYBODY, MEMBERS, ADMINS = "anybody", "members", "admins"
 
@@ -106,6 +108,12 @@ MATRIX: dict[str, tuple[str, Call]] = {
     "shares.withdraw": (MEMBERS, lambda c, who: c.shares.withdraw(who, "default", "acme")),
     "shares.accept": (MEMBERS, lambda c, who: c.shares.accept(who, "default", "none")),
     "shares.leave": (MEMBERS, lambda c, who: c.shares.leave(who, "default/none")),
+    "security_groups.list": (ANYBODY, lambda c, who: c.security_groups.list(who)),
+    "security_groups.put": (MEMBERS, lambda c, who: c.security_groups.put(who, "web")),
+    "security_groups.show": (ANYBODY, lambda c, who: c.security_groups.show(who, "none")),
+    "security_groups.add_rule": (MEMBERS, lambda c, who: c.security_groups.add_rule(who, "none", RULE)),
+    "security_groups.remove_rule": (MEMBERS, lambda c, who: c.security_groups.remove_rule(who, "none", "0")),
+    "security_groups.remove": (MEMBERS, lambda c, who: c.security_groups.remove(who, "none")),
     "hosts.show": (ADMINS, lambda c, who: c.hosts.show(who, "host-1")),
     "hosts.cordon": (ADMINS, lambda c, who: c.hosts.cordon(who, "host-1")),
     "hosts.uncordon": (ADMINS, lambda c, who: c.hosts.uncordon(who, "host-1")),

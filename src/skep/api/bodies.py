@@ -7,6 +7,7 @@ import msgspec
 
 from skep.control.callers import Role
 from skep.control.run_selection import Action, Selection
+from skep.model.groups import GroupRule
 from skep.model.host import HostFacts
 from skep.model.spec import Positive
 from skep.model.views import Quota
@@ -61,6 +62,13 @@ class AcceptNetwork(Body, frozen=True, kw_only=True):
     owner: str
     network: str
     alias: str | None = None
+
+
+class PutSecurityGroup(Body, frozen=True, kw_only=True):
+    """What is left out stays as it is."""
+
+    rules: tuple[GroupRule, ...] | None = None
+    description: str | None = None
 
 
 class ResizeDisk(Body, frozen=True, kw_only=True):

@@ -42,10 +42,18 @@ async def show_map(
 
 @get("/networks/trace")
 async def trace(
-    control: Control, caller: Caller, source: FromQuery[str], target: FromQuery[str]
+    control: Control,
+    caller: Caller,
+    source: FromQuery[str],
+    target: FromQuery[str],
+    port: FromQuery[int | None] = None,
+    protocol: FromQuery[str] = "tcp",
 ) -> TraceView:
-    """Why a replica can or cannot reach another, hop by hop.  Replicas are named `app/name`."""
-    return await control.networks.trace(caller, source, target)
+    """Why a replica can or cannot reach another, hop by hop.  Replicas are named `app/name`.
+
+    With a `port` security groups are asked about it; else about anything that they admit at all.
+    """
+    return await control.networks.trace(caller, source, target, port=port, protocol=protocol)
 
 
 @get("/networks/details")

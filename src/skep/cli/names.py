@@ -83,6 +83,15 @@ def complete_limit(_: Any) -> list[str]:
     return quietly(lambda client: [one.key for one in client.get("/v1/limits", list[LimitView])])
 
 
+def complete_group(_: Any) -> list[str]:
+    """Candidates for the name of a security group."""
+    from skep.model.views import SecurityGroupView
+
+    return quietly(
+        lambda client: [one.name for one in client.get("/v1/security-groups", list[SecurityGroupView])]
+    )
+
+
 def complete_host(_: Any) -> list[str]:
     """Candidates for the name of a host."""
     from skep.model.views import HostView

@@ -1,6 +1,6 @@
 """`skep net`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -9,6 +9,7 @@ from skep.cli.failures import Exit, Failure
 from skep.cli.follow import finish
 from skep.cli.names import complete_replica
 from skep.cli.output import Column, age, document, say, show, show_one
+from skep.cli.security_groups import group_app, rule_app
 from skep.model.views import (
     Accepted,
     AddressView,
@@ -21,7 +22,12 @@ from skep.model.views import (
     TraceView,
 )
 
-app = App(name="net", help="Networks: create, list, show, ports, map, trace, reserve, share, remove.")
+app = App(
+    name="net",
+    help="Networks: create, list, show, ports, map, trace, reserve, share, remove; security groups.",
+)
+app.command(group_app)
+app.command(rule_app)
 
 Replica = Annotated[str, Parameter(completer=complete_replica)]
 
@@ -302,10 +308,18 @@ def show_map(network: str | None = None, /, *, common: Common = DEFAULT) -> None
 
 
 @app.command
-def trace(source: Replica, target: Replica, /, *, common: Common = DEFAULT) -> None:
+def trace(
+    source: Replica,
+    target: Replica,
+    /,
+    *,
+    port: int | None = None,
+    protocol: Literal["tcp", "udp", "icmp"] = "tcp",
+    common: Common = DEFAULT,
+) -> None:
     """Say why a replica can or cannot reach another, hop by hop.
 
-    Example: `skep net trace shop/web-0 shop/db-0`
+    Examples: `skep net trace shop/web-0 shop/db-0`; `skep net trace shop/web-0 shop/db-0 --port 5432`
 
     Parameters
     ----------
@@ -313,8 +327,13 @@ def trace(source: Replica, target: Replica, /, *, common: Common = DEFAULT) -> N
         Who asks, as APP/REPLICA.
     target
         Who is asked, as APP/REPLICA.
+    port
+        The port that is asked for: security groups may admit one and refuse another.
+    protocol
+        tcp, udp or icmp.
     """
-    found = common.connect().get("/v1/networks/trace", TraceView, source=source, target=target)
+    about = {"port": port, "protocol": protocol}
+    found = common.connect().get("/v1/networks/trace", TraceView, source=source, target=target, **about)
     if common.output != "table":
         document(found, common.output)
     else:

@@ -12,6 +12,7 @@ from skep.control import tracing
 from skep.control.addresses import Addresses, Reserved, count_reserved, own_addresses
 from skep.control.callers import Caller
 from skep.control.clock import Now, rfc3339
+from skep.control.guards import GuardMap, guard_maps
 from skep.control.host_directory import HostDirectory
 from skep.control.naming import DEFAULT_NETWORK, default_network
 from skep.control.network_finding import own_network
@@ -21,6 +22,7 @@ from skep.control.reservations import reservation_view
 from skep.control.shares import share_view
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, Exhausted, NotFound, SkepError
+from skep.model.groups import check_service
 from skep.model.host import PeersInForce
 from skep.model.ids import HostName, NetworkId, new_id
 from skep.model.names import check_name
@@ -33,7 +35,7 @@ from skep.model.views import (
     PortView,
     TraceView,
 )
-from skep.store import apps, hosts, networks, replicas, reservations, shares, tenants
+from skep.store import apps, groups, hosts, networks, replicas, reservations, shares, tenants
 from skep.store.networks import AttachmentRow, NetworkRow
 from skep.store.reservations import ReservationRow
 from skep.store.turns import Turn, take_turn
@@ -90,19 +92,58 @@ class Networks:
             if row.tenant_id == caller.tenant
         ]
 
-    async def trace(self, caller: Caller, source: str, target: str) -> TraceView:
+    async def trace(
+        self,
+        caller: Caller,
+        source: str,
+        target: str,
+        *,
+        port: int | None = None,
+        protocol: str = "tcp",
+    ) -> TraceView:
         """Why the replica `source` can or cannot reach `target`; both are named `app/name`.
 
-        Raises NotFound: the tenant has no such replica.
+        With a port, or a protocol that has none, security groups are asked about it; else about anything.
+
+        Raises:
+            NotFound: the tenant has no such replica.
+            InvalidInput: there is no such port or protocol.
         """
+        check_service(protocol, port)
         async with self._database.read() as connection:
             known = {row.id: row for row in (await networks.reachable(connection, caller.tenant)).values()}
             rows = await networks.attachments(connection, known)
             places = {row.name: row for row in await hosts.every(connection)}
+            members = await groups.members(connection, known)
+            every = await groups.every(connection)
         own = [row for row in rows if row.tenant_id == caller.tenant]
         ends = [tracing.end(own, places, name) for name in (source, target)]
         told = {end.host.name: await self._told(end.host.name) for end in ends}
-        return tracing.trace(ends[0], ends[1], known, maps(0, rows, places.values()), told)
+        ruling = [row for row in every if row.tenant_id == caller.tenant]
+        guarded = guard_maps(0, members, every)
+        asked = tracing.Asked(
+            protocol=protocol if port is not None or protocol == "icmp" else "",
+            port=port or 0,
+            groups={row.name: row.rules for row in ruling},
+            members={(row.network_id, row.address): row.security_groups for row in members},
+            untold=frozenset([name for name in told if not await self._is_guarded(name, guarded)]),
+        )
+        return tracing.trace(ends[0], ends[1], known, maps(0, rows, places.values()), told, asked)
+
+    async def _is_guarded(self, host: HostName, guarded: dict[NetworkId, GuardMap]) -> bool:
+        """Whether the host knows the newest of what guards its ports."""
+        concerned = [found for found in guarded.values() if host in found.hosts]
+        if not concerned:
+            return True
+        try:
+            async with asyncio.timeout(PATIENCE):
+                there = await self._directory.answering(host).fabric.guards()
+        except (SkepError, TimeoutError):
+            return False
+        return all(
+            found.network in there and there[found.network].digest == found.digest_from(host)
+            for found in concerned
+        )
 
     async def _told(self, host: HostName) -> dict[NetworkId, PeersInForce] | None:
         """What the host knows of others; None: it does not answer."""

@@ -183,12 +183,11 @@ async def _save(
     now: float,
 ) -> GroupRow:
     every = {row.name: row for row in await groups.every(connection, caller.tenant)}
-    if group not in every and fresh is None:
-        raise _unknown(group)
     if group not in every and len(every) >= MOST_GROUPS:
         raise InvalidInput(f"A tenant has at most {MOST_GROUPS} security groups.")
     before = every.get(group) or fresh
-    assert before is not None
+    if before is None:
+        raise _unknown(group)
     wanted = change(before)
     rules = tuple(dict.fromkeys(settled(rule) for rule in wanted.rules))
     if len(rules) > MOST_RULES:

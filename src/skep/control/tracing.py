@@ -7,6 +7,7 @@ import msgspec
 
 from skep.control.peers import NOBODY, NetworkMap
 from skep.model.errors import NotFound
+from skep.model.groups import Direction, Flow, GroupRule, admits, restricts
 from skep.model.host import PeersInForce
 from skep.model.ids import HostName, NetworkId
 from skep.model.views import HopView, PlaceView, TraceView
@@ -15,6 +16,23 @@ from skep.store.networks import AttachmentRow, NetworkRow
 
 Told = Mapping[HostName, Mapping[NetworkId, PeersInForce] | None]
 """What each host knows of the others; None: it does not answer."""
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What security groups are asked: whether they admit the protocol and port, or, without, anything."""
+
+    protocol: str = ""
+    port: int = 0
+    groups: Mapping[str, tuple[GroupRule, ...]] = {}
+    """Rules of the tenant's groups, by name."""
+    members: Mapping[tuple[NetworkId, int], tuple[str, ...]] = {}
+    """The groups of an address on a network."""
+    untold: frozenset[HostName] = frozenset()
+    """Hosts that do not know the newest rules."""
+
+    @property
+    def what(self) -> str:
+        return f"{self.protocol} {self.port or ''}".strip() or "anything"
 
 
 class End(msgspec.Struct, frozen=True):
@@ -43,10 +61,11 @@ def trace(
     known: Mapping[NetworkId, NetworkRow],
     maps: Mapping[NetworkId, NetworkMap],
     told: Told,
+    asked: Asked = Asked(),  # noqa: B008 - frozen
 ) -> TraceView:
     """Every hop up to the first that stops a packet."""
     hops = []
-    for hop in _hops(source, target, known, maps, told):
+    for hop in _hops(source, target, known, maps, told, asked):
         hops.append(hop)
         if not hop.passes:
             break
@@ -61,6 +80,7 @@ def _hops(
     known: Mapping[NetworkId, NetworkRow],
     maps: Mapping[NetworkId, NetworkMap],
     told: Told,
+    asked: Asked,
 ) -> Iterator[HopView]:
     yield _running(source)
     shared = sorted(source.ports.keys() & target.ports.keys(), key=lambda one: known[one].name)
@@ -69,11 +89,43 @@ def _hops(
         return
     network = known[shared[0]]
     yield _sender(source, source.ports[network.id], network)
+    yield from _guarded(source, target, network.id, "egress", asked)
     if source.host.name == target.host.name:
         yield _hop(source.host, f"the bridge of {network.name!r} hands it on; it stays on the host")
     else:
         yield from _across(source, target, network, maps[network.id], told)
+    yield from _guarded(target, source, network.id, "ingress", asked)
     yield _running(target)
+
+
+def _guarded(
+    one: End, other: End, network: NetworkId, direction: Direction, asked: Asked
+) -> Iterator[HopView]:
+    """What the groups of one end say to the other end; nothing where it is in none."""
+    address = other.ports[network].address
+    names = asked.members.get((network, one.ports[network].address), ())
+    if not names:
+        return
+    if one.host.name in asked.untold:
+        yield _hop(one.host, "not yet told the newest security groups; within seconds it is", passes=False)
+        return
+    groups = {name: asked.groups.get(name, ()) for name in names}
+    listed = f"group{'s' if len(names) > 1 else ''} {', '.join(sorted(names))}"
+    if not restricts([rule for rules in groups.values() for rule in rules], direction):
+        yield _hop(one.host, f"{one.name} is in {listed}, without a rule for {direction}: all may go out")
+        return
+    flow = Flow(
+        direction=direction,
+        remote=IPv4Address(address),
+        protocol=asked.protocol,
+        port=asked.port,
+        remote_groups=frozenset(asked.members.get((network, address), ())),
+    )
+    towards = f"{asked.what} {'from' if direction == 'ingress' else 'to'} {flow.remote}"
+    if found := admits(groups, flow):
+        yield _hop(one.host, f"group {found[0]} admits {towards} by its rule {found[1].id}: {found[1]}")
+    else:
+        yield _hop(one.host, f"no rule of {listed} admits {towards}", passes=False)
 
 
 def _running(one: End) -> HopView:

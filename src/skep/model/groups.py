@@ -68,13 +68,24 @@ class GroupRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
-    """A connection that somebody would like to begin, seen from one end: `remote` is the other's address."""
+    """A connection that somebody would like to begin, seen from one end: `remote` is the other's address.
+
+    `protocol` empty: any at all.
+    """
 
     direction: Direction
     remote: IPv4Address
     protocol: str
     port: int = 0
     remote_groups: frozenset[str] = frozenset()
+
+
+def check_service(protocol: str, port: int | None) -> None:
+    """Raises InvalidInput: nothing can listen there."""
+    if protocol not in ("tcp", "udp", "icmp"):
+        raise InvalidInput(f"Protocol {protocol[:40]!r}: say tcp, udp or icmp.")
+    if port is not None and (protocol == "icmp" or not 1 <= port <= _LAST):
+        raise InvalidInput(f"Port {port}: tcp and udp have ports from 1 to {_LAST}.")
 
 
 def settled(rule: GroupRule) -> GroupRule:
@@ -105,7 +116,7 @@ def _covers(rule: GroupRule, flow: Flow) -> bool:
     first, last = rule.range
     return (
         rule.direction == flow.direction
-        and rule.protocol in ("any", flow.protocol)
+        and (not flow.protocol or rule.protocol in ("any", flow.protocol))
         and (flow.protocol not in ("tcp", "udp") or first <= flow.port <= last)
         and (rule.group in flow.remote_groups if rule.group else flow.remote in rule.network)
     )

@@ -227,6 +227,8 @@ class NetworkDetail(View, frozen=True, kw_only=True):
     free: int | None = None
     reservations: list[ReservationView] = []
     shares: list[ShareView] = []
+
+
 class GroupRuleView(View, frozen=True, kw_only=True):
     """Whom it admits: `cidr`, the members of `group`, or, with neither, anybody; `ports` empty: all."""
 

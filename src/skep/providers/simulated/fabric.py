@@ -118,6 +118,10 @@ class SimulatedFabric:
             for network, known in self._guards.items()
         }
 
+    def known_guards(self) -> dict[NetworkId, NetworkGuards]:
+        """What the host was told, in full."""
+        return dict(self._guards)
+
     async def publish(self, publications: ServicePublications) -> None:
         for item in publications.publications:
             self._check_publication(item, publications.service)

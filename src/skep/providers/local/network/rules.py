@@ -258,6 +258,7 @@ def overlay_table(network: NetworkConfig, own: IPv4Address, ways: Iterable[Way])
             Chain(
                 "arriving",
                 (
+                    f"ether daddr {gateway} drop",
                     # Every host answers ARP from what it was told, so no broadcast has any business here.
                     "ether daddr & 01:00:00:00:00:00 != 00:00:00:00:00:00 drop",
                     f"ether type ip ether saddr . ip saddr @peers meta mark set {_KNOWN_PEER} accept",
@@ -268,6 +269,8 @@ def overlay_table(network: NetworkConfig, own: IPv4Address, ways: Iterable[Way])
                 "to_router",
                 (
                     f"{arriving} ether daddr {mac} ip daddr {address} accept",
+                    # Where frames are looked at (guards.py), NAT has turned answers back by now.
+                    f"{arriving} ether daddr {gateway} accept",
                     f"{arriving} drop",
                 ),
                 "type filter hook input priority 0; policy accept;",
