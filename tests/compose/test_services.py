@@ -253,6 +253,7 @@ def test_resources_have_an_older_and_a_newer_place(web: Web, refused: Message) -
         ("x-skep: {statefull: true}", "did you mean stateful?"),
         ("x-skep: {system_disk: big}", "no size"),
         ("x-skep: {stateful: 3}", "must be true or false"),
+        ("x-skep: {security_groups: web}", "Expected `array`"),
         ("command: echo 'open", "cannot be split"),
         ("privileged: true", "privileged is not supported"),
         ("devices: [/dev/kvm]", "devices is not supported"),
@@ -450,3 +451,7 @@ def test_placement(web: Web, refused: Message) -> None:
         "deploy: {placement: {constraints: [engine.labels.x == y]}}"
     )
     assert "Hosts have no 'rack'" in refused("deploy: {placement: {preferences: [{spread: rack}]}}")
+
+
+def test_security_groups_are_named_under_x_skep(web: Web) -> None:
+    assert web("x-skep: {security_groups: [web, db]}").x_skep == Extensions(security_groups=("web", "db"))
