@@ -545,6 +545,8 @@ async def test_services_replicas_and_containers(store: Store) -> None:
     assert await store.see(replicas.containers_of, APP.id) == [CONTAINER]
     assert await store.see(replicas.containers_of, AppId("none")) == []
 
+    await store.do(replicas.set_groups, SERVICE.id, ("inside",))
+    assert (await store.see(replicas.services_of, APP.id))[0].security_groups == ("inside",)
     await store.do(replicas.set_desired, [REPLICA.id], "stopped")
     await store.do(replicas.delete_containers, [CONTAINER.id])
     assert (await store.see(replicas.find))[0].desired == "stopped"

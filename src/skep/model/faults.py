@@ -4,7 +4,15 @@ from typing import Any
 
 import msgspec
 
+from skep.model import errors
 from skep.model.errors import HostFailure, SkepError
+
+_KINDS: dict[str, type[SkepError]] = {
+    kind.code: kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, SkepError)
+}
+"""Those that every process knows: what is derived of them elsewhere has their codes, and other arguments."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -17,7 +25,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def error_of(fault: Fault) -> SkepError:
     """A kind that only a newer release knows is a failure of its host."""
-    kind = _kinds().get(fault.code, HostFailure)
+    kind = _KINDS.get(fault.code, HostFailure)
     return kind(fault.message, **fault.details)
 
 
@@ -26,13 +34,3 @@ def fault_of(error: BaseException) -> Fault:
     if not isinstance(error, SkepError):
         return Fault(code=HostFailure.code, message=f"internal error: {type(error).__name__}: {error}")
     return Fault(code=error.code, message=error.message, details=error.details)
-
-
-def _kinds() -> dict[str, type[SkepError]]:
-    found: dict[str, type[SkepError]] = {}
-    left: list[type[SkepError]] = [SkepError]
-    while left:
-        kind = left.pop()
-        found[kind.code] = kind
-        left += kind.__subclasses__()
-    return found
