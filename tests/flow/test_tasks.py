@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from tests.flow import workshop
 from tests.flow.workshop import Workshop
 
-from skep.flow import Context, Database, FlowEngine, RunState, step
+from skep.flow import CommitFailed, Context, Database, FlowEngine, RunState, step
 from skep.flow.storage import journal
 
 pytestmark = pytest.mark.sqlite
@@ -269,3 +269,21 @@ async def test_a_worker_whose_last_commit_was_long_ago_calls_nothing_before_the_
 
     assert meanwhile <= 64
     assert len(calls) == 400
+
+
+async def test_a_step_that_the_database_failed_is_called_again_and_has_not_used_up_a_try(
+    database: Database,
+) -> None:
+    called: list[int] = []
+
+    async def code(cx: Context[Workshop], number: int) -> int:
+        called.append(number)
+        if len(called) < 3:
+            raise CommitFailed("the database went away")
+        return number
+
+    async with opened(database, code) as engine:
+        run = await engine.wait(await engine.start(engine.parse(PAIR), {"number": 1}), 20)
+
+    assert run.state is RunState.SUCCEEDED, run.error
+    assert called == [1, 1, 1, 1]

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from skep.flow.definition.catalogue import Code
 from skep.flow.definition.hints import describe
-from skep.flow.errors import CodeLost
+from skep.flow.errors import CodeLost, CommitFailed
 from skep.flow.steps import Context, Retry
 
 log = structlog.get_logger(__name__)
@@ -102,7 +102,7 @@ class Call(Struct, frozen=True):
                     value = await self._function()(context, **self.arguments)
         except Retry as error:
             return Postponed(str(error), error.after)
-        except CodeLost as error:
+        except (CodeLost, CommitFailed) as error:  # the database comes back, and the step is called again
             return Lost(str(error))
         except TimeoutError as error:
             if limit.expired:
