@@ -9,7 +9,7 @@ import contextlib
 import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,18 @@ from litestar.params import FromPath, FromQuery
 from litestar.response import Stream
 
 from skep.control.ports import Host
-from skep.model.errors import InvalidInput, SkepError
+from skep.model.errors import SkepError
 from skep.model.faults import fault_of
-from skep.model.host import ExecSpec, LogLine
+from skep.model.host import LogLine
 from skep.model.ids import ContainerId, Digest
 from skep.streams.host import LARGEST_MESSAGE, LogItem, Said
 from skep.streams.pump import chunks
 from skep.streams.sessions import Gone, bridge
+from skep.streams.sockets import Socket, read_spec, receive
 
-FIRST_MESSAGE_WITHIN = 10.0
 _FAILED = 500
 """The status of every error: what it was is in the body."""
 
-Socket = WebSocket[Any, Any, Any]
 log = structlog.get_logger(__name__)
 
 
@@ -59,10 +58,10 @@ async def run_command(socket: WebSocket[Any, Any, Any], state: State, container:
     await socket.accept()
     host: Host = state.host
     try:
-        session = await host.engine.exec(ContainerId(container), await _read_spec(socket))
+        session = await host.engine.exec(ContainerId(container), await read_spec(socket))
         try:
             await _say(socket, Said(started=True))
-            code = await bridge(session, partial(_receive, socket), socket.send_bytes)
+            code = await bridge(session, partial(receive, socket), socket.send_bytes)
         finally:
             await session.close()
         await _say(socket, Said(exit=code), last=True)
@@ -147,25 +146,6 @@ def _encode_line(line: LogLine) -> bytes:
 def _encode_fault(error: Exception) -> bytes:
     _log_defect(error)
     return msgspec.json.encode(LogItem(fault=fault_of(error))) + b"\n"
-
-
-async def _read_spec(socket: Socket) -> ExecSpec:
-    try:
-        async with asyncio.timeout(FIRST_MESSAGE_WITHIN):
-            return msgspec.json.decode(await socket.receive_text(), type=ExecSpec)
-    except TimeoutError as error:
-        raise InvalidInput(f"No ExecSpec came within {FIRST_MESSAGE_WITHIN:.0f} seconds.") from error
-    except msgspec.MsgspecError as error:
-        raise InvalidInput(f"The first message must be an ExecSpec: {error}") from error
-
-
-async def _receive(socket: Socket) -> bytes | str | None:
-    message: Mapping[str, Any] = await socket.receive()
-    if message["type"] == "websocket.disconnect":
-        return None
-    text: str | None = message.get("text")
-    data: bytes | None = message.get("bytes")
-    return text or data or b""
 
 
 async def _say(socket: Socket, said: Said, *, last: bool = False) -> None:

@@ -10,8 +10,6 @@ Framing (all JSON in text messages, all bytes in binary ones):
 A client that goes away ends the process.
 """
 
-import asyncio
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -22,13 +20,8 @@ from litestar.params import FromPath
 
 from skep.api.asking import Caller, Control
 from skep.api.errors import problem_of
-from skep.model.errors import InvalidInput
-from skep.model.host import ExecSpec
 from skep.streams.sessions import Gone, bridge
-
-Socket = WebSocket[Any, Any, Any]
-
-FIRST_MESSAGE_WITHIN = 10.0
+from skep.streams.sockets import Socket, read_spec, receive
 
 
 @websocket("/apps/{app:str}/replicas/{replica:str}/exec")
@@ -41,10 +34,10 @@ async def exec_in_replica(
 ) -> None:
     await socket.accept()
     try:
-        spec = await _read_spec(socket)
+        spec = await read_spec(socket)
         session = await control.replicas.exec(caller, app, replica, spec)
         try:
-            code = await bridge(session, partial(_receive, socket), socket.send_bytes)
+            code = await bridge(session, partial(receive, socket), socket.send_bytes)
         finally:
             await session.close()
         await _finish(socket, {"exit": code})
@@ -52,26 +45,6 @@ async def exec_in_replica(
         return
     except Exception as error:
         await _finish(socket, {"error": problem_of(error)})
-
-
-async def _read_spec(socket: Socket) -> ExecSpec:
-    try:
-        async with asyncio.timeout(FIRST_MESSAGE_WITHIN):
-            text = await socket.receive_text()
-        return msgspec.json.decode(text, type=ExecSpec)
-    except TimeoutError as error:
-        raise InvalidInput(f"No ExecSpec came within {FIRST_MESSAGE_WITHIN:.0f} seconds.") from error
-    except msgspec.MsgspecError as error:
-        raise InvalidInput(f"The first message must be an ExecSpec: {error}") from error
-
-
-async def _receive(socket: Socket) -> bytes | str | None:
-    message: Mapping[str, Any] = await socket.receive()
-    if message["type"] == "websocket.disconnect":
-        return None
-    text: str | None = message.get("text")
-    data: bytes | None = message.get("bytes")
-    return text or data or b""
 
 
 async def _finish(socket: Socket, message: object) -> None:
