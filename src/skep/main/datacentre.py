@@ -1,7 +1,6 @@
 """`skep up --hosts N`: control in this process, and the hosts of a data centre in a box around it."""
 
 import asyncio
-import time
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -11,15 +10,13 @@ import structlog
 from skep.bus.opening import open_bus
 from skep.configuration import Configuration
 from skep.control.control import Control
-from skep.control.setup import prepare_installation
 from skep.flow import Database
 from skep.main.box import Box, broker_directory
 from skep.main.layout import Layout, remember
 from skep.main.neighbours import answer_hosts, know_hosts
-from skep.main.plane import Foundation, control_plane, foundation
+from skep.main.plane import Foundation, control_plane, foundation, prepare
 from skep.main.process import alone, collect_garbage_seldom, listener_on, stopped
 from skep.main.serving import serve_api
-from skep.model.ids import new_id
 from skep.providers.box.broker import start_broker
 from skep.providers.box.underlay import Underlay
 from skep.providers.local.programs import require_programs
@@ -64,14 +61,7 @@ async def _control(
 ) -> tuple[Control, Foundation]:
     bus = await stack.enter_async_context(open_bus(settings.bus))
     base = await foundation(stack, settings, bus)
-    await prepare_installation(
-        base.database,
-        region=settings.region,
-        zone=layout.zone(1),
-        token_file=settings.etc / "admin.token",
-        now=time.time,
-        new_id=new_id,
-    )
+    await prepare(base, layout.zone(1))
     await _make_zones(base.database, settings, layout)
     await know_hosts(stack, base, Role.WORKER)
     await answer_hosts(stack, base)

@@ -28,11 +28,12 @@ from skep.control.liveness import Heartbeats, HostNews, LivenessWatch
 from skep.control.peering import Peering
 from skep.control.reconcilers.reconciler import Reconciler
 from skep.control.settings import Settings
+from skep.control.setup import prepare_installation
 from skep.control.specifications import Limits
 from skep.flow import Database
 from skep.main.spool import spool
 from skep.model.errors import InvalidInput, Unavailable
-from skep.model.ids import HostName, new_id
+from skep.model.ids import HostName, ZoneName, new_id
 from skep.store.schema import migrate
 
 _AGENT = "agent."
@@ -86,6 +87,18 @@ async def foundation(
         peering=peering,
         guarding=Guarding(database, directory),
         process=f"{name}-{socket.gethostname()}-{new_id()}",
+    )
+
+
+async def prepare(base: Foundation, zone: ZoneName) -> None:
+    """Make what every installation has, with this as its first zone, unless that is there."""
+    await prepare_installation(
+        base.database,
+        region=base.settings.region,
+        zone=zone,
+        token_file=base.settings.etc / "admin.token",
+        now=time.time,
+        new_id=new_id,
     )
 
 

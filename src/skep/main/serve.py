@@ -1,18 +1,15 @@
 """`skep serve`: the API alone.  Workers elsewhere carry out what it starts; several may serve at once."""
 
-import time
 from contextlib import AsyncExitStack
 
 import structlog
 
 from skep.bus.opening import open_bus
 from skep.configuration import Configuration
-from skep.control.setup import prepare_installation
 from skep.main.neighbours import know_hosts
-from skep.main.plane import control_plane, foundation, must_be_shared
+from skep.main.plane import control_plane, foundation, must_be_shared, prepare
 from skep.main.process import alone, collect_garbage_seldom, listener_on, stopped
 from skep.main.serving import serve_api
-from skep.model.ids import new_id
 from skep.trust.peers import Role
 
 log = structlog.get_logger("skep")
@@ -27,14 +24,7 @@ async def run(settings: Configuration) -> None:
         async with AsyncExitStack() as stack:
             bus = await stack.enter_async_context(open_bus(settings.bus))
             base = await foundation(stack, settings, bus, "serve")
-            await prepare_installation(
-                base.database,
-                region=settings.region,
-                zone=settings.zone,
-                token_file=settings.etc / "admin.token",
-                now=time.time,
-                new_id=new_id,
-            )
+            await prepare(base, settings.zone)
             await know_hosts(stack, base, Role.SERVE)
             control = await control_plane(stack, base, works=False)
             await serve_api(control, settings, listener, stop)

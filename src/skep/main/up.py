@@ -1,6 +1,5 @@
 """`skep up`: everything of an installation in one process."""
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -10,14 +9,13 @@ from skep.bus.opening import open_bus
 from skep.configuration import Configuration
 from skep.control.control import Control
 from skep.control.liveness import PER_TIMEOUT
-from skep.control.setup import prepare_installation, register_host
+from skep.control.setup import register_host
 from skep.main.heartbeat import send_heartbeats
 from skep.main.layout import layout
 from skep.main.local_host import local_host
-from skep.main.plane import background, control_plane, foundation, heartbeats
+from skep.main.plane import background, control_plane, foundation, heartbeats, prepare
 from skep.main.process import alone, collect_garbage_seldom, listener_on, stopped
 from skep.main.serving import serve_api
-from skep.model.ids import new_id
 from skep.providers.local.programs import require_programs
 
 log = structlog.get_logger("skep")
@@ -46,14 +44,7 @@ async def installation(settings: Configuration) -> AsyncIterator[Control]:
         bus = await stack.enter_async_context(open_bus(settings.bus))
         base = await foundation(stack, settings, bus)
         host = await local_host(stack, settings, base.desired, base.observations, settings.underlay)
-        await prepare_installation(
-            base.database,
-            region=settings.region,
-            zone=settings.zone,
-            token_file=settings.etc / "admin.token",
-            now=time.time,
-            new_id=new_id,
-        )
+        await prepare(base, settings.zone)
         await register_host(
             base.database, settings.zone, settings.host, host.facts, str(settings.underlay or "")
         )
