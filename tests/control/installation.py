@@ -88,15 +88,23 @@ class Installation:
 
 @asynccontextmanager
 async def installation(
-    folder: Path, registry: Registry = REGISTRY, *, hosts: int = 1, zones: int = 1, reach: Reach | None = None
+    folder: Path,
+    registry: Registry = REGISTRY,
+    *,
+    hosts: int = 1,
+    zones: int = 1,
+    reach: Reach | None = None,
+    url: str = "",
+    shared: bool = False,
 ) -> AsyncIterator[Installation]:
     """With an admin, and the image `busybox:1` that everybody may use.
 
     Hosts are `host-1`, `host-2`, …, in turn of the zones `zone`, `zone-2`, …; `reach`: how control reaches
-    one, if not directly.
+    one, if not directly.  The database is in the folder unless there is a `url`; others may work on it too if
+    it is `shared`.
     """
     clock = Clock()
-    database = await Database.open(f"sqlite+aiosqlite:///{folder / 'skep.db'}", durable=False)
+    database = await Database.open(url or f"sqlite+aiosqlite:///{folder / 'skep.db'}", durable=False)
     try:
         await migrate(database.engine)
         bus = InProcessBus()
@@ -141,6 +149,7 @@ async def installation(
                     cache=folder / "bundles",
                     retention=RetentionPolicy(),
                     grace=0,
+                    shared=shared,
                 )
             )
             control = _control(database, room, directory, folder, clock, bus, guarding)

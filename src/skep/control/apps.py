@@ -1,19 +1,17 @@
 """Apps: plan, apply, stop, start, restart, remove, look.
 
 Every change becomes a run of a flow made for it (`flows/documents.py`); this module decides and starts it.
-One change of an app at a time: a second one is refused while a run of the app is active.
+One change of an app at a time: a second one is refused while a run of the app is active (`changes.py`).
 """
 
-import asyncio
 import hashlib
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from functools import partial
 
 import msgspec
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.control import app_views, facts, quotas, security_groups
+from skep.control import app_views, changes, facts, quotas, security_groups
 from skep.control.callers import Caller
 from skep.control.clock import Now
 from skep.control.facts import AppRecord
@@ -26,7 +24,7 @@ from skep.control.settings import Settings
 from skep.control.validation import check
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, NotFound
-from skep.model.ids import AppId, TenantId
+from skep.model.ids import AppId
 from skep.model.references import normalize
 from skep.model.spec import AppFile, AppSpec
 from skep.model.views import Accepted, AppDetail, AppView, PlanView, ReleaseView
@@ -50,7 +48,6 @@ class Apps:
         self._settings = settings
         self._now = now
         self._new_id = new_id
-        self._turns: defaultdict[tuple[TenantId, str], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def show(self, caller: Caller, app: str) -> AppDetail:
         async with self._database.read() as connection:
@@ -84,13 +81,16 @@ class Apps:
         caller.must_change()
         check(spec, caller)
         wanted, contents = _settle(spec)
-        async with self._turns[caller.tenant, spec.name]:
+
+        async def attempt() -> Accepted:
             plan, _, record = await self._plan(caller, wanted, contents, force_recreate=force_recreate)
             if record is not None:
-                await self._must_be_quiet(record.app)
+                await changes.require_quiet(self._flows, record.app)
             if plan.empty:
                 return Accepted(run=None, message=f"App {spec.name!r} is up to date.")
             return await self._start_apply(caller, wanted, contents, plan, record)
+
+        return await changes.settled(spec.name, attempt)
 
     async def remove(self, caller: Caller, app: str, *, volumes: bool = False) -> Accepted:
         """Remove the app.  Its volumes stay (and are used again by an app of that name) unless `volumes`.
@@ -99,33 +99,30 @@ class Apps:
             Conflict: another run is changing the app, or another app uses its networks or volumes.
         """
         caller.must_change()
-        async with self._turns[caller.tenant, app]:
+
+        async def attempt() -> Accepted:
             async with self._database.read() as connection:
                 record = await facts.load_app(connection, caller.tenant, app)
                 await facts.check_shared(connection, record.app, volumes=volumes)
-            await self._must_be_quiet(record.app)
             row = msgspec.structs.replace(record.app, removing=True, remove_volumes=volumes)
             return await self.start_removal(row)
 
+        return await changes.settled(app, attempt)
+
     async def start_removal(self, app: AppRow) -> Accepted:
-        """The run that removes the app; also called for one whose removal did not come to its end."""
+        """The run that removes the app; also called for one whose removal did not come to its end.
+
+        Raises:
+            Conflict: another run is changing the app.
+            Overtaken: it was changed since the row was read.
+        """
         async with self._database.read() as connection:
             document = await self._removal(connection, app)
 
         async def mark(transaction: AsyncConnection) -> None:
-            current = await apps.get(transaction, app.id)
-            if current is None:
-                raise NotFound(f"There is no app {app.name!r}.")
-            await apps.save(
-                transaction,
-                msgspec.structs.replace(
-                    current,
-                    removing=True,
-                    remove_volumes=app.remove_volumes,
-                    version=current.version + 1,
-                    updated=self._now(),
-                ),
-            )
+            await changes.claim(transaction, self._flows, app)
+            marked = msgspec.structs.replace(app, removing=True, version=app.version + 1, updated=self._now())
+            await apps.save(transaction, marked)
 
         return await self._run(app, document, f"remove {app.name}", mark)
 
@@ -152,16 +149,21 @@ class Apps:
         make: Callable[[AppId, AppSpec, Iterable[ReplicaRow]], str],
     ) -> Accepted:
         caller.must_change()
-        async with self._turns[caller.tenant, app]:
+
+        async def attempt() -> Accepted:
             async with self._database.read() as connection:
                 record = await facts.load_app(connection, caller.tenant, app)
                 rows = await replicas.find(connection, app=record.app.id)
-            await self._must_be_quiet(record.app)
+            await changes.require_quiet(self._flows, record.app)
             chosen = [row for row in rows if service in (None, row.service, row.name)]
             if record.release is None or not chosen:
                 raise NotFound(f"App {app!r} has no service or replica {service!r}; see 'skep ps {app}'.")
+            claim = partial(changes.claim, flows=self._flows, app=record.app)
             document = make(record.app.id, record.release.spec, chosen)
-            return await self._run(record.app, document, f"{verb} {app}{f'/{service}' if service else ''}")
+            title = f"{verb} {app}{f'/{service}' if service else ''}"
+            return await self._run(record.app, document, title, claim)
+
+        return await changes.settled(app, attempt)
 
     async def _plan(
         self, caller: Caller, spec: AppSpec, contents: Collection[str], *, force_recreate: bool = False
@@ -219,28 +221,25 @@ class Apps:
         )
 
         async def insert(transaction: AsyncConnection) -> None:
-            await self._check_quota(transaction, caller, app.id, spec)
             if record is None:
                 await apps.insert(transaction, app)
+            else:
+                await changes.claim(transaction, self._flows, app)
+            await self._check_quota(transaction, caller, app.id, spec)
             await apps.save_files(transaction, caller.tenant, contents)
             await releases.insert(transaction, release)
 
         async with self._database.read() as connection:
             builder = await facts.build_host(connection)
         document = documents.apply(plan, spec, builder)
-        try:
-            return await self._run(app, document, f"apply {spec.name} (revision {plan.revision})", insert)
-        except IntegrityError as error:
-            raise Conflict(
-                f"App {spec.name!r} or its tenant was just changed by somebody else: apply again."
-            ) from error
+        return await self._run(app, document, f"apply {spec.name} (revision {plan.revision})", insert)
 
     async def _run(
         self,
         app: AppRow,
         document: str,
         title: str,
-        transaction: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+        transaction: Callable[[AsyncConnection], Awaitable[None]],
     ) -> Accepted:
         run = await self._flows.start(
             self._flows.parse(document),
@@ -251,16 +250,6 @@ class Apps:
             transaction=transaction,
         )
         return Accepted(run=run)
-
-    async def _must_be_quiet(self, app: AppRow) -> None:
-        active = await self._flows.list(labels={"app": app.id}, active=True, limit=1)
-        if active:
-            run = active[0]
-            raise Conflict(
-                f"Run {run.id} ({run.title}) is changing app {app.name!r}: follow it with "
-                f"'skep run follow {run.id}' or cancel it.",
-                run=run.id,
-            )
 
     async def _check_quota(
         self, connection: AsyncConnection, caller: Caller, app: AppId, spec: AppSpec

@@ -6,17 +6,19 @@ moving data is another matter, and `--force` would be a way to lose it.
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control import facts
+from skep.control.changes import Overtaken, claim
 from skep.control.flows import documents
 from skep.control.placing import group_of
 from skep.control.plans import Move, found
 from skep.control.settings import Settings
 from skep.flow import Database, FlowEngine
-from skep.model.errors import Exhausted
+from skep.model.errors import Conflict, Exhausted
 from skep.model.ids import AppId, ContainerId, DiskId, HostName
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec, ServiceSpec
@@ -61,7 +63,10 @@ class Draining:
         for app, spec, moves, stay in work:
             staying += stay
             if moves:
-                runs.append(await self._start(app, spec, moves, host))
+                try:
+                    runs.append(await self._start(app, spec, moves, host))
+                except (Conflict, Overtaken):
+                    staying += [_staying(app, move.replica, "its app is being changed") for move in moves]
         return Drained(runs=tuple(runs), staying=tuple(staying))
 
     async def _start(self, app: AppRow, spec: AppSpec, moves: list[Move], host: HostName) -> str:
@@ -72,6 +77,7 @@ class Draining:
             tenant=app.tenant_id,
             title=f"move {app.name}/{names} off host {host}",
             labels={"app": app.id, "drain": host},
+            transaction=partial(claim, flows=self._flows, app=app),
         )
 
     async def _moves(

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.flow.admission.admission import Admission
 from skep.flow.admission.policies import Policies, Policy
@@ -225,8 +226,8 @@ class FlowEngine:
     ) -> RunId:
         """Begin a run; return once it is durable.
 
-        The same `key` of the same tenant answers the run it began first.  `transaction` commits together with
-        the run's creation (not if the key was known); if it raises, there is no run.
+        The same `key` of the same tenant answers the run it began first.  `transaction` comes before the
+        run's creation and commits together with it (not if the key was known); if it raises, there is no run.
 
         Raises:
             UnknownFlow: no flow of that name.
@@ -297,6 +298,12 @@ class FlowEngine:
         where = where or RunFilter(tenant=tenant, labels=dict(labels or {}), active=active)
         async with self._database.read() as connection:
             return await records.runs(connection, where, limit=limit, before=before)
+
+    async def within(
+        self, connection: AsyncConnection, where: RunFilter, limit: int = 50
+    ) -> Sequence[RunRecord]:
+        """The runs that are meant, newest first, as somebody's transaction sees them."""
+        return await records.runs(connection, where, limit=limit, before=None)
 
     async def select(self, where: RunFilter, limit: int = 1000) -> Sequence[RunId]:
         """The runs that are meant, newest first."""

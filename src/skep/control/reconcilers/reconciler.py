@@ -9,11 +9,13 @@ asked for.
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Set
+from contextlib import suppress
 from functools import partial
 
 import structlog
 
 from skep.control.apps import Apps
+from skep.control.changes import Overtaken
 from skep.control.desired import DesiredState
 from skep.control.flows import documents
 from skep.control.guarding import Guarding
@@ -23,7 +25,7 @@ from skep.control.ports import Host
 from skep.control.reconcilers.backoff import Backoff
 from skep.control.reconcilers.decisions import HostState, Rows, leftovers, missing, vanished
 from skep.flow import Database, FlowEngine
-from skep.model.errors import NotFound, SkepError, Unavailable
+from skep.model.errors import Conflict, NotFound, SkepError, Unavailable
 from skep.model.host import ContainerStatus, ServicePublications
 from skep.model.ids import AppId, ContainerId, HostName, NetworkId, ReplicaId
 from skep.store import apps, disks, networks, replicas
@@ -249,9 +251,11 @@ class Reconciler:
         for app in leaving:
             if app.id not in busy and attempts.ready(app.id):
                 attempts.attempted(app.id)
-                await self._apps.start_removal(app)
+                with suppress(Conflict, Overtaken):
+                    await self._apps.start_removal(app)
 
     async def _start(self, document: str, title: str, tenant: str, app: AppId) -> None:
+        """Beside others of the app, on other hosts: what is restored is what is wanted by then."""
         await self._flows.start(
             self._flows.parse(document), {}, tenant=tenant, title=title, labels={"app": app}
         )

@@ -152,9 +152,9 @@ class Starting:
             known = row.key and await records.by_key(connection, row.tenant, row.key)
             if known:
                 return known
-            await journal.write_run(connection, row)
             if transaction is not None:
                 await transaction(connection)
+            await journal.write_run(connection, row)
             return run.id
 
         def created(done: asyncio.Future[RunId]) -> None:
