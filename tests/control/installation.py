@@ -24,6 +24,7 @@ from skep.control.ports import Host
 from skep.control.settings import Settings
 from skep.control.setup import prepare_installation, register_host
 from skep.control.specifications import Limits
+from skep.control.traffic import Publishing, Traffic
 from skep.flow import Database, FlowEngine, Registry, RunId, RunState
 from skep.flow.storage.retention import RetentionPolicy
 from skep.model.ids import Bytes, HostName, ImageId, RegionName, ZoneName, new_id
@@ -116,10 +117,11 @@ async def installation(
         }
         desired, sources = DesiredState(database, Limits()), ImageSources(directory)
         guarding = Guarding(database, directory)
+        traffic = Traffic(database, directory, [Publishing(database, directory, desired)])
 
         def environment(route: str) -> object:
             if not route:
-                return CloudEnvironment(now=clock, networks=IPv4Network("10.128.0.0/9"))
+                return CloudEnvironment(now=clock, networks=IPv4Network("10.128.0.0/9"), traffic=traffic)
             name = HostName(route.removeprefix("agent."))
             return HostEnvironment(
                 name=name, host=directory.on(name), desired=desired, sources=sources, guarding=guarding

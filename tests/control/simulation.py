@@ -27,6 +27,7 @@ from skep.control.networks import Networks
 from skep.control.settings import Settings
 from skep.control.setup import UNBOUNDED
 from skep.control.specifications import Limits
+from skep.control.traffic import Publishing, Traffic
 from skep.flow import Database, Flow, FlowEngine, Registry, RunId, RunState
 from skep.model.ids import (
     Bytes,
@@ -185,7 +186,9 @@ class CloudWorld:
     def environment(self, route: str) -> object:
         self._touched = True
         if route == "":
-            return CloudEnvironment(now=self.now, networks=NETWORKS)
+            publishing = Publishing(self.database, self.directory, self.desired)
+            traffic = Traffic(self.database, self.directory, [publishing])
+            return CloudEnvironment(now=self.now, networks=NETWORKS, traffic=traffic)
         name = HostName(route.removeprefix("agent."))
         sources = ImageSources(self.directory)
         return HostEnvironment(name=name, host=self.hosts[name], desired=self.desired, sources=sources)

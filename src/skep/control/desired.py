@@ -10,6 +10,7 @@ from typing import TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.naming import scope
+from skep.control.serving import serving
 from skep.control.specifications import (
     Limits,
     ReleaseFacts,
@@ -22,7 +23,6 @@ from skep.flow import Database
 from skep.model.errors import NotFound
 from skep.model.host import (
     ContainerSpec,
-    ContainerState,
     DiskSpec,
     NetworkConfig,
     PortConfig,
@@ -180,14 +180,9 @@ async def _facts(connection: AsyncConnection, release: ReleaseRow) -> ReleaseFac
 
 
 def _serving(members: list[ReplicaRow], host: HostName) -> list[ReplicaRow]:
-    wanted = [replica for replica in members if replica.desired == "running"]
-    running = [
-        replica
-        for replica in wanted
-        if replica.status is not None and replica.status.state is ContainerState.RUNNING
-    ]
-    here = [replica for replica in running if replica.host == host]
-    return here or running or wanted
+    chosen = serving(members)
+    here = [replica for replica in chosen if replica.host == host]
+    return here or chosen or [replica for replica in members if replica.desired == "running"]
 
 
 def _found(value: T | None, what: str) -> T:

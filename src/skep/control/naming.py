@@ -9,7 +9,7 @@ import msgspec
 
 from skep.model.ids import NetworkId, TenantId, derived_id
 from skep.model.names import ServiceName
-from skep.model.spec import AppSpec, Mount, NetworkAttachment, Placement, ServiceSpec
+from skep.model.spec import AppSpec, Mount, NetworkAttachment, Placement, ServiceSpec, UpdateConfig
 
 DEFAULT_NETWORK = "default"
 
@@ -60,7 +60,9 @@ def attachments(service: ServiceSpec) -> list[tuple[str, NetworkAttachment]]:
 def fingerprint(spec: AppSpec, service: ServiceName, digest: str) -> str:
     """Equal for containers that would be made alike.  What needs no new container is left out."""
     wanted = spec.services[service]
-    anywhere = msgspec.structs.replace(wanted.x_skep, zones=(), pack=False, security_groups=())
+    anywhere = msgspec.structs.replace(
+        wanted.x_skep, zones=(), pack=False, security_groups=(), endpoints=(), scale=None
+    )
     essence = (
         msgspec.structs.replace(
             wanted,
@@ -69,6 +71,9 @@ def fingerprint(spec: AppSpec, service: ServiceName, digest: str) -> str:
             ports=(),
             depends_on={},
             placement=Placement(),
+            update=UpdateConfig(),
+            rollback=UpdateConfig(),
+            endpoint_mode="vip",
             x_skep=anywhere,
         ),
         sorted((mount.source, spec.configs[mount.source].digest) for mount in wanted.configs),

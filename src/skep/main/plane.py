@@ -30,10 +30,11 @@ from skep.control.reconcilers.reconciler import Reconciler
 from skep.control.settings import Settings
 from skep.control.setup import prepare_installation
 from skep.control.specifications import Limits
+from skep.control.traffic import Publishing, Traffic
 from skep.flow import Database
 from skep.main.spool import spool
 from skep.model.errors import InvalidInput, Unavailable
-from skep.model.ids import HostName, ZoneName, new_id
+from skep.model.ids import HostName, ReplicaId, ZoneName, new_id
 from skep.store.schema import migrate
 
 _AGENT = "agent."
@@ -54,6 +55,7 @@ class Foundation:
     """Set when something changed that reconcilers should look at."""
     directory: HostDirectory
     peering: Peering
+    traffic: Traffic
     guarding: Guarding
     process: str
     """This process and no other, nor a later life of it."""
@@ -76,12 +78,21 @@ async def foundation(
     woken, directory = asyncio.Event(), HostDirectory()
     peering = Peering(database, directory)
     stack.push_async_callback(peering.close)
+    desired = DesiredState(database, limits(settings))
+    traffic = Traffic(database, directory, [Publishing(database, directory, desired)])
+    stack.push_async_callback(traffic.close)
+
+    def changed(replica: ReplicaId) -> None:
+        peering.replica_changed(replica)
+        traffic.replica_changed(replica)
+
     return Foundation(
         settings=settings,
         database=database,
         bus=bus,
-        desired=DesiredState(database, limits(settings)),
-        observations=Observations(database, bus, woken.set, time.time, peering.replica_changed),
+        desired=desired,
+        traffic=traffic,
+        observations=Observations(database, bus, woken.set, time.time, changed),
         woken=woken,
         directory=directory,
         peering=peering,
@@ -227,7 +238,7 @@ async def _flow_room(base: Foundation, works: bool) -> AsyncIterator[FlowRoom]:
 
 def _environments(base: Foundation) -> Callable[[str], object]:
     """What steps find, by their route: control itself, or a host."""
-    cloud = CloudEnvironment(now=time.time, networks=base.settings.networks)
+    cloud = CloudEnvironment(now=time.time, networks=base.settings.networks, traffic=base.traffic)
     sources = ImageSources(base.directory)
 
     def environment(route: str) -> object:

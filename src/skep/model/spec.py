@@ -130,6 +130,91 @@ class Placement(Spec, frozen=True, kw_only=True):
     max_per_host: Positive | None = None
 
 
+class UpdateConfig(Spec, frozen=True, kw_only=True):
+    """How the replicas of a service are replaced (`deploy.update_config`, `rollback_config`).
+
+    `parallelism` replicas at a time (0: all at once), `delay` between one batch and the next.  A replica that
+    fails within `monitor` after it was ready has failed; more than `max_failure_ratio` of them lead to the
+    `failure_action`.  Compose would pause; here a release that fails is taken back unless told otherwise.
+    """
+
+    parallelism: Count = 1
+    delay: Duration = 0.0
+    order: Literal["stop-first", "start-first"] = "stop-first"
+    monitor: Duration = 0.0
+    max_failure_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    failure_action: Literal["continue", "rollback", "pause"] = "rollback"
+
+
+class ReleasePolicy(Spec, frozen=True, kw_only=True):
+    """How a release of the app comes into force (`x-skep.release` of the app).
+
+    rolling: service by service, as its `update_config` says.
+    atomic: a full second set is started and proven, then all traffic is switched at once; the old set stays
+    for `drain`, ready to be switched back to.
+    canary: the new set gets each of `steps` (percent of new connections) for `interval`, and is taken back if
+    it answers more of its requests with errors than the old set by `max_error_rate` (a share), or takes
+    `max_latency` times as long.
+    """
+
+    strategy: Literal["rolling", "atomic", "canary"] = "rolling"
+    deadline: Duration | None = None
+    """Seconds within which the release must be in force; then it is taken back."""
+    drain: Duration = 10.0
+    steps: tuple[Annotated[int, msgspec.Meta(ge=1, le=99)], ...] = (5, 25, 50)
+    interval: Duration = 60.0
+    max_error_rate: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
+    max_latency: Annotated[float, msgspec.Meta(ge=1)] = 1.5
+    unchecked: bool = False
+    """Services without a health check may be released atomically or as canaries."""
+
+
+class EndpointSpec(Spec, frozen=True, kw_only=True):
+    """An HTTP(S) endpoint: requests for `host` (or `*.domain`) below `path` are answered by the service.
+
+    `port` is the container's (None: the only one it exposes or publishes).  `tls` names a certificate of the
+    tenant, or is `acme`.  `rate` is requests per second of one client,
+    `max_connections` of all to one replica.
+    """
+
+    host: str
+    path: str = "/"
+    port: PortNumber | None = None
+    tls: str | None = None
+    redirect: bool = True
+    """With `tls`: who comes without it is sent there."""
+    sticky: bool = False
+    max_connections: Positive | None = None
+    rate: Positive | None = None
+    timeout: Duration = 60.0
+
+
+class Autoscale(Spec, frozen=True, kw_only=True):
+    """How many replicas a service has, by what they do (`x-skep.scale`).
+
+    `cpu` and `memory` are percent of the limits, `requests` per second and replica, `latency` seconds.  Each
+    that is set asks for a number of replicas, and the highest is taken.  `min` 0: without requests nothing
+    runs, and the next request to an endpoint starts it.
+    """
+
+    min: Count = 1
+    max: Positive = 10
+    cpu: Positive | None = None
+    memory: Positive | None = None
+    requests: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    latency: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    up_cooldown: Duration = 15.0
+    down_cooldown: Duration = 300.0
+    idle: Duration = 300.0
+    """Seconds without a request after which `min: 0` takes the last replica away."""
+
+
+class AppExtensions(Spec, frozen=True, kw_only=True):
+    """`x-skep` of the app."""
+
+    release: ReleasePolicy = ReleasePolicy()
+
+
 class Extensions(Spec, frozen=True, kw_only=True):
     """`x-skep` of a service: what Compose has no word for."""
 
@@ -145,6 +230,8 @@ class Extensions(Spec, frozen=True, kw_only=True):
     """Fill one host after the other instead of spreading the replicas."""
     security_groups: tuple[str, ...] = ()
     """Groups of the tenant that decide what reaches the replicas; empty: everything does."""
+    endpoints: tuple[EndpointSpec, ...] = ()
+    scale: Autoscale | None = None
 
 
 class ServiceSpec(Spec, frozen=True, kw_only=True):
@@ -170,6 +257,10 @@ class ServiceSpec(Spec, frozen=True, kw_only=True):
     replicas: Count = 1
     resources: Resources = Resources()
     placement: Placement = Placement()
+    update: UpdateConfig = UpdateConfig()
+    rollback: UpdateConfig = UpdateConfig()
+    endpoint_mode: Literal["vip", "dnsrr"] = "vip"
+    """Whether the service's name resolves to its virtual IP or to its replicas."""
     ulimits: dict[str, Ulimit] = {}
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
@@ -224,3 +315,4 @@ class AppSpec(Spec, frozen=True, kw_only=True):
     volumes: dict[str, AppVolume] = {}
     configs: dict[str, AppFile] = {}
     secrets: dict[str, AppFile] = {}
+    x_skep: AppExtensions = AppExtensions()

@@ -12,7 +12,7 @@ from skep.store.tables import releases
 
 class ReleaseRow(rows.Row, frozen=True, kw_only=True):
     """`state`: pending, current, superseded, failed.  `plan`: control's plan that leads to it, as JSON.
-    `images`: by service, as resolved when it was released."""
+    `images`: by service, as resolved when it was released.  `note`: why it was made, in words."""
 
     id: ReleaseId
     tenant_id: TenantId
@@ -24,6 +24,7 @@ class ReleaseRow(rows.Row, frozen=True, kw_only=True):
     images: dict[str, ImageInfo]
     created_by: str
     created: float
+    note: str = ""
 
 
 async def get(connection: AsyncConnection, release: ReleaseId) -> ReleaseRow | None:

@@ -4,7 +4,7 @@ A replica is a stable identity (`web-0`, its ports, its disks); a container is o
 from one release.  During an update a replica has two.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -24,7 +24,11 @@ class ServiceRow(rows.Row, frozen=True, kw_only=True):
 
 
 class ReplicaRow(rows.Row, frozen=True, kw_only=True):
-    """`desired`: running or stopped.  `status`: what its host saw last of its current container."""
+    """`desired`: running or stopped.  `status`: what its host saw last of its current container.
+
+    `weight`: its share of new connections, 0 to 256 (docs/decisions/0020).  A `stand_in` stands beside the
+    replica of the same ordinal until a release is finished, and then takes its place.
+    """
 
     id: ReplicaId
     tenant_id: TenantId
@@ -37,6 +41,8 @@ class ReplicaRow(rows.Row, frozen=True, kw_only=True):
     desired: str
     status: ContainerStatus | None = None
     created: float
+    weight: int = 100
+    stand_in: bool = False
 
     @property
     def name(self) -> str:
@@ -149,6 +155,11 @@ async def set_host(connection: AsyncConnection, replica: ReplicaId, host: HostNa
 async def set_desired(connection: AsyncConnection, ids: Iterable[ReplicaId], desired: str) -> None:
     for replica in ids:
         await connection.execute(sa.update(replicas).where(replicas.c.id == replica).values(desired=desired))
+
+
+async def set_weights(connection: AsyncConnection, weights: Mapping[ReplicaId, int]) -> None:
+    for replica, weight in weights.items():
+        await connection.execute(sa.update(replicas).where(replicas.c.id == replica).values(weight=weight))
 
 
 async def set_status(connection: AsyncConnection, status: ContainerStatus) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from skep.model.groups import GroupRule
 from skep.model.host import ContainerStatus
 from skep.model.images import ImageInfo
-from skep.model.spec import AppSpec
+from skep.model.spec import AppSpec, EndpointSpec
 from skep.model.topology import HostLoad
 from skep.model.views import Quota
 from skep.store.columns import Json
@@ -189,6 +189,7 @@ releases = Table(
     Column("images", Json(dict[str, ImageInfo]), nullable=False),
     Column("created_by", Text, nullable=False),
     _created(),
+    Column("note", Text, nullable=False, server_default=""),
 )
 
 files = Table(
@@ -224,7 +225,9 @@ replicas = Table(
     Column("desired", Text, nullable=False),
     Column("status", Json(ContainerStatus)),
     _created(),
-    UniqueConstraint("service_id", "ordinal"),
+    Column("weight", Integer, nullable=False, server_default="100"),
+    Column("stand_in", Boolean, nullable=False, server_default=sa.false()),
+    UniqueConstraint("service_id", "ordinal", "stand_in"),
 )
 
 containers = Table(
@@ -323,6 +326,56 @@ published = Table(
     Column("published", Integer, nullable=False),
     Column("target", Integer, nullable=False),
     UniqueConstraint("host_ip", "protocol", "published"),
+)
+
+virtual_ips = Table(
+    "virtual_ips",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("service_id", Text, ForeignKey("services.id", ondelete="CASCADE"), nullable=False),
+    Column("network_id", Text, ForeignKey("networks.id"), nullable=False),
+    Column("address", sa.BigInteger, nullable=False),
+    UniqueConstraint("network_id", "address"),
+    UniqueConstraint("service_id", "network_id"),
+)
+
+endpoints = Table(
+    "endpoints",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("app_id", Text, ForeignKey("apps.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("service_id", Text, ForeignKey("services.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("host", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("spec", Json(EndpointSpec), nullable=False),
+    _created(),
+    UniqueConstraint("host", "path"),
+)
+
+tls_certificates = Table(
+    "tls_certificates",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("name", Text, nullable=False),
+    Column("chain", Text, nullable=False),
+    Column("sealed_key", LargeBinary, nullable=False),
+    _created(),
+    Column("expires", Float, nullable=False),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("disk_id", Text, ForeignKey("disks.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("release_id", Text, ForeignKey("releases.id", ondelete="SET NULL"), index=True),
+    Column("host", Text, ForeignKey("hosts.name"), nullable=False),
+    _created(),
 )
 
 images = Table(

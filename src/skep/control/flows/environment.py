@@ -8,6 +8,7 @@ from skep.control.guarding import Guarding
 from skep.control.image_sources import ImageSources
 from skep.control.peering import Peering
 from skep.control.ports import Desired, Host
+from skep.control.traffic import Traffic
 from skep.flow import Context
 from skep.model.ids import HostName
 
@@ -20,6 +21,7 @@ class CloudEnvironment:
     """Seconds since 1970."""
     networks: IPv4Network
     """The range that tenants' subnets are cut from."""
+    traffic: Traffic
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,31 @@
+"""Who gets the connections of a service.  Pure; the one place where this is decided (docs/decisions/0020)."""
+
+from collections.abc import Iterable
+
+from skep.model.host import ContainerState, Health
+from skep.store.replicas import ReplicaRow
+
+FULL = 100
+"""The weight of a replica like any other."""
+
+
+def serving(members: Iterable[ReplicaRow]) -> list[ReplicaRow]:
+    """Those of one service that new connections go to, each with its weight.
+
+    If none of those that run is healthy, all of them: a check that fails must not take the last one away.
+    """
+    admitted = [row for row in members if row.weight > 0 and row.desired == "running" and _may_run(row)]
+    return [row for row in admitted if _may_be_well(row)] or admitted
+
+
+def _may_run(row: ReplicaRow) -> bool:
+    """One that was admitted was ready then: it serves until something else is known of its container."""
+    return (
+        row.status is None or row.status.id != row.container_id or row.status.state is ContainerState.RUNNING
+    )
+
+
+def _may_be_well(row: ReplicaRow) -> bool:
+    if row.status is None or row.status.id != row.container_id:
+        return True
+    return row.status.health in (Health.NONE, Health.HEALTHY)

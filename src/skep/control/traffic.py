@@ -1,0 +1,102 @@
+"""Telling hosts who serves: after weights were shifted, and when replicas come up or go down.
+
+Whoever leads connections (published ports, virtual IPs, endpoints) is a `Leader`; all are told together.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable
+from typing import Protocol
+
+import structlog
+
+from skep.control.host_directory import HostDirectory
+from skep.control.ports import Desired
+from skep.flow import Database
+from skep.model.errors import SkepError, Unavailable
+from skep.model.ids import HostName, ReplicaId, ServiceId
+from skep.store import networks, replicas
+
+PATIENCE = 5.0
+"""Seconds within which a host must have heard of a change."""
+
+log = structlog.get_logger("skep.traffic")
+
+
+class Leader(Protocol):
+    """One way by which connections come to services."""
+
+    async def announce(self, services: Collection[ServiceId]) -> Collection[HostName]:
+        """Make it so on every host, as the rows have it now.  Answers the hosts that did not hear it."""
+
+
+class Publishing:
+    """Published ports, on the hosts of the service's replicas."""
+
+    def __init__(self, database: Database, directory: HostDirectory, desired: Desired) -> None:
+        self._database = database
+        self._directory = directory
+        self._desired = desired
+
+    async def announce(self, services: Collection[ServiceId]) -> Collection[HostName]:
+        places = await self._places(services)
+        heard = await asyncio.gather(*(self._publish(service, host) for service, host in places))
+        return {host for (_, host), told in zip(places, heard, strict=True) if not told}
+
+    async def _places(self, services: Collection[ServiceId]) -> list[tuple[ServiceId, HostName]]:
+        async with self._database.read() as connection:
+            publishing = {row.service_id for row in await networks.published_ports(connection)}
+            chosen = [service for service in services if service in publishing]
+            members = [row for service in chosen for row in await replicas.of_service(connection, service)]
+        return sorted({(row.service_id, row.host) for row in members})
+
+    async def _publish(self, service: ServiceId, host: HostName) -> bool:
+        wanted = await self._desired.publications(service, host)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._directory.answering(host).fabric.publish(wanted)
+        except (SkepError, TimeoutError) as error:
+            log.warning("publish.failed", service=service, host=host, error=str(error))
+            return False
+        return True
+
+
+class Traffic:
+    """One per process."""
+
+    def __init__(self, database: Database, directory: HostDirectory, leaders: Iterable[Leader]) -> None:
+        self._database = database
+        self._directory = directory
+        self._leaders = tuple(leaders)
+        self._changed: set[ReplicaId] = set()
+        self._following: asyncio.Task[None] | None = None
+
+    async def announce(self, services: Collection[ServiceId]) -> None:
+        """Raises Unavailable: a host that is not known to be lost has not heard it; ask again."""
+        heard = await asyncio.gather(*(leader.announce(services) for leader in self._leaders))
+        deaf = {host for hosts in heard for host in hosts if not self._directory.why_silent(host)}
+        if deaf:
+            raise Unavailable(f"Who serves has not reached {', '.join(sorted(deaf))} yet.")
+
+    def replica_changed(self, replica: ReplicaId) -> None:
+        """It came up, went down, or became (un)healthy.  Never waits."""
+        self._changed.add(replica)
+        if self._following is None or self._following.done():
+            self._following = asyncio.get_running_loop().create_task(self._follow(), name="traffic")
+
+    async def close(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        """What changed while the last change was told is told together."""
+        while self._changed:
+            taken, self._changed = self._changed, set()
+            try:
+                async with self._database.read() as connection:
+                    rows = [await replicas.get(connection, replica) for replica in taken]
+                await self.announce({row.service_id for row in rows if row is not None})
+            except SkepError as error:
+                log.warning("traffic.unheard", error=error.message)
+            except Exception:
+                log.exception("traffic.failed")
