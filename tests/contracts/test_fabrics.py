@@ -14,12 +14,15 @@ from skep.control.ports import Fabric, HostFabric
 from skep.model.errors import Conflict, InvalidInput, NotFound, Stale
 from skep.model.groups import GroupRule
 from skep.model.host import (
+    Backend,
     GroupPolicy,
     GuardedPort,
     NetworkGuards,
     NetworkPeers,
+    NetworkVirtualIps,
     PeersInForce,
     RemotePort,
+    VirtualIp,
 )
 from skep.model.ids import GroupId, NetworkId, PortId, ReplicaId, ServiceId, new_id, short
 from skep.providers.local.network import LocalFabric, Underlay
@@ -208,6 +211,49 @@ class FabricContract:
         await fabric.delete_network(net.id)
         assert await fabric.guards() == {}
 
+    async def test_virtual_ips_have_a_generation_and_an_older_one_is_refused(self, fabric: Fabric) -> None:
+        net = network()
+        web = VirtualIp(
+            service=ServiceId("web"),
+            address=net.subnet[9],
+            app="shop",
+            names=("web",),
+            backends=(Backend(address=net.subnet[5], weight=50),),
+        )
+        known = NetworkVirtualIps(network=net.id, generation=2, virtual_ips=(web,))
+        with pytest.raises(NotFound):
+            await fabric.set_virtual_ips(known)
+        await fabric.ensure_network(net)
+        await fabric.plug(nic := port(net, 6))
+        await fabric.set_virtual_ips(known)
+        await fabric.set_virtual_ips(known)
+
+        with pytest.raises(Stale):
+            await fabric.set_virtual_ips(NetworkVirtualIps(network=net.id, generation=1))
+
+        assert await fabric.virtual_ips() == {net.id: PeersInForce(generation=2, digest=known.digest)}
+        await fabric.set_virtual_ips(nothing := NetworkVirtualIps(network=net.id, generation=3))
+        assert await fabric.virtual_ips() == {net.id: PeersInForce(generation=3, digest=nothing.digest)}
+        assert await fabric.ports() == {nic.id}
+        await fabric.delete_network(net.id)
+        assert await fabric.virtual_ips() == {}
+
+    async def test_a_virtual_ip_is_an_address_of_its_network_and_of_nobody_else(self, fabric: Fabric) -> None:
+        net = network()
+        await fabric.ensure_network(net)
+
+        for addresses in ((net.gateway,), (IPv4Address("192.0.2.9"),), (net.subnet[9], net.subnet[9])):
+            several = tuple(
+                VirtualIp(service=ServiceId(new_id()), address=one, app="shop", names=("web",))
+                for one in addresses
+            )
+            with pytest.raises(InvalidInput):
+                await fabric.set_virtual_ips(
+                    NetworkVirtualIps(network=net.id, generation=1, virtual_ips=several)
+                )
+
+        assert await fabric.virtual_ips() == {}
+
     async def test_an_address_that_peers_claim_can_be_plugged_here(self, fabric: Fabric) -> None:
         net = network()
         nic = port(net, 9)
@@ -261,6 +307,23 @@ class TestSimulatedFabric(HostFabricContract):
         await fabric.set_resolvable(nic.replica, False)
 
         assert (up, fabric.resolve(net.id, "web")) == ({nic.address}, set())
+
+    async def test_names_of_a_service_resolve_to_its_virtual_ip(self, fabric: SimulatedFabric) -> None:
+        net = network()
+        nic = port(net, 5, names=("web-0", "web"))
+        await fabric.ensure_network(net)
+        await fabric.plug(nic)
+        await fabric.set_resolvable(nic.replica, True)
+
+        web = VirtualIp(service=ServiceId("web"), address=net.subnet[9], app="shop", names=("web",))
+        await fabric.set_virtual_ips(NetworkVirtualIps(network=net.id, generation=1, virtual_ips=(web,)))
+
+        names = ("web", "tasks.web", "web-0")
+        assert [fabric.resolve(net.id, name) for name in names] == [
+            {web.address},
+            {nic.address},
+            {nic.address},
+        ]
 
 
 @pytest.mark.root

@@ -24,6 +24,7 @@ from skep.model.host import (
     NetworkConfig,
     NetworkGuards,
     NetworkPeers,
+    NetworkVirtualIps,
     PeersInForce,
     PoolUsage,
     PortConfig,
@@ -195,6 +196,22 @@ class Fabric(Protocol):
 
     async def guards(self) -> dict[NetworkId, PeersInForce]:
         """What is in force of every network that was ever told its guards."""
+
+    async def set_virtual_ips(self, told: NetworkVirtualIps) -> None:
+        """Replace where the replicas on the network are led that connect to a virtual IP of it.
+
+        New connections are spread over the replicas behind it by weight, and refused at once where there is
+        none.  Those that are open stay where they are, but for UDP to a replica that is not named any more.
+        It holds for every sandbox with a port on the network, also for those plugged later, and outlives a
+        restart of the agent; the same generation again makes it whole.
+        Raises:
+            Stale: a younger generation is in force; nothing was changed.
+            NotFound: the network is not ensured.
+            InvalidInput: an address is not one of the network's, or is there twice.
+        """
+
+    async def virtual_ips(self) -> dict[NetworkId, PeersInForce]:
+        """What is in force of every network that was ever told its virtual IPs."""
 
     async def publish(self, publications: ServicePublications) -> None:
         """Replace, in one transaction, what the service publishes on the host.

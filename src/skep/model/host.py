@@ -169,6 +169,43 @@ class NetworkGuards(HostStruct, frozen=True, kw_only=True):
         return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
+class Backend(HostStruct, frozen=True, kw_only=True):
+    """A replica behind a virtual IP.
+
+    `weight` is its share of new connections, 0 to 256: with 0 it gets none, and keeps those it has.
+    """
+
+    address: IPv4Address
+    weight: int = 100
+
+
+class VirtualIp(HostStruct, frozen=True, kw_only=True):
+    """The address of a service on a network, whoever its replicas are.
+
+    `names` resolve to it as names of `app`, and no more to the replicas; the first is the service's own.
+    """
+
+    service: ServiceId
+    address: IPv4Address
+    app: str
+    names: tuple[str, ...] = ()
+    backends: tuple[Backend, ...] = ()
+
+
+class NetworkVirtualIps(HostStruct, frozen=True, kw_only=True):
+    """Where the connections to the services of a network are led: all of it, as of `generation`."""
+
+    network: NetworkId
+    generation: int
+    virtual_ips: tuple[VirtualIp, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal virtual IPs, whatever the generation."""
+        text = msgspec.json.encode(self.virtual_ips, enc_hook=str)
+        return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
 class Publication(HostStruct, frozen=True, kw_only=True):
     """A port of the host that leads to a service; new connections are spread over the targets."""
 

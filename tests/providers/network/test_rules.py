@@ -4,14 +4,17 @@ from contextlib import AsyncExitStack
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Literal
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.providers.network.conftest import network, port
 
 from skep.control.ports import Fabric
 from skep.model.errors import InvalidInput
-from skep.model.host import PortConfig, Publication
-from skep.model.ids import NetworkId, PortId, new_id
-from skep.providers.local.network import LocalFabric, rules
+from skep.model.host import Backend, NetworkConfig, PortConfig, Publication, VirtualIp
+from skep.model.ids import NetworkId, PortId, ServiceId, new_id
+from skep.providers.local.network import LocalFabric, rules, virtual_ips
 from skep.providers.local.network.directory import Directory
 from skep.providers.local.network.forward import Forwarder
 from skep.providers.local.network.listeners import conflicting
@@ -189,3 +192,71 @@ async def test_an_asker_has_only_so_many_questions_under_way() -> None:
 def satisfies(fabric: LocalFabric) -> Fabric:
     """For the type checker: the class is what control asks for."""
     return fabric
+
+
+def virtual_ip(net: NetworkConfig, number: int, *names: str, app: str = "shop") -> VirtualIp:
+    return VirtualIp(service=ServiceId(names[0]), address=net.subnet[number], app=app, names=names)
+
+
+def test_names_of_services_lead_to_virtual_ips_and_tasks_to_replicas() -> None:
+    net, names = network(), Directory(lambda replica: replica != down.replica)
+    web, down = port(net, 5, names=("web-0", "web", "front")), port(net, 6, names=("web-1", "web", "front"))
+    plain, bank = port(net, 7, names=("plain-0", "plain", "front")), port(net, 8, "bank", ("db-0", "db"))
+    for one in (web, down, plain, bank):
+        names.add(one)
+
+    names.lead([virtual_ip(net, 100, "web", "front"), virtual_ip(net, 101, "db", app="bank")])
+
+    def meant(name: str) -> set[int] | None:
+        found = names.resolve(plain.address, name)
+        return None if found is None else {int(one) - int(net.subnet[0]) for one in found}
+
+    assert (meant("web"), meant("Web.Shop"), meant("web-0"), meant("web-1")) == ({100}, {100}, {5}, set())
+    assert (meant("tasks.web"), meant("tasks.web.shop"), meant("tasks.none")) == ({5}, {5}, None)
+    assert (meant("front"), meant("plain"), meant("tasks.front")) == ({100, 7}, {7}, {5, 7})
+    assert (meant("db"), meant("db.bank"), meant("tasks.db.bank"), meant("tasks.db")) == (
+        {101},
+        {101},
+        {8},
+        {8},
+    )
+    assert names.reverse(net.subnet[100]) == "web.shop"
+
+    names.lead([])
+
+    assert (meant("web"), names.reverse(net.subnet[100])) == ({5}, None)
+
+
+def test_virtual_ips_of_two_tenants_on_one_network_do_not_meet() -> None:
+    net, names = network(), Directory(lambda replica: True)
+    owner, guest = port(net, 5, "shop", ("a-0", "a")), port(net, 6, "shop.acme", ("b-0", "b"))
+    for one in (owner, guest):
+        names.add(one)
+
+    names.lead([virtual_ip(net, 100, "web"), virtual_ip(net, 101, "web", app="shop.acme")])
+
+    asked = {one.app: names.resolve(one.address, "web") for one in (owner, guest)}
+    assert asked == {"shop": (net.subnet[100],), "shop.acme": (net.subnet[101],)}
+    assert names.resolve(owner.address, "web.shop.acme") == (net.subnet[101],)
+
+
+@given(weights=st.lists(st.integers(0, 256), max_size=300))
+def test_numbers_are_shared_out_whole_and_by_weight(weights: list[int]) -> None:
+    net = network(subnet="10.1.0.0/20")
+    behind = tuple(Backend(address=net.subnet[2 + n], weight=weight) for n, weight in enumerate(weights))
+    one = msgspec.structs.replace(virtual_ip(net, 4000, "web"), backends=behind)
+
+    numbers = next(found for found in virtual_ips.table([one]).sets if found.name.startswith("at_")).elements
+
+    shares: dict[str, int] = {}
+    ends = sorted(
+        (int(key.split("-")[0]), int(key.split("-")[-1]), to) for key, to in (numbers or {}).items()
+    )
+    for first, last, to in ends:
+        assert first == sum(shares.values())
+        shares[to] = last - first + 1
+    total = sum(weights)
+    assert sum(shares.values()) == (65_536 if total else 0)
+    assert all(
+        abs(shares.get(str(each.address), 0) - each.weight * 65_536 / total) < 1 for each in behind if total
+    )

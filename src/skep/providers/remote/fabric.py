@@ -4,6 +4,7 @@ from skep.model.host import (
     NetworkConfig,
     NetworkGuards,
     NetworkPeers,
+    NetworkVirtualIps,
     PeersInForce,
     PortConfig,
     ServicePublications,
@@ -51,6 +52,12 @@ class RemoteFabric:
 
     async def guards(self) -> dict[NetworkId, PeersInForce]:
         return await self._line.ask("guards", dict[NetworkId, PeersInForce])
+
+    async def set_virtual_ips(self, told: NetworkVirtualIps) -> None:
+        await self._line.tell("set_virtual_ips", told=told)
+
+    async def virtual_ips(self) -> dict[NetworkId, PeersInForce]:
+        return await self._line.ask("virtual_ips", dict[NetworkId, PeersInForce])
 
     async def networks(self) -> set[NetworkId]:
         return await self._line.ask("networks", set[NetworkId])

@@ -11,6 +11,7 @@ from skep.model.host import (
     NetworkConfig,
     NetworkGuards,
     NetworkPeers,
+    NetworkVirtualIps,
     PeersInForce,
     PortConfig,
     Publication,
@@ -35,6 +36,7 @@ class SimulatedFabric:
         self._resolvable: set[ReplicaId] = set()
         self._peers: dict[NetworkId, NetworkPeers] = {}
         self._guards: dict[NetworkId, NetworkGuards] = {}
+        self._virtual_ips: dict[NetworkId, NetworkVirtualIps] = {}
 
     async def ensure_network(self, network: NetworkConfig) -> None:
         for other in self._networks.values():
@@ -52,6 +54,7 @@ class SimulatedFabric:
         self._networks.pop(network, None)
         self._peers.pop(network, None)
         self._guards.pop(network, None)
+        self._virtual_ips.pop(network, None)
 
     async def plug(self, port: PortConfig) -> None:
         self._check(port, self._known(port.network))
@@ -122,6 +125,26 @@ class SimulatedFabric:
         """What the host was told, in full."""
         return dict(self._guards)
 
+    async def set_virtual_ips(self, told: NetworkVirtualIps) -> None:
+        network = self._known(told.network)
+        addresses = [network.gateway, *(one.address for one in told.virtual_ips)]
+        if len(set(addresses)) < len(addresses) or any(one not in network.subnet for one in addresses):
+            raise InvalidInput(f"A virtual IP is none of network {network.name!r}, or is there twice.")
+        before = self._virtual_ips.get(told.network)
+        if before is not None and told.generation < before.generation:
+            raise Stale(f"Generation {told.generation} is older than {before.generation}, which is in force.")
+        self._virtual_ips[told.network] = told
+
+    async def virtual_ips(self) -> dict[NetworkId, PeersInForce]:
+        return {
+            network: PeersInForce(generation=known.generation, digest=known.digest)
+            for network, known in self._virtual_ips.items()
+        }
+
+    def known_virtual_ips(self) -> dict[NetworkId, NetworkVirtualIps]:
+        """What the host was told, in full."""
+        return dict(self._virtual_ips)
+
     async def publish(self, publications: ServicePublications) -> None:
         for item in publications.publications:
             self._check_publication(item, publications.service)
@@ -144,6 +167,11 @@ class SimulatedFabric:
 
     def resolve(self, network: NetworkId, name: str) -> set[IPv4Address]:
         """What the network's resolver would answer for a name within the app that has it."""
+        told = self._virtual_ips.get(network)
+        led = {one.address for one in (told.virtual_ips if told else ()) if name in one.names}
+        return led or self._replicas(network, name.removeprefix("tasks."))
+
+    def _replicas(self, network: NetworkId, name: str) -> set[IPv4Address]:
         return {
             port.address
             for port in self._ports()

@@ -14,11 +14,13 @@ from skep.model.host import (
     NetworkConfig,
     NetworkGuards,
     NetworkPeers,
+    NetworkVirtualIps,
     PeersInForce,
     PortConfig,
     ServicePublications,
 )
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
+from skep.providers.local.network.balancing import Balancing
 from skep.providers.local.network.forward import Forwarder, host_nameservers
 from skep.providers.local.network.host import HostSide
 from skep.providers.local.network.namespaces import Namespaces
@@ -64,7 +66,8 @@ class LocalFabric:
         self._host = HostSide(Names(instance), self._namespaces, state, link_pool, hidden, underlay)
         forwarder = Forwarder(self._namespaces, upstream_dns or host_nameservers())
         self._routers = Routers(self._host, forwarder)
-        self._sandboxes = Sandboxes(self._host, self._routers)
+        self._balancing = Balancing(self._host, self._routers)
+        self._sandboxes = Sandboxes(self._host, self._routers, self._balancing)
         self._publishing = Publishing(self._host, self._routers)
 
     async def __aenter__(self) -> Self:
@@ -74,6 +77,8 @@ class LocalFabric:
             await self._state.load()
             await self._host.prepare()
             await self._routers.adopt()
+            stack.callback(self._balancing.close)
+            await self._balancing.adopt()
             self._stack = stack.pop_all()
         return self
 
@@ -117,6 +122,12 @@ class LocalFabric:
 
     async def guards(self) -> dict[NetworkId, PeersInForce]:
         return self._state.guards_in_force()
+
+    async def set_virtual_ips(self, told: NetworkVirtualIps) -> None:
+        await self._balancing.set_virtual_ips(told)
+
+    async def virtual_ips(self) -> dict[NetworkId, PeersInForce]:
+        return self._state.virtual_ips_in_force()
 
     async def publish(self, publications: ServicePublications) -> None:
         await self._publishing.publish(publications)

@@ -9,7 +9,7 @@ import asyncio
 import ctypes
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -67,6 +67,21 @@ class Namespaces:
                 os.close(descriptor)
 
         return await self._in_thread(enter)
+
+    async def in_each(self, work: Iterable[tuple[Path, Callable[[], T]]]) -> list[T | HostFailure | OSError]:
+        """Run short blocking jobs, each inside its namespace, one after the other; answers what each did."""
+
+        def enter(namespace: Path, job: Callable[[], T]) -> T | HostFailure | OSError:
+            try:
+                descriptor = _open(namespace)
+                try:
+                    return self._run(descriptor, job)
+                finally:
+                    os.close(descriptor)
+            except (HostFailure, OSError) as error:
+                return error
+
+        return await self._in_thread(lambda: [enter(namespace, job) for namespace, job in work])
 
     async def create(self, namespace: Path, prepare: Callable[[], None]) -> None:
         """Make the namespace unless it is there; `prepare` runs inside before it gets its name."""

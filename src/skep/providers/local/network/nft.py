@@ -135,6 +135,12 @@ def change_elements(table: Table, have: Table) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def update(table: Table, have: Table) -> str:
+    """The commands that turn one table into another, where the kernel holds that one."""
+    sets = {one.name: one.elements or {} for one in have.sets}
+    return plan(table, Found(sets, {chain.name: chain.tags for chain in have.chains}))
+
+
 def _quoted(key: str) -> str:
     """Interface names need quotes: they may begin with a digit or be a keyword.  Addresses bear them not."""
     first, *rest = key.split(" . ")
@@ -195,6 +201,9 @@ def _text(value: Any) -> str:
         return " . ".join(_text(part) for part in value["concat"])
     if isinstance(value, dict) and (verdict := next(iter(value.keys() & {"goto", "jump"}), "")):
         return f"{verdict} {value[verdict]['target']}"
+    if isinstance(value, dict) and "prefix" in value and isinstance(value["prefix"]["addr"], int):
+        first, length = value["prefix"]["addr"], value["prefix"]["len"]
+        return f"{first}-{first + 2 ** (32 - length) - 1}"
     if isinstance(value, dict) and "prefix" in value:
         return f"{value['prefix']['addr']}/{value['prefix']['len']}"
     if isinstance(value, dict) and "range" in value:

@@ -74,6 +74,8 @@ class Routers:
                 directory.add(port)
             for port in self._state.ports_on(network):
                 directory.add(port)
+            if network in self._state.virtual_ips:
+                directory.lead(self._state.virtual_ips[network].virtual_ips)
         return self._directories[network]
 
     def _is_up(self, network: NetworkId, replica: ReplicaId) -> bool:

@@ -10,6 +10,7 @@ from skep.model.errors import Conflict, InvalidInput
 from skep.model.host import NetworkConfig, PortConfig
 from skep.model.ids import NetworkId, PortId, ReplicaId
 from skep.providers.local.network import links, netlink, nft, rules
+from skep.providers.local.network.balancing import Balancing
 from skep.providers.local.network.host import HostSide
 from skep.providers.local.network.locks import Locks
 from skep.providers.local.network.namespaces import exists
@@ -31,11 +32,12 @@ _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")
 class Sandboxes:
     """All sandboxes of the host."""
 
-    def __init__(self, host: HostSide, routers: Routers) -> None:
+    def __init__(self, host: HostSide, routers: Routers, balancing: Balancing) -> None:
         self._host = host
         self._state = host.state
         self._namespaces = host.namespaces
         self._routers = routers
+        self._balancing = balancing
         self._lock: Locks[ReplicaId] = Locks()
 
     def path(self, replica: ReplicaId) -> Path:
@@ -49,6 +51,8 @@ class Sandboxes:
             if before is not None and before != port:
                 await self._unplug(before)
             if before == port and await self._is_whole(port):
+                if not await self._balancing.is_whole(port.replica):
+                    await self._balancing.heal(port.replica)
                 return
             await self._namespaces.create(self.path(port.replica), lambda: links.sysctl(_SETTINGS))
             await self._connect(port, network)
@@ -61,6 +65,7 @@ class Sandboxes:
             found = next((p for p in self._record(replica).ports if p.id == port), None)
             if found is not None:
                 await self._unplug(found)
+                await self._balancing.follow(replica)
 
     async def remove(self, replica: ReplicaId) -> None:
         """The kernel deletes the NICs with the namespace, all at once; one by one takes 20 ms each."""
@@ -69,6 +74,7 @@ class Sandboxes:
                 await self._forbid(port)
             await self._namespaces.remove(self.path(replica))
             await self._state.drop_sandbox(replica)
+            self._balancing.forget(replica)
 
     async def set_resolvable(self, replica: ReplicaId, up: bool) -> None:
         """A replica without a sandbox has no names: nothing to do."""
@@ -79,13 +85,13 @@ class Sandboxes:
                 await self._state.save_sandbox(msgspec.structs.replace(record, resolvable=boot))
 
     async def whole_ports(self) -> set[PortId]:
-        """The ports whose NIC, bridge end and permission to send are all there."""
+        """The ports whose NIC, bridge end, permission to send and way to virtual IPs are all there."""
         networks = tuple(self._state.networks)
         joined = await asyncio.gather(*(self._joined(network) for network in networks))
         ends = dict(zip(networks, joined, strict=True))
         ports = [port for record in self._state.sandboxes.values() for port in record.ports]
         living = [p for p in ports if rules.member(p) in ends.get(p.network, ())]
-        nics = await asyncio.gather(*(self._has_nic(port) for port in living))
+        nics = await asyncio.gather(*(self._is_equipped(port) for port in living))
         return {port.id for port, has in zip(living, nics, strict=True) if has}
 
     async def forget(self, network: NetworkId) -> None:
@@ -121,6 +127,7 @@ class Sandboxes:
             await self._routers.changed_here(port)
             await self._namespaces.inside(router, lambda: _attach(port, end, sandbox, mtu))
         await self._namespaces.inside(sandbox, lambda: _configure(port, network))
+        await self._balancing.heal(port.replica)
         await self._namespaces.inside(router, lambda: netlink.await_forwarding(end))
 
     async def _unplug(self, port: PortConfig) -> None:
@@ -159,6 +166,9 @@ class Sandboxes:
             return set()
         async with self._routers.lock[network]:
             return await self._namespaces.inside(router, _senders)
+
+    async def _is_equipped(self, port: PortConfig) -> bool:
+        return await self._has_nic(port) and await self._balancing.is_whole(port.replica)
 
     async def _has_nic(self, port: PortConfig) -> bool:
         sandbox, network = self.path(port.replica), self._state.networks.get(port.network)

@@ -18,6 +18,7 @@ from skep.model.host import (
     NetworkConfig,
     NetworkGuards,
     NetworkPeers,
+    NetworkVirtualIps,
     PeersInForce,
     PortConfig,
     ServicePublications,
@@ -68,6 +69,7 @@ class State:
         self.networks: dict[NetworkId, NetworkConfig] = {}
         self.peers: dict[NetworkId, NetworkPeers] = {}
         self.guards: dict[NetworkId, NetworkGuards] = {}
+        self.virtual_ips: dict[NetworkId, NetworkVirtualIps] = {}
         self.sandboxes: dict[ReplicaId, SandboxRecord] = {}
         self.services: dict[ServiceId, ServiceRecord] = {}
         self.host: HostRecord | None = None
@@ -82,6 +84,8 @@ class State:
         self.networks = {n.id: n for n in await read(lambda: self._all("network", NetworkConfig))}
         self.peers = {p.network: p for p in await read(lambda: self._all("peers", NetworkPeers))}
         self.guards = {g.network: g for g in await read(lambda: self._all("guards", NetworkGuards))}
+        told = await read(lambda: self._all("virtual_ips", NetworkVirtualIps))
+        self.virtual_ips = {one.network: one for one in told}
         self.services = {
             s.publications.service: s for s in await read(lambda: self._all("service", ServiceRecord))
         }
@@ -123,6 +127,12 @@ class State:
             for network, known in self.guards.items()
         }
 
+    def virtual_ips_in_force(self) -> dict[NetworkId, PeersInForce]:
+        return {
+            network: PeersInForce(generation=known.generation, digest=known.digest)
+            for network, known in self.virtual_ips.items()
+        }
+
     async def save_network(self, record: NetworkConfig) -> None:
         await self._write("network", record.id, record)
         self.networks[record.id] = record
@@ -135,6 +145,10 @@ class State:
     async def save_guards(self, record: NetworkGuards) -> None:
         await self._write("guards", record.network, record)
         self.guards[record.network] = record
+
+    async def save_virtual_ips(self, record: NetworkVirtualIps) -> None:
+        await self._write("virtual_ips", record.network, record)
+        self.virtual_ips[record.network] = record
 
     async def save_sandbox(self, record: SandboxRecord) -> None:
         await self._write("sandbox", record.replica, record)
@@ -154,6 +168,8 @@ class State:
         self._digests.pop(network, None)
         await self._remove("guards", network)
         self.guards.pop(network, None)
+        await self._remove("virtual_ips", network)
+        self.virtual_ips.pop(network, None)
         await self._remove("network", network)
         self.networks.pop(network, None)
 
