@@ -56,9 +56,7 @@ def _recoveries(report: Report, siege: Siege) -> None:
 def _answers(report: Report, siege: Siege, note: str) -> None:
     failures = siege.client.failures
     report.add("requests", siege.client.asked, "requests", note=note)
-    away = sum(one.database_away for one in failures)
-    report.add("refused, nothing changed: the database restarted", away, "requests")
-    down = sum(one.excused and not one.database_away for one in failures)
+    down = sum(one.excused for one in failures)
     report.add("without answer: the process itself was down", down, "requests")
     reasons = Counter(one.reason for one in siege.unexcused)
     report.add(

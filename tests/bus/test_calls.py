@@ -17,6 +17,7 @@ from skep.bus.calls import Answer, Call, decode, encode
 from skep.bus.client import CallClient, Pace
 from skep.bus.methods import Methods
 from skep.bus.server import CallServer
+from skep.flow import CommitFailed
 from skep.model.errors import Conflict, HostFailure, NotFound, Unavailable, Unsupported
 from skep.model.faults import Fault, error_of
 
@@ -34,6 +35,8 @@ class Desk(Protocol):
     async def where(self, parcel: Parcel) -> Path: ...
 
     async def refuse(self, kind: str) -> None: ...
+
+    async def look_up(self) -> int: ...
 
     async def slow(self) -> int: ...
 
@@ -58,6 +61,13 @@ class RealDesk:
         if kind == "conflict":
             raise Conflict("The name is taken.", name="web")
         raise ZeroDivisionError("nothing by nothing")
+
+    async def look_up(self) -> int:
+        """The database is away for the first two times."""
+        self.calls += 1
+        if self.calls < 3:
+            raise CommitFailed("the database is being restarted")
+        return self.calls
 
     async def slow(self) -> int:
         self.calls += 1
@@ -134,6 +144,23 @@ async def test_errors_arrive_as_what_they_were(bus: LossyBus, desk: RealDesk, cl
             await client.tell("agent.host-1", "desk.refuse", NoneType, {"kind": "defect"})
 
     assert caught.value.details == {"name": "web"}
+
+
+async def test_a_question_waits_while_the_database_is_away(
+    bus: LossyBus, desk: RealDesk, client: CallClient
+) -> None:
+    async with serving(bus, desk):
+        assert await client.ask("agent.host-1", "desk.look_up", int, {}) == 3
+
+
+async def test_a_command_that_the_database_failed_may_be_given_again(
+    bus: LossyBus, desk: RealDesk, client: CallClient
+) -> None:
+    async with serving(bus, desk):
+        with pytest.raises(Unavailable, match="being restarted"):
+            await client.tell("agent.host-1", "desk.look_up", int, {})
+
+    assert desk.calls == 1
 
 
 async def test_lost_commands_and_lost_replies_only_cost_time(

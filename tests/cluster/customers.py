@@ -29,13 +29,11 @@ class Failure:
     ended: float
     request: str
     reason: str
-    database_away: bool = False
-    """The database was just restarting, and the answer says that nothing was changed."""
 
     @property
     def excused(self) -> bool:
-        """The process that was asked was itself down, or what it stands on died while it was at it."""
-        return self.api.was_down(self.begun, self.ended) or self.database_away
+        """The process that was asked was itself down."""
+        return self.api.was_down(self.begun, self.ended)
 
 
 @dataclass
@@ -63,10 +61,7 @@ class Client:
                     return answer
                 reason = f"{answer.status_code} {answer.json().get('detail', '')}"
             ended = time.monotonic()
-            outages = self.centre.outages_of_database
-            meanwhile = any(died <= ended and begun <= up for died, up in outages)
-            away = meanwhile and reason.startswith("503") and "nothing was changed" in reason.lower()
-            self.failures.append(Failure(api, begun, ended, f"{method} {path}", reason, away))
+            self.failures.append(Failure(api, begun, ended, f"{method} {path}", reason))
             assert ended < deadline, f"{method} {path}: nobody answers for {PATIENCE} s: {reason}"
             await asyncio.sleep(_REST)
 

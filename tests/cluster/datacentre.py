@@ -44,7 +44,6 @@ class DataCentre:
         self.workers: list[Member] = []
         self.agents: dict[HostName, Member] = {}
         self.numbers: dict[HostName, int] = {}
-        self.outages_of_database: list[tuple[float, float]] = []
 
     @property
     def members(self) -> list[Member]:

@@ -65,10 +65,7 @@ class Killer:
         await self._restart("broker", self.centre.broker.kill, self.centre.broker.start)
 
     async def database(self) -> None:
-        outages, begun = self.centre.outages_of_database, time.monotonic()
-        outages.append((begun, float("inf")))
         await self._restart("database", self.centre.database.kill, self.centre.database.start)
-        outages[-1] = (begun, time.monotonic())
 
     async def partition(self) -> None:
         host = self._any_host()

@@ -9,7 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.flow import CommitFailed, Database
-from skep.flow.testing import CrashingDatabase
+from skep.flow.storage.effects import watched
+from skep.flow.testing import BrokenAtCommit, CrashingDatabase
 
 
 @pytest.fixture(autouse=True)
@@ -122,3 +123,23 @@ async def test_readers_that_are_cancelled_leave_nothing_behind(database: Databas
 
     assert all(result == [] for result in results[1::2])
     assert await numbers(database) == []
+
+
+async def test_what_became_of_a_change_is_in_doubt_if_the_connection_breaks_at_its_commit(url: str) -> None:
+    database = await BrokenAtCommit.open(url, durable=False)
+    database.breaks = 1
+
+    with watched() as effects, pytest.raises(CommitFailed) as caught:
+        await database.write(lambda c: insert(c, 1))
+    with watched() as none, pytest.raises(ZeroDivisionError):
+        await database.write(divide_by_zero)
+
+    assert caught.value.in_doubt
+    assert effects.done
+    assert not none.done
+    assert await numbers(database) == [1]
+    await database.close()
+
+
+async def divide_by_zero(_connection: AsyncConnection) -> float:
+    return 1 / 0

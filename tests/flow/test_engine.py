@@ -21,6 +21,7 @@ from skep.flow import (
     UnknownRun,
     WrongState,
 )
+from skep.flow.testing import BrokenAtCommit
 
 DIAMOND = """
 flow: diamond
@@ -502,3 +503,25 @@ async def test_a_step_stays_callable_as_a_plain_function(shop: Workshop) -> None
     assert shop.made == set()
     with pytest.raises(RuntimeError, match="not transactional"):
         _ = cx.tx
+
+
+async def test_a_run_whose_commit_was_in_doubt_is_begun_once(
+    url: str, registry: Registry, shop: Workshop
+) -> None:
+    database = await BrokenAtCommit.open(url, durable=False)
+    await shop.attach(database)
+    async with FlowEngine(database, registry, shop.environment) as engine:
+        flow, times = engine.parse(DIAMOND), 0
+
+        async def count(_connection: object) -> None:
+            nonlocal times
+            times += 1
+
+        await engine.wait(await engine.start(flow, {"name": "n"}), 5)
+        database.breaks = 1
+        run = await engine.start(flow, {"name": "n"}, transaction=count)
+        record = await engine.wait(run, 5)
+
+        assert (record.state, times) == (RunState.SUCCEEDED, 1)
+        assert len(await engine.list()) == 2
+    await database.close()

@@ -13,7 +13,9 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
+from skep.api.patience import database_is_away
 from skep.flow import CommitFailed, Fenced
+from skep.flow.storage import effects
 from skep.model.errors import (
     Conflict,
     Exhausted,
@@ -106,6 +108,8 @@ def problem_of(error: BaseException) -> Problem:
         return _problem(status_of(error), error.code, error.message, details=_plain(error.details))
     if isinstance(error, HTTPException) and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
         return _refused(error)
+    if isinstance(error, CommitFailed) and effects.current().done:
+        return problem_of(Unavailable(f"Look whether it was done, for {error.message}."))
     if isinstance(error, CommitFailed):
         return problem_of(Unavailable(f"Nothing was changed, for {error.message}. The operator can help."))
     if isinstance(error, Fenced):  # it has begun anew by now
@@ -118,8 +122,10 @@ def problem_of(error: BaseException) -> Problem:
     return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", detail, request_id=request)
 
 
-def answer_problem(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """Litestar's exception handler for everything."""
+    if isinstance(error, CommitFailed | Fenced):
+        database_is_away(request.scope)
     problem = problem_of(error)
     headers = _HEADERS.get(HTTPStatus(problem.status), {})
     return Response(problem, status_code=problem.status, media_type=PROBLEM_JSON, headers=headers)

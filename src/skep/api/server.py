@@ -5,6 +5,8 @@ import ssl
 import uvicorn
 from litestar import Litestar
 
+from skep.api.patience import Patience
+
 
 def make_server(app: Litestar, host: str, port: int, tls: ssl.SSLContext | None = None) -> uvicorn.Server:
     """A server to `await server.serve()`; setting `server.should_exit` ends it within two seconds.
@@ -12,7 +14,7 @@ def make_server(app: Litestar, host: str, port: int, tls: ssl.SSLContext | None 
     Followers of streams never end by themselves, hence the short grace.
     """
     config = uvicorn.Config(
-        app,
+        Patience(app),
         host=host,
         port=port,
         http="h11",

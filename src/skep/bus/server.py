@@ -31,6 +31,9 @@ _ANSWER_LIFETIME = 60.0
 """Seconds that a reply may wait for its asker, who asks again long before."""
 ABANDONED = 60.0
 """Seconds without being asked again after which whoever asked has died; askers repeat themselves in five."""
+PATIENCE = 15.0
+"""Seconds for which a question waits for a database that is being restarted."""
+_REST = 0.2
 _GATHERING = 0.1
 """Seconds in which lines of progress gather before they travel together."""
 
@@ -184,7 +187,7 @@ class CallServer:
         await self._end_older(going.call)
         if going.given_up is not None:
             return self._failed(going.call, going.given_up)
-        going.work = self._spawn(self._methods.carry_out(going.call, partial(self._progress, going)))
+        going.work = self._spawn(self._work(going))
         try:
             await self._end_of(going, going.work)
         finally:
@@ -199,6 +202,17 @@ class CallServer:
         if not isinstance(error, SkepError):
             log.error("call.failed", method=going.call.method, exc_info=error)
         return self._failed(going.call, error)
+
+    async def _work(self, going: _Going) -> msgspec.Raw:
+        """A question waits while the database is away, as long as somebody who asks would."""
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            try:
+                return await self._methods.carry_out(going.call, partial(self._progress, going))
+            except CommitFailed:
+                if going.call.command or asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(_REST)
 
     async def _end_of(self, going: _Going, work: "asyncio.Task[msgspec.Raw]") -> None:
         """A command goes on to its end; a query only for as long as somebody asks again and again."""

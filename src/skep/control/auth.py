@@ -4,6 +4,7 @@ from skep.control.callers import Caller, Role
 from skep.control.clock import Now
 from skep.control.tokens import hash_secret
 from skep.flow import Database
+from skep.flow.storage.effects import harmless
 from skep.model.errors import Forbidden, NotFound, Unauthenticated
 from skep.store import tenants, users
 from skep.store.users import TokenRow
@@ -44,4 +45,5 @@ class Auth:
     async def _touch(self, token: TokenRow) -> None:
         now = self._now()
         if token.last_used is None or now - token.last_used > TOUCH_EVERY:
-            await self._database.write(lambda connection: users.touch_token(connection, token.id, now))
+            with harmless():
+                await self._database.write(lambda connection: users.touch_token(connection, token.id, now))

@@ -63,7 +63,16 @@ class Unloadable(FlowFault):
 
 
 class CommitFailed(FlowFault):
-    """The database did not take the transaction; none of its changes happened."""
+    """The database did not take the transaction; none of its changes happened, unless that is `in_doubt`."""
+
+    in_doubt = False
+    """The connection broke between the commit and its answer."""
+
+    @classmethod
+    def of(cls, message: str, *, in_doubt: bool) -> "CommitFailed":
+        failure = cls(message)
+        failure.in_doubt = in_doubt
+        return failure
 
 
 class Fenced(FlowFault):

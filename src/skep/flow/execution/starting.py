@@ -21,8 +21,9 @@ from skep.flow.execution.roster import Roster
 from skep.flow.execution.tenure import Tenure
 from skep.flow.runs import Priority, RunRow
 from skep.flow.steps import RunId
-from skep.flow.storage import records
+from skep.flow.storage import effects, records
 from skep.flow.storage.database import Database
+from skep.flow.storage.effects import harmless
 from skep.flow.storage.journal import Journal
 
 Transaction = Callable[[AsyncConnection], Awaitable[None]]
@@ -107,6 +108,7 @@ class Starting:
         take = self._unclaimed if run.row.worker is None else partial(self._tenure.take, run)
         if run.row.key is None and transaction is None:
             journal = self._ledger.journal
+            effects.current().done = True
             journal.create_run(run.row)
             journal.afterwards(partial(_unless_refused, journal, run.id, take))
             await journal.flushed()
@@ -123,9 +125,10 @@ class Starting:
         if stored is None or failed or abs(now - since) > MAKE_SURE:
             journal = self._ledger.journal
             values = (flow.hash, flow.name, flow.content, now)
-            stored = self._stored[flow.hash] = self._database.submit(
-                lambda connection: journal.write_definition(connection, values)
-            )
+            with harmless():
+                stored = self._stored[flow.hash] = self._database.submit(
+                    lambda connection: journal.write_definition(connection, values)
+                )
             self._stored_at[flow.hash] = now
             if len(self._stored) > MOST_PLANS:
                 oldest = next(iter(self._stored))
@@ -147,8 +150,11 @@ class Starting:
         self, run: ActiveRun, transaction: Transaction | None, take: Callable[[], None]
     ) -> RunId:
         journal, row = self._ledger.journal, run.row
+        in_doubt = False
 
         async def change(connection: AsyncConnection) -> RunId:
+            if in_doubt and await records.run(connection, run.id) is not None:
+                return run.id
             known = row.key and await records.by_key(connection, row.tenant, row.key)
             if known:
                 return known
@@ -161,10 +167,16 @@ class Starting:
             if not done.cancelled() and done.exception() is None and done.result() == run.id:
                 take()
 
-        future = self._database.submit(change)
-        future.add_done_callback(created)
         try:
-            return await asyncio.shield(future)
+            while True:
+                future = self._database.submit(change)
+                future.add_done_callback(created)
+                try:
+                    return await asyncio.shield(future)
+                except CommitFailed as error:
+                    if in_doubt or not error.in_doubt:
+                        raise
+                    in_doubt = True  # once more: the database is waited for, and then it is known
         except CommitFailed:
             self._in_background(self._take_if_there(run.id, take))
             raise

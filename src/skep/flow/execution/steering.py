@@ -20,7 +20,7 @@ from skep.flow.execution.waits import approval_of
 from skep.flow.execution.worker import Worker
 from skep.flow.runs import RunRecord, Signal, StepWait
 from skep.flow.steps import RunId
-from skep.flow.storage import inbox
+from skep.flow.storage import effects, inbox
 from skep.flow.storage.database import Database
 from skep.flow.storage.reopening import redefine, reopen
 from skep.flow.storage.wakeups import Wakeups
@@ -74,6 +74,7 @@ class Steering:
         """
         active = self._roster.runs.get(run)
         if active is not None:
+            effects.current().done = True
             answer = self._orders.carry_out(active, kind, body, by)
             await self._flushed()
             return answer

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self, TypeVar, cast
 
@@ -18,7 +18,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from skep.flow.errors import CommitFailed
+from skep.flow.storage import effects
 from skep.flow.storage.drivers import open_engine
+from skep.flow.storage.effects import Effects
 from skep.flow.storage.refusals import is_away, is_conflict, reason
 from skep.flow.storage.totals import Totals
 
@@ -45,6 +47,7 @@ class _Waiting:
     isolated: bool
     whole: Callable[[], Whole | None] | None = None
     answered: Callable[[Exception | None], None] | None = None
+    effects: Effects = field(default_factory=effects.current)
     result: Any = None
     error: Exception | None = None
 
@@ -61,6 +64,7 @@ class Database:
         self._connection: AsyncConnection | None = None
         self._driver: Any = None
         self._used = 0.0
+        self._committing = False
         self._writing: object = None
         """Of the transaction whose changes are being made, also by tasks that they begin."""
         self.totals = Totals()
@@ -90,7 +94,8 @@ class Database:
         one commit.  A caller that is cancelled before the change began takes it back; after that it happens.
 
         Raises:
-            CommitFailed: the transaction as a whole failed, so this change did not happen either.
+            CommitFailed: the transaction as a whole failed, so this change did not happen either; or that is
+                in doubt, for the connection broke at the very end.
         """
         if self._writing is not None and _inside.get() is self._writing:
             raise RuntimeError("a change must use the connection it was given, not write() again")
@@ -194,6 +199,7 @@ class Database:
                 await _whole(self._connection.close())
 
     async def _write_batch(self, batch: list[_Waiting]) -> None:
+        self._committing = False
         try:
             connection = await self._standing_connection()
             whole = batch[0].whole and batch[0].whole() if len(batch) == 1 else None
@@ -207,7 +213,10 @@ class Database:
             self.totals.failed += 1
             log.warning("database.commit_failed", error=reason(error), changes=len(batch))
             await self._disconnect()
-            failure = CommitFailed(f"the database did not take the change: {reason(error)}")
+            failure = CommitFailed.of(
+                f"the database did not take the change: {reason(error)}",
+                in_doubt=self._committing and is_away(error),
+            )
             failure.__cause__ = error
             _answer(batch, failure)
         except BaseException:
@@ -219,6 +228,7 @@ class Database:
 
     async def _commit_timed(self, commit: Callable[[], Awaitable[None]], changes: int) -> None:
         begun = time.monotonic()
+        self._committing = True
         await self._commit(commit)
         self.totals.committed(changes, time.monotonic() - begun)
 
@@ -300,6 +310,8 @@ async def _answers(connection: AsyncConnection) -> bool:
 def _answer(batch: list[_Waiting], failure: CommitFailed | None) -> None:
     for item in batch:
         error = item.error or failure
+        if error is None or (isinstance(error, CommitFailed) and error.in_doubt):
+            item.effects.done = True
         if item.answered is not None:
             item.answered(error)
         if item.done.done():

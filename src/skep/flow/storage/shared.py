@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.flow.errors import CommitFailed
+from skep.flow.storage import effects
 from skep.flow.storage.database import Database
 
 T = TypeVar("T")
@@ -36,15 +37,23 @@ async def transact(database: Database, change: Callable[[AsyncConnection], Await
     On SQLite, which has one writer, it joins the others' commit.
 
     Raises:
-        CommitFailed: the database did not take it.  If the connection broke at the very end it may have.
+        CommitFailed: the database did not take it; in doubt if the connection broke at the very end.
     """
+    if database.engine.dialect.name == "sqlite":
+        return await database.write(change)
+    committing = False
     try:
-        if database.engine.dialect.name == "sqlite":
-            return await database.write(change)
-        async with database.engine.begin() as connection:
-            return await change(connection)
+        async with database.engine.connect() as connection:
+            result = await change(connection)
+            committing = True
+            await connection.commit()
     except (DBAPIError, OSError) as error:
-        raise CommitFailed(f"the database did not take the change: {error}") from error
+        effects.current().done |= committing
+        raise CommitFailed.of(
+            f"the database did not take the change: {error}", in_doubt=committing
+        ) from error
+    effects.current().done = True
+    return result
 
 
 async def take_turn(connection: AsyncConnection, turn: Turn) -> None:

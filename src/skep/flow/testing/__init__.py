@@ -10,7 +10,7 @@ For the tests of whoever writes flows; one line gives all laws for a flow:
 3. *Repeat anywhere.*  Every do and undo of an idempotent step is called twice, and the world is the same.
 """
 
-from skep.flow.testing.crashing import CrashingDatabase
+from skep.flow.testing.crashing import BrokenAtCommit, CrashingDatabase
 from skep.flow.testing.deliveries import Deliveries
 from skep.flow.testing.injection import (
     Around,
@@ -31,6 +31,7 @@ from skep.flow.testing.worlds import World, Worlds, worlds_of
 __all__ = [
     "Answers",
     "Around",
+    "BrokenAtCommit",
     "CrashingDatabase",
     "Databases",
     "Deliveries",

@@ -52,3 +52,15 @@ class CrashingDatabase(Database):
             await asyncio.Event().wait()
         if self.at_point is not None:
             self.at_point(point)
+
+
+class BrokenAtCommit(Database):
+    """A database whose connection breaks after so many commits more are done, before anybody hears of it."""
+
+    breaks = 0
+
+    async def _commit(self, commit: Callable[[], Awaitable[None]]) -> None:
+        await commit()
+        self.breaks -= 1
+        if self.breaks == 0:
+            raise ConnectionResetError("the connection broke")
