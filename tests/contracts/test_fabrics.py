@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,7 @@ from skep.model.host import (
     Backend,
     GroupPolicy,
     GuardedPort,
+    HostSubnet,
     NetworkGuards,
     NetworkPeers,
     NetworkVirtualIps,
@@ -72,6 +73,25 @@ class FabricContract:
             await fabric.plug(port(net, 5))
         with pytest.raises(InvalidInput):
             await fabric.plug(port(net, 1))
+
+    async def test_a_network_grows_by_a_subnet_while_it_is_in_use(self, fabric: Fabric) -> None:
+        net = network()
+        old = port(net, 5)
+        await fabric.ensure_network(net)
+        await fabric.plug(old)
+        more = HostSubnet(cidr=IPv4Network("10.7.0.0/24"), gateway=IPv4Address("10.7.0.1"))
+        wide = msgspec.structs.replace(net, more=(more,))
+        new = msgspec.structs.replace(port(net, 6), address=more.cidr[6])
+        with pytest.raises(InvalidInput):
+            await fabric.plug(new)
+
+        await fabric.ensure_network(wide)
+        await fabric.plug(new)
+
+        assert await fabric.networks() == {net.id}
+        assert await fabric.ports() == {old.id, new.id}
+        with pytest.raises(InvalidInput):
+            await fabric.plug(msgspec.structs.replace(port(net, 7), address=more.gateway))
 
     async def test_an_unplugged_port_leaves_the_sandbox_with_its_others(self, fabric: Fabric) -> None:
         one, two = network(index=1), network(index=2, subnet="10.2.0.0/24")

@@ -8,15 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.control.samples import network_row
 
-from skep.control.addresses import (
-    SUBNET_BITS,
-    Reserved,
-    choose_addresses,
-    choose_subnet,
-    count_reserved,
-    mac_address,
-    own_addresses,
-)
+from skep.control.addresses import Reserved, choose_addresses, count_reserved, mac_address
+from skep.control.subnets import SUBNET_BITS, choose_subnet, join, own_addresses, ranges
 from skep.model.errors import Conflict, Exhausted, InvalidInput
 from skep.model.ids import PortId
 from skep.store.networks import NetworkRow
@@ -94,7 +87,7 @@ def test_what_is_reserved_is_given_to_who_asks_for_it_and_to_nobody_else(
 
     assert chosen[: len(fixed)] == fixed
     assert sorted(chosen[len(fixed) :]) == free
-    assert count_reserved(row, set(chosen), kept) == len(asked) - len(fixed)
+    assert count_reserved(ranges(row)[0], set(chosen), kept) == len(asked) - len(fixed)
     with pytest.raises(Exhausted, match="is full"):
         choose_addresses(row, [*wanted, None], set(), kept)
     if fixed:
@@ -136,8 +129,7 @@ def test_claims_and_releases_in_any_order_keep_every_promise(row: NetworkRow, da
             continue
         if not fresh and not freed:
             break
-        (address,), cursor = choose_addresses(row, [None], held, kept)
-        row = msgspec.structs.replace(row, cursor=cursor)
+        (address,), row = choose_addresses(row, [None], held, kept)
         assert address in free
         assert address not in held
         assert not any(address in block for block in kept)
@@ -177,12 +169,79 @@ def test_a_freed_address_rests_until_the_others_had_their_turn() -> None:
     row = network()
     seen: list[int] = []
     for _ in range(13):
-        (address,), cursor = choose_addresses(row, [None], set())
-        row = msgspec.structs.replace(row, cursor=cursor)
+        (address,), row = choose_addresses(row, [None], set())
         seen.append(address)
 
     assert seen == [number("10.1.0.2") + step for step in range(13)]
     assert choose_addresses(row, [None], set())[0] == [number("10.1.0.2")]
+
+
+@settings(deadline=None)
+@given(networks, st.lists(st.integers(25, 29), min_size=1, max_size=4), st.data())
+def test_a_subnet_is_used_when_those_before_it_are_full(
+    row: NetworkRow, bits: list[int], data: st.DataObject
+) -> None:
+    more = [(f"10.{200 + place}.0.0/{size}", None) for place, size in enumerate(bits)]
+    row = join(row, more, [])
+    kept = data.draw(blocks(row))
+    own = own_addresses(row)
+    free = [
+        [int(host) for host in one.cidr if int(host) not in own and not any(int(host) in k for k in kept)]
+        for one in ranges(row)
+    ]
+    count = data.draw(st.integers(0, sum(map(len, free))))
+
+    chosen: list[int] = []
+    for _ in range(count):
+        (address,), row = choose_addresses(row, [None], set(chosen), kept)
+        chosen.append(address)
+
+    everything = [address for one in free for address in one]
+    full = [one for one in free if set(one) <= set(chosen)]
+    assert len(set(chosen)) == count
+    assert set(chosen) <= set(everything)
+    assert all(not set(one) & set(chosen) for one in free[len(full) + 1 :])
+    with pytest.raises(Exhausted, match="Each of the subnets"):
+        choose_addresses(row, [None] * (len(everything) - count + 1), set(chosen), kept)
+
+
+def test_a_subnet_that_joined_keeps_its_place_in_the_turns() -> None:
+    row = join(network("10.1.0.0/29"), [("10.2.0.0/24", "10.2.0.254")], [])
+    _, row = choose_addresses(row, [None] * 5, set())
+
+    (one,), row = choose_addresses(row, [None], {number(f"10.1.0.{n}") for n in range(2, 7)})
+    (two,), row = choose_addresses(row, [None], {number(f"10.1.0.{n}") for n in range(2, 7)})
+    (fixed,), row = choose_addresses(row, ["10.2.0.9"], set())
+
+    assert [str(IPv4Address(address)) for address in (one, two, fixed)] == [
+        "10.2.0.2",
+        "10.2.0.3",
+        "10.2.0.9",
+    ]
+    assert ranges(row)[1].cursor == two
+    with pytest.raises(Conflict, match="in use"):
+        choose_addresses(row, ["10.2.0.254"], set())
+
+
+@pytest.mark.parametrize(
+    ("subnet", "gateway", "error", "words"),
+    [
+        ("10.1.0.8/29", None, Conflict, "overlaps 10.1.0.0/28"),
+        ("10.9.0.0/25", None, Conflict, "overlaps 10.9.0.0/24"),
+        ("10.2.0.0/24", "10.3.0.1", InvalidInput, "no address of a machine"),
+        ("10.2.0.0/30", None, InvalidInput, "too small"),
+    ],
+)
+def test_a_subnet_that_joins_must_make_sense(
+    subnet: str, gateway: str | None, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        join(network(), [(subnet, gateway)], [IPv4Network("10.9.0.0/24")])
+
+
+def test_a_network_has_a_bounded_number_of_subnets() -> None:
+    with pytest.raises(Exhausted, match="17 subnets; 16 are possible"):
+        join(network(), [(f"10.{place}.0.0/24", None) for place in range(10, 26)], [])
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ from skep.store.releases import ReleaseRow
 from skep.store.replicas import ContainerRow, ReplicaRow, ServiceRow
 from skep.store.reservations import ReservationRow
 from skep.store.shares import ShareRow
+from skep.store.subnets import Subnet
 from skep.store.tenants import TenantRow
 from skep.store.users import TokenRow, UserRow
 
@@ -588,10 +589,11 @@ async def test_networks_and_ports(store: Store) -> None:
     for other in ({"tenant": B}, {"app": "no"}, {"replica": "no"}, {"network": "no"}):
         assert await store.see(networks.ports_of, **other) == []
 
-    await store.do(networks.set_cursor, NETWORK.id, 7)
+    grown = Subnet(cidr="10.2.0.0/24", gateway="10.2.0.1", cursor=1)
+    await store.do(networks.set_ranges, changed(NETWORK, cursor=7, more=(grown,)))
     await store.do(networks.set_names, PORT.id, ("other",))
 
-    assert (await store.see(networks.every))[0].cursor == 7
+    assert await store.see(networks.every) == [changed(NETWORK, cursor=7, more=(grown,))]
     assert (await store.see(networks.ports_of))[0].names == ("other",)
 
 

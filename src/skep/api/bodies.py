@@ -9,7 +9,7 @@ from skep.control.callers import Role
 from skep.control.run_selection import Action, Selection
 from skep.model.groups import GroupRule
 from skep.model.host import HostFacts
-from skep.model.spec import Positive
+from skep.model.spec import AppSubnet, Positive
 from skep.model.views import Quota
 
 
@@ -35,12 +35,16 @@ class BootstrapImage(Body, frozen=True, kw_only=True):
 
 
 class NewNetwork(Body, frozen=True, kw_only=True):
-    """Without `subnet` one is chosen; the gateway is its first address; `internal` has no way out."""
+    """Without `subnet` one is chosen; the gateway is its first address; `internal` has no way out.
+
+    `subnets` follow: they are used when those before are full.
+    """
 
     name: str
     subnet: str | None = None
     gateway: str | None = None
     internal: bool = False
+    subnets: tuple[AppSubnet, ...] = ()
 
 
 class Reserve(Body, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from skep.api.answers import follow
 from skep.api.asking import Caller, Control
 from skep.api.bodies import AcceptNetwork, NewNetwork, OfferNetwork, Reserve
+from skep.model.spec import AppSubnet
 from skep.model.views import (
     Accepted,
     NetworkDetail,
@@ -66,8 +67,21 @@ async def show_network(control: Control, caller: Caller, network: FromQuery[str]
 async def create_network(control: Control, caller: Caller, data: JSONBody[NewNetwork]) -> NetworkView:
     """Make a network that belongs to no app; apps join it as an external one."""
     return await control.networks.create(
-        caller, data.name, subnet=data.subnet, gateway=data.gateway, internal=data.internal
+        caller,
+        data.name,
+        subnet=data.subnet,
+        gateway=data.gateway,
+        internal=data.internal,
+        more=data.subnets,
     )
+
+
+@post("/networks/{network:str}/subnets", status_code=202)
+async def add_subnet(
+    control: Control, caller: Caller, network: FromPath[str], data: JSONBody[AppSubnet]
+) -> Response[Accepted]:
+    """Let a network that is in use grow by a subnet; nothing that runs is touched."""
+    return follow(await control.networks.add_subnet(caller, network, data))
 
 
 @delete("/networks/{network:str}", status_code=202)
@@ -132,6 +146,7 @@ router = Router(
     route_handlers=[
         list_networks,
         create_network,
+        add_subnet,
         list_ports,
         show_map,
         trace,

@@ -1,5 +1,6 @@
 """`skep net`."""
 
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
@@ -10,6 +11,7 @@ from skep.cli.follow import finish
 from skep.cli.names import complete_replica
 from skep.cli.output import Column, age, document, say, show, show_one
 from skep.cli.security_groups import group_app, rule_app
+from skep.model.spec import AppSubnet
 from skep.model.views import (
     Accepted,
     AddressView,
@@ -19,6 +21,7 @@ from skep.model.views import (
     PortView,
     ReservationView,
     ShareView,
+    SubnetView,
     TraceView,
 )
 
@@ -41,7 +44,7 @@ def list_networks(*, common: Common = DEFAULT) -> None:
     columns = [
         ("NAME", lambda one: one.name),
         ("OWNER", lambda one: one.owner),
-        ("SUBNET", lambda one: one.subnet),
+        ("SUBNET", lambda one: one.subnets or one.subnet),
         ("GATEWAY", lambda one: one.gateway),
         ("INTERNAL", lambda one: one.internal),
         ("PORTS", lambda one: one.ports),
@@ -55,29 +58,78 @@ def create(
     network: str,
     /,
     *,
-    subnet: str | None = None,
-    gateway: str | None = None,
+    subnet: list[str] | None = None,
+    gateway: list[str] | None = None,
     internal: bool = False,
     common: Common = DEFAULT,
 ) -> None:
     """Make a network that belongs to no app; apps join it as an external one.
 
-    Example: `skep net create backbone --subnet 10.1.0.0/24`
+    Examples: `skep net create backbone --subnet 10.1.0.0/24`;
+    `skep net create wide --subnet 10.1.0.0/24 --subnet 10.2.0.0/24`
 
     Parameters
     ----------
     network
         Its name.
     subnet
-        Its addresses, as CIDR; without it a range is chosen.
+        Its addresses, as CIDR; without it a range is chosen.  Several are used one after the other.
     gateway
-        The way out, by default the first address.
+        The way out of the subnet that it is in, by default the first address.
     internal
         Without a way out.
     """
-    body = {"name": network, "subnet": subnet, "gateway": gateway, "internal": internal}
+    first, *more = _with_gateways(subnet or [], gateway or []) or [AppSubnet(subnet="")]
+    body = {
+        "name": network,
+        "subnet": first.subnet or None,
+        "gateway": first.gateway,
+        "internal": internal,
+        "subnets": more,
+    }
     made = common.connect().post("/v1/networks", NetworkView, body)
-    say(f"Network {made.name} has {made.subnet}.")
+    say(f"Network {made.name} has {', '.join(made.subnets)}.")
+
+
+def _with_gateways(subnets: list[str], gateways: list[str]) -> list[AppSubnet]:
+    """Each subnet with the gateway that lies in it."""
+    found = [
+        AppSubnet(subnet=one, gateway=next((g for g in gateways if _in(g, one)), None)) for one in subnets
+    ]
+    if lost := sorted(set(gateways) - {one.gateway for one in found}):
+        raise Failure(f"Gateway {lost[0]} is in none of the subnets.", Exit.INVALID)
+    return found
+
+
+def _in(address: str, subnet: str) -> bool:
+    try:
+        return ip_address(address) in ip_network(subnet)
+    except ValueError:
+        return False
+
+
+subnet_app = App(name="subnet", help="Subnets of a network: add.")
+app.command(subnet_app)
+
+
+@subnet_app.command
+def add(network: str, subnet: str, /, *, gateway: str | None = None, common: Common = DEFAULT) -> None:
+    """Let a network grow by a subnet; nothing that runs is touched.
+
+    Example: `skep net subnet add backbone 10.2.0.0/24`
+
+    Parameters
+    ----------
+    network
+        Its name.
+    subnet
+        More addresses, as CIDR: used when the subnets before are full.
+    gateway
+        The way out for who lives there, by default the first address.
+    """
+    client = common.connect()
+    body = {"subnet": subnet, "gateway": gateway}
+    finish(client, client.post(f"/v1/networks/{network}/subnets", Accepted, body))
 
 
 @app.command(name="show")
@@ -101,7 +153,8 @@ def show_network(network: str, /, *, common: Common = DEFAULT) -> None:
 _FIELDS: list[Column[NetworkDetail]] = [
     ("name", lambda one: one.name),
     ("owner", lambda one: one.owner),
-    ("subnet", lambda one: f"{one.subnet}, gateway {one.gateway}{', internal' if one.internal else ''}"),
+    ("subnet", lambda one: [_subnet(subnet) for subnet in one.subnets]),
+    ("internal", lambda one: one.internal),
     ("used", lambda one: one.used),
     ("reserved", lambda one: one.reserved),
     ("free", lambda one: one.free),
@@ -116,6 +169,12 @@ _ADDRESSES: list[Column[AddressView]] = [
     ("REPLICA", lambda one: one.replica),
     ("HOST", lambda one: one.host),
 ]
+
+
+def _subnet(one: SubnetView) -> str:
+    """With how full it is, where that is ours to know."""
+    full = "" if one.free is None else f": {one.used} used, {one.reserved} reserved, {one.free} free"
+    return f"{one.subnet}, gateway {one.gateway}{full}"
 
 
 def _reserved(one: ReservationView) -> str:

@@ -80,11 +80,14 @@ def _check_addresses(cursors: Cursors, specs: Specs, networks: Mapping[str, AppN
 def _check_in_subnet(cursor: Cursor, text: str, network: AppNetwork) -> None:
     if network.subnet is None:
         return
-    subnet, address = IPv4Network(network.subnet), IPv4Address(text)
-    reserved = {subnet.network_address, subnet.broadcast_address}
-    if address not in subnet:
-        cursor.error(f"{address} is not in the subnet {subnet} of the network")
-    elif address in reserved or text == network.gateway:
+    gateways = {network.gateway, *(one.gateway for one in network.subnets)}
+    subnets = [IPv4Network(one) for one in (network.subnet, *(one.subnet for one in network.subnets))]
+    address = IPv4Address(text)
+    subnet = next((one for one in subnets if address in one), None)
+    if subnet is None:
+        listed = ", ".join(map(str, subnets))
+        cursor.error(f"{address} is not in the subnet {listed} of the network")
+    elif address in (subnet.network_address, subnet.broadcast_address) or text in gateways:
         cursor.error(f"{address} is taken by the network {subnet} itself")
 
 

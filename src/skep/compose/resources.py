@@ -8,7 +8,7 @@ from pathlib import Path
 from skep.compose.cursor import Cursor
 from skep.compose.environment import read_map
 from skep.compose.paths import UnreadableFile, read_file
-from skep.model.spec import AppFile, AppNetwork, AppVolume
+from skep.model.spec import AppFile, AppNetwork, AppSubnet, AppVolume
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _NETWORK = re.compile(rf"({_NAME.pattern}/)?{_NAME.pattern}")
@@ -22,18 +22,20 @@ def read_network(cursor: Cursor) -> AppNetwork:
     external = _external(cursor, _NETWORK)
     if external is not None:
         return AppNetwork(external=external)
-    subnet, gateway = _subnet(cursor.get("ipam").get("config"))
+    first, *more = _subnets(cursor.get("ipam").get("config")) or [None]
     return AppNetwork(
-        subnet=subnet,
-        gateway=gateway,
+        subnet=first.subnet if first else None,
+        gateway=first.gateway if first else None,
+        subnets=tuple(one for one in more if one),
         internal=cursor.get("internal").boolean(),
         labels=read_map(cursor.get("labels")),
     )
 
 
-def _subnet(config: Cursor) -> tuple[str | None, str | None]:
-    """The one IPv4 subnet and its gateway."""
-    found: list[tuple[str, str | None]] = []
+def _subnets(config: Cursor) -> list[AppSubnet | None]:
+    """The IPv4 subnets with their gateways, in the order in which they are filled."""
+    found: list[AppSubnet | None] = []
+    taken: list[IPv4Network] = []
     for item in config.items():
         network = item.get("subnet").parsed(_parse_subnet)
         if network is None:
@@ -43,10 +45,11 @@ def _subnet(config: Cursor) -> tuple[str | None, str | None]:
             continue
         if not 8 <= network.prefixlen <= 29:
             item.get("subnet").error(f"{network} must be from /8 to /29")
-        found.append((str(network), _gateway(item.get("gateway"), network)))
-    if len(found) > 1:
-        config.error("a network has one IPv4 subnet")
-    return found[0] if found else (None, None)
+        if clash := next((other for other in taken if other.overlaps(network)), None):
+            item.get("subnet").error(f"{network} overlaps {clash}")
+        taken.append(network)
+        found.append(AppSubnet(subnet=str(network), gateway=_gateway(item.get("gateway"), network)))
+    return found
 
 
 def _parse_subnet(text: str) -> object:

@@ -11,17 +11,23 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.plans import NewNetwork, NewPort
+from skep.control.subnets import (
+    Range,
+    blocks,
+    choose_gateway,
+    choose_subnet,
+    join,
+    own_addresses,
+    ranges,
+    with_ranges,
+)
 from skep.model.errors import Conflict, Exhausted, InvalidInput
 from skep.model.ids import AppId, NetworkId, PortId, ReplicaId, TenantId
 from skep.store import networks, reservations, shares
 from skep.store.networks import NetworkRow, PortRow
 from skep.store.reservations import ReservationRow
 
-SUBNET_BITS = 20
-"""A subnet that nobody chose is a /20: 4,093 addresses for replicas."""
 HIGHEST_NUMBER = 16_383
-NOBODYS = tuple(IPv4Network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"))
-"""This host, loopback, multicast and what is reserved (RFC 6890); routers have addresses of the last."""
 
 
 class Addresses:
@@ -42,7 +48,7 @@ class Addresses:
         """
         present = await networks.reachable(self.tx, self.tenant)
         there = {name: row.id for name, row in present.items()}
-        taken = [IPv4Network(row.subnet) for row in present.values() if row.tenant_id == self.tenant]
+        taken = blocks(row for row in present.values() if row.tenant_id == self.tenant)
         numbers = await networks.numbers(self.tx)
         rows = []
         for network in wanted:
@@ -54,21 +60,21 @@ class Addresses:
             subnet = choose_subnet(network.subnet, network.name, taken, self.pool, number)
             gateway = choose_gateway(network.gateway, network.name, subnet)
             numbers.add(number)
-            taken.append(subnet)
-            rows.append(
-                NetworkRow(
-                    id=network.id,
-                    tenant_id=self.tenant,
-                    app_id=app if network.own else None,
-                    name=network.name,
-                    subnet=str(subnet),
-                    gateway=str(gateway),
-                    number=number,
-                    cursor=int(subnet.network_address) + 1,
-                    internal=network.internal,
-                    created=self.now,
-                )
+            row = NetworkRow(
+                id=network.id,
+                tenant_id=self.tenant,
+                app_id=app if network.own else None,
+                name=network.name,
+                subnet=str(subnet),
+                gateway=str(gateway),
+                number=number,
+                cursor=int(subnet.network_address) + 1,
+                internal=network.internal,
+                created=self.now,
             )
+            row = join(row, network.more, taken)
+            taken += blocks([row])
+            rows.append(row)
         await networks.insert(self.tx, rows)
 
     async def claim(self, wanted: Iterable[tuple[ReplicaId, NewPort]]) -> None:
@@ -98,7 +104,7 @@ class Addresses:
         reserved = [Reserved.of(kept) for kept in await reservations.of_network(self.tx, network)]
         _check_macs(row, [port.mac for _, port in new], {port.mac for port in present.values()}, guest)
         used = {port.address for port in present.values()}
-        chosen, cursor = choose_addresses(row, [port.address for _, port in new], used, reserved, guest=guest)
+        chosen, row = choose_addresses(row, [port.address for _, port in new], used, reserved, guest=guest)
         await networks.insert_ports(
             self.tx,
             [
@@ -115,7 +121,7 @@ class Addresses:
                 for (replica, port), address in zip(new, chosen, strict=True)
             ],
         )
-        await networks.set_cursor(self.tx, network, cursor)
+        await networks.set_ranges(self.tx, row)
 
 
 class Reserved(msgspec.Struct, frozen=True):
@@ -138,49 +144,6 @@ class Reserved(msgspec.Struct, frozen=True):
         return f"{text} for {self.purpose}" if self.purpose else text
 
 
-def choose_subnet(
-    wanted: str | None, name: str, taken: list[IPv4Network], pool: IPv4Network, number: int
-) -> IPv4Network:
-    """The wanted subnet, or the first free /20 of the pool counted from the network's number."""
-    if wanted is not None:
-        try:
-            subnet = IPv4Network(wanted)
-        except ValueError as error:
-            raise InvalidInput(f"Network {name!r}: {wanted!r} is not an IPv4 subnet ({error}).") from error
-        if subnet.num_addresses < 8:
-            raise InvalidInput(f"Network {name!r}: subnet {subnet} is too small; take a /29 or larger.")
-        if subnet.prefixlen < 8:
-            raise InvalidInput(f"Network {name!r}: subnet {subnet} is too large; take a /8 or smaller.")
-        if any(subnet.overlaps(other) for other in NOBODYS):
-            raise InvalidInput(f"Network {name!r}: addresses of {subnet} are those of no machine.")
-        clash = next((other for other in taken if other.overlaps(subnet)), None)
-        if clash is not None:
-            raise Conflict(f"Network {name!r}: subnet {subnet} overlaps {clash}, which you use already.")
-        return subnet
-    bits = max(SUBNET_BITS, pool.prefixlen)
-    size = 1 << (32 - bits)
-    count = pool.num_addresses // size
-    for attempt in range(count):
-        start = int(pool.network_address) + ((number + attempt) % count) * size
-        subnet = IPv4Network((start, bits))
-        if not any(subnet.overlaps(other) for other in taken):
-            return subnet
-    raise Exhausted(f"No subnet of {pool} is left for network {name!r}.")
-
-
-def choose_gateway(wanted: str | None, name: str, subnet: IPv4Network) -> IPv4Address:
-    """The wanted gateway, or the first address of the subnet that a machine can have."""
-    if wanted is None:
-        return subnet[1]
-    try:
-        gateway = IPv4Address(wanted)
-    except ValueError as error:
-        raise InvalidInput(f"Network {name!r}: the gateway {wanted!r} is not an IPv4 address.") from error
-    if gateway not in subnet or gateway in (subnet.network_address, subnet.broadcast_address):
-        raise InvalidInput(f"Network {name!r}: the gateway {gateway} is no address of a machine in {subnet}.")
-    return gateway
-
-
 def choose_addresses(
     network: NetworkRow,
     wanted: list[str | None],
@@ -188,53 +151,56 @@ def choose_addresses(
     reserved: Sequence[Reserved] = (),
     *,
     guest: bool = False,
-) -> tuple[list[int], int]:
-    """An address for each entry (None: any that is not reserved), and the network's new cursor.
+) -> tuple[list[int], NetworkRow]:
+    """An address for each entry (None: any that is not reserved), and the network as it goes on from there.
 
-    Free addresses are given out in turn, so that one that was just freed is not reused at once.  What is
-    reserved is for the owner's replicas that ask for it: a `guest` does not get it, nor hears what it is for.
+    Free addresses are given out in turn, so that one that was just freed is not reused at once; when a subnet
+    is full, the next one is used.  What is reserved is for the owner's replicas that ask for it: a `guest`
+    does not get it, nor hears what it is for.
     """
-    subnet = IPv4Network(network.subnet)
+    known = list(ranges(network))
     own = own_addresses(network)
     used = used | own
     fixed = {}
     for index, text in enumerate(wanted):
         if text is not None:
-            fixed[index] = _fixed_address(text, subnet, network.name, used, reserved if guest else ())
+            fixed[index] = _fixed_address(text, known, network.name, used, reserved if guest else ())
             used.add(fixed[index])
-    cursor, result = network.cursor, []
+    result = []
     for index in range(len(wanted)):
         if index in fixed:
             result.append(fixed[index])
             continue
-        address = _next_free(cursor, subnet, used, reserved)
+        place, address = _any_free(known, used, reserved)
         if address is None:
             raise Exhausted(_full(network, len(used - own), reserved, guest))
         used.add(address)
-        cursor = address
+        known[place] = msgspec.structs.replace(known[place], cursor=address)
         result.append(address)
-    return result, cursor
+    return result, with_ranges(network, known)
 
 
-def own_addresses(network: NetworkRow) -> set[int]:
-    """Those that belong to the network itself: its gateway's, its first and its last."""
-    subnet = IPv4Network(network.subnet)
-    ends = (int(subnet.network_address), int(subnet.broadcast_address))
-    return {int(IPv4Address(network.gateway)), *ends}
-
-
-def count_reserved(network: NetworkRow, used: set[int], reserved: Iterable[Reserved]) -> int:
-    """How many free addresses are kept back."""
-    taken = used | own_addresses(network)
+def count_reserved(one: Range, used: set[int], reserved: Iterable[Reserved]) -> int:
+    """How many free addresses of a subnet are kept back; a reservation lies within one."""
+    taken = used | one.own
     return sum(
-        kept.last - kept.first + 1 - sum(1 for address in taken if address in kept) for kept in reserved
+        kept.last - kept.first + 1 - sum(address in kept for address in taken)
+        for kept in reserved
+        if kept.first in one
     )
 
 
-def _next_free(cursor: int, subnet: IPv4Network, used: set[int], reserved: Sequence[Reserved]) -> int | None:
+def _any_free(known: Sequence[Range], used: set[int], reserved: Sequence[Reserved]) -> tuple[int, int | None]:
+    """In the first subnet that has room, and which that is."""
+    for place, one in enumerate(known):
+        if (address := _next_free(one, used, reserved)) is not None:
+            return place, address
+    return 0, None
+
+
+def _next_free(one: Range, used: set[int], reserved: Sequence[Reserved]) -> int | None:
     """The first that may be given out after the cursor, then from the beginning."""
-    first, last = int(subnet.network_address), int(subnet.broadcast_address)
-    for candidate, end in ((cursor + 1, last), (first, min(cursor, last))):
+    for candidate, end in ((one.cursor + 1, one.last), (one.first, min(one.cursor, one.last))):
         while candidate <= end:
             kept = next((one for one in reserved if candidate in one), None)
             if kept is None and candidate not in used:
@@ -244,17 +210,20 @@ def _next_free(cursor: int, subnet: IPv4Network, used: set[int], reserved: Seque
 
 
 def _full(network: NetworkRow, used: int, reserved: Sequence[Reserved], guest: bool) -> str:
-    full = f"Subnet {network.subnet} of network {network.name!r} is full:"
+    subnets = [str(one.cidr) for one in ranges(network)]
+    each = f"Subnet {subnets[0]}" if len(subnets) == 1 else f"Each of the subnets {', '.join(subnets)}"
+    full = f"{each} of network {network.name!r} is full:"
     if guest:
         return f"{full} ask its owner for room, or use a network of your own."
     if not reserved:
         return (
-            f"{full} all {used} addresses are in use. Remove replicas, or use a network with a larger subnet."
+            f"{full} all {used} addresses are in use. Remove replicas, or add a subnet with 'skep net subnet "
+            "add'."
         )
-    ranges = ", ".join(map(str, reserved[:5])) + (", …" if len(reserved) > 5 else "")
+    listed = ", ".join(map(str, reserved[:5])) + (", …" if len(reserved) > 5 else "")
     return (
-        f"{full} {used} addresses are in use, and the rest is reserved ({ranges}). Remove replicas, give up "
-        "a reservation with 'skep net unreserve', or use a network with a larger subnet."
+        f"{full} {used} addresses are in use, and the rest is reserved ({listed}). Remove replicas, give up "
+        "a reservation with 'skep net unreserve', or add a subnet with 'skep net subnet add'."
     )
 
 
@@ -265,14 +234,15 @@ def mac_address(port: PortId) -> str:
 
 
 def _fixed_address(
-    text: str, subnet: IPv4Network, name: str, used: set[int], reserved: Sequence[Reserved]
+    text: str, known: Sequence[Range], name: str, used: set[int], reserved: Sequence[Reserved]
 ) -> int:
     try:
         address = IPv4Address(text)
     except ValueError as error:
         raise InvalidInput(f"{text!r} is not an IPv4 address.") from error
-    if address not in subnet:
-        raise InvalidInput(f"Address {address} is not in subnet {subnet} of network {name!r}.")
+    if not any(address in one.cidr for one in known):
+        subnets = ", ".join(str(one.cidr) for one in known)
+        raise InvalidInput(f"Address {address} is not in subnet {subnets} of network {name!r}.")
     if int(address) in used:
         raise Conflict(f"Address {address} of network {name!r} is in use.")
     if any(int(address) in kept for kept in reserved):

@@ -5,6 +5,7 @@ Neither changes while it is in use, so what an app would have otherwise now is r
 
 from ipaddress import IPv4Address, IPv4Network
 
+from skep.control.subnets import ranges
 from skep.model.errors import Conflict
 from skep.model.ids import AppId
 from skep.model.spec import AppNetwork, AppVolume, NetworkAttachment
@@ -23,6 +24,13 @@ def network_must_fit(row: NetworkRow, app: AppId, wanted: AppNetwork) -> None:
             f"Network {row.name!r} stays what it is while it exists: {kind}, with subnet {row.subnet} and "
             f"gateway {row.gateway}. Give the new one another name, or remove the app first."
         )
+    there = [(str(one.cidr), str(one.gateway)) for one in ranges(row)]
+    for one in wanted.subnets:
+        if not any(_equal(one.subnet, cidr) and one.gateway in (None, gateway) for cidr, gateway in there):
+            raise Conflict(
+                f"Network {row.name!r} has no subnet {one.subnet} with this gateway. Say 'skep net subnet "
+                f"add {row.name} {one.subnet}', which touches nothing that runs, and apply again."
+            )
 
 
 def disk_must_fit(

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control import tracing
-from skep.control.addresses import Addresses, Reserved, count_reserved, own_addresses
+from skep.control.addresses import Addresses, Reserved, count_reserved
 from skep.control.callers import Caller
 from skep.control.clock import Now, rfc3339
 from skep.control.guards import GuardMap, guard_maps
@@ -20,12 +20,14 @@ from skep.control.peers import maps
 from skep.control.plans import NewNetwork
 from skep.control.reservations import reservation_view
 from skep.control.shares import share_view
+from skep.control.subnets import Range, blocks, join, ranges
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, Exhausted, NotFound, SkepError
 from skep.model.groups import check_service
 from skep.model.host import PeersInForce
 from skep.model.ids import HostName, NetworkId, new_id
 from skep.model.names import check_name
+from skep.model.spec import AppSubnet
 from skep.model.views import (
     Accepted,
     AddressView,
@@ -33,6 +35,7 @@ from skep.model.views import (
     NetworkView,
     PlaceView,
     PortView,
+    SubnetView,
     TraceView,
 )
 from skep.store import apps, groups, hosts, networks, replicas, reservations, shares, tenants
@@ -182,6 +185,7 @@ class Networks:
         subnet: str | None = None,
         gateway: str | None = None,
         internal: bool = False,
+        more: Sequence[AppSubnet] = (),
     ) -> NetworkView:
         """Make a network that belongs to no app: apps join it by name, as an external one.
 
@@ -198,6 +202,7 @@ class Networks:
             subnet=subnet,
             gateway=gateway,
             internal=internal,
+            more=tuple((one.subnet, one.gateway) for one in more),
             own=False,
         )
 
@@ -212,6 +217,38 @@ class Networks:
             return await own_network(connection, caller, name)
 
         return _view(await self._database.write(change), caller.tenant_name, 0)
+
+    async def add_subnet(self, caller: Caller, network: str, subnet: AppSubnet) -> Accepted:
+        """Let a network grow by a subnet, which is used when those before it are full.
+
+        What is plugged in stays so, and reaches what will live in the new subnet; hosts that do not answer
+        now hear of it when they do.
+
+        Raises:
+            Conflict: it overlaps another subnet of the tenant.
+            Exhausted: the network has many already.
+        """
+        caller.must_change()
+
+        async def change(connection: AsyncConnection) -> NetworkRow:
+            await take_turn(connection, Turn.CLAIMING)
+            row = await own_network(connection, caller, network)
+            others = [one for one in await networks.every(connection, caller.tenant) if one.id != row.id]
+            grown = join(row, [(subnet.subnet, subnet.gateway)], blocks(others))
+            await networks.set_ranges(connection, grown)
+            return grown
+
+        row = await self._database.write(change)
+        async with self._database.read() as connection:
+            answering = {one.name for one in await hosts.every(connection) if one.answers}
+            concerned = {port.host for port in await networks.attachments(connection, [row.id])}
+        run = await self._flows.start(
+            "network.widen",
+            {"network": row.id, "hosts": sorted(answering & concerned)},
+            tenant=caller.tenant,
+            title=f"add {subnet.subnet} to network {network}",
+        )
+        return Accepted(run=run)
 
     async def show(self, caller: Caller, network: str) -> NetworkDetail:
         """Who is on the network; for its owner also what is left and reserved, and with whom it is shared."""
@@ -232,6 +269,7 @@ class Networks:
             internal=row.internal,
             created=rfc3339(row.created),
             ports=[_address(port, owner_name, caller) for port in sorted(rows, key=lambda one: one.address)],
+            subnets=[SubnetView(subnet=str(one.cidr), gateway=str(one.gateway)) for one in ranges(row)],
             shares=[share_view(offer, caller) for offer in offers if offer.network_id == row.id],
         )
         return detail if row.tenant_id != caller.tenant else _with_counts(detail, row, rows, kept)
@@ -264,6 +302,7 @@ def _view(row: NetworkRow, owner: str, ports: int) -> NetworkView:
         internal=row.internal,
         ports=ports,
         created=rfc3339(row.created),
+        subnets=[str(one.cidr) for one in ranges(row)],
     )
 
 
@@ -282,12 +321,26 @@ def _with_counts(
     detail: NetworkDetail, row: NetworkRow, ports: Sequence[AttachmentRow], kept: Sequence[ReservationRow]
 ) -> NetworkDetail:
     used = {port.address for port in ports}
-    reserved = count_reserved(row, used, map(Reserved.of, kept))
-    room = IPv4Network(row.subnet).num_addresses - len(own_addresses(row))
+    blocked = [Reserved.of(one) for one in kept]
+    subnets = [_fill(one, used, blocked) for one in ranges(row)]
     return msgspec.structs.replace(
         detail,
-        used=len(used),
-        reserved=reserved,
-        free=room - len(used) - reserved,
+        subnets=subnets,
+        used=sum(one.used or 0 for one in subnets),
+        reserved=sum(one.reserved or 0 for one in subnets),
+        free=sum(one.free or 0 for one in subnets),
         reservations=[reservation_view(one) for one in kept],
+    )
+
+
+def _fill(one: Range, used: set[int], kept: Sequence[Reserved]) -> SubnetView:
+    """A subnet with how full it is."""
+    here = sum(address in one for address in used)
+    reserved = count_reserved(one, used, kept)
+    return SubnetView(
+        subnet=str(one.cidr),
+        gateway=str(one.gateway),
+        used=here,
+        reserved=reserved,
+        free=one.room - here - reserved,
     )

@@ -60,6 +60,8 @@ class NewNetwork(msgspec.Struct, frozen=True, kw_only=True):
     subnet: str | None
     gateway: str | None
     internal: bool
+    more: tuple[tuple[str, str | None], ...] = ()
+    """Further subnets, each with its gateway if that was chosen."""
     own: bool
     """Belongs to the app and goes with it; else to the tenant."""
 
@@ -378,6 +380,7 @@ class _Planner:
                 subnet=declared.subnet if declared else None,
                 gateway=declared.gateway if declared else None,
                 internal=declared.internal if declared else False,
+                more=tuple((one.subnet, one.gateway) for one in declared.subnets) if declared else (),
                 own=name != DEFAULT_NETWORK,
             )
         return self.new_networks[name].id

@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from skep.control.callers import Caller
 from skep.control.clock import Now, rfc3339
 from skep.control.network_finding import own_network
+from skep.control.subnets import ranges
 from skep.flow import Database
 from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound
 from skep.model.ids import ReservationId, new_id
@@ -119,6 +120,7 @@ def reservation_view(row: ReservationRow) -> ReservationView:
 
 
 def _must_be_in(network: NetworkRow, first: int, last: int) -> None:
-    subnet = IPv4Network(network.subnet)
-    if IPv4Address(first) not in subnet or IPv4Address(last) not in subnet:
-        raise InvalidInput(f"{range_text(first, last)} is not in subnet {subnet} of {network.name!r}.")
+    known = ranges(network)
+    if not any(one.first <= first and last <= one.last for one in known):
+        subnets = ", ".join(str(one.cidr) for one in known)
+        raise InvalidInput(f"{range_text(first, last)} is not in subnet {subnets} of {network.name!r}.")

@@ -9,12 +9,14 @@ from pathlib import Path
 import msgspec
 
 from skep.control.naming import attachments, disk_name, network_name
+from skep.control.subnets import ranges
 from skep.model.errors import NotFound
 from skep.model.host import (
     ContainerFile,
     ContainerMount,
     ContainerSpec,
     DiskSpec,
+    HostSubnet,
     NetworkConfig,
     PortConfig,
 )
@@ -158,6 +160,7 @@ def network_config(row: NetworkRow) -> NetworkConfig:
         gateway=IPv4Address(row.gateway),
         index=row.number,
         internal=row.internal,
+        more=tuple(HostSubnet(cidr=one.cidr, gateway=one.gateway) for one in ranges(row)[1:]),
     )
 
 

@@ -43,11 +43,19 @@ class DiskSpec(HostStruct, frozen=True, kw_only=True):
     kind: Literal["system", "data"]
 
 
+class HostSubnet(HostStruct, frozen=True, kw_only=True):
+    """One more range of a network's IPv4 addresses, with the gateway for those who live in it."""
+
+    cidr: IPv4Network
+    gateway: IPv4Address
+
+
 class NetworkConfig(HostStruct, frozen=True, kw_only=True):
     """A tenant's layer-2 network.  `gateway` answers on every host and resolves names there.
 
     `index` is unique per host (1 to 16383) and decides the link addresses between host and network.
-    `internal` networks have no way out.
+    `internal` networks have no way out.  `more` subnets may join while the network is in use; all of them
+    are on one layer 2.
     """
 
     id: NetworkId
@@ -57,6 +65,19 @@ class NetworkConfig(HostStruct, frozen=True, kw_only=True):
     gateway: IPv4Address
     index: int
     internal: bool = False
+    more: tuple[HostSubnet, ...] = ()
+
+    @property
+    def subnets(self) -> tuple[HostSubnet, ...]:
+        return (HostSubnet(cidr=self.subnet, gateway=self.gateway), *self.more)
+
+    def home(self, address: IPv4Address) -> HostSubnet | None:
+        """The subnet that the address is in."""
+        return next((one for one in self.subnets if address in one.cidr), None)
+
+    def fits(self, address: IPv4Address) -> bool:
+        """Whether a port may have the address."""
+        return self.home(address) is not None and all(address != one.gateway for one in self.subnets)
 
 
 class PortConfig(HostStruct, frozen=True, kw_only=True):

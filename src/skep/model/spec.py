@@ -278,14 +278,23 @@ class ServiceSpec(Spec, frozen=True, kw_only=True):
     x_skep: Extensions = Extensions()
 
 
+class AppSubnet(Spec, frozen=True, kw_only=True):
+    """One more range of addresses, as CIDR.  Without a gateway that is its first address."""
+
+    subnet: str
+    gateway: str | None = None
+
+
 class AppNetwork(Spec, frozen=True, kw_only=True):
     """A network of the app.  `external` means an existing network of the tenant with that name.
 
-    The name `default` without a subnet is the tenant's flat network, shared by all its apps.
+    The name `default` without a subnet is the tenant's flat network, shared by all its apps.  `subnets` are
+    used when `subnet` is full, in their order.
     """
 
     subnet: str | None = None
     gateway: str | None = None
+    subnets: tuple[AppSubnet, ...] = ()
     internal: bool = False
     external: str | None = None
     labels: dict[str, str] = {}

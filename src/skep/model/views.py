@@ -171,6 +171,8 @@ class NetworkView(View, frozen=True, kw_only=True):
     internal: bool
     ports: int
     created: str
+    subnets: list[str] = []
+    """All of them, the first too."""
 
 
 class PortView(View, frozen=True, kw_only=True):
@@ -212,6 +214,16 @@ class AddressView(View, frozen=True, kw_only=True):
     host: str = ""
 
 
+class SubnetView(View, frozen=True, kw_only=True):
+    """A range of a network's addresses; how full it is is for the owner only."""
+
+    subnet: str
+    gateway: str
+    used: int | None = None
+    reserved: int | None = None
+    free: int | None = None
+
+
 class NetworkDetail(View, frozen=True, kw_only=True):
     """What there is to know of a network; counts and reservations are for its owner only."""
 
@@ -222,6 +234,8 @@ class NetworkDetail(View, frozen=True, kw_only=True):
     internal: bool
     created: str
     ports: list[AddressView]
+    subnets: list[SubnetView] = []
+    """All of them, in the order in which they are filled."""
     used: int | None = None
     reserved: int | None = None
     free: int | None = None

@@ -18,6 +18,19 @@ def decode_hook(kind: type, value: object) -> object:
     return kind(value)
 
 
+class Wide(TypeDecorator[int]):
+    """A number of up to 128 bits, as hexadecimal text of one length: it sorts as the number does."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> str | None:
+        return None if value is None else f"{value:032x}"
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> int | None:
+        return None if value is None else int(value, 16)
+
+
 class Json(TypeDecorator[T], Generic[T]):
     """A typed value as JSON text: `Json(AppSpec)`."""
 

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from skep.model.host import ContainerState, ContainerStatus
 from skep.model.ids import AppId, HostName, NetworkId, PortId, ReplicaId, ServiceId, TenantId
 from skep.store import rows
+from skep.store.subnets import Subnet
 from skep.store.tables import apps, networks, ports, published, replicas, shares, tenants
 
 
@@ -15,6 +16,7 @@ class NetworkRow(rows.Row, frozen=True, kw_only=True):
     """`app_id` None: the tenant's own, shared by its apps.  `number` is unique in the installation.
 
     `cursor` is the address given out last: the next one follows it, so that a freed address rests a while.
+    `more` subnets follow the first, in the order in which they are used.
     """
 
     id: NetworkId
@@ -27,6 +29,7 @@ class NetworkRow(rows.Row, frozen=True, kw_only=True):
     cursor: int
     internal: bool
     created: float
+    more: tuple[Subnet, ...] = ()
 
 
 class PortRow(rows.Row, frozen=True, kw_only=True):
@@ -168,8 +171,10 @@ async def delete(connection: AsyncConnection, ids: Iterable[str]) -> None:
     await rows.delete(connection, networks, ids)
 
 
-async def set_cursor(connection: AsyncConnection, network: NetworkId, cursor: int) -> None:
-    await connection.execute(sa.update(networks).where(networks.c.id == network).values(cursor=cursor))
+async def set_ranges(connection: AsyncConnection, row: NetworkRow) -> None:
+    """Write down where its subnets go on, and those that joined."""
+    query = sa.update(networks).where(networks.c.id == row.id)
+    await connection.execute(query.values(cursor=row.cursor, more=row.more))
 
 
 async def numbers(connection: AsyncConnection) -> set[int]:

@@ -24,6 +24,7 @@ from skep.model.spec import AppSpec, EndpointSpec
 from skep.model.topology import HostLoad
 from skep.model.views import Quota
 from skep.store.columns import Json
+from skep.store.subnets import Subnet
 
 metadata = sa.MetaData(
     naming_convention={
@@ -255,6 +256,7 @@ networks = Table(
     Column("cursor", sa.BigInteger, nullable=False),
     Column("internal", Boolean, nullable=False),
     _created(),
+    Column("more", Json(tuple[Subnet, ...]), nullable=False, server_default="[]"),
     UniqueConstraint("tenant_id", "name"),
 )
 

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,7 @@ from tests.providers.network.conftest import CLIENT, HOST, inside, network, port
 from tests.providers.network.hosts import Hosts, Site, hosts, ping, remote
 
 from skep.model.errors import InvalidInput, Stale, Unsupported
-from skep.model.host import NetworkConfig, NetworkPeers, PortConfig
+from skep.model.host import HostSubnet, NetworkConfig, NetworkPeers, PortConfig
 from skep.providers.local.network import LocalFabric
 from skep.providers.local.network.naming import router_address
 
@@ -348,3 +349,49 @@ async def test_a_published_port_follows_its_replica_to_another_host(two: Hosts) 
 
     assert far == f"there {router_address(at.a.address)}"
     assert await at.a.world.ask(at.a.world.client, HOST, 80) == f"here {CLIENT}"
+
+
+async def test_a_full_network_grows_by_a_subnet_under_what_runs(two: Hosts) -> None:
+    """Old and new replicas reach each other on every host, and their gateways; nobody is plugged again."""
+    at = await pair(two, network())
+    more = HostSubnet(cidr=IPv4Network("10.7.0.0/24"), gateway=IPv4Address("10.7.0.1"))
+    wide = msgspec.structs.replace(at.net, more=(more,))
+    before = inside(at.a.sandbox(at.one), "ip", "-o", "link", "show", "eth0")
+
+    await two.ensure(wide)
+    here, there = [
+        await site.plug(
+            msgspec.structs.replace(port(wide, number, names=(f"new-{number}",)), address=more.cidr[number])
+        )
+        for number, site in enumerate(two.sites, 8)
+    ]
+    await two.tell(wide)
+
+    assert inside(at.a.sandbox(at.one), "ip", "-o", "link", "show", "eth0") == before
+    for site, own in ((at.a, at.one), (at.a, here), (at.b, at.other), (at.b, there)):
+        for target in (at.one.address, at.other.address, here.address, there.address):
+            assert await ping(site, site.sandbox(own), target)
+        for gateway in (at.net.gateway, more.gateway):
+            assert await ping(site, site.sandbox(own), gateway)
+    for site in two.sites:
+        assert await site.fabric.networks() == {wide.id}
+        assert await site.fabric.ports() == {nic.id for nic in site.plugged}
+    question = DNSRecord.question("8.0.7.10.in-addr.arpa", "PTR").pack()
+    answer = await at.b.world.query(at.b.sandbox(at.other), "10.1.0.1", question)
+    assert answer is not None
+    assert str(DNSRecord.parse(answer).a.rdata) == "new-8.shop."
+
+
+async def test_a_route_to_a_subnet_that_is_lost_is_found_and_made_again(two: Hosts) -> None:
+    more = HostSubnet(cidr=IPv4Network("10.7.0.0/24"), gateway=IPv4Address("10.7.0.1"))
+    at = await pair(two, msgspec.structs.replace(network(), more=(more,)))
+    inside(at.a.sandbox(at.one), "ip", "route", "delete", "10.7.0.0/24")
+    inside(at.b.router(at.net), "ip", "address", "delete", "10.7.0.1/24", "dev", "br0")
+    seen = [await site.fabric.ports() for site in two.sites], await at.b.fabric.networks()
+
+    await at.a.fabric.plug(at.one)
+    await at.b.fabric.ensure_network(at.net)
+
+    assert seen == ([set(), {at.other.id}], set())
+    assert await at.a.fabric.ports() == {at.one.id}
+    assert await at.b.fabric.networks() == {at.net.id}

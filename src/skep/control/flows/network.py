@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from skep.control.flows.environment import Cloud, OnHost
 from skep.flow import step
-from skep.model.errors import Conflict, HostFailure, NotFound
+from skep.model.errors import Conflict, HostFailure, InvalidInput, NotFound
 from skep.model.ids import ContainerId, HostName, NetworkId, ReplicaId, ServiceId
 from skep.store import networks
 
@@ -24,7 +24,7 @@ async def plug_container(cx: OnHost, container: ContainerId) -> None:
         try:
             await _guard(cx, port.network)
             await fabric.plug(port)
-        except (NotFound, HostFailure):
+        except (NotFound, HostFailure, InvalidInput):  # the last: it lacks a subnet that joined
             await _ensure(cx, port.network)
             await _guard(cx, port.network)
             await fabric.plug(port)
@@ -86,6 +86,12 @@ async def repair(cx: OnHost, network: NetworkId, containers: list[ContainerId]) 
     await _ensure(cx, network)
     for container in containers:
         await plug_container(cx, container)
+
+
+@step(retry=3)
+async def widen(cx: OnHost, network: NetworkId) -> None:
+    """Let the host know the subnets of the network, with all that is plugged in there."""
+    await _ensure(cx, network)
 
 
 @step(retry=3)

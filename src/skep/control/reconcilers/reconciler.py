@@ -24,6 +24,7 @@ from skep.control.peering import Peering
 from skep.control.ports import Host
 from skep.control.reconcilers.backoff import Backoff
 from skep.control.reconcilers.decisions import HostState, Rows, leftovers, missing, vanished
+from skep.control.reconcilers.widening import Widening
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, NotFound, SkepError, Unavailable
 from skep.model.host import ContainerStatus, ServicePublications
@@ -69,6 +70,7 @@ class Reconciler:
         self._woken = woken
         self._peering = peering
         self._guarding = guarding
+        self._widening = Widening()
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._looking: dict[HostName, asyncio.Task[None]] = {}
 
@@ -129,12 +131,13 @@ class Reconciler:
         busy = await self._busy()
         async with self._database.read() as connection:
             every = await replicas.find(connection)
+            known = await networks.every(connection)
             ports = await networks.ports_of(connection)
             rows = Rows(
                 containers={row.id for row in await replicas.containers_of(connection)},
                 ports={row.id for row in ports},
                 replicas={row.id for row in every},
-                networks={row.id for row in await networks.every(connection)},
+                networks={row.id for row in known},
                 services={row.service_id for row in await networks.published_ports(connection)}
                 & {row.service_id for row in every if row.host == name},
                 disks={row.id for row in await disks.every(connection)},
@@ -144,6 +147,7 @@ class Reconciler:
         here = [row for row in members if row.app_id not in busy | leaving]
         await self._record(host, state, members, here)
         await self._restore_networks(name, state, here, ports)
+        await self._widening.reconcile(name, host, known, state.networks)
         changing = {row.id for row in members if row.app_id in busy}
         await self._restore_replicas(name, state, here, ports, changing)
         await self._publish(name, host, here)

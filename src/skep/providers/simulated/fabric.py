@@ -84,7 +84,7 @@ class SimulatedFabric:
 
     async def set_peers(self, peers: NetworkPeers) -> None:
         network = self._known(peers.network)
-        addresses = [network.gateway, *(port.address for port in peers.ports)]
+        addresses = [*(one.gateway for one in network.subnets), *(port.address for port in peers.ports)]
         macs = [port.mac for port in peers.ports]
         if len(set(addresses)) < len(addresses) or len(set(macs)) < len(macs):
             raise InvalidInput(
@@ -192,8 +192,8 @@ class SimulatedFabric:
 
     @staticmethod
     def _check(port: PortConfig, network: NetworkConfig) -> None:
-        if port.address not in network.subnet or port.address == network.gateway:
-            raise InvalidInput(f"Address {port.address} is not free for a port of subnet {network.subnet}.")
+        if not network.fits(port.address):
+            raise InvalidInput(f"Address {port.address} is not free for a port of network {network.name!r}.")
 
     def _check_publication(self, item: Publication, service: ServiceId) -> None:
         network = self._known(item.network)

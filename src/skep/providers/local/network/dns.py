@@ -49,7 +49,7 @@ def answer(
         return _empty(query, RCODE.NOTIMP)
     if query.q.qclass not in (CLASS.IN, _ANY_CLASS):
         return _empty(query, RCODE.REFUSED)
-    if (reversed_address := _reversed(name)) is not None and reversed_address in network.subnet:
+    if (reversed_address := _reversed(name)) is not None and network.home(reversed_address):
         return _pointer(query, directory.reverse(reversed_address))
     addresses = directory.resolve(asker, name)
     if addresses:

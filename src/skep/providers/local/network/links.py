@@ -80,12 +80,13 @@ def nic(name: str) -> Nic | None:
         return Nic(bool(flags & _IFF_UP), mac.hex(":"), mtu, address)
 
 
-def is_up(name: str, address: IPv4Address, mac: str | None = None, mtu: int | None = None) -> bool:
+def is_up(name: str, address: IPv4Address | None, mac: str | None = None, mtu: int | None = None) -> bool:
+    """Whether it is up and has these; None: its address may be any."""
     found = nic(name)
     return (
         found is not None
         and found.up
-        and found.address == address
+        and address in (None, found.address)
         and (mac is None or found.mac == mac.lower())
         and (mtu is None or found.mtu == mtu)
     )

@@ -147,18 +147,24 @@ def _await_last(channel: socket.socket, well: set[int]) -> None:
 
 def _neighbours(family: int) -> Iterator[tuple[int, int, int, bytes, bytes]]:
     """Interface, state, flags, MAC and address (b"" where there is none) of every entry."""
-    question = _HEADER.pack(_HEADER.size + _NDMSG.size, _GET_NEIGH, _REQUEST | _DUMP, 1, 0)
+    for body in dump(_GET_NEIGH, _NDMSG.pack(family, 0, 0, 0, 0)):
+        _, index, state, flags, _ = _NDMSG.unpack_from(body)
+        found = attributes(body[_NDMSG.size :])
+        yield index, state, flags, found.get(_LLADDR, b""), found.get(_DST, b"")
+
+
+def dump(question: int, about: bytes) -> Iterator[bytes]:
+    """The bodies of everything the kernel lists when asked so.  Raises HostFailure."""
+    header = _HEADER.pack(_HEADER.size + len(about), question, _REQUEST | _DUMP, 1, 0)
     with _opened() as channel:
-        channel.send(question + _NDMSG.pack(family, 0, 0, 0, 0))
+        channel.send(header + about)
         while True:
             for kind, _, body in _messages(channel.recv(65_536)):
                 if kind == _DONE:
                     return
                 if kind == _ERROR:
-                    raise HostFailure("rtnetlink does not list the forwarding entries.")
-                _, index, state, flags, _ = _NDMSG.unpack_from(body)
-                found = attributes(body[_NDMSG.size :])
-                yield index, state, flags, found.get(_LLADDR, b""), found.get(_DST, b"")
+                    raise HostFailure(f"rtnetlink does not answer question {question}.")
+                yield body
 
 
 def link(name: str) -> dict[int, bytes]:

@@ -52,7 +52,7 @@ def check(peers: NetworkPeers, network: NetworkConfig, underlay: Underlay | None
     ways = _all(peers, network)
     for kind, taken in (
         ("MAC", [gateway_mac(network.id), *(way.mac for way in ways)]),
-        ("address", [network.gateway, *(way.address for way in ways)]),
+        ("address", [*(one.gateway for one in network.subnets), *(way.address for way in ways)]),
     ):
         if len(set(taken)) < len(taken):
             raise InvalidInput(

@@ -1,5 +1,6 @@
 """The router namespaces: a bridge with the gateway's address, an uplink, rules and a resolver per network."""
 
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import msgspec
 from skep.model.errors import Conflict, NotFound, Stale
 from skep.model.host import NetworkConfig, NetworkGuards, NetworkPeers, PortConfig, RemotePort
 from skep.model.ids import NetworkId, ReplicaId
-from skep.providers.local.network import guards, links, nft, overlay, rules
+from skep.providers.local.network import addressing, guards, links, nft, overlay, rules
 from skep.providers.local.network.directory import Directory
 from skep.providers.local.network.dns import Resolver
 from skep.providers.local.network.forward import Forwarder
@@ -115,6 +116,7 @@ class Routers:
             await self._namespaces.create(self.path(network.id), lambda: links.sysctl(_SETTINGS))
             await self._leave_lost(network.id)
             await self._build(network)
+            await self._widen(network)
             await self.apply_rules(network)
             await self._guard(network)
             await self._overlays.heal(network, self.path(network.id))
@@ -271,6 +273,13 @@ class Routers:
         if not network.internal:
             await self._build_uplink(network, path, mtu)
 
+    async def _widen(self, network: NetworkConfig) -> None:
+        """Let what is plugged in already know the subnets that joined; nothing that runs is touched."""
+        for port in self._state.ports_on(network.id) if network.more else ():
+            sandbox, wanted = self._host.names.sandbox(port.replica), addressing.of_port(port, network)
+            if exists(sandbox):
+                await self._namespaces.inside(sandbox, partial(_widen, port.interface, wanted))
+
     async def _build_uplink(self, network: NetworkConfig, path: Path, mtu: int) -> None:
         link, name = self._host.link(network), self._host.names.uplink(network.id)
         host = self._namespaces.host_reference
@@ -284,7 +293,8 @@ class Routers:
 
     async def _serve(self, network: NetworkConfig) -> None:
         path, resolver = self.path(network.id), self._resolvers.get(network.id)
-        if resolver is not None and resolver.serves(path) and resolver.network == network:
+        if resolver is not None and resolver.serves(path) and _shape(resolver.network) == _shape(network):
+            resolver.network = network
             return
         await self._silence(network.id)
         fresh = Resolver(network, path, self.directory(network.id), self._namespaces, self._forwarder)
@@ -318,7 +328,7 @@ class Routers:
 
 def _shape(network: NetworkConfig) -> NetworkConfig:
     """What cannot change under a living network."""
-    return msgspec.structs.replace(network, name="", tenant="")
+    return msgspec.structs.replace(network, name="", tenant="", more=())
 
 
 def _named(network: NetworkId, port: RemotePort) -> PortConfig:
@@ -338,7 +348,10 @@ def _named(network: NetworkId, port: RemotePort) -> PortConfig:
 
 
 def _bridged(network: NetworkConfig, mtu: int) -> bool:
-    return links.is_up(BRIDGE, network.gateway, gateway_mac(network.id), mtu)
+    if not network.more:
+        return links.is_up(BRIDGE, network.gateway, gateway_mac(network.id), mtu)
+    known = addressing.of_bridge(network)
+    return links.is_up(BRIDGE, None, gateway_mac(network.id), mtu) and addressing.has(known, BRIDGE)
 
 
 def _make_guarded(told: NetworkGuards | None) -> None:
@@ -371,7 +384,7 @@ def _make_bridge(network: NetworkConfig, mtu: int) -> None:
         # Frames to the bridge's own addresses pass no rules: what they say of their sender is not believed.
         f"link set {BRIDGE} type bridge no_linklocal_learn 1",
         f"link set {BRIDGE} mtu {mtu} address {gateway_mac(network.id)}",
-        f"address replace {network.gateway}/{network.subnet.prefixlen} dev {BRIDGE}",
+        *addressing.addressed(addressing.of_bridge(network), BRIDGE),
         f"link set {BRIDGE} up",
     )
 
@@ -387,3 +400,12 @@ def _address_uplink(host: IPv4Address, router: IPv4Address) -> None:
         f"link set {UPLINK} up",
         f"route replace default via {host} dev {UPLINK}",
     )
+
+
+# Inside a sandbox.
+
+
+def _widen(nic: str, wanted: addressing.Addressing) -> None:
+    """A NIC that is missing is the business of who plugs it."""
+    if links.there(nic) and not addressing.has(wanted, nic):
+        links.ip(*addressing.addressed(wanted, nic), *addressing.routed(wanted, nic))

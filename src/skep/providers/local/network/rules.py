@@ -352,9 +352,14 @@ def _input(network: NetworkConfig) -> tuple[str, ...]:
         "ct state invalid drop",
         f"{question} udp dport 53 accept",
         f"{question} tcp dport 53 accept",
-        f"{question} icmp type echo-request accept",
+        f'iifname "{BRIDGE}" ip daddr {_gateways(network)} icmp type echo-request accept',
         *(() if network.internal else refuse),
     )
+
+
+def _gateways(network: NetworkConfig) -> str:
+    known = [str(one.gateway) for one in network.subnets]
+    return known[0] if len(known) == 1 else f"{{ {', '.join(known)} }}"
 
 
 def _forward(network: NetworkConfig) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import msgspec
 from skep.model.errors import Conflict, InvalidInput
 from skep.model.host import NetworkConfig, PortConfig
 from skep.model.ids import NetworkId, PortId, ReplicaId
-from skep.providers.local.network import links, netlink, nft, rules
+from skep.providers.local.network import addressing, links, netlink, nft, rules
 from skep.providers.local.network.balancing import Balancing
 from skep.providers.local.network.host import HostSide
 from skep.providers.local.network.locks import Locks
@@ -186,8 +186,9 @@ def _check(port: PortConfig, network: NetworkConfig) -> None:
         raise InvalidInput(f"{port.mac[:40]!r} is not the MAC address of one NIC.")
     if port.mac.lower() == gateway_mac(port.network):
         raise InvalidInput(f"MAC {port.mac} is that of the gateway.")
-    if port.address not in network.subnet or port.address == network.gateway:
-        raise InvalidInput(f"Address {port.address} is not free for a port of subnet {network.subnet}.")
+    if not network.fits(port.address):
+        subnets = ", ".join(str(one.cidr) for one in network.subnets)
+        raise InvalidInput(f"Address {port.address} is not free for a port of subnet {subnets}.")
 
 
 # Inside the router namespace.
@@ -222,19 +223,20 @@ def _senders() -> set[str]:
 
 
 def _configure(port: PortConfig, network: NetworkConfig) -> None:
-    route = (
-        [f"route replace default via {network.gateway} dev {port.interface}"] if port.default_route else []
-    )
+    wanted = addressing.of_port(port, network)
     links.ip(
         "link set lo up",
-        f"address add {port.address}/{network.subnet.prefixlen} dev {port.interface}",
+        *addressing.addressed(wanted, port.interface),
         f"link set {port.interface} up",
-        *route,
+        *addressing.routed(wanted, port.interface),
     )
 
 
 def _configured(port: PortConfig, network: NetworkConfig, mtu: int) -> bool:
-    route = (port.interface, network.gateway)
+    if network.more and not addressing.has(addressing.of_port(port, network), port.interface):
+        return False
+    home = network.home(port.address)
+    route = (port.interface, home.gateway if home else network.gateway)
     return links.is_up(port.interface, port.address, port.mac, mtu) and (
         not port.default_route or route in links.default_routes()
     )
