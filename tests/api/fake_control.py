@@ -10,7 +10,7 @@ import os
 import pty
 import struct
 import termios
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from skep.model.host import ExecSpec, LogLine
 from skep.model.ids import Bytes, TenantId, UserId
 from skep.model.images import BuildSpec, RegistryCredentials
 from skep.model.names import ServiceName, TenantName
-from skep.model.spec import AppSpec
+from skep.model.spec import AppSpec, AppSubnet
 from skep.model.views import (
     Accepted,
     Action,
@@ -64,6 +64,7 @@ from skep.model.views import (
     ShareView,
     StayingView,
     StepView,
+    SubnetView,
     TenantView,
     TokenCreated,
     TokenView,
@@ -667,7 +668,14 @@ class FakeNetworks:
         raise Conflict(f"Network {network!r} still has 2 ports.", ports=2)
 
     async def create(
-        self, caller: Caller, name: str, *, subnet: str | None, gateway: str | None, internal: bool
+        self,
+        caller: Caller,
+        name: str,
+        *,
+        subnet: str | None,
+        gateway: str | None,
+        internal: bool,
+        more: Sequence[AppSubnet],
     ) -> NetworkView:
         return NetworkView(
             id="n2",
@@ -678,7 +686,11 @@ class FakeNetworks:
             internal=internal,
             ports=0,
             created=THEN,
+            subnets=[subnet or "10.129.0.0/20", *(one.subnet for one in more)],
         )
+
+    async def add_subnet(self, caller: Caller, network: str, subnet: AppSubnet) -> Accepted:
+        return self.world.start(f"add {subnet.subnet} to network {network}", ("network.widen",))
 
     async def show(self, caller: Caller, network: str) -> NetworkDetail:
         own = ("10.128.0.2", ("web-0.shop", "web.shop"), caller.tenant_name, "shop/web-0", "host-1")
@@ -694,9 +706,13 @@ class FakeNetworks:
                 AddressView(address=address, names=names, tenant=tenant, replica=replica, host=host)
                 for address, names, tenant, replica, host in (own, guest)
             ],
+            subnets=[
+                SubnetView(subnet="10.128.0.0/20", gateway="10.128.0.1", used=2, reserved=10, free=4081),
+                SubnetView(subnet="10.130.0.0/24", gateway="10.130.0.1", used=0, reserved=0, free=253),
+            ],
             used=2,
             reserved=10,
-            free=4081,
+            free=4334,
             reservations=[RESERVED],
             shares=[SHARED],
         )

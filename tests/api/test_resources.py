@@ -155,7 +155,10 @@ async def test_the_other_lists_answer(client: httpx.AsyncClient) -> None:
 
 
 async def test_networks_are_made_reserved_from_and_shared(client: httpx.AsyncClient) -> None:
-    made = await client.post("/v1/networks", json={"name": "back", "internal": True})
+    more = [{"subnet": "10.1.0.0/24"}]
+    made = await client.post("/v1/networks", json={"name": "back", "internal": True, "subnets": more})
+    grown = await client.post("/v1/networks/back/subnets", json={"subnet": "10.2.0.0/24"})
+    assert (made.json()["subnets"], grown.status_code) == (["10.129.0.0/20", "10.1.0.0/24"], 202)
     assert (made.status_code, made.json()["internal"]) == (201, True)
     shown = await client.get("/v1/networks/details?network=acme/back")
     assert (shown.status_code, shown.json()["name"]) == (200, "acme/back")

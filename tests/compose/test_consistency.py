@@ -5,7 +5,7 @@ import yaml
 from tests.compose.conftest import Load
 
 from skep.compose import ComposeError, to_app_spec
-from skep.model.spec import AppNetwork, AppVolume
+from skep.model.spec import AppNetwork, AppSubnet, AppVolume
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_dependencies_that_are_not_required_may_be_missing(load: Load) -> None:
 
 def test_resources_of_the_project(load: Load) -> None:
     text = """services:
-  a: {image: x, networks: [n, e, f], volumes: ['v:/v', 'o:/o', 'e:/e']}
+  a: {image: x, networks: [n, e, f, w], volumes: ['v:/v', 'o:/o', 'e:/e']}
 networks:
   n:
     internal: true
@@ -73,6 +73,7 @@ networks:
     ipam: {config: [{subnet: 10.9.0.0/16, gateway: 10.9.0.1}]}
   e: {external: true, name: theirs}
   f: {external: true, name: acme/back}
+  w: {ipam: {config: [{subnet: 10.8.0.0/24}, {subnet: 10.7.0.0/24, gateway: 10.7.0.9}]}}
   unused: {driver: macvlan}
 volumes:
   v: {x-skep: {size: 10g}}
@@ -85,6 +86,7 @@ volumes:
         "n": AppNetwork(subnet="10.9.0.0/16", gateway="10.9.0.1", internal=True, labels={"a": "b"}),
         "e": AppNetwork(external="theirs"),
         "f": AppNetwork(external="acme/back"),
+        "w": AppNetwork(subnet="10.8.0.0/24", subnets=(AppSubnet(subnet="10.7.0.0/24", gateway="10.7.0.9"),)),
     }
     assert project.volumes == {
         "v": AppVolume(size=10 << 30),
@@ -106,6 +108,10 @@ volumes:
         (
             "networks: {n: {ipam: {config: [{subnet: 10.0.0.0/24, gateway: 10.1.0.1}]}}}",
             "no address of a machine",
+        ),
+        (
+            "networks: {n: {ipam: {config: [{subnet: 10.0.0.0/24}, {subnet: 10.0.0.128/25}]}}}",
+            "10.0.0.128/25 overlaps 10.0.0.0/24",
         ),
         ("networks: {n: {enable_ipv4: false}}", "enable_ipv4 is not supported"),
         ("configs: {c: {external: true}}", "external is not supported"),

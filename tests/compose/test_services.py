@@ -361,6 +361,9 @@ mac_address: 02-42-AC-11-00-02"""
     assert "one replica only" in refused(body + "\nscale: 2", networks)
     assert "not in the subnet" in refused(body.replace("10.5.0.9", "10.6.0.9"), networks)
     assert "itself" in refused(body.replace("10.5.0.9", "10.5.0.255"), networks)
+    wide = networks.replace("}]}}", "}, {subnet: 10.6.0.0/24}]}}")
+    assert web(body.replace("10.5.0.9", "10.6.0.9"), wide).networks["front"].ipv4_address == "10.6.0.9"
+    assert "itself" in refused(body.replace("10.5.0.9", "10.6.0.255"), wide)
     assert "no IPv4 address" in refused(body.replace("10.5.0.9", "10.5.0.999"), networks)
 
 

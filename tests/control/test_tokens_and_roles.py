@@ -17,9 +17,11 @@ from skep.model.errors import Conflict, Forbidden, InvalidInput, NotFound, SkepE
 from skep.model.groups import GroupRule
 from skep.model.host import ExecSpec
 from skep.model.images import BuildSpec
+from skep.model.spec import AppSubnet
 from skep.store.tables import tokens
 
 SHOP = app(web=service(), db=service(mounts=(DATA,)))
+SUBNET = AppSubnet(subnet="10.200.0.0/24")
 RULE = GroupRule(protocol="tcp", ports="80")
 TRUE = ExecSpec(args=("true",))
 ANYBODY, MEMBERS, ADMINS = "anybody", "members", "admins"
@@ -101,6 +103,7 @@ MATRIX: dict[str, tuple[str, Call]] = {
     "networks.map": (ANYBODY, lambda c, who: c.networks.map(who, "default")),
     "networks.trace": (ANYBODY, lambda c, who: c.networks.trace(who, "shop/web-0", "shop/db-0")),
     "networks.create": (MEMBERS, lambda c, who: c.networks.create(who, "more")),
+    "networks.add_subnet": (MEMBERS, lambda c, who: c.networks.add_subnet(who, "default", SUBNET)),
     "reservations.add": (MEMBERS, lambda c, who: c.reservations.add(who, "default", "10.1.0.9")),
     "reservations.remove": (MEMBERS, lambda c, who: c.reservations.remove(who, "default", "10.1.0.9")),
     "shares.list": (ANYBODY, lambda c, who: c.shares.list(who)),
@@ -163,6 +166,7 @@ OF_THE_TENANT = [
     "networks.show",
     "networks.map",
     "networks.trace",
+    "networks.add_subnet",
     "reservations.add",
     "reservations.remove",
     "shares.offer",

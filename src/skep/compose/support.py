@@ -152,7 +152,9 @@ TABLE: dict[str, Keys] = {
     "networks.*.ipam": _yes("config")
     | _warn("skep allots the addresses", "driver", harmless=("default",))
     | _warn(_LATER, "options"),
-    "networks.*.ipam.config[]": _yes("subnet", "gateway") | _warn(_LATER, "ip_range", "aux_addresses"),
+    "networks.*.ipam.config[]": _yes("subnet", note="several are used one after the other")
+    | _yes("gateway")
+    | _warn(_LATER, "ip_range", "aux_addresses"),
     "volumes.*": _yes("external", "labels", "x-skep")
     | _yes("name", note="of an external volume; others are named by their key")
     | _yes("driver", note="only `local`; others are refused")

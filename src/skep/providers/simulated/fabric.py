@@ -121,6 +121,10 @@ class SimulatedFabric:
             for network, known in self._guards.items()
         }
 
+    def known_networks(self) -> dict[NetworkId, NetworkConfig]:
+        """What the host was told, in full."""
+        return dict(self._networks)
+
     def known_guards(self) -> dict[NetworkId, NetworkGuards]:
         """What the host was told, in full."""
         return dict(self._guards)
