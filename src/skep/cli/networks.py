@@ -173,8 +173,8 @@ _ADDRESSES: list[Column[AddressView]] = [
 
 def _subnet(one: SubnetView) -> str:
     """With how full it is, where that is ours to know."""
-    full = "" if one.free is None else f": {one.used} used, {one.reserved} reserved, {one.free} free"
-    return f"{one.subnet}, gateway {one.gateway}{full}"
+    full = "" if one.free is None else f" ({one.used} used, {one.reserved} reserved, {one.free} free)"
+    return f"{one.subnet} via {one.gateway}{full}"
 
 
 def _reserved(one: ReservationView) -> str:
