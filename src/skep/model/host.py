@@ -119,21 +119,36 @@ class RemotePort(HostStruct, frozen=True, kw_only=True):
         return mark(self)
 
 
+class Egress(HostStruct, frozen=True, kw_only=True):
+    """The address by which a network leaves to the outside, seen from one host.
+
+    `here`: this host has it; `via`: the host with that underlay address has it, and all that leaves goes
+    there.  Neither: nobody has it now, and nothing leaves.
+    """
+
+    address: IPv4Address
+    here: bool = False
+    via: IPv4Address | None = None
+
+
 class NetworkPeers(HostStruct, frozen=True, kw_only=True):
     """Where the rest of a network is, seen from one host: all of it, as of `generation`.
 
     `hosts` are the underlay addresses of the other hosts that have the network, with ports or without.
+    Without an `egress` every host leads outside under its own address.
     """
 
     network: NetworkId
     generation: int
     hosts: tuple[IPv4Address, ...] = ()
     ports: tuple[RemotePort, ...] = ()
+    egress: Egress | None = None
 
     @property
     def digest(self) -> str:
-        """Equal for equal hosts and ports, in whatever order, whatever the generation."""
-        return digest_of((*map(mark, self.hosts), *(port.mark for port in self.ports)))
+        """Equal for equal hosts, ports and egress, in whatever order, whatever the generation."""
+        others = (*map(mark, self.hosts), *(port.mark for port in self.ports))
+        return digest_of(others if self.egress is None else (*others, mark(self.egress)))
 
 
 class PeersInForce(HostStruct, frozen=True, kw_only=True):
@@ -152,7 +167,7 @@ def together(marks: Iterable[int]) -> int:
     return functools.reduce(operator.xor, marks, 0)
 
 
-def mark(value: RemotePort | IPv4Address) -> int:
+def mark(value: RemotePort | IPv4Address | Egress) -> int:
     text = msgspec.json.encode(value, enc_hook=str)
     return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest())
 

@@ -7,9 +7,11 @@ import asyncio
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+import msgspec
+
 from skep.model.errors import InvalidInput
 from skep.model.host import NetworkConfig
-from skep.providers.local.network import links, nft, rules
+from skep.providers.local.network import egress, links, nft, rules
 from skep.providers.local.network.namespaces import Namespaces
 from skep.providers.local.network.naming import Names, link_addresses
 from skep.providers.local.network.overlay import HEADERS, Underlay
@@ -69,17 +71,41 @@ class HostSide:
             await self.apply()
 
     async def apply(self) -> None:
-        """Make the table so; the caller holds the lock."""
+        """Make the table and the egress addresses so; the caller holds the lock."""
         table = self._table()
         await self.namespaces.on_host(lambda: nft.reconcile((table,)))
+        await self._hold_addresses()
+
+    async def _hold_addresses(self) -> None:
+        """What is held is on record before it is, so that nothing is held for ever."""
+        wanted, record = tuple(sorted(self._egress().values())), self.state.host
+        if record is None or not (wanted or record.egress):
+            return
+        both = tuple(sorted({*wanted, *record.egress}))
+        if record.egress != both:
+            await self.state.save_host(msgspec.structs.replace(record, egress=both))
+        await self.namespaces.on_host(lambda: egress.hold(wanted, both))
+        if both != wanted:
+            await self.state.save_host(msgspec.structs.replace(record, egress=wanted))
 
     async def is_whole(self) -> bool:
         """Whether the table is as it should be; the caller holds the lock."""
-        table = self._table()
+        table, held = self._table(), tuple(self._egress().values())
         forwarding = Path("/proc/sys/net", _FORWARDING)
         return await self.namespaces.on_host(
-            lambda: forwarding.read_text().strip() == "1" and nft.whole((table,))
+            lambda: forwarding.read_text().strip() == "1" and nft.whole((table,)) and egress.holds(held)
         )
+
+    def _egress(self) -> dict[IPv4Address, IPv4Address]:
+        """The egress addresses that this host has, by the link addresses of their networks."""
+        return {
+            self.link(network)[1]: peers.egress.address
+            for key, peers in self.state.peers.items()
+            if peers.egress is not None
+            and peers.egress.here
+            and (network := self.state.networks.get(key)) is not None
+            and not network.internal
+        }
 
     def link(self, network: NetworkConfig) -> tuple[IPv4Address, IPv4Address]:
         """The host's and the router's end of the network's uplink."""
@@ -116,6 +142,7 @@ class HostSide:
             self._private,
             *rules.host_elements(routes),
             self._tunnel(),
+            self._egress(),
         )
 
     def _tunnel(self) -> rules.Tunnel | None:

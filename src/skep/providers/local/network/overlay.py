@@ -42,9 +42,12 @@ class Underlay(msgspec.Struct, frozen=True):
 def check(peers: NetworkPeers, network: NetworkConfig, underlay: Underlay | None) -> None:
     """Raises InvalidInput: the peers cannot be; Unsupported: this host has no underlay."""
     if underlay is None:
-        if peers.hosts or peers.ports:
+        if peers.hosts or peers.ports or (peers.egress and peers.egress.via):
             raise Unsupported("This host has no underlay address: it cannot share a network with others.")
         return
+    via = peers.egress.via if peers.egress else None
+    if via is not None and via not in peers.hosts:
+        raise InvalidInput(f"{via} is to lead outside, and is none of the hosts of the network.")
     if underlay.address in peers.hosts:
         raise InvalidInput(f"{underlay.address} is this host itself: it cannot be among its peers.")
     if strange := {port.underlay for port in peers.ports} - set(peers.hosts):

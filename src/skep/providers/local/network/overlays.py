@@ -66,6 +66,9 @@ class Overlays:
         if before is None or wanted is None:
             return await self.heal(network, router)
 
+        if before.table.chains != wanted.table.chains:
+            return await self.heal(network, router)
+
         def update() -> None:
             if commands := nft.change_elements(wanted.table, before.table):
                 nft.commit(commands)
@@ -113,7 +116,9 @@ class Overlays:
         if self._host.underlay is None:
             return None
         found = self._ways(network)
-        table = rules.overlay_table(network, self._host.underlay.address, found)
+        peers = self._state.peers.get(network.id)
+        egress = peers.egress if peers else None
+        table = rules.overlay_table(network, self._host.underlay.address, found, egress)
         return Programmed(table, netlink.forwarding(found))
 
     def _ways(self, network: NetworkConfig) -> list[Way]:

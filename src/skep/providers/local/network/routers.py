@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 
 from skep.model.errors import Conflict, NotFound, Stale
-from skep.model.host import NetworkConfig, NetworkGuards, NetworkPeers, PortConfig, RemotePort
+from skep.model.host import Egress, NetworkConfig, NetworkGuards, NetworkPeers, PortConfig, RemotePort
 from skep.model.ids import NetworkId, ReplicaId
-from skep.providers.local.network import addressing, guards, links, nft, overlay, rules
+from skep.providers.local.network import addressing, egress, guards, links, nft, overlay, rules
 from skep.providers.local.network.directory import Directory
 from skep.providers.local.network.dns import Resolver
 from skep.providers.local.network.forward import Forwarder
@@ -135,9 +135,12 @@ class Routers:
             far, named = self._far(network), self._remote_ports(network.id)
             await self._state.save_peers(peers)
             self._rename(network.id, named)
-            if before is None or set(before.hosts) != set(peers.hosts):
+            leaving = before.egress if before else None
+            if before is None or set(before.hosts) != set(peers.hosts) or leaving != peers.egress:
                 await self._host.ensure()
             await self._redirect(network, far, heal=before is not None and before == peers)
+            if leaving != peers.egress and exists(self.path(network.id)):
+                await self.apply_rules(network)
 
     async def set_guards(self, told: NetworkGuards) -> None:
         network = self.known(told.network)
@@ -204,8 +207,18 @@ class Routers:
 
     async def apply_rules(self, network: NetworkConfig) -> None:
         """Set the rules for the ports and publications in the state; the caller holds the lock."""
-        tables = self._tables(network)
-        await self._namespaces.inside(self.path(network.id), lambda: nft.reconcile(tables))
+        tables, leaving = self._tables(network), self._egress(network)
+
+        def apply() -> None:
+            if leaving is not None:
+                egress.lead(leaving)
+            nft.reconcile(tables)
+
+        await self._namespaces.inside(self.path(network.id), apply)
+
+    def _egress(self, network: NetworkConfig) -> Egress | None:
+        peers = self._state.peers.get(network.id)
+        return peers.egress if peers and not network.internal else None
 
     async def whole(self) -> set[NetworkId]:
         """The networks of which nothing is missing, on the host's side neither."""
@@ -226,7 +239,7 @@ class Routers:
             return False
         tables, link = self._tables(network), self._host.link(network)
         name = self._host.names.uplink(network.id)
-        mtu, told = self._host.mtu, self._state.guards.get(network.id)
+        mtu, told, leaving = self._host.mtu, self._state.guards.get(network.id), self._egress(network)
         inside = await self._namespaces.inside(
             path,
             lambda: (
@@ -234,6 +247,7 @@ class Routers:
                 and _guarded(told)
                 and (network.internal or _linked(link[0], link[1], mtu))
                 and nft.whole(tables)
+                and (leaving is None or egress.leads(leaving))
             ),
         )
         inside = inside and await self._overlays.is_whole(network, path)
@@ -248,6 +262,7 @@ class Routers:
             self._state.ports_on(network.id),
             self._state.routes_to(network.id),
             self._far(network),
+            self._egress(network),
         )
 
     def _far(self, network: NetworkConfig) -> rules.Far | None:

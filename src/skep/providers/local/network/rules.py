@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import msgspec
 
-from skep.model.host import NetworkConfig, PortConfig, Publication
+from skep.model.host import Egress, NetworkConfig, PortConfig, Publication
 from skep.providers.local.network.naming import (
     BRIDGE,
     OVERLAY,
@@ -30,6 +30,8 @@ OVERLAY_TABLE = "skep_overlay"
 MEMBERS = "members"
 _KNOWN_PEER = "0x5e9"
 """The mark of a frame that came through the overlay from a known peer."""
+LEAVING = "0xe9"
+"""The mark of what leaves by the egress address of its network, which another host has."""
 ANY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
 
 MOST_FLOWS = 20_000
@@ -76,12 +78,15 @@ def host_table(
     published: Elements,
     at: Elements,
     tunnel: Tunnel | None = None,
+    egress: Mapping[IPv4Address, IPv4Address] | None = None,
 ) -> Table:
     """The host's side: no way between networks, none to the host, out by NAT, in by publications.
 
     `published` maps `tcp . 80`, `at` maps `192.0.2.1 . tcp . 80`, both to `link address . link port`.
     With a `tunnel` its packets are taken from its peers only, and no tenant can send any.
+    `egress` leads from link addresses to the egress addresses of their networks, which this host has.
     """
+    fixed = {str(link): str(address) for link, address in (egress or {}).items()}
     ours = f'"{uplinks}*"'
     vxlan = f"udp dport {tunnel.port}" if tunnel else ""
     hidden = ", ".join(str(network) for network in private)
@@ -101,6 +106,14 @@ def host_table(
             Set("flows", "set", "type ipv4_addr; flags dynamic; size 65536;", None),
             Set("paces", "set", "type ipv4_addr; flags dynamic; timeout 60s; size 65536;", None),
             *([Set("underlay", "set", "type ipv4_addr;", tunnel.elements)] if tunnel else []),
+            *(
+                [
+                    Set("egress", "map", "type ipv4_addr : ipv4_addr;", fixed),
+                    Set("egress_addresses", "set", "type ipv4_addr;", dict.fromkeys(fixed.values(), "")),
+                ]
+                if fixed
+                else []
+            ),
         ),
         chains=(
             Chain(
@@ -118,6 +131,8 @@ def host_table(
             Chain(
                 "input",
                 (
+                    # For what comes back: what the host itself serves is not to be found there.
+                    *(["ip daddr @egress_addresses ct state new drop"] if fixed else []),
                     f"iifname != {ours} accept",
                     "ct state established,related accept",
                     "drop",
@@ -143,6 +158,7 @@ def host_table(
                 "leaving",
                 (
                     f"oifname {ours} ip saddr {{ 127.0.0.0/8, {pool} }} masquerade",
+                    *([f"oifname != {ours} snat ip to ip saddr map @egress"] if fixed else []),
                     f"oifname != {ours} ip saddr {pool} masquerade",
                 ),
                 "type nat hook postrouting priority srcnat; policy accept;",
@@ -188,9 +204,10 @@ def router_tables(
     ports: Iterable[PortConfig],
     routes: Iterable[Route],
     far: Far | None = None,
+    egress: Egress | None = None,
 ) -> tuple[Table, Table]:
     """The router namespace of a network: who may send what, and the way in and out."""
-    return _bridge_table(ports), _routing_table(network, link, tuple(routes), far)
+    return _bridge_table(ports), _routing_table(network, link, tuple(routes), far, egress)
 
 
 def member(port: PortConfig) -> str:
@@ -222,7 +239,9 @@ def _bridge_table(ports: Iterable[PortConfig]) -> Table:
     )
 
 
-def overlay_table(network: NetworkConfig, own: IPv4Address, ways: Iterable[Way]) -> Table:
+def overlay_table(
+    network: NetworkConfig, own: IPv4Address, ways: Iterable[Way], egress: Egress | None = None
+) -> Table:
     """What may come through the overlay and what may leave; `own` is this host's underlay address.
 
     A table of its own, since it may hold ten thousand elements and changes at other times than the rest.
@@ -232,6 +251,9 @@ def overlay_table(network: NetworkConfig, own: IPv4Address, ways: Iterable[Way])
     gateway, mac, address = gateway_mac(network.id), router_mac(network.id, own), router_address(own)
     routers = {str(way.address): way.mac for way in known if way.address in ROUTERS}
     arriving, leaving = f'iifname "{OVERLAY}"', f'oifname "{OVERLAY}"'
+    here, via = (egress.here, egress.via) if egress else (False, None)
+    known_peer = f"meta mark set {_KNOWN_PEER} accept"
+    to_us = f"ether daddr {mac} ether type ip ip daddr {address}"
     return Table(
         family="bridge",
         name=OVERLAY_TABLE,
@@ -259,9 +281,11 @@ def overlay_table(network: NetworkConfig, own: IPv4Address, ways: Iterable[Way])
                 "arriving",
                 (
                     f"ether daddr {gateway} drop",
+                    # Answers from outside, by the host that has the network's egress address.
+                    *([f"ether saddr {router_mac(network.id, via)} {to_us} {known_peer}"] if via else []),
                     # Every host answers ARP from what it was told, so no broadcast has any business here.
                     "ether daddr & 01:00:00:00:00:00 != 00:00:00:00:00:00 drop",
-                    f"ether type ip ether saddr . ip saddr @peers meta mark set {_KNOWN_PEER} accept",
+                    f"ether type ip ether saddr . ip saddr @peers {known_peer}",
                     "drop",
                 ),
             ),
@@ -271,6 +295,7 @@ def overlay_table(network: NetworkConfig, own: IPv4Address, ways: Iterable[Way])
                     f"{arriving} ether daddr {mac} ip daddr {address} accept",
                     # Where frames are looked at (guards.py), NAT has turned answers back by now.
                     f"{arriving} ether daddr {gateway} accept",
+                    *([f"{arriving} ether daddr {mac} ip saddr {ROUTERS} accept"] if here else []),
                     f"{arriving} drop",
                 ),
                 "type filter hook input priority 0; policy accept;",
@@ -279,6 +304,7 @@ def overlay_table(network: NetworkConfig, own: IPv4Address, ways: Iterable[Way])
                 "to_overlay",
                 (
                     f"{leaving} ip saddr {address} ether saddr set {mac} accept",
+                    *([f"{leaving} ip daddr {ROUTERS} ether saddr set {mac} accept"] if here else []),
                     f"{leaving} drop",
                 ),
                 "type filter hook output priority 0; policy accept;",
@@ -288,14 +314,18 @@ def overlay_table(network: NetworkConfig, own: IPv4Address, ways: Iterable[Way])
 
 
 def _routing_table(
-    network: NetworkConfig, link: IPv4Address, routes: tuple[Route, ...], far: Far | None
+    network: NetworkConfig,
+    link: IPv4Address,
+    routes: tuple[Route, ...],
+    far: Far | None,
+    egress: Egress | None,
 ) -> Table:
     open_routes = {_chain_name(route): route for route in routes if route.publication.addresses}
     dispatch = {
         f"{route.publication.protocol} . {route.link_port}": f"goto {name}"
         for name, route in open_routes.items()
     }
-    outside = () if network.internal else _outside(link, far)
+    outside = () if network.internal else _outside(link, far, egress)
     elements = {str(address): "" for address in sorted(far.targets)} if far else {}
     return Table(
         family="inet",
@@ -377,7 +407,7 @@ def _forward(network: NetworkConfig) -> tuple[str, ...]:
     )
 
 
-def _outside(link: IPv4Address, far: Far | None) -> tuple[Chain, ...]:
+def _outside(link: IPv4Address, far: Far | None, egress: Egress | None) -> tuple[Chain, ...]:
     # A replica on another host would answer by its own host's router: so this one asks in its own name.
     back = [f'oifname "{BRIDGE}" ct status dnat ip daddr @far snat ip to {far.router}'] if far else []
     return (
@@ -388,10 +418,30 @@ def _outside(link: IPv4Address, far: Far | None) -> tuple[Chain, ...]:
         ),
         Chain(
             "leaving",
-            (f'oifname "{UPLINK}" snat ip to {link}', *back),
+            (f'oifname "{UPLINK}" snat ip to {link}', *_through(far), *back),
             "type nat hook postrouting priority srcnat; policy accept;",
         ),
+        *_leading(egress),
     )
+
+
+def _through(far: Far | None) -> tuple[str, ...]:
+    """To the host that has the egress address in the name of this router, so that answers come by here."""
+    return (f'oifname "{BRIDGE}" meta mark {LEAVING} snat ip to {far.router}',) if far else ()
+
+
+def _leading(egress: Egress | None) -> tuple[Chain, ...]:
+    """What replicas begin with the outside; answers to what began there go back by where it came from.
+
+    What leaves is what would take the default route: where frames are looked at, those between ports come
+    here, too.
+    """
+    if egress is None or egress.here:
+        return ()
+    verdict = f"meta mark set {LEAVING}" if egress.via else "drop"
+    leaves = f'meta nfproto ipv4 iifname "{BRIDGE}" ct direction original fib daddr oif "{UPLINK}"'
+    hook = "type filter hook prerouting priority mangle; policy accept;"
+    return (Chain("egress", (f"{leaves} {verdict}",), hook),)
 
 
 def _chain_name(route: Route) -> str:

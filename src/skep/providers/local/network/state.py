@@ -55,9 +55,10 @@ class ServiceRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What teardown puts back: `ip_forward` as it was before the first start."""
+    """What teardown puts back: `ip_forward` as it was before the first start, egress addresses held."""
 
     ip_forward: str
+    egress: tuple[IPv4Address, ...] = ()
 
 
 class State:

@@ -5,7 +5,7 @@ import shutil
 import socket
 from pathlib import Path
 
-from skep.providers.local.network import links, nft
+from skep.providers.local.network import egress, links, nft
 from skep.providers.local.network.fabric import HOST
 from skep.providers.local.network.namespaces import Namespaces
 from skep.providers.local.network.naming import NETNS, Names
@@ -24,15 +24,15 @@ async def teardown(instance: str, data: Path, *, purge: bool = False, host: Path
         for namespace in _namespaces(names):
             await namespaces.remove(namespace)
         await namespaces.on_host(lambda: _delete_table(names.table))
-        if purge:
-            await _purge(data, namespaces)
+        state = State(data, namespaces)
+        if state.directory.exists():
+            await state.load()
+            await namespaces.on_host(lambda: egress.hold((), state.host.egress if state.host else ()))
+            if purge:
+                await _purge(state, namespaces)
 
 
-async def _purge(data: Path, namespaces: Namespaces) -> None:
-    state = State(data, namespaces)
-    if not state.directory.exists():
-        return
-    await state.load()
+async def _purge(state: State, namespaces: Namespaces) -> None:
     if state.host is not None:
         before = state.host.ip_forward
         await namespaces.on_host(lambda: links.sysctl([("ipv4/ip_forward", before)]))
