@@ -44,6 +44,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """SQLAlchemy URL; empty: SQLite in `data`."""
     bus: str = ""
     """`amqp://` or `amqps://` URL of a RabbitMQ broker; empty: within the process."""
+    signatures: Literal["required", "optional"] = "required"
+    """Of messages between control and hosts; optional: those of a release that does not sign are believed."""
     region: RegionName = RegionName("region-1")
     zone: ZoneName = ZoneName("zone-1")
     host: HostName = HostName("host-1")

@@ -15,17 +15,24 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import uvloop
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from tests.bench.bus import script
 from tests.bench.report import Report
+from tests.trust.conftest import enrol
 
 from skep.agent.service import served_host
 from skep.bus.client import CallClient
 from skep.bus.opening import open_bus
+from skep.bus.signing import SignedBus
 from skep.bus.stamps import Stamp, stamped
 from skep.model.ids import HostName, NetworkId
 from skep.providers.remote.fabric import RemoteFabric
 from skep.providers.remote.line import Line
 from skep.providers.simulated import SimulatedHost
+from skep.trust.authority import Authority
+from skep.trust.peers import Role
+from skep.trust.signatures import Signatures
 
 SERIAL = 200
 MANY = 2000
@@ -65,19 +72,25 @@ async def figures(report: Report, name: str, do: Do, scale: float) -> None:
     report.add(f"{name}", rate, "/s", note=f"{AT_ONCE} at a time")
 
 
-async def remote(stack: AsyncExitStack, host: SimulatedHost, folder: Path, url: str) -> RemoteFabric:
+async def remote(
+    stack: AsyncExitStack, host: SimulatedHost, folder: Path, url: str, signed: bool
+) -> RemoteFabric:
     near = await stack.enter_async_context(open_bus(url))
     far = await stack.enter_async_context(open_bus(url)) if url else near
-    await stack.enter_async_context(served_host(far, HOST, host, folder / f"receipts-{bool(url)}.db"))
+    if signed:
+        authority = Authority.make("bench", time.time())
+        near = SignedBus(near, Signatures(enrol(authority, folder / "control", Role.WORKER, "worker")))
+        far = SignedBus(far, Signatures(enrol(authority, folder / "agent", Role.AGENT, HOST)))
+    await stack.enter_async_context(served_host(far, HOST, host, folder / "receipts.db"))
     calls = await stack.enter_async_context(CallClient(near, f"bench-{time.time_ns()}"))
     return RemoteFabric(Line(calls, HOST, "fabric"))
 
 
-async def measure(report: Report, name: str, url: str, scale: float) -> None:
+async def measure(report: Report, name: str, url: str, scale: float, signed: bool = False) -> None:
     host = SimulatedHost.make()
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         async with AsyncExitStack() as stack:
-            fabric = await remote(stack, host, Path(folder), url)
+            fabric = await remote(stack, host, Path(folder), url, signed)
 
             def remove(number: int) -> Awaitable[object]:
                 return fabric.delete_network(NetworkId(str(number)))
@@ -87,15 +100,38 @@ async def measure(report: Report, name: str, url: str, scale: float) -> None:
                 await figures(report, f"{name}: command", remove, scale)
 
 
+def signatures(report: Report, count: int = 2000) -> None:
+    """Of the kind that is used, and of Ed25519."""
+    content = bytes(600)
+    elliptic, edwards = ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.generate()
+    kind = ec.ECDSA(hashes.SHA256())
+    made, other = elliptic.sign(content, kind), edwards.sign(content)
+    works: dict[str, Callable[[], object]] = {
+        "ECDSA P-256: sign": lambda: elliptic.sign(content, kind),
+        "ECDSA P-256: verify": lambda: elliptic.public_key().verify(made, content, kind),
+        "Ed25519: sign": lambda: edwards.sign(content),
+        "Ed25519: verify": lambda: edwards.public_key().verify(other, content),
+    }
+    for name, work in works.items():
+        begun = time.perf_counter()
+        for _ in range(count):
+            work()
+        report.add(name, (time.perf_counter() - begun) / count * 1e6, "µs", note="600 bytes")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
     scale = 0.1 if parser.parse_args().quick else 1.0
     report = Report()
+    signatures(report)
     uvloop.run(measure(report, "in-process", "", scale))
+    uvloop.run(measure(report, "in-process, signed", "", scale, signed=True))
     directory = tempfile.mkdtemp(prefix="skep-bench-")
     try:
-        uvloop.run(measure(report, "RabbitMQ", script("start", directory), scale))
+        url = script("start", directory)
+        uvloop.run(measure(report, "RabbitMQ, unsigned", url, scale))
+        uvloop.run(measure(report, "RabbitMQ, signed", url, scale, signed=True))
     finally:
         script("stop", directory)
         shutil.rmtree(directory, ignore_errors=True)

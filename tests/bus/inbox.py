@@ -33,4 +33,4 @@ class Inbox:
 
 
 def letter(name: str = "m-1", body: bytes = b"hello", lifetime: float | None = None) -> Message:
-    return Message(id=name, body=body, reply_to="reply.me", lifetime=lifetime)
+    return Message(id=name, body=body, reply_to="reply.me", lifetime=lifetime, signature=b"\x00signed")

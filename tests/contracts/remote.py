@@ -13,6 +13,7 @@ from skep.agent.service import served_host
 from skep.agent.streams import build_streams, served_streams
 from skep.bus.client import CallClient
 from skep.bus.opening import open_bus
+from skep.bus.signing import SignedBus
 from skep.control.ports import DiskPool, Engine, Fabric, Host, ImageStore, Spool
 from skep.model.host import HostFacts
 from skep.model.ids import HostName
@@ -23,6 +24,7 @@ from skep.providers.simulated import SimulatedHost
 from skep.trust.authority import Authority
 from skep.trust.contexts import Expectation
 from skep.trust.peers import Role
+from skep.trust.signatures import Signatures
 
 NAME = HostName("host-1")
 _SIMULATED = SimulatedHost.make()
@@ -52,6 +54,7 @@ async def elsewhere(host: Host, folder: Path, bus_url: str = "") -> AsyncIterato
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         tls = agent.server_context(Expectation(Role.WORKER), Expectation(Role.SERVE))
         await stack.enter_async_context(served_streams(build_streams(host, folder), listener, tls))
+        far_bus, bus = SignedBus(far_bus, Signatures(agent)), SignedBus(bus, Signatures(worker))
         await stack.enter_async_context(served_host(far_bus, NAME, host, folder / "receipts.db"))
         calls = await stack.enter_async_context(CallClient(bus, "worker-1"))
         streams = HostStreams(

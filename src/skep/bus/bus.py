@@ -12,11 +12,28 @@ from typing import Protocol
 from msgspec import Struct
 
 
+class Sender(Protocol):
+    """A process of the installation, known by its certificate, which has the `serial`.
+
+    `host`: the one it is the agent of; a process of control is of none.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def host(self) -> str | None: ...
+
+    @property
+    def serial(self) -> str: ...
+
+
 class Message(Struct, frozen=True, kw_only=True):
     """`id` is the sender's own: what is sent again has the same.  `reply_to` is a routing key.
 
     `durable`: kept by the broker until it is taken, also while it restarts.  `lifetime`: seconds after which
-    nobody wants it any more.  `attempt` counts deliveries from 1 where the broker knows.
+    nobody wants it any more.  `attempt` counts deliveries from 1 where the broker knows.  `sender`: whose the
+    `signature` is, as a `SignedBus` found out; it does not travel.
     """
 
     id: str
@@ -25,6 +42,8 @@ class Message(Struct, frozen=True, kw_only=True):
     durable: bool = True
     lifetime: float | None = None
     attempt: int = 1
+    signature: bytes = b""
+    sender: Sender | None = None
 
 
 Handler = Callable[[Message], Awaitable[None]]

@@ -18,6 +18,7 @@ import structlog
 from skep import __version__
 from skep.bus.bus import Bus, Message
 from skep.bus.calls import Answer, Call, decode, encode, quick, result_of
+from skep.bus.signing import Refusals, may_answer, told
 from skep.bus.stamps import current_stamp
 from skep.model.errors import NotFound, Unavailable
 from skep.model.ids import new_id
@@ -43,6 +44,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class _Waiting:
+    key: str
     answer: "asyncio.Future[Answer]"
     progress: Callable[[str], None] | None
     heard: float = field(default_factory=lambda: asyncio.get_running_loop().time())
@@ -59,6 +61,7 @@ class CallClient:
         self._pace = pace or Pace()
         self._version = version
         self._waiting: dict[str, _Waiting] = {}
+        self._refusals = Refusals()
         self._farewells: set[asyncio.Task[None]] = set()
         self._stack = AsyncExitStack()
 
@@ -116,7 +119,7 @@ class CallClient:
             command=command,
             stamp=current_stamp(),
         )
-        waiting = _Waiting(asyncio.get_running_loop().create_future(), progress)
+        waiting = _Waiting(key, asyncio.get_running_loop().create_future(), progress)
         self._waiting[call.id] = waiting
         try:
             answer = await self._answer(key, call, waiting)
@@ -175,6 +178,9 @@ class CallClient:
             return
         waiting = self._waiting.get(answer.id)
         if waiting is None or waiting.answer.done():
+            return
+        if message.sender is not None and not may_answer(waiting.key, message.sender):
+            self._refusals.say(waiting.key, f"{told(message.sender)} answers for somebody else.")
             return
         waiting.heard = asyncio.get_running_loop().time()
         if waiting.progress is not None:

@@ -111,7 +111,7 @@ def encode(message: Message) -> AmqpMessage:
         reply_to=message.reply_to or None,
         delivery_mode=DeliveryMode.PERSISTENT if message.durable else DeliveryMode.NOT_PERSISTENT,
         expiration=message.lifetime,
-        headers={} if message.lifetime is None else {"lifetime": str(message.lifetime)},
+        headers=_headers(message),
     )
 
 
@@ -127,7 +127,17 @@ def decode(found: AbstractIncomingMessage) -> Message:
         durable=found.delivery_mode == DeliveryMode.PERSISTENT,
         lifetime=None if lifetime is None else float(lifetime),
         attempt=int(before) + 1,
+        signature=bytes(headers.get("signature", b"")),
     )
+
+
+def _headers(message: Message) -> dict[str, Any]:
+    headers: dict[str, Any] = {}
+    if message.lifetime is not None:
+        headers["lifetime"] = str(message.lifetime)
+    if message.signature:
+        headers["signature"] = bytearray(message.signature)  # the library knows no bytes
+    return headers
 
 
 def decode_dead(found: AbstractIncomingMessage) -> DeadLetter:

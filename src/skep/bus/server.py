@@ -16,9 +16,10 @@ from typing import Any, Protocol, Self, TypeVar
 import msgspec
 import structlog
 
-from skep.bus.bus import Bus, Message
+from skep.bus.bus import Bus, Message, Sender
 from skep.bus.calls import Answer, Call, decode, encode, quick
 from skep.bus.methods import Methods
+from skep.bus.signing import Refusals, asked_by, told
 from skep.flow.errors import CommitFailed
 from skep.model.errors import NotFound, SkepError, Stale, Unavailable
 from skep.model.faults import fault_of
@@ -66,12 +67,19 @@ class _Going:
 
     call: Call
     reply_to: str
+    sender: Sender | None
     kept: "asyncio.Future[None]"
     task: "asyncio.Task[None] | None" = None
     work: "asyncio.Task[msgspec.Raw] | None" = None
     given_up: SkepError | None = None
     lines: list[str] = field(default_factory=list)
     asked: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+
+    def is_of(self, sender: Sender | None) -> bool:
+        """What was taken up after a restart, and what is not signed, is of nobody."""
+        if self.sender is None or sender is None:
+            return True
+        return (self.sender.host, self.sender.name) == (sender.host, sender.name)
 
     def not_kept(self, error: Exception) -> None:
         """Whoever delivers it is to do so again."""
@@ -106,13 +114,14 @@ class CallServer:
         self._going: dict[str, _Going] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending = False
+        self._refusals = Refusals()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         """What an earlier server left undone begins before anything new does."""
         for received in await self._receipts.unanswered() if self._receipts else []:
             log.info("call.taken-up", method=received.call.method, id=received.call.id)
-            self._begin(received.call, received.reply_to, known=True)
+            self._begin(received.call, received.reply_to, None, known=True)
         await self._stack.enter_async_context(self._bus.serve(self._key, self._handle))
         if (beside := quick(self._key)) != self._key:
             await self._stack.enter_async_context(self._bus.serve(beside, self._handle, durable=False))
@@ -133,20 +142,22 @@ class CallServer:
         """Returns once the call is durable, or needs not be."""
         call = decode(message.body, Call)
         going = self._going.get(call.id)
-        if call.withdrawn and going is not None:
+        if message.sender is not None and going is not None and not going.is_of(message.sender):
+            self._refusals.say(self._key, f"{told(message.sender)} asks in the name of somebody else.")
+        elif call.withdrawn and going is not None:
             going.give_up(Unavailable("Nobody waits for it any longer."))
         elif call.withdrawn:
             return
         elif going is None:
-            await asyncio.shield(self._begin(call, message.reply_to).kept)
+            await asyncio.shield(self._begin(call, message.reply_to, message.sender).kept)
         else:
             going.asked = asyncio.get_running_loop().time()
             await asyncio.shield(going.kept)
             self._say_working(going)
 
-    def _begin(self, call: Call, reply_to: str, *, known: bool = False) -> _Going:
+    def _begin(self, call: Call, reply_to: str, sender: Sender | None, *, known: bool = False) -> _Going:
         kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        going = _Going(call, reply_to, kept)
+        going = _Going(call, reply_to, sender, kept)
         self._going[call.id] = going
         if known:
             kept.set_result(None)
@@ -187,7 +198,8 @@ class CallServer:
         await self._end_older(going.call)
         if going.given_up is not None:
             return self._failed(going.call, going.given_up)
-        going.work = self._spawn(self._work(going))
+        with asked_by(going.sender):
+            going.work = self._spawn(self._work(going))
         try:
             await self._end_of(going, going.work)
         finally:

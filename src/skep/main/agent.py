@@ -18,6 +18,7 @@ from skep.agent.streams import build_streams, served_streams
 from skep.agent.zone import PACE, ZoneEvents, ZoneSigns, ZoneSupplies
 from skep.bus.client import CallClient
 from skep.bus.opening import open_bus
+from skep.bus.signing import SignedBus
 from skep.configuration import Configuration
 from skep.control.liveness import PER_TIMEOUT
 from skep.main.heartbeat import send_heartbeats
@@ -30,6 +31,7 @@ from skep.providers.local.programs import require_programs
 from skep.trust.contexts import Expectation
 from skep.trust.identity import Identity
 from skep.trust.peers import Role
+from skep.trust.signatures import Signatures
 
 log = structlog.get_logger("skep")
 
@@ -52,7 +54,8 @@ async def run(settings: Configuration) -> None:
 async def _serve(
     stack: AsyncExitStack, settings: Configuration, member: JoinedHost, identity: Identity
 ) -> None:
-    bus = await stack.enter_async_context(open_bus(member.bus))
+    wire = await stack.enter_async_context(open_bus(member.bus))
+    bus = SignedBus(wire, Signatures(identity), required=settings.signatures == "required")
     process = f"{member.host}-{new_id()}"
     calls = await stack.enter_async_context(CallClient(bus, process, pace=PACE))
     events = await stack.enter_async_context(ZoneEvents(calls, member.zone))

@@ -63,8 +63,7 @@ async def _control(
     base = await foundation(stack, settings, bus)
     await prepare(base, layout.zone(1))
     await _make_zones(base.database, settings, layout)
-    await know_hosts(stack, base, Role.WORKER)
-    await answer_hosts(stack, base)
+    await answer_hosts(stack, base, await know_hosts(stack, base, Role.WORKER))
     return await control_plane(stack, base), base
 
 

@@ -8,10 +8,13 @@ from functools import partial
 
 import structlog
 
+from skep.bus.bus import Bus
 from skep.bus.client import CallClient
+from skep.bus.signing import SignedBus
+from skep.control.holdings import Holdings
 from skep.control.host_finding import HostFinder
 from skep.control.ports import Host
-from skep.control.zone_desk import zone_desk
+from skep.control.zone_desk import HostDesk, zone_desk
 from skep.flow import CommitFailed
 from skep.main.plane import Foundation, authorities, background, heartbeats
 from skep.model.errors import SkepError
@@ -23,6 +26,7 @@ from skep.store.hosts import HostRow
 from skep.trust.contexts import Expectation
 from skep.trust.identity import Identity
 from skep.trust.peers import Role
+from skep.trust.signatures import Signatures
 
 log = structlog.get_logger("skep")
 
@@ -32,19 +36,24 @@ _REST = 60.0
 """Seconds between two attempts to renew a certificate."""
 
 
-async def know_hosts(stack: AsyncExitStack, base: Foundation, role: Role) -> None:
-    """Put the hosts elsewhere into the directory, and keep it so."""
-    calls = await stack.enter_async_context(CallClient(base.bus, base.process))
+async def know_hosts(stack: AsyncExitStack, base: Foundation, role: Role) -> Bus:
+    """Put the hosts elsewhere into the directory, and keep it so.
+
+    Answers the bus as it is spoken with hosts: all that is said is signed.
+    """
     identity = await _identity(base, role)
     await stack.enter_async_context(background(_renew(base, role, identity), "identity"))
+    bus = SignedBus(base.bus, Signatures(identity), required=base.settings.signatures == "required")
+    calls = await stack.enter_async_context(CallClient(bus, base.process))
     finder = HostFinder(base.database, base.directory, partial(_connect, calls, identity))
     await finder.look()
     await stack.enter_async_context(background(finder.run(), "host-finder"))
+    return bus
 
 
-async def answer_hosts(stack: AsyncExitStack, base: Foundation) -> None:
-    """Serve the desks of all zones, also of those that come later."""
-    await stack.enter_async_context(background(_serve_zones(base), "zone-desks"))
+async def answer_hosts(stack: AsyncExitStack, base: Foundation, bus: Bus) -> None:
+    """Serve the desks of all zones, also of those that come later; `bus` as `know_hosts` answered it."""
+    await stack.enter_async_context(background(_serve_zones(base, bus), "zone-desks"))
 
 
 async def _identity(base: Foundation, role: Role) -> Identity:
@@ -78,14 +87,18 @@ async def _zones(base: Foundation) -> set[ZoneName]:
         return set()
 
 
-async def _serve_zones(base: Foundation) -> None:
+async def _serve_zones(base: Foundation, bus: Bus) -> None:
     served: set[ZoneName] = set()
-    signs = heartbeats(base)
+    desk = HostDesk(
+        base.desired,
+        base.observations,
+        heartbeats(base),
+        Holdings(base.database, base.desired),
+        authorities(base).is_known,
+    )
     async with AsyncExitStack() as desks:
         while True:
             for zone in await _zones(base) - served:
-                await desks.enter_async_context(
-                    zone_desk(base.bus, zone, base.desired, base.observations, signs)
-                )
+                await desks.enter_async_context(zone_desk(bus, zone, desk, desk, desk))
                 served.add(zone)
             await asyncio.sleep(_LOOK)

@@ -23,8 +23,7 @@ async def run(settings: Configuration) -> None:
         async with AsyncExitStack() as stack:
             bus = await stack.enter_async_context(open_bus(settings.bus))
             base = await foundation(stack, settings, bus, "worker")
-            await know_hosts(stack, base, Role.WORKER)
-            await answer_hosts(stack, base)
+            await answer_hosts(stack, base, await know_hosts(stack, base, Role.WORKER))
             await control_plane(stack, base)
             log.info("worker.up", process=base.process)
             await stop.wait()

@@ -75,6 +75,12 @@ async def known_files(connection: AsyncConnection, tenant: TenantId) -> set[str]
     return set((await connection.execute(query)).scalars())
 
 
+async def owners(connection: AsyncConnection, digest: str) -> set[TenantId]:
+    """The tenants that have given us the content with this digest."""
+    query = sa.select(files.c.tenant_id).where(files.c.digest == digest)
+    return {row.tenant_id for row in await connection.execute(query)}
+
+
 async def file(connection: AsyncConnection, digest: str) -> bytes | None:
     found = await connection.execute(sa.select(files.c.content).where(files.c.digest == digest).limit(1))
     return found.scalar_one_or_none()

@@ -190,6 +190,13 @@ async def containers_of(connection: AsyncConnection, app: AppId | None = None) -
     return await rows.many(connection, query, ContainerRow)
 
 
+async def containers_on(connection: AsyncConnection, of: Iterable[ReplicaId]) -> list[ContainerRow]:
+    """Those of the replicas, also of releases that come or go."""
+    return await rows.many(
+        connection, sa.select(containers).where(containers.c.replica_id.in_(list(of))), ContainerRow
+    )
+
+
 async def insert_containers(connection: AsyncConnection, new: Iterable[ContainerRow]) -> None:
     await rows.insert(connection, containers, new)
 

@@ -65,6 +65,16 @@ class Identity:
         return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
 
     @property
+    def der(self) -> bytes:
+        """The certificate as it travels with every signature."""
+        return self._der
+
+    @property
+    def authorities(self) -> list[x509.Certificate]:
+        """The same list until the files are read again."""
+        return self._authorities
+
+    @property
     def authority_file(self) -> Path:
         return self.directory / AUTHORITY
 
@@ -133,6 +143,8 @@ class Identity:
             raise InvalidInput(f"{path} has a key of the wrong kind.")
         self._key = key
         self._certificate = x509.load_pem_x509_certificate(content)
+        self._der = self._certificate.public_bytes(serialization.Encoding.DER)
+        self._authorities = x509.load_pem_x509_certificates(self.authority_file.read_bytes())
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:

@@ -35,6 +35,11 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     serial: str = ""
 
     @property
+    def host(self) -> str | None:
+        """The host that an agent is of."""
+        return self.name if self.role is Role.AGENT else None
+
+    @property
     def uri(self) -> str:
         return f"{SCHEME}://{self.installation}/{self.role}/{self.name}"
 
