@@ -21,6 +21,7 @@ from skep.model.host import (
 )
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
 from skep.providers.local.network.balancing import Balancing
+from skep.providers.local.network.edge_ways import EdgeWays
 from skep.providers.local.network.forward import Forwarder, host_nameservers
 from skep.providers.local.network.host import HostSide
 from skep.providers.local.network.namespaces import Namespaces
@@ -69,6 +70,8 @@ class LocalFabric:
         self._balancing = Balancing(self._host, self._routers)
         self._sandboxes = Sandboxes(self._host, self._routers, self._balancing)
         self._publishing = Publishing(self._host, self._routers)
+        self.ways = EdgeWays(self._host, self._routers)
+        """How the edge of the same host reaches replicas."""
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:

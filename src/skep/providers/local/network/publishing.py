@@ -107,6 +107,7 @@ class Publishing:
             if service != wanted.service
             for route in record.routes()
         }
+        others |= {("tcp", port) for ways in self._state.ways.values() for port in ways.values()}
         return ServiceRecord(
             publications=wanted, link_ports=rules.link_ports(wanted.publications, kept, others)
         )

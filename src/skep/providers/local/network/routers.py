@@ -267,9 +267,9 @@ class Routers:
 
     def _far(self, network: NetworkConfig) -> rules.Far | None:
         routes = self._state.routes_to(network.id)
-        return self._overlays.far(
-            network, {address for route in routes for address in route.publication.addresses}
-        )
+        published = {address for route in routes for address in route.publication.addresses}
+        edge = {address for address, _ in self._state.ways.get(network.id, {})}
+        return self._overlays.far(network, published | edge)
 
     async def _adopt(self, network: NetworkConfig) -> None:
         path, mtu = self.path(network.id), self._host.mtu

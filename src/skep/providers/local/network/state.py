@@ -74,6 +74,8 @@ class State:
         self.sandboxes: dict[ReplicaId, SandboxRecord] = {}
         self.services: dict[ServiceId, ServiceRecord] = {}
         self.host: HostRecord | None = None
+        self.ways: dict[NetworkId, dict[tuple[IPv4Address, int], int]] = {}
+        """Of the edge (`edge_ways.py`): link ports by address and port on the network; not on disk."""
         self._digests: dict[NetworkId, str] = {}
         self._owners: dict[PortId, ReplicaId] = {}
         self._namespaces = namespaces
@@ -173,6 +175,7 @@ class State:
         self.virtual_ips.pop(network, None)
         await self._remove("network", network)
         self.networks.pop(network, None)
+        self.ways.pop(network, None)
 
     async def drop_sandbox(self, replica: ReplicaId) -> None:
         await self._remove("sandbox", replica)

@@ -1,0 +1,128 @@
+"""The process of HAProxy: nobody's child, without privileges but to bind low ports.
+
+It is replaced without closing a port: the new one takes the sockets over from the old one through the runtime
+API (`-x`) and tells it to end when its connections do (`-sf`).
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from skep.model.errors import Conflict, HostFailure
+from skep.providers.local.commands import run
+from skep.providers.local.edge.place import Place, account
+from skep.providers.local.processes import ExitWatch, has_argument, hold, read_pid, send
+
+_BIND = "-all,+net_bind_service"
+_TAKEN = "Address already in use"
+_PATIENCE = 5.0
+
+
+class Process:
+    """At most one takes new connections; others may be ending."""
+
+    def __init__(self, place: Place, enter: tuple[str, ...], ended: Callable[[], None]) -> None:
+        self._place = place
+        self._enter = enter
+        self._ended = ended
+        self._watch: ExitWatch | None = None
+
+    @property
+    def runs(self) -> bool:
+        return self._watch is not None
+
+    def adopt(self) -> bool:
+        """Watch the one that an earlier agent has started; False: there is none."""
+        pid = read_pid(self._place.pid)
+        held = hold(pid, self._is_ours) if pid is not None else None
+        if held is None:
+            return False
+        self._hold(held)
+        return True
+
+    async def start(self) -> None:
+        """With the configuration as it is in its file, in place of the one that runs.
+
+        Raises:
+            Conflict: another process has the port.  HostFailure: HAProxy does not start.
+        """
+        old = read_pid(self._place.pid) if self._watch is not None else None
+        again = ["-x", str(self._place.admin), "-sf", str(old)] if old is not None else []
+        self.release()
+        try:
+            await run(*self._enter, *_unprivileged(), *self._command(), *again)
+        except HostFailure as error:
+            self.adopt()
+            raise _refusal(error) from error
+        if not self.adopt():
+            raise HostFailure("HAProxy ended as soon as it was started.")
+
+    def release(self) -> None:
+        """Look no more after it; it goes on."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    def _hold(self, descriptor: int) -> None:
+        self.release()
+        self._watch = ExitWatch(descriptor, self._gone)
+
+    def _gone(self) -> None:
+        self._watch = None
+        self._ended()
+
+    def _is_ours(self, pid: int) -> bool:
+        return has_argument(pid, str(self._place.config))
+
+    def _command(self) -> list[str]:
+        return ["haproxy", "-D", "-f", str(self._place.config), "-p", str(self._place.pid)]
+
+
+def _unprivileged() -> list[str]:
+    uid, gid = account()
+    return [
+        "setpriv",
+        *(f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs"),
+        *(f"--inh-caps={_BIND}", f"--ambient-caps={_BIND}", f"--bounding-set={_BIND}"),
+    ]
+
+
+def _refusal(error: HostFailure) -> Exception:
+    if _TAKEN in error.message:
+        ports = sorted(
+            {part.rstrip("]") for part in error.message.split(":") if part.rstrip("]").isdecimal()}
+        )
+        return Conflict(
+            f"The edge of this host cannot listen: a port is in use by another process ({', '.join(ports)}). "
+            "End that one, or set 'edge_http' and 'edge_https' to other ports, or to 0."
+        )
+    return error
+
+
+def living(place: Place) -> list[int]:
+    """Every HAProxy of this edge, also those that are ending."""
+    found = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
+    return [pid for pid in found if has_argument(pid, str(place.config)) and has_argument(pid, "-D")]
+
+
+async def end_all(place: Place) -> None:
+    """Raises HostFailure: one does not die."""
+    for _ in range(int(_PATIENCE / 0.05)):
+        left = living(place)
+        if not left:
+            return
+        for pid in left:
+            held = hold(pid, lambda found: has_argument(found, str(place.config)))
+            if held is not None:
+                send(held, signal.SIGKILL)
+                _close(held)
+        await asyncio.sleep(0.05)
+    raise HostFailure(f"HAProxy does not die: process {left[0]}.")
+
+
+def _close(descriptor: int) -> None:
+    with suppress(OSError):
+        os.close(descriptor)

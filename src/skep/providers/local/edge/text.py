@@ -1,0 +1,186 @@
+"""The configuration of HAProxy 2.6 and the files beside it, as text.  Pure.
+
+It is read when HAProxy starts; afterwards everything but the number of slots changes through the runtime API.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from skep.providers.local.edge.layout import Layout, Server
+from skep.providers.local.edge.place import Place
+
+COOKIE = "skep-replica"
+
+SERVER = (
+    "check inter 10s fastinter 1s downinter 1s fall 2 rise 1 observe layer4 error-limit 3 on-error mark-down"
+)
+"""Of every server.  Connections that fail take a replica out at once, and a connection that succeeds brings
+it back: what it answers is its own affair."""
+
+
+class Entrance(msgspec.Struct, frozen=True):
+    """Ports of the host; 0: none.  `connections`: of all clients together.
+
+    `front`: addresses from which connections come with the PROXY protocol, by a proxy that leads here.
+    """
+
+    http: int = 80
+    https: int = 443
+    connections: int = 4_000
+    front: tuple[str, ...] = ()
+
+
+def configuration(place: Place, entrance: Entrance, layout: Layout) -> str:
+    slots = "\n".join(_slot(name, servers) for name, servers in layout.slots.items())
+    return f"{frame(place, entrance)}\n{slots}\n"
+
+
+def frame(place: Place, entrance: Entrance) -> str:
+    """All but the slots: where it is another one, HAProxy must read it anew."""
+    return (
+        "\n\n".join((_global(place, entrance), _DEFAULTS, _SLOT, _tables(), _frontend(place, entrance)))
+        + "\n"
+    )
+
+
+def routes(layout: Layout) -> str:
+    return "".join(f"{key} {route.text}\n" for key, route in sorted(layout.routes.items()))
+
+
+def certificates(place: Place, shown: Mapping[str, str]) -> str:
+    """`shown`: digests by host name.  The first line is what everybody else sees."""
+    lines = [str(place.own_certificate), *(certificate_line(place, d, h) for h, d in sorted(shown.items()))]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def certificate_line(place: Place, digest: str, host: str) -> str:
+    return f"{place.certificate(digest)} {host}"
+
+
+def server(one: Server) -> str:
+    return f"{one.address}:{one.port} weight {one.weight} {SERVER}"
+
+
+def _slot(name: str, servers: Mapping[str, Server]) -> str:
+    lines = [
+        f"backend {name} from slot",
+        f"    use-server %[req.cook({COOKIE})] if {{ var(txn.sticky) -m found }}",
+        *(f"    server {one.name} {server(one)}{_state(one)}" for one in servers.values()),
+    ]
+    return "\n".join(lines)
+
+
+def _state(one: Server) -> str:
+    return "" if one.up else " disabled"
+
+
+def _global(place: Place, entrance: Entrance) -> str:
+    return f"""\
+global
+    stats socket {place.admin} mode 600 level admin expose-fd listeners
+    stats timeout 1m
+    maxconn {entrance.connections}
+    hard-stop-after 24h
+    log {place.log} len 4096 format raw local0
+    ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
+    tune.ssl.default-dh-param 2048"""
+
+
+_DEFAULTS = """\
+defaults common
+    mode http
+    timeout connect 2s
+    timeout client 60s
+    timeout server 300s
+    timeout tunnel 24h
+    timeout http-request 15s
+    timeout http-keep-alive 60s
+    timeout queue 10s
+    retries 3
+    option redispatch 1
+    retry-on conn-failure empty-response"""
+"""A connection that is refused goes to another replica.  So does a request that a dying one left without an
+answer, if it may be repeated."""
+
+_SLOT = f"""\
+defaults slot from common
+    balance roundrobin
+    http-request return status 503 content-type text/plain string "Too many requests are in progress.\\n" \
+if {{ var(txn.most) -m found }} {{ be_conn,sub(txn.most) gt 0 }}
+    http-response add-header Set-Cookie "{COOKIE}=%s; Path=/; HttpOnly; SameSite=Lax" \
+if {{ var(txn.sticky) -m found }}"""
+
+LOGGED = 100
+"""Requests per second of an endpoint that each host writes down; errors of the server always are."""
+
+
+def _tables() -> str:
+    return """\
+backend rates from common
+    stick-table type string len 96 size 200k expire 10s store http_req_rate(1s)
+
+backend paces from common
+    stick-table type string len 32 size 20k expire 10s store http_req_rate(1s)"""
+
+
+def _frontend(place: Place, entrance: Entrance) -> str:
+    listed = f"ssl crt-list {place.certificates} alpn h2,http/1.1"
+    binds = [f"    bind :{entrance.http}"] if entrance.http else []
+    binds += [f"    bind :{entrance.https} {listed}"] if entrance.https else []
+    front = [f"    tcp-request connection expect-proxy layer4 if {{ src {' '.join(entrance.front)} }}"]
+    rules = [f"    {line}" for line in _rules(place, entrance)]
+    return "\n".join(["frontend edge from common", *binds, *(front if entrance.front else []), *rules])
+
+
+def _rules(place: Place, entrance: Entrance) -> Iterable[str]:
+    found = f"map_beg({place.routes})"
+    https = "" if entrance.https == 443 else f":{entrance.https}"
+    yield "log global"
+    yield (
+        'log-format "%Ts.%ms %[var(txn.endpoint)] %ci %s %ST %Ta %B %ts %HM %HV %[var(txn.host)] '
+        '%[var(txn.path)]"'
+    )
+    # A keep-alive connection that is idle while HAProxy is replaced is closed with its next answer.
+    yield "option idle-close-on-response"
+    yield "http-request set-var(txn.host) req.hdr(host),field(1,:),lower"
+    yield "http-request set-var(txn.path) path"
+    yield f"http-request set-var(txn.route) var(txn.host),concat(,txn.path,/),{found}"
+    yield (
+        f"http-request set-var(txn.route) var(txn.host),regsub(^[^.]*,*),concat(,txn.path,/),{found} "
+        "unless { var(txn.route) -m found }"
+    )
+    yield "http-request set-log-level silent unless { var(txn.route) -m found }"
+    nothing = 'http-request return status 404 content-type text/plain string "{}\\n" {}'
+    unknown = "unless { var(txn.route) -m found }"
+    yield nothing.format("No endpoint has this name and path.", unknown)
+    yield "http-request set-var(txn.flags) var(txn.route),field(3,|)"
+    plain = "if { ssl_fc } { var(txn.flags) -m sub p }"
+    yield nothing.format("This endpoint is not served by https.", plain)
+    if entrance.https:
+        yield (
+            f"http-request redirect code 308 location https://%[var(txn.host)]{https}%[capture.req.uri] "
+            "unless { ssl_fc } || !{ var(txn.flags) -m sub t }"
+        )
+    yield "http-request set-var(txn.endpoint) var(txn.route),field(2,|)"
+    yield "http-request set-var(txn.sticky) bool(true) if { var(txn.flags) -m sub s }"
+    for number, name in ((4, "rate"), (5, "most")):
+        field = f"var(txn.route),field({number},|)"
+        yield f"http-request set-var(txn.{name}) {field},add(0) if {{ {field} -m found }}"
+    yield f"http-request track-sc1 var(txn.endpoint) table paces"
+    yield f"http-request set-log-level silent if {{ sc1_http_req_rate gt {LOGGED} }}"
+    yield "http-response set-log-level info if { status ge 500 }"
+    yield "http-request set-var(txn.client) src,concat(|,txn.endpoint) if { var(txn.rate) -m found }"
+    yield "http-request track-sc0 var(txn.client) table rates if { var(txn.rate) -m found }"
+    yield (
+        'http-request return status 429 content-type text/plain hdr Retry-After 1 string "Too many requests.\\n"'
+        " if { var(txn.rate) -m found } { sc0_http_req_rate,sub(txn.rate) gt 0 }"
+    )
+    # RFC 9110, 9.2.2: these may be repeated.
+    yield "http-request disable-l7-retry unless { method GET HEAD OPTIONS PUT DELETE TRACE }"
+    yield "http-request del-header Forwarded"
+    yield "http-request set-header X-Forwarded-For %[src]"
+    yield "http-request set-header X-Forwarded-Host %[req.hdr(host)]"
+    yield "http-request set-header X-Forwarded-Proto https if { ssl_fc }"
+    yield "http-request set-header X-Forwarded-Proto http unless { ssl_fc }"
+    yield "use_backend %[var(txn.route),field(1,|)]"

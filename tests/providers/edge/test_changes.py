@@ -1,0 +1,123 @@
+"""What changes while requests are answered."""
+
+import asyncio
+import os
+import signal
+import socket
+
+import msgspec
+import pytest
+from tests.providers.edge.conftest import HTTP, Load, Site, endpoint
+from tests.providers.network.conftest import HOST
+
+from skep.model.ids import AppId, new_id
+from skep.providers.local.edge.place import Place
+from skep.providers.local.edge.process import living
+
+pytestmark = pytest.mark.root
+
+
+async def test_a_whole_app_is_switched_under_load_and_nobody_fails(site: Site) -> None:
+    old, new = await site.replica("old"), await site.replica("new")
+    shop = endpoint("shop.localhost", old)
+    await site.tell(shop, endpoint("api.localhost", old))
+
+    async with Load(site.world, "shop.localhost") as load:
+        switched = msgspec.structs.replace(shop, servers=endpoint("shop.localhost", new, revision=2).servers)
+        await site.tell(switched, endpoint("api.localhost", new, revision=2))
+        at = len(load.answers)
+        await load.more(200)
+
+    assert load.failures == []
+    assert set(load.answers[at + 8 :]) == {"new"}
+    assert await site.get("api.localhost") == "200 new"
+
+
+async def test_weights_share_out_requests_and_a_replica_leaves_unnoticed(site: Site) -> None:
+    one, two = await site.replica("one"), await site.replica("two")
+    shop = endpoint("shop.localhost", one, two)
+    few = msgspec.structs.replace(shop.servers[1], weight=25)
+    await site.tell(msgspec.structs.replace(shop, servers=(shop.servers[0], few)))
+
+    async with Load(site.world, "shop.localhost", clients=2) as load:
+        await load.more(200)
+        share = load.answers.count("two") / len(load.answers)
+        await site.tell(msgspec.structs.replace(shop, servers=shop.servers[:1]))
+        at = len(load.answers)
+        await load.more(100)
+
+    assert load.failures == []
+    assert 0.15 < share < 0.25
+    assert set(load.answers[at + 2 :]) == {"one"}
+
+
+async def test_more_endpoints_than_slots_take_a_replacement_that_nobody_notices(site: Site) -> None:
+    one = await site.replica("one")
+    await site.tell(endpoint("shop.localhost", one))
+    before = living(Place.of(site.world.instance))
+
+    async with Load(site.world, "shop.localhost") as load:
+        many = [endpoint(f"n{number}.localhost", one) for number in range(100)]
+        await site.tell(*many, app=AppId(new_id()))
+        await load.more(200)
+
+    assert load.failures == []
+    assert await site.get("n99.localhost") == "200 one"
+    assert set(living(Place.of(site.world.instance))) != set(before)
+
+
+async def test_an_open_connection_outlives_changes_and_replacements(site: Site) -> None:
+    one, two = await site.replica("one"), await site.replica("two")
+    shop = endpoint("shop.localhost", one)
+    await site.tell(shop)
+    loop = asyncio.get_running_loop()
+    client = await site.world.socket(site.world.client, socket.SOCK_STREAM, None)
+    with client:
+        await loop.sock_connect(client, (HOST, HTTP))
+        await loop.sock_sendall(
+            client,
+            b"GET /echo HTTP/1.1\r\nHost: shop.localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        )
+        assert b"101 Switching" in await loop.sock_recv(client, 1000)
+
+        servers = endpoint("shop.localhost", two, revision=2).servers
+        await site.tell(msgspec.structs.replace(shop, servers=servers))
+        many = [endpoint(f"n{number}.localhost", one) for number in range(100)]
+        await site.tell(*many, app=AppId(new_id()))
+        await asyncio.sleep(3)
+        await loop.sock_sendall(client, b"still there?")
+
+        assert await loop.sock_recv(client, 1000) == b"still there?"
+    assert await site.get("shop.localhost") == "200 two"
+
+
+async def test_a_killed_haproxy_is_back_with_all_it_had(site: Site) -> None:
+    one, two = await site.replica("one"), await site.replica("two")
+    shop = endpoint("shop.localhost", one)
+    await site.tell(shop)
+    servers = endpoint("shop.localhost", two, revision=2).servers
+    await site.tell(msgspec.structs.replace(shop, servers=servers))
+
+    for pid in living(Place.of(site.world.instance)):
+        os.kill(pid, signal.SIGKILL)
+
+    async with asyncio.timeout(10):
+        while await site.get("shop.localhost") != "200 two":
+            await asyncio.sleep(0.05)
+
+
+async def test_the_next_agent_adopts_haproxy_and_goes_on(site: Site) -> None:
+    one, two = await site.replica("one"), await site.replica("two")
+    shop = endpoint("shop.localhost", one)
+    told = await site.tell(shop)
+    before = living(Place.of(site.world.instance))
+
+    await site.restart()
+    known = await site.edge.endpoints()
+    servers = endpoint("shop.localhost", two, revision=2).servers
+    await site.tell(msgspec.structs.replace(shop, servers=servers))
+
+    assert known[told.app].digest == told.digest
+    assert await site.get("shop.localhost") == "200 two"
+    assert living(Place.of(site.world.instance)) == before
