@@ -51,6 +51,9 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     host: HostName = HostName("host-1")
     underlay: IPv4Address | None = None
     """This machine's own address on the network between hosts; none: there are no other hosts."""
+    edge_http: int = 80
+    """Where every host serves endpoints by HTTP; 0: not at all."""
+    edge_https: int = 443
     agent_port: int = 7538
     """Where an agent offers logs and commands in containers, on its underlay address."""
     host_timeout: str = "20s"

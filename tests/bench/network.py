@@ -32,7 +32,7 @@ from tests.providers.network.hosts import Hosts, hosts, ping
 
 from skep.control.host_directory import HostDirectory
 from skep.control.peering import Peering
-from skep.control.ports import DiskPool, Engine, Fabric, ImageStore, Spool
+from skep.control.ports import DiskPool, Edge, Engine, Fabric, ImageStore, Spool
 from skep.flow import Database
 from skep.model.groups import GroupRule
 from skep.model.host import (
@@ -262,6 +262,7 @@ class RealFabric:
     engine: Engine
     disks: DiskPool
     fabric: Fabric
+    edge: Edge
     images: ImageStore
     spool: Spool
 

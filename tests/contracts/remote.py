@@ -14,7 +14,7 @@ from skep.agent.streams import build_streams, served_streams
 from skep.bus.client import CallClient
 from skep.bus.opening import open_bus
 from skep.bus.signing import SignedBus
-from skep.control.ports import DiskPool, Engine, Fabric, Host, ImageStore, Spool
+from skep.control.ports import DiskPool, Edge, Engine, Fabric, Host, ImageStore, Spool
 from skep.model.host import HostFacts
 from skep.model.ids import HostName
 from skep.providers.remote import RemoteHost
@@ -38,6 +38,7 @@ class Parts:
     engine: Engine = field(default_factory=lambda: _SIMULATED.engine)
     disks: DiskPool = field(default_factory=lambda: _SIMULATED.disks)
     fabric: Fabric = field(default_factory=lambda: _SIMULATED.fabric)
+    edge: Edge = field(default_factory=lambda: _SIMULATED.edge)
     images: ImageStore = field(default_factory=lambda: _SIMULATED.images)
     spool: Spool = field(default_factory=lambda: _SIMULATED.spool)
 

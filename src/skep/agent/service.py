@@ -11,7 +11,7 @@ from skep.agent.receipts import SqliteReceipts
 from skep.bus.bus import Bus
 from skep.bus.methods import Methods
 from skep.bus.server import CallServer
-from skep.control.ports import DiskPool, Engine, Fabric, Host, ImageStore, Spool
+from skep.control.ports import DiskPool, Edge, Engine, Fabric, Host, ImageStore, Spool
 from skep.model.host import HostFacts
 from skep.model.ids import HostName
 
@@ -45,6 +45,7 @@ def host_methods(host: Host, contexts: OpenContexts, *, version: str = __version
     methods.add("engine", Engine, host.engine, without=["exec"])
     methods.add("disks", DiskPool, host.disks)
     methods.add("fabric", Fabric, host.fabric)
+    methods.add("edge", Edge, host.edge)
     methods.add("images", ImageStore, host.images, without=["receive"])
     methods.add("images", _Contexts, contexts)
     methods.add("spool", Spool, host.spool, without=["take"])

@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 
 class ZoneSupplies:
-    """Satisfies `Supplies`: contents of files, addresses of ports."""
+    """Satisfies `Supplies`: contents of files, addresses of ports, certificates."""
 
     def __init__(self, calls: CallClient, zone: ZoneName) -> None:
         self._calls = calls
@@ -34,6 +34,9 @@ class ZoneSupplies:
 
     async def file(self, digest: str) -> bytes:
         return await self._calls.ask(self._key, "supplies.file", bytes, {"digest": digest})
+
+    async def certificate(self, digest: str) -> bytes:
+        return await self._calls.ask(self._key, "supplies.certificate", bytes, {"digest": digest})
 
 
 class ZoneSigns:

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
+from skep.model.edge import AccessLine, AppEndpoints, EndpointTraffic
 from skep.model.host import (
     ContainerSpec,
     ContainerStatus,
@@ -31,10 +32,12 @@ from skep.model.host import (
     ServicePublications,
 )
 from skep.model.ids import (
+    AppId,
     Bytes,
     ContainerId,
     Digest,
     DiskId,
+    EndpointId,
     HostName,
     NetworkId,
     PortId,
@@ -240,6 +243,31 @@ class HostFabric(Fabric, Protocol):
         """The network namespace as a path; it exists once a port is plugged."""
 
 
+class Edge(Protocol):
+    """HTTP(S) by name and path, on one host: where clients come in."""
+
+    async def set_endpoints(self, told: AppEndpoints) -> None:
+        """Replace all endpoints of the app at one moment.
+
+        Requests and connections that are under way go on.  It outlives a restart of the agent, and of what
+        serves them; the same generation again makes it whole.  A replica on a network that is not ensured here
+        gets no requests.
+        Raises:
+            Stale: a younger generation is in force; nothing was changed.
+            Conflict: another process of the host has the port; it is tried again by itself.
+            Unsupported: this host is to have no endpoints.
+        """
+
+    async def endpoints(self) -> dict[AppId, PeersInForce]:
+        """What the host was told last of every app."""
+
+    async def traffic(self) -> list[EndpointTraffic]:
+        """Of every endpoint and revision that has servers here; see there for how counters begin anew."""
+
+    async def access(self, endpoint: EndpointId, tail: int = 100) -> list[AccessLine]:
+        """The last requests, oldest first; a busy endpoint's are a sample."""
+
+
 class ImageStore(Protocol):
     """Images of one host: blobs by digest, layers unpacked once and shared."""
 
@@ -322,6 +350,9 @@ class Supplies(Protocol):
     async def file(self, digest: str) -> bytes:
         """The content of a config or secret."""
 
+    async def certificate(self, digest: str) -> bytes:
+        """A certificate for endpoints with its key, as PEM."""
+
 
 class Desired(Supplies, Protocol):
     """What steps and reconcilers ask: specifications by id, so that run histories hold ids only."""
@@ -376,6 +407,9 @@ class Host(Protocol):
 
     @property
     def fabric(self) -> Fabric: ...
+
+    @property
+    def edge(self) -> Edge: ...
 
     @property
     def images(self) -> ImageStore: ...

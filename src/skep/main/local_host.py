@@ -7,10 +7,12 @@ from ipaddress import IPv4Address
 from skep.agent.facts import read_facts
 from skep.agent.supervisor import Supervisor
 from skep.configuration import Configuration
-from skep.control.ports import ContainerEvents, DiskPool, Engine, Fabric, ImageStore, Spool, Supplies
+from skep.control.ports import ContainerEvents, DiskPool, Edge, Engine, Fabric, ImageStore, Spool, Supplies
 from skep.main.spool import spool
 from skep.model.host import HostFacts
 from skep.providers.local import disks as pool
+from skep.providers.local.edge import HaproxyEdge
+from skep.providers.local.edge.text import Entrance
 from skep.providers.local.images.build_network import BuildNetwork
 from skep.providers.local.images.store import OciImages
 from skep.providers.local.network.fabric import LocalFabric
@@ -25,6 +27,7 @@ class LocalHost:
     engine: Engine
     disks: DiskPool
     fabric: Fabric
+    edge: Edge
     images: ImageStore
     spool: Spool
 
@@ -82,9 +85,20 @@ async def local_host(
             runtime=runtime,
         )
     )
+    edge = await stack.enter_async_context(
+        HaproxyEdge(
+            instance=settings.instance,
+            data=settings.data,
+            ways=fabric.ways,
+            entrance=Entrance(http=settings.edge_http, https=settings.edge_https),
+            certify=supplies.certificate,
+        )
+    )
     facts = read_facts(runtime.cgroups)
     files = FolderSpool(spool(settings))
-    return LocalHost(facts=facts, engine=engine, disks=disks, fabric=fabric, images=images, spool=files)
+    return LocalHost(
+        facts=facts, engine=engine, disks=disks, fabric=fabric, edge=edge, images=images, spool=files
+    )
 
 
 def _build_network(settings: Configuration) -> BuildNetwork:

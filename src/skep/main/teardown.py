@@ -11,7 +11,7 @@ from skep.main.layout import stored_layout
 from skep.main.process import alone
 from skep.providers.box.underlay import Underlay
 from skep.providers.local import disks as pool
-from skep.providers.local import network
+from skep.providers.local import edge, network
 from skep.providers.local.images import store as image_store
 
 log = structlog.get_logger("skep")
@@ -23,6 +23,7 @@ async def tear_down(settings: Configuration, *, purge: bool) -> None:
         if (plan := stored_layout(settings)) is not None:
             async with Underlay(settings.instance, settings.box_underlay) as underlay:
                 await Box(settings, plan, underlay).tear_down(purge=purge)
+        await edge.teardown(settings.instance, settings.data, purge=purge)
         removed = await remove_containers(settings.instance, settings.data, settings.run)
         await image_store.teardown(settings.data / "images", settings.instance, purge=purge)
         await network.teardown(settings.instance, settings.data, purge=purge)

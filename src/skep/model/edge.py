@@ -33,15 +33,17 @@ class EdgeEndpoint(HostStruct, frozen=True, kw_only=True):
     host: str
     path: str = "/"
     servers: tuple[EdgeServer, ...] = ()
-    tls: Literal["optional", "required", "off"] = "optional"
-    """required: who comes without is sent to https; off: who comes with it finds nothing."""
+    tls: Literal["optional", "required"] = "optional"
+    """required: who comes without is sent to https."""
     certificate: str = ""
     """Digest of the one to show for `host`; none: that of the host itself, which nobody vouches for."""
     sticky: bool = False
     max_connections: int | None = None
-    """Requests at a time; more are answered with 503."""
+    """Requests at a time to one replica; more wait, for 10 s at the longest."""
     rate: int | None = None
     """Requests per second of one client; more are answered with 429."""
+    timeout: float | None = None
+    """Seconds that an answer may take to begin, and to go on; None: the edge's own."""
 
 
 class AppEndpoints(HostStruct, frozen=True, kw_only=True):

@@ -102,7 +102,7 @@ class Site:
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, name: str) -> None:
-    """HTTP/1.1 with keep-alive; `/headers` answers with what was asked, `/echo` becomes a connection that repeats all."""
+    """HTTP/1.1 with keep-alive; `/headers` answers with the request's, `/echo` repeats for ever what is said."""
     try:
         while line := await reader.readline():
             path = line.decode().split(" ")[1]
@@ -125,7 +125,9 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, nam
         writer.close()
 
 
-def endpoint(host: str, *ports: PortConfig, path: str = "/", revision: int = 1, **more: object) -> EdgeEndpoint:
+def endpoint(
+    host: str, *ports: PortConfig, path: str = "/", revision: int = 1, **more: object
+) -> EdgeEndpoint:
     servers = tuple(
         EdgeServer(
             replica=f"web-{number}",

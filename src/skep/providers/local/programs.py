@@ -15,6 +15,8 @@ PACKAGES = {
     "blkid": "util-linux",
     "skopeo": "skopeo",
     "buildah": "buildah",
+    "haproxy": "haproxy",
+    "setpriv": "util-linux",
 }
 """The Debian package of each.  The OCI runtime is chosen, and missed, by `runtime.py`."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -7,6 +7,7 @@ from skep.bus.client import CallClient
 from skep.model.host import HostFacts
 from skep.model.ids import HostName
 from skep.providers.remote.disks import RemoteDisks
+from skep.providers.remote.edge import RemoteEdge
 from skep.providers.remote.engine import RemoteEngine
 from skep.providers.remote.fabric import RemoteFabric
 from skep.providers.remote.images import RemoteImages
@@ -23,6 +24,7 @@ class RemoteHost:
     engine: RemoteEngine
     disks: RemoteDisks
     fabric: RemoteFabric
+    edge: RemoteEdge
     images: RemoteImages
     spool: RemoteSpool
 
@@ -34,6 +36,7 @@ class RemoteHost:
             engine=RemoteEngine(Line(calls, name, "engine"), streams),
             disks=RemoteDisks(Line(calls, name, "disks")),
             fabric=RemoteFabric(Line(calls, name, "fabric")),
+            edge=RemoteEdge(Line(calls, name, "edge")),
             images=RemoteImages(Line(calls, name, "images"), streams),
             spool=RemoteSpool(Line(calls, name, "spool"), streams),
         )

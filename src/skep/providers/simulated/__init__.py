@@ -5,9 +5,17 @@ both to the same behaviour.
 """
 
 from skep.providers.simulated.disks import SimulatedPool
+from skep.providers.simulated.edge import SimulatedEdge
 from skep.providers.simulated.engine import SimulatedEngine
 from skep.providers.simulated.fabric import SimulatedFabric
 from skep.providers.simulated.host import SimulatedHost
 from skep.providers.simulated.images import SimulatedImages
 
-__all__ = ["SimulatedEngine", "SimulatedFabric", "SimulatedHost", "SimulatedImages", "SimulatedPool"]
+__all__ = [
+    "SimulatedEdge",
+    "SimulatedEngine",
+    "SimulatedFabric",
+    "SimulatedHost",
+    "SimulatedImages",
+    "SimulatedPool",
+]

@@ -8,6 +8,7 @@ from skep.model.host import HostFacts
 from skep.model.ids import Bytes
 from skep.providers.local.spool import FolderSpool
 from skep.providers.simulated.disks import SimulatedPool
+from skep.providers.simulated.edge import SimulatedEdge
 from skep.providers.simulated.engine import Events, SimulatedEngine
 from skep.providers.simulated.fabric import SimulatedFabric
 from skep.providers.simulated.images import SimulatedImages
@@ -23,6 +24,7 @@ class SimulatedHost:
     engine: SimulatedEngine
     disks: SimulatedPool
     fabric: SimulatedFabric
+    edge: SimulatedEdge
     images: SimulatedImages
     spool: FolderSpool
 
@@ -34,5 +36,11 @@ class SimulatedHost:
         disks, fabric, images = SimulatedPool(), SimulatedFabric(), SimulatedImages()
         engine = SimulatedEngine(disks=disks, fabric=fabric, images=images, events=events)
         return cls(
-            facts=facts, engine=engine, disks=disks, fabric=fabric, images=images, spool=FolderSpool(spool)
+            facts=facts,
+            engine=engine,
+            disks=disks,
+            fabric=fabric,
+            edge=SimulatedEdge(),
+            images=images,
+            spool=FolderSpool(spool),
         )

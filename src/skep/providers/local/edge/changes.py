@@ -48,6 +48,8 @@ def _bring(slot: str, have: Server | None, one: Server) -> list[Command]:
         commands.append(Command(f"set server {where} addr {one.address} port {one.port}", "changed"))
     if have.weight != one.weight:
         commands.append(Command(f"set server {where} weight {one.weight}"))
+    if have.most != one.most:
+        commands.append(Command(f"set maxconn server {where} {one.most or 0}"))
     if not have.up:
         commands.append(Command(f"set server {where} state ready"))
     return commands

@@ -224,7 +224,9 @@ class HaproxyEdge:
             Wanted(
                 one,
                 tuple(
-                    Server(server_name(one.id, server), str(link), port, server.weight)
+                    Server(
+                        server_name(one.id, server), str(link), port, server.weight, True, one.max_connections
+                    )
                     for server in one.servers
                     if (way := ways.get(_target(server))) is not None
                     for link, port in (way,)

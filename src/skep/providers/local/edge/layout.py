@@ -24,6 +24,8 @@ class Server(msgspec.Struct, frozen=True):
     port: int
     weight: int
     up: bool = True
+    most: int | None = None
+    """Requests at a time."""
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -33,19 +35,21 @@ class Route(msgspec.Struct, frozen=True):
     endpoint: EndpointId
     flags: str = ""
     rate: int | None = None
+    timeout: int | None = None
+    """Milliseconds."""
     most: int | None = None
+    """Not for the map to use: so that it is known of the servers, which do not say it."""
 
     @property
     def text(self) -> str:
-        rate, most = ("" if one is None else str(one) for one in (self.rate, self.most))
-        return "|".join((self.slot, self.endpoint, self.flags, rate, most))
+        numbers = ("" if one is None else str(one) for one in (self.rate, self.timeout, self.most))
+        return "|".join((self.slot, self.endpoint, self.flags, *numbers))
 
     @classmethod
     def parse(cls, text: str) -> "Route":
-        slot, endpoint, flags, rate, most = text.split("|")
-        return cls(
-            slot, EndpointId(endpoint), flags, int(rate) if rate else None, int(most) if most else None
-        )
+        slot, endpoint, flags, *numbers = text.split("|")
+        rate, timeout, most = (int(one) if one else None for one in numbers)
+        return cls(slot, EndpointId(endpoint), flags, rate, timeout, most)
 
 
 Slots = dict[str, dict[str, Server]]
@@ -71,8 +75,9 @@ class Wanted(msgspec.Struct, frozen=True):
 
     def route(self, slot: str) -> Route:
         one = self.endpoint
-        flags = ("s" if one.sticky else "") + {"required": "t", "off": "p", "optional": ""}[one.tls]
-        return Route(slot, one.id, flags, one.rate, one.max_connections)
+        flags = ("s" if one.sticky else "") + ("t" if one.tls == "required" else "")
+        timeout = None if one.timeout is None else int(one.timeout * 1000)
+        return Route(slot, one.id, flags, one.rate, timeout, one.max_connections)
 
 
 class NoSlot(Exception):

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
+
 from skep.model.errors import HostFailure, Unavailable
 from skep.providers.local.edge.layout import Layout, Route, Routes, Server, Slots
 
@@ -42,10 +44,13 @@ class Runtime:
 
     async def read(self, routes: Path) -> Layout:
         """What is there now."""
-        return Layout(
-            _slots(await self.run("show backend"), await self.run("show servers state")),
-            _routes(await self.run(f"show map {routes}")),
-        )
+        slots = _slots(await self.run("show backend"), await self.run("show servers state"))
+        found = _routes(await self.run(f"show map {routes}"))
+        for route in found.values():
+            slots[route.slot] = {
+                name: msgspec.structs.replace(one, most=route.most) for name, one in slots[route.slot].items()
+            }
+        return Layout(slots, found)
 
     async def change_routes(self, routes: Path, have: Routes, wanted: Routes) -> None:
         """At one moment, however many change."""
@@ -114,6 +119,6 @@ def _routes(said: str) -> Routes:
     found: Routes = {}
     for line in said.splitlines():
         words = line.split(" ")
-        if len(words) == 3 and words[2].count("|") == 4:
+        if len(words) == 3 and words[2].count("|") == 5:
             found[words[1]] = Route.parse(words[2])
     return found

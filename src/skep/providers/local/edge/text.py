@@ -59,7 +59,8 @@ def certificate_line(place: Place, digest: str, host: str) -> str:
 
 
 def server(one: Server) -> str:
-    return f"{one.address}:{one.port} weight {one.weight} {SERVER}"
+    most = f" maxconn {one.most}" if one.most else ""
+    return f"{one.address}:{one.port} weight {one.weight} {SERVER}{most}"
 
 
 def _slot(name: str, servers: Mapping[str, Server]) -> str:
@@ -106,8 +107,7 @@ answer, if it may be repeated."""
 _SLOT = f"""\
 defaults slot from common
     balance roundrobin
-    http-request return status 503 content-type text/plain string "Too many requests are in progress.\\n" \
-if {{ var(txn.most) -m found }} {{ be_conn,sub(txn.most) gt 0 }}
+    http-request set-timeout server var(txn.timeout) if {{ var(txn.timeout) -m found }}
     http-response add-header Set-Cookie "{COOKIE}=%s; Path=/; HttpOnly; SameSite=Lax" \
 if {{ var(txn.sticky) -m found }}"""
 
@@ -155,8 +155,6 @@ def _rules(place: Place, entrance: Entrance) -> Iterable[str]:
     unknown = "unless { var(txn.route) -m found }"
     yield nothing.format("No endpoint has this name and path.", unknown)
     yield "http-request set-var(txn.flags) var(txn.route),field(3,|)"
-    plain = "if { ssl_fc } { var(txn.flags) -m sub p }"
-    yield nothing.format("This endpoint is not served by https.", plain)
     if entrance.https:
         yield (
             f"http-request redirect code 308 location https://%[var(txn.host)]{https}%[capture.req.uri] "
@@ -164,7 +162,7 @@ def _rules(place: Place, entrance: Entrance) -> Iterable[str]:
         )
     yield "http-request set-var(txn.endpoint) var(txn.route),field(2,|)"
     yield "http-request set-var(txn.sticky) bool(true) if { var(txn.flags) -m sub s }"
-    for number, name in ((4, "rate"), (5, "most")):
+    for number, name in ((4, "rate"), (5, "timeout")):
         field = f"var(txn.route),field({number},|)"
         yield f"http-request set-var(txn.{name}) {field},add(0) if {{ {field} -m found }}"
     yield f"http-request track-sc1 var(txn.endpoint) table paces"
