@@ -44,6 +44,9 @@ class Worker:
     async def file(self, digest: str) -> bytes:
         return digest.encode() * 3
 
+    async def certificate(self, digest: str) -> bytes:
+        return f"certificate {digest}".encode()
+
     async def observed(self, status: ContainerStatus) -> None:
         await self.open.wait()
         self.news.append(f"{status.id} {status.state}")

@@ -68,6 +68,13 @@ class AcceptNetwork(Body, frozen=True, kw_only=True):
     alias: str | None = None
 
 
+class PutCertificate(Body, frozen=True, kw_only=True):
+    """Both in PEM; the certificate is followed by its chain."""
+
+    certificate: str
+    key: str
+
+
 class PutSecurityGroup(Body, frozen=True, kw_only=True):
     """What is left out stays as it is."""
 

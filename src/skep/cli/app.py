@@ -44,6 +44,8 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "image": ("skep.cli.images:app", "Images: list, pull, import, build, remove."),
         "disk": ("skep.cli.disks:app", "Disks: list, resize, remove."),
         "net": ("skep.cli.networks:app", "Networks: list, ports, remove."),
+        "endpoint": ("skep.cli.endpoints:app", "HTTP(S) endpoints: list, show, who asked for what."),
+        "cert": ("skep.cli.endpoints:certificate_app", "Certificates for endpoints: list, add, remove."),
         "run": ("skep.cli.runs:app", "Runs: list, show, why, steer, approve, draw."),
         "events": ("skep.cli.runs:events", "Follow what changes."),
     },

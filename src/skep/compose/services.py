@@ -11,6 +11,7 @@ from skep.compose.attachments import read_attachments
 from skep.compose.builds import read_build
 from skep.compose.cursor import Cursor
 from skep.compose.dependencies import read_dependencies
+from skep.compose.endpoints import read_endpoints
 from skep.compose.environment import read_environment, read_hosts, read_labels, read_sysctls
 from skep.compose.limits import read_replicas, read_resources, read_restart, read_ulimits
 from skep.compose.placement import read_placement
@@ -51,7 +52,7 @@ def read_service(name: str, service: Cursor, known: Known, around: Surroundings)
     spec = ServiceSpec(
         image=_read_image(service, build, f"{around.project}-{name}"),
         **_process(service, around),
-        **_placement(name, service, known),
+        **_placement(name, service, known, around),
         **_storage(service, known),
     )
     check_targets(service, spec.mounts, (*spec.configs, *spec.secrets))
@@ -86,7 +87,7 @@ def _process(service: Cursor, around: Surroundings) -> dict[str, Any]:
     }
 
 
-def _placement(name: str, service: Cursor, known: Known) -> dict[str, Any]:
+def _placement(name: str, service: Cursor, known: Known, around: Surroundings) -> dict[str, Any]:
     return {
         "ports": read_publications(service.get("ports")),
         "expose": service.get("expose").texts(),
@@ -99,7 +100,7 @@ def _placement(name: str, service: Cursor, known: Known) -> dict[str, Any]:
         "ulimits": read_ulimits(service.get("ulimits")),
         "sysctls": read_sysctls(service.get("sysctls")),
         "extra_hosts": read_hosts(service.get("extra_hosts")),
-        "x_skep": _read_extensions(service),
+        "x_skep": _read_extensions(service, around.project),
     }
 
 
@@ -163,7 +164,7 @@ _SIZES = frozenset({"system_disk"})
 _FIELDS = {field.name: field.type for field in msgspec.structs.fields(Extensions)}
 
 
-def _read_extensions(service: Cursor) -> Extensions:
+def _read_extensions(service: Cursor, project: str) -> Extensions:
     """`x-skep`, and `storage_opt.size` for the engines' way to say the size of the system disk."""
     values: dict[str, Any] = {}
     if size := service.get("storage_opt").get("size").size(least=1):
@@ -176,6 +177,8 @@ def _read_extensions(service: Cursor) -> Extensions:
             close = get_close_matches(key[:40], _FIELDS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_FIELDS)}"
             value.error(f"unknown key {key[:40]!r}; {hint}")
+        elif key == "endpoints":
+            values[key] = read_endpoints(value, project)
         elif key in _SIZES:
             values[key] = value.size(least=1)
         else:

@@ -6,9 +6,11 @@ from ipaddress import IPv4Address
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.clock import rfc3339
+from skep.control.endpoint_views import url
 from skep.control.flows import documents
 from skep.control.host_directory import silence
 from skep.control.plans import Facts, Plan, ReplicaChange
+from skep.control.settings import Settings
 from skep.model.host import ContainerState, Health
 from skep.model.ids import HostName
 from skep.model.spec import AppSpec
@@ -21,7 +23,7 @@ from skep.model.views import (
     ReleaseView,
     ReplicaView,
 )
-from skep.store import disks, hosts, networks, releases, replicas
+from skep.store import disks, endpoints, hosts, networks, releases, replicas
 from skep.store.apps import AppRow
 from skep.store.networks import PortRow, PublishedRow
 from skep.store.releases import ReleaseRow
@@ -29,14 +31,14 @@ from skep.store.replicas import ReplicaRow
 
 
 async def app(
-    connection: AsyncConnection, row: AppRow, tenant: str, changing: bool, public_host: str
+    connection: AsyncConnection, row: AppRow, tenant: str, changing: bool, settings: Settings
 ) -> AppView:
     members = await replicas.find(connection, app=row.id)
     silent = await silent_hosts(connection)
     services = await replicas.services_of(connection, row.id)
     published = await networks.published_ports(connection, services=[service.id for service in services])
     reached = {host.name: host.underlay for host in await hosts.every(connection) if host.answers}
-    where = {one.id: _where(one.name, members, reached, public_host) for one in services}
+    where = {one.id: _where(one.name, members, reached, settings.public_host) for one in services}
     running = sum(state(member, silent) == "running" for member in members)
     finished = sum(_finished(member) for member in members)
     return AppView(
@@ -49,7 +51,8 @@ async def app(
         replicas=len(members),
         running=running,
         finished=finished,
-        urls=tuple(
+        urls=tuple(url(one, settings) for one in await endpoints.every(connection, app=row.id))
+        + tuple(
             f"http://{where[port.service_id] if port.host_ip == '0.0.0.0' else port.host_ip}:{port.published}"  # noqa: S104
             for port in published
             if port.protocol == "tcp"

@@ -11,7 +11,7 @@ from functools import partial
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.control import app_views, changes, facts, quotas, security_groups
+from skep.control import app_views, changes, endpoints, facts, quotas, security_groups
 from skep.control.callers import Caller
 from skep.control.clock import Now
 from skep.control.facts import AppRecord
@@ -24,11 +24,12 @@ from skep.control.settings import Settings
 from skep.control.validation import check
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, NotFound
-from skep.model.ids import AppId
+from skep.model.ids import AppId, TenantId
 from skep.model.references import normalize
 from skep.model.spec import AppFile, AppSpec
 from skep.model.views import Accepted, AppDetail, AppView, PlanView, ReleaseView
 from skep.store import apps, groups, networks, releases, replicas, tenants
+from skep.store import endpoints as stored_endpoints
 from skep.store.apps import AppRow
 from skep.store.releases import ReleaseRow
 from skep.store.replicas import ReplicaRow
@@ -175,13 +176,16 @@ class Apps:
             if row is not None and row.removing:
                 raise Conflict(f"App {spec.name!r} is being removed: wait until it is gone.")
             await facts.check_files(connection, caller.tenant, spec, contents)
+            endpoints.must_have_certificates(
+                spec, {row.name for row in await stored_endpoints.certificates(connection, caller.tenant)}
+            )
             security_groups.must_exist(
                 spec, {group.name for group in await groups.every(connection, caller.tenant)}
             )
             found = await facts.gather(connection, caller.tenant, record, AppId(self._new_id()), spec)
             cluster = await facts.cluster(connection, settings.limits.memory)
             await self._check_quota(connection, caller, found.app, spec)
-            await self._ports_must_be_free(connection, spec, found)
+            await self._places_must_be_free(connection, spec, found, caller.tenant)
 
         plan = make_plan(
             found,
@@ -258,7 +262,9 @@ class Apps:
         defaults = Defaults(disk=self._settings.default_disk, memory=self._settings.limits.memory)
         await quotas.check_app(connection, caller.tenant, app, spec, defaults)
 
-    async def _ports_must_be_free(self, connection: AsyncConnection, spec: AppSpec, found: Facts) -> None:
+    async def _places_must_be_free(
+        self, connection: AsyncConnection, spec: AppSpec, found: Facts, tenant: TenantId
+    ) -> None:
         """An early answer; `release.prepare` decides."""
         own = {service.id for service in found.services}
         others = [row for row in await networks.published_ports(connection) if row.service_id not in own]
@@ -269,6 +275,8 @@ class Apps:
                         f"Service {name!r}: port {port.published}/{port.protocol} of the host is taken by "
                         "another app. Publish another one, or leave the number out to be given a free one."
                     )
+        known = await stored_endpoints.every(connection)
+        endpoints.must_be_free(spec, known, app=found.app, tenant=tenant)
 
     async def _removal(self, connection: AsyncConnection, app: AppRow) -> str:
         release = await releases.get(connection, app.release_id) if app.release_id else None
@@ -278,7 +286,7 @@ class Apps:
         active = await self._flows.list(labels={"app": row.id}, active=True, limit=1)
         tenant = await tenants.get(connection, row.tenant_id)
         return await app_views.app(
-            connection, row, tenant.name if tenant else "", bool(active), self._settings.public_host
+            connection, row, tenant.name if tenant else "", bool(active), self._settings
         )
 
 

@@ -12,6 +12,8 @@ from skep.control.bus_accounts import BusAccounts, SharedBusAccount
 from skep.control.clock import Now
 from skep.control.disks import Disks
 from skep.control.draining import Draining
+from skep.control.edges import Edges
+from skep.control.endpoint_views import Endpoints
 from skep.control.enrolment import Enrolment
 from skep.control.events import Events
 from skep.control.flow_documents import Flows
@@ -34,6 +36,7 @@ from skep.control.security_groups import SecurityGroups
 from skep.control.settings import Settings
 from skep.control.shares import Shares
 from skep.control.tenants import Tenants
+from skep.control.tls_certificates import TlsCertificates
 from skep.control.tokens import Tokens
 from skep.control.users import Users
 from skep.control.zones import Zones
@@ -57,6 +60,8 @@ class Control:
     reservations: Reservations
     shares: Shares
     security_groups: SecurityGroups
+    endpoints: Endpoints
+    certificates: TlsCertificates
     hosts: Hosts
     zones: Zones
     pools: Pools
@@ -81,6 +86,7 @@ def make_control(
     new_id: Callable[[], str],
     accounts: BusAccounts | None = None,
     guarding: Guarding | None = None,
+    edges: Edges | None = None,
 ) -> Control:
     """Every use case on the same database, engine and hosts."""
     flows = room.flows
@@ -103,6 +109,8 @@ def make_control(
         reservations=Reservations(database, now),
         shares=Shares(database, now),
         security_groups=SecurityGroups(database, guarding, now, new_id),
+        endpoints=Endpoints(database, directory, edges, settings),
+        certificates=TlsCertificates(database, settings.seal, edges, now, new_id),
         hosts=Hosts(database, Draining(database, flows, settings, new_id), enrolment, bus),
         zones=Zones(database),
         pools=Pools(database),

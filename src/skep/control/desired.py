@@ -5,11 +5,13 @@ A container's specification never changes (another release gives it another id),
 
 import asyncio
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.naming import scope
+from skep.control.sealed_keys import pem
 from skep.control.serving import serving
 from skep.control.specifications import (
     Limits,
@@ -38,7 +40,7 @@ from skep.model.ids import (
     ReplicaId,
     ServiceId,
 )
-from skep.store import apps, disks, networks, releases, replicas
+from skep.store import apps, disks, endpoints, networks, releases, replicas
 from skep.store.networks import PortRow
 from skep.store.releases import ReleaseRow
 from skep.store.replicas import ReplicaRow
@@ -55,8 +57,9 @@ class DesiredState:
     many queries as one.
     """
 
-    def __init__(self, database: Database, limits: Limits) -> None:
+    def __init__(self, database: Database, limits: Limits, seal: Path | None = None) -> None:
         self._database = database
+        self._seal = seal
         self._limits = limits
         self._shared = database.engine.dialect.name != "sqlite"
         self._containers: dict[ContainerId, ContainerSpec] = {}
@@ -132,6 +135,12 @@ class DesiredState:
     async def file(self, digest: str) -> bytes:
         async with self._database.read() as connection:
             return _found(await apps.file(connection, digest), "The content of a config or secret")
+
+    async def certificate(self, digest: str) -> bytes:
+        async with self._database.read() as connection:
+            known = {row.digest: row for row in await endpoints.certificates(connection)}
+        row = _found(known.get(digest), "The certificate")
+        return pem(self._seal, row)
 
     async def _read(self, container: ContainerId) -> None:
         """Unless another asker has read its release meanwhile."""

@@ -20,7 +20,7 @@ from skep.flow.storage.shared import now
 from skep.model.errors import NotFound, SkepError, Stale
 from skep.model.host import PeersInForce
 from skep.model.ids import HostName, NetworkId, ReplicaId
-from skep.store import hosts, networks
+from skep.store import endpoints, hosts, networks
 
 PATIENCE = 5.0
 """Seconds that a step waits for other hosts to hear of its change."""
@@ -140,6 +140,7 @@ class Peering:
                 await generation(connection),
                 await networks.attachments(connection, chosen),
                 await hosts.every(connection),
+                await endpoints.networks(connection, chosen),
             )
 
 

@@ -1,6 +1,6 @@
 """Who is where on a network: what each of its hosts must know of the others.  Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from ipaddress import IPv4Address
 
@@ -26,6 +26,8 @@ class NetworkMap:
         generation: int,
         attachments: Iterable[AttachmentRow],
         hosts: Mapping[HostName, HostRow],
+        *,
+        everywhere: bool = False,
     ) -> None:
         self.network = network
         self.generation = generation
@@ -37,6 +39,8 @@ class NetworkMap:
                 self.hosts.setdefault(row.host, IPv4Address(places[row.host].underlay))
                 port = _remote(row, self.hosts[row.host], places[row.host].answers)
                 self._ports.setdefault(row.host, []).append(port)
+        for name, place in places.items() if everywhere else ():
+            self.hosts.setdefault(name, IPv4Address(place.underlay))
 
     def seen_from(self, host: HostName, at_least: int = 0) -> NetworkPeers:
         """What the host must know; nothing where it is alone, or not on the map."""
@@ -70,15 +74,19 @@ NOBODY = digest_of(())
 
 
 def maps(
-    generation: int, attachments: Iterable[AttachmentRow], hosts: Iterable[HostRow]
+    generation: int,
+    attachments: Iterable[AttachmentRow],
+    hosts: Iterable[HostRow],
+    everywhere: Collection[NetworkId] = (),
 ) -> dict[NetworkId, NetworkMap]:
-    """A map of every network that somebody is on."""
+    """A map of every network that somebody is on.  Those that are `everywhere` are on all hosts."""
     by_network: dict[NetworkId, list[AttachmentRow]] = {}
     for row in attachments:
         by_network.setdefault(row.network_id, []).append(row)
     places = {row.name: row for row in hosts}
     return {
-        network: NetworkMap(network, generation, members, places) for network, members in by_network.items()
+        network: NetworkMap(network, generation, members, places, everywhere=network in everywhere)
+        for network, members in by_network.items()
     }
 
 

@@ -250,8 +250,8 @@ class Edge(Protocol):
         """Replace all endpoints of the app at one moment.
 
         Requests and connections that are under way go on.  It outlives a restart of the agent, and of what
-        serves them; the same generation again makes it whole.  A replica on a network that is not ensured here
-        gets no requests.
+        serves them; the same generation again makes it whole.  A replica on a network that is not ensured
+        here gets no requests.
         Raises:
             Stale: a younger generation is in force; nothing was changed.
             Conflict: another process of the host has the port; it is tried again by itself.

@@ -31,4 +31,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     authority: tuple[Path, Path] | None = None
     """Files of certificate and key of an operator's own authority, for an installation's first start."""
     public_metrics: bool = False
+    edge_http: int = 80
+    """Where hosts serve endpoints, as URLs show it."""
+    edge_https: int = 443
     host_timeout: float = 20.0

@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 
+from skep.control import endpoints
 from skep.control.callers import Caller, Role
 from skep.control.publications import clash
 from skep.model.errors import InvalidInput
@@ -90,6 +91,7 @@ def _problems(spec: AppSpec, caller: Caller) -> Iterator[str]:
     if cycle:
         yield f"depends_on goes in a circle: {' -> '.join(cycle)}"
     yield from _double_publications(spec)
+    yield from endpoints.problems(spec)
 
 
 def _service(name: ServiceName, service: ServiceSpec, spec: AppSpec, caller: Caller) -> Iterator[str]:

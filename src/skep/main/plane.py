@@ -16,6 +16,7 @@ from skep.configuration import Configuration
 from skep.control.authorities import Authorities
 from skep.control.control import Control, make_control
 from skep.control.desired import DesiredState
+from skep.control.edges import Edges
 from skep.control.events import Observations
 from skep.control.flow_engine import FlowRoom, flow_room
 from skep.control.flows.catalogue import make_registry
@@ -56,6 +57,7 @@ class Foundation:
     directory: HostDirectory
     peering: Peering
     traffic: Traffic
+    edges: Edges
     guarding: Guarding
     process: str
     """This process and no other, nor a later life of it."""
@@ -78,8 +80,9 @@ async def foundation(
     woken, directory = asyncio.Event(), HostDirectory()
     peering = Peering(database, directory)
     stack.push_async_callback(peering.close)
-    desired = DesiredState(database, limits(settings))
-    traffic = Traffic(database, directory, [Publishing(database, directory, desired)])
+    desired = DesiredState(database, limits(settings), settings.etc / "installation.key")
+    edges = Edges(database, directory, desired, peering)
+    traffic = Traffic(database, directory, [Publishing(database, directory, desired), edges])
     stack.push_async_callback(traffic.close)
 
     def changed(replica: ReplicaId) -> None:
@@ -92,6 +95,7 @@ async def foundation(
         bus=bus,
         desired=desired,
         traffic=traffic,
+        edges=edges,
         observations=Observations(database, bus, woken.set, time.time, changed),
         woken=woken,
         directory=directory,
@@ -150,6 +154,7 @@ async def _reconcile(base: Foundation, room: FlowRoom, control: Control) -> None
         monotonic=time.monotonic,
         peering=base.peering,
         guarding=base.guarding,
+        edges=base.edges,
     )
 
     async def lead(epoch: int) -> None:
@@ -275,6 +280,8 @@ def _control(base: Foundation, room: FlowRoom) -> Control:
         seal=settings.etc / "installation.key",
         authority=settings.own_authority,
         host_timeout=settings.silence,
+        edge_http=settings.edge_http,
+        edge_https=settings.edge_https,
     )
     return make_control(
         base.database,
@@ -285,4 +292,5 @@ def _control(base: Foundation, room: FlowRoom) -> Control:
         now=time.time,
         new_id=new_id,
         guarding=base.guarding,
+        edges=base.edges,
     )

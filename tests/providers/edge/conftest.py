@@ -4,7 +4,6 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 from tests.providers.network.conftest import HOST, World, network, port
@@ -102,7 +101,7 @@ class Site:
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, name: str) -> None:
-    """HTTP/1.1 with keep-alive; `/headers` answers with the request's, `/echo` repeats for ever what is said."""
+    """HTTP/1.1 with keep-alive; `/headers` answers with them, `/echo` repeats what is said."""
     try:
         while line := await reader.readline():
             path = line.decode().split(" ")[1]

@@ -35,6 +35,7 @@ _Dumper.add_representer(str, _text)
 
 Steps = dict[str, dict[str, Any]]
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+ENDPOINTS = "tell-endpoints"
 JOB_TIMEOUT = "24h"
 """How long a service that others wait for to complete may take."""
 
@@ -67,8 +68,20 @@ def apply(plan: Plan, spec: AppSpec, builder: HostName) -> str:
         steps[f"{change.name}-ready"] = _ready(change, spec)
     _add_completions(steps, spec, acting)
     _add_publications(steps, plan, spec, nodes)
+    _add_endpoints(steps, plan, spec)
     steps["finish"] = {"use": "release.finish", "with": {"release": plan.release}, "after": list(steps)}
     return _document("app.apply", f"app/{plan.app}", steps)
+
+
+def _add_endpoints(steps: Steps, plan: Plan, spec: AppSpec) -> None:
+    """Every host hears of the endpoints before the release counts as done."""
+    services = [plan.services[name] for name, one in spec.services.items() if one.x_skep.endpoints]
+    if services:
+        steps[ENDPOINTS] = {
+            "use": "traffic.announce",
+            "with": {"services": services},
+            "after": list(steps),
+        }
 
 
 def switch_on(app: AppId, spec: AppSpec, replicas: Iterable[ReplicaRow]) -> str:

@@ -9,6 +9,7 @@ removed from the hosts by the reconciler of leftovers.
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from skep.control import endpoints as endpoint_rules
 from skep.control import publications, security_groups
 from skep.control.addresses import Addresses
 from skep.control.flows.environment import Cloud
@@ -16,9 +17,9 @@ from skep.control.naming import fingerprint
 from skep.control.plans import Plan, ReplicaChange
 from skep.flow import step
 from skep.model.errors import Conflict, NotFound
-from skep.model.ids import AppId, DiskId, NetworkId, PortId, ReleaseId
+from skep.model.ids import AppId, DiskId, NetworkId, PortId, ReleaseId, new_id
 from skep.model.spec import AppSpec
-from skep.store import apps, disks, groups, networks, releases, replicas
+from skep.store import apps, disks, endpoints, groups, networks, releases, replicas
 from skep.store.apps import AppRow
 from skep.store.disks import DiskRow
 from skep.store.releases import ReleaseRow
@@ -71,6 +72,7 @@ async def prepare(cx: Cloud, release: ReleaseId) -> None:
     await _insert_replicas(cx.tx, plan, row)
     await addresses.claim([(change.replica, port) for change in plan.replicas for port in change.ports])
     await _publish(cx.tx, plan, row)
+    await _claim_endpoints(cx.tx, plan, row, now)
     started = [change.replica for change in plan.replicas if change.action == "start"]
     await replicas.set_desired(cx.tx, started, "running")
 
@@ -98,6 +100,7 @@ async def finish(cx: Cloud, release: ReleaseId) -> None:
     await replicas.delete(cx.tx, removed)
     stays = publications.kept(plan, row.spec).values()
     await networks.delete_published(cx.tx, [port.id for port in plan.published_before if port not in stays])
+    await _settle_endpoints(cx.tx, plan, row)
     await replicas.delete_services(cx.tx, plan.removed_services)
     await disks.delete(cx.tx, gone)
     if app.release_id is not None:
@@ -133,9 +136,11 @@ async def _take_back(tx: AsyncConnection, plan: Plan) -> None:
     await replicas.delete_containers(tx, [change.container for change in created + updated])
     await replicas.delete(tx, [change.replica for change in created])
     await _unpublish(tx, plan)
-    await replicas.delete_services(tx, [plan.services[name] for name in plan.new_services])
     app = await apps.get(tx, plan.app)
-    if app is not None and app.release_id and (before := await releases.get(tx, app.release_id)):
+    before = await releases.get(tx, app.release_id) if app is not None and app.release_id else None
+    await _release_endpoints(tx, plan, before)
+    await replicas.delete_services(tx, [plan.services[name] for name in plan.new_services])
+    if before is not None:
         await _set_groups(tx, plan, before.spec)
     await disks.delete(tx, [*(disk.id for disk in plan.disks), *_new_system_disks(plan)])
     await networks.delete(tx, await _unused_networks(tx, plan))
@@ -249,6 +254,43 @@ async def _unpublish(tx: AsyncConnection, plan: Plan) -> None:
     present = {port.id for port in await networks.published_ports(tx, services=services)}
     await networks.delete_published(tx, present - before.keys())
     await networks.insert_published(tx, [port for name, port in before.items() if name not in present])
+
+
+async def _claim_endpoints(tx: AsyncConnection, plan: Plan, row: ReleaseRow, now: float) -> None:
+    """Those that are new; requests for them come to whoever serves already.
+
+    Raises:
+        Conflict: a name is somebody else's.
+        NotFound: there is no such certificate.
+    """
+    held = {one.name for one in await endpoints.certificates(tx, row.tenant_id)}
+    endpoint_rules.must_have_certificates(row.spec, held)
+    new = endpoint_rules.claim(
+        row.spec,
+        plan.services,
+        await endpoints.every(tx),
+        app=row.app_id,
+        tenant=row.tenant_id,
+        now=now,
+        new_id=new_id,
+    )
+    await endpoints.insert(tx, new)
+
+
+async def _settle_endpoints(tx: AsyncConnection, plan: Plan, row: ReleaseRow) -> None:
+    """From now on they are as this release has them, and what it has not is anybody's."""
+    rows = await endpoints.every(tx, app=row.app_id)
+    changed, gone = endpoint_rules.settle(row.spec, plan.services, rows)
+    for one in changed:
+        await endpoints.save(tx, one)
+    await endpoints.delete(tx, gone)
+
+
+async def _release_endpoints(tx: AsyncConnection, plan: Plan, before: ReleaseRow | None) -> None:
+    """Give back what the release before did not have."""
+    rows = await endpoints.every(tx, app=plan.app)
+    kept = {(one.host, one.path) for _, one in endpoint_rules.wanted(before.spec)} if before else set()
+    await endpoints.delete(tx, [row.id for row in rows if (row.host, row.path) not in kept])
 
 
 async def _is_prepared(tx: AsyncConnection, plan: Plan) -> bool:

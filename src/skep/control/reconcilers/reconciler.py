@@ -17,6 +17,7 @@ import structlog
 from skep.control.apps import Apps
 from skep.control.changes import Overtaken
 from skep.control.desired import DesiredState
+from skep.control.edges import Edges
 from skep.control.flows import documents
 from skep.control.guarding import Guarding
 from skep.control.host_directory import HostDirectory
@@ -60,6 +61,7 @@ class Reconciler:
         monotonic: Callable[[], float],
         peering: Peering | None = None,
         guarding: Guarding | None = None,
+        edges: Edges | None = None,
     ) -> None:
         self._database = database
         self._flows = flows
@@ -71,6 +73,7 @@ class Reconciler:
         self._peering = peering
         self._guarding = guarding
         self._widening = Widening()
+        self._edges = edges
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._looking: dict[HostName, asyncio.Task[None]] = {}
 
@@ -97,6 +100,8 @@ class Reconciler:
             await self._peering.reconcile()
         if self._guarding is not None:
             await self._guarding.reconcile()
+        if self._edges is not None:
+            await self._edges.reconcile()
         for name in self._hosts.names():
             if name not in self._looking and not self._hosts.why_silent(name):
                 looking = asyncio.create_task(self._look_at(name), name=f"reconcile {name}")

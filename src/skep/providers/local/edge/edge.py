@@ -7,7 +7,7 @@ and again, and what differs is changed.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -113,7 +113,7 @@ class HaproxyEdge:
             self._records.must_be_news(told)
             await self._records.save(told)
             try:
-                await self._settle()
+                await _whole(self._settle())
             except SkepError:
                 self._unsettled = True
                 self._wake()
@@ -146,7 +146,7 @@ class HaproxyEdge:
             try:
                 async with self._lock:
                     self._have = None
-                    await self._settle()
+                    await _whole(self._settle())
                     self._unsettled = await self._clear()
             except (SkepError, OSError) as error:
                 self._unsettled = True
@@ -271,6 +271,16 @@ def _target(server: EdgeServer) -> Target:
 
 def _shown(wanted: list[Wanted]) -> dict[str, str]:
     return {one.endpoint.host: one.endpoint.certificate for one in wanted if one.endpoint.certificate}
+
+
+async def _whole(work: Coroutine[None, None, None]) -> None:
+    """Who is cancelled waits for it, and keeps the lock till then: half a change is none."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

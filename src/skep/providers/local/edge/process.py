@@ -6,19 +6,21 @@ API (`-x`) and tells it to end when its connections do (`-sf`).
 
 import asyncio
 import os
+import re
 import signal
+import subprocess
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from skep.model.errors import Conflict, HostFailure
-from skep.providers.local.commands import run
 from skep.providers.local.edge.place import Place, account
 from skep.providers.local.processes import ExitWatch, has_argument, hold, read_pid, send
 
 _BIND = "-all,+net_bind_service"
 _TAKEN = "Address already in use"
-_PATIENCE = 5.0
+_PATIENCE = 30.0
 
 
 class Process:
@@ -49,14 +51,10 @@ class Process:
         Raises:
             Conflict: another process has the port.  HostFailure: HAProxy does not start.
         """
-        old = read_pid(self._place.pid) if self._watch is not None else None
-        again = ["-x", str(self._place.admin), "-sf", str(old)] if old is not None else []
-        self.release()
-        try:
-            await run(*self._enter, *_unprivileged(), *self._command(), *again)
-        except HostFailure as error:
+        if self._watch is None:
             self.adopt()
-            raise _refusal(error) from error
+        command = [*self._enter, *_unprivileged(), *self._command()]
+        await asyncio.to_thread(_launch, self._place, command, hands_over=self.runs)
         if not self.adopt():
             raise HostFailure("HAProxy ended as soon as it was started.")
 
@@ -90,16 +88,35 @@ def _unprivileged() -> list[str]:
     ]
 
 
-def _refusal(error: HostFailure) -> Exception:
-    if _TAKEN in error.message:
-        ports = sorted(
-            {part.rstrip("]") for part in error.message.split(":") if part.rstrip("]").isdecimal()}
+def _launch(place: Place, command: list[str], *, hands_over: bool) -> None:
+    """Raises Conflict, HostFailure.  Its output goes to a file: a pipe would stay open in what it leaves."""
+    old = [str(pid) for pid in living(place)]
+    again = [*(["-x", str(place.admin)] if hands_over else []), *(["-sf", *old] if old else [])]
+    with tempfile.TemporaryFile() as output:
+        done = subprocess.run(
+            [*command, *again],
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd="/",
+            timeout=_PATIENCE,
         )
+        output.seek(0)
+        said = output.read(64 * 1024).decode(errors="replace").strip()
+    if done.returncode:
+        raise _refusal(said)
+
+
+def _refusal(said: str) -> Exception:
+    if _TAKEN in said:
+        ports = ", ".join(sorted(set(re.findall(r"\[[^\]]*:(\d+)\]", said))))
         return Conflict(
-            f"The edge of this host cannot listen: a port is in use by another process ({', '.join(ports)}). "
-            "End that one, or set 'edge_http' and 'edge_https' to other ports, or to 0."
+            f"The edge of this host cannot listen: another process has its port ({ports}). End that one, or "
+            "set 'edge_http' and 'edge_https' to other ports, or to 0."
         )
-    return error
+    return HostFailure(f"HAProxy does not start: {said[-1000:]}")
 
 
 def living(place: Place) -> list[int]:

@@ -165,14 +165,15 @@ def _rules(place: Place, entrance: Entrance) -> Iterable[str]:
     for number, name in ((4, "rate"), (5, "timeout")):
         field = f"var(txn.route),field({number},|)"
         yield f"http-request set-var(txn.{name}) {field},add(0) if {{ {field} -m found }}"
-    yield f"http-request track-sc1 var(txn.endpoint) table paces"
+    yield "http-request track-sc1 var(txn.endpoint) table paces"
     yield f"http-request set-log-level silent if {{ sc1_http_req_rate gt {LOGGED} }}"
     yield "http-response set-log-level info if { status ge 500 }"
     yield "http-request set-var(txn.client) src,concat(|,txn.endpoint) if { var(txn.rate) -m found }"
     yield "http-request track-sc0 var(txn.client) table rates if { var(txn.rate) -m found }"
     yield (
-        'http-request return status 429 content-type text/plain hdr Retry-After 1 string "Too many requests.\\n"'
-        " if { var(txn.rate) -m found } { sc0_http_req_rate,sub(txn.rate) gt 0 }"
+        "http-request return status 429 content-type text/plain hdr Retry-After 1 "
+        'string "Too many requests.\\n" '
+        "if { var(txn.rate) -m found } { sc0_http_req_rate,sub(txn.rate) gt 0 }"
     )
     # RFC 9110, 9.2.2: these may be repeated.
     yield "http-request disable-l7-retry unless { method GET HEAD OPTIONS PUT DELETE TRACE }"

@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Mapping
-from typing import Protocol
 
 from skep.model.edge import EndpointTraffic
 from skep.model.ids import EndpointId
