@@ -27,15 +27,19 @@ from skep.model.images import BuildSpec, RegistryCredentials
 from skep.model.names import ServiceName, TenantName
 from skep.model.spec import AppSpec, AppSubnet
 from skep.model.views import (
+    AccessView,
     Accepted,
     Action,
     AddressView,
     AppDetail,
     AppState,
     AppView,
+    CertificateView,
     DeadLetterView,
     DiskView,
     DrainView,
+    EndpointTrafficView,
+    EndpointView,
     EventView,
     GroupRuleView,
     HopView,
@@ -747,6 +751,83 @@ class FakeShares:
 
 
 @dataclass
+class FakeEndpoints:
+    """One, of the shop, which one client asked for something."""
+
+    world: World
+
+    async def access(self, caller: Caller, app: str, tail: int = 100) -> list[AccessView]:
+        line = AccessView(
+            time=THEN,
+            endpoint="shop.localhost/",
+            client="192.0.2.7",
+            method="GET",
+            url="shop.localhost/cart",
+            status=200,
+            milliseconds=3,
+            size=512,
+            replica="web-0",
+            revision=1,
+        )
+        return [line][:tail]
+
+    async def list(self, caller: Caller, app: str | None = None) -> list[EndpointView]:
+        counted = EndpointTrafficView(
+            revision=1,
+            requests=42,
+            client_errors=2,
+            server_errors=1,
+            connection_errors=0,
+            sessions=1,
+            response_time=3.0,
+        )
+        one = EndpointView(
+            id="endpoint-1",
+            app="shop",
+            service="web",
+            url="http://shop.localhost/",
+            host="shop.localhost",
+            path="/",
+            port=80,
+            tls="",
+            sticky=False,
+            rate=None,
+            max_connections=None,
+            replicas=("web-0",),
+            traffic=(counted,),
+            trouble="",
+            created=THEN,
+        )
+        return [one] if app in (None, one.app) else []
+
+
+class FakeCertificates:
+    def __init__(self) -> None:
+        self._held: dict[str, CertificateView] = {}
+
+    async def put(self, caller: Caller, name: str, certificate: str, key: str) -> CertificateView:
+        writers_only(caller)
+        self._held[name] = CertificateView(
+            id=f"certificate-{name}",
+            name=name,
+            names=("shop.example.com",),
+            issuer="CN=somebody",
+            endpoints=0,
+            created=THEN,
+            expires=THEN,
+        )
+        return self._held[name]
+
+    async def remove(self, caller: Caller, name: str) -> None:
+        writers_only(caller)
+        if self._held.pop(name, None) is None:
+            raise NotFound(f"There is no certificate {name!r}.")
+
+    async def list(self, caller: Caller) -> list[CertificateView]:
+        return list(self._held.values())
+
+
+@dataclass
 class FakeSecurityGroups:
     world: World
 
@@ -1095,6 +1176,8 @@ class FakeControl:
         self.reservations = FakeReservations()
         self.shares = FakeShares()
         self.security_groups = FakeSecurityGroups(self.world)
+        self.endpoints = FakeEndpoints(self.world)
+        self.certificates = FakeCertificates()
         self.hosts = FakeHosts(self.world)
         self.zones = FakeZones(self.world)
         self.pools = FakePools(self.world)

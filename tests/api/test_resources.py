@@ -140,6 +140,9 @@ async def test_the_other_lists_answer(client: httpx.AsyncClient) -> None:
         "networks/map",
         "networks/shares",
         "security-groups",
+        "endpoints",
+        "certificates",
+        "apps/shop/access",
         "hosts",
         "zones",
         "queues",
@@ -173,6 +176,17 @@ async def test_networks_are_made_reserved_from_and_shared(client: httpx.AsyncCli
     assert (await client.post("/v1/networks/leave?network=acme/back")).status_code == 204
     assert (await client.delete("/v1/networks/back/shares/acme")).status_code == 204
     assert (await client.delete("/v1/networks/back/shares/other")).status_code == 404
+
+
+async def test_certificates_come_and_go_and_their_keys_are_not_shown(client: httpx.AsyncClient) -> None:
+    given = {"certificate": "-----BEGIN CERTIFICATE-----", "key": "-----BEGIN PRIVATE KEY-----"}
+
+    made = await client.put("/v1/certificates/shop", json=given)
+
+    assert (made.status_code, made.json()["name"]) == (200, "shop")
+    assert "PRIVATE" not in (await client.get("/v1/certificates")).text
+    assert (await client.delete("/v1/certificates/shop")).status_code == 204
+    assert (await client.delete("/v1/certificates/shop")).status_code == 404
 
 
 async def test_security_groups_come_and_go_with_their_rules(client: httpx.AsyncClient) -> None:

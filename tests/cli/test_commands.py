@@ -120,6 +120,27 @@ def test_rules_of_security_groups_are_added_and_removed(skep: Skep) -> None:
     assert skep("net", "group", "show", "web").returncode == 3
 
 
+def test_endpoints_are_shown_with_what_was_asked_of_them(shop: Skep) -> None:
+    listed, shown, asked = (shop("endpoint", *words) for words in (["ls"], ["show", "shop"], ["logs", "shop"]))
+
+    assert "http://shop.localhost/  shop  web      1         42        1" in listed.stdout
+    assert "http://shop.localhost/  1         42        2    1    0          1    3   web-0" in shown.stdout
+    assert "200     3   512    web-0    1         GET shop.localhost/cart" in asked.stdout
+
+
+def test_a_certificate_is_added_from_files(shop: Skep, tmp_path: Path) -> None:
+    (tmp_path / "chain.pem").write_text("a certificate")
+    (tmp_path / "key.pem").write_text("a key")
+    files = ["--certificate", str(tmp_path / "chain.pem"), "--key", str(tmp_path / "key.pem")]
+
+    added = shop("cert", "add", "shop", *files)
+
+    assert "Certificate shop for shop.example.com is there" in added.stderr
+    assert "shop.example.com" in shop("cert", "ls").stdout
+    assert shop("cert", "rm", "shop").returncode == 0
+    assert shop("cert", "add", "shop", "--certificate", "none.pem", "--key", "none.pem").returncode == 2
+
+
 def test_a_job_that_is_done_is_not_missing(shop: Skep) -> None:
     shop.world.finished["shop"] = 1
 
