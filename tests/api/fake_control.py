@@ -27,8 +27,8 @@ from skep.model.images import BuildSpec, RegistryCredentials
 from skep.model.names import ServiceName, TenantName
 from skep.model.spec import AppSpec, AppSubnet
 from skep.model.views import (
-    AccessView,
     Accepted,
+    AccessView,
     Action,
     AddressView,
     AppDetail,

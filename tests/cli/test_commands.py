@@ -121,7 +121,9 @@ def test_rules_of_security_groups_are_added_and_removed(skep: Skep) -> None:
 
 
 def test_endpoints_are_shown_with_what_was_asked_of_them(shop: Skep) -> None:
-    listed, shown, asked = (shop("endpoint", *words) for words in (["ls"], ["show", "shop"], ["logs", "shop"]))
+    listed, shown, asked = (
+        shop("endpoint", *words) for words in (["ls"], ["show", "shop"], ["logs", "shop"])
+    )
 
     assert "http://shop.localhost/  shop  web      1         42        1" in listed.stdout
     assert "http://shop.localhost/  1         42        2    1    0          1    3   web-0" in shown.stdout
