@@ -13,6 +13,7 @@ from skep.bus.inprocess import InProcessBus
 from skep.control.callers import Caller, Role
 from skep.control.control import Control, make_control
 from skep.control.desired import DesiredState
+from skep.control.edges import Edges
 from skep.control.events import Observations
 from skep.control.flow_engine import FlowRoom, flow_room
 from skep.control.flows.catalogue import make_registry
@@ -20,6 +21,7 @@ from skep.control.flows.environment import CloudEnvironment, HostEnvironment
 from skep.control.guarding import Guarding
 from skep.control.host_directory import HostDirectory
 from skep.control.image_sources import ImageSources
+from skep.control.peering import Peering
 from skep.control.ports import Host
 from skep.control.settings import Settings
 from skep.control.setup import prepare_installation, register_host
@@ -117,7 +119,8 @@ async def installation(
         }
         desired, sources = DesiredState(database, Limits()), ImageSources(directory)
         guarding = Guarding(database, directory)
-        traffic = Traffic(database, directory, [Publishing(database, directory, desired)])
+        edges = Edges(database, directory, desired, Peering(database, directory))
+        traffic = Traffic(database, directory, [Publishing(database, directory, desired), edges])
 
         def environment(route: str) -> object:
             if not route:

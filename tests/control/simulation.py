@@ -19,11 +19,13 @@ from skep.control.callers import Caller, Role
 from skep.control.desired import DesiredState
 from skep.control.disks import Disks
 from skep.control.draining import Draining
+from skep.control.edges import Edges
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
 from skep.control.host_directory import HostDirectory
 from skep.control.image_sources import ImageSources
 from skep.control.images import Images
 from skep.control.networks import Networks
+from skep.control.peering import Peering
 from skep.control.settings import Settings
 from skep.control.setup import UNBOUNDED
 from skep.control.specifications import Limits
@@ -187,7 +189,8 @@ class CloudWorld:
         self._touched = True
         if route == "":
             publishing = Publishing(self.database, self.directory, self.desired)
-            traffic = Traffic(self.database, self.directory, [publishing])
+            edges = Edges(self.database, self.directory, self.desired, Peering(self.database, self.directory))
+            traffic = Traffic(self.database, self.directory, [publishing, edges])
             return CloudEnvironment(now=self.now, networks=NETWORKS, traffic=traffic)
         name = HostName(route.removeprefix("agent."))
         sources = ImageSources(self.directory)

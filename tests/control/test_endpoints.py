@@ -1,0 +1,108 @@
+"""Endpoints from the use case to what hosts are told."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.control.installation import Installation, installation
+from tests.control.simulation import app, service
+
+from skep.control.callers import Role
+from skep.control.endpoints import complete
+from skep.model.edge import AppEndpoints
+from skep.model.endpoints import check_endpoint, meet
+from skep.model.errors import Conflict, InvalidInput, NotFound
+from skep.model.spec import AppSpec, EndpointSpec, Extensions, ServiceSpec
+from skep.providers.simulated import SimulatedEdge
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[Installation]:
+    async with installation(tmp_path, hosts=2) as made:
+        yield made
+
+
+def web(*hosts: str, replicas: int = 1) -> ServiceSpec:
+    found = tuple(EndpointSpec(host=host, port=8080) for host in hosts)
+    return service(replicas=replicas, x_skep=Extensions(endpoints=found))
+
+
+async def release(house: Installation, spec: AppSpec) -> None:
+    await house.finish(await house.control.apps.apply(house.admin, spec))
+
+
+def told(house: Installation) -> list[AppEndpoints]:
+    """What each host knows of the only app."""
+    found = []
+    for host in house.hosts.values():
+        assert isinstance(host.edge, SimulatedEdge)
+        found += list(host.edge.told.values())
+    return found
+
+
+async def test_every_host_hears_of_every_endpoint_with_all_that_answer(house: Installation) -> None:
+    await release(house, app(web=web("shop.localhost", replicas=2)))
+
+    one, other = told(house)
+    (endpoint,) = one.endpoints
+    assert one.digest == other.digest
+    assert (endpoint.host, endpoint.path) == ("shop.localhost", "/")
+    assert [(server.replica, server.port, server.revision) for server in endpoint.servers] == [
+        ("web-0", 8080, 1),
+        ("web-1", 8080, 1),
+    ]
+    assert (await house.control.apps.list(house.admin))[0].urls == ("http://shop.localhost/",)
+
+
+async def test_a_release_gives_up_endpoints_and_takes_others(house: Installation) -> None:
+    await release(house, app(web=web("a.localhost", "b.localhost")))
+
+    await release(house, app(web=web("b.localhost", "c.localhost")))
+
+    listed = await house.control.endpoints.list(house.admin, "shop")
+    assert [one.host for one in listed] == ["b.localhost", "c.localhost"]
+
+
+async def test_a_name_belongs_to_the_tenant_that_has_it_first(house: Installation) -> None:
+    await house.control.tenants.create(house.admin, "acme")
+    other = await house.person("mia", Role.MEMBER, "acme")
+    await release(house, app(web=web("shop.example.com", "*.example.org")))
+
+    for taken in ("shop.example.com", "*.example.com", "a.example.org"):
+        with pytest.raises(Conflict, match="another tenant"):
+            await house.control.apps.apply(other, app(web=web(taken)))
+    with pytest.raises(Conflict, match="another app"):
+        await house.control.apps.apply(house.admin, app("other", web=web("shop.example.com")))
+
+    assert await house.control.endpoints.list(other) == []
+    with pytest.raises(NotFound):
+        await house.control.endpoints.access(other, "shop")
+
+
+async def test_a_certificate_must_be_there_before_an_endpoint_names_it(house: Installation) -> None:
+    one = EndpointSpec(host="shop.example.com", port=80, tls="shop")
+    spec = app(web=service(x_skep=Extensions(endpoints=(one,))))
+
+    with pytest.raises(NotFound, match="skep cert add shop"):
+        await house.control.apps.apply(house.admin, spec)
+
+
+@pytest.mark.parametrize("host", ["", "localhost", "*.localhost", "com", "a b.com", "a.*.com", "-a.com"])
+def test_what_is_no_name_for_one_app_is_refused(host: str) -> None:
+    with pytest.raises(InvalidInput):
+        check_endpoint(EndpointSpec(host=host))
+
+
+def test_a_wildcard_covers_one_label() -> None:
+    assert meet("*.example.com", "shop.example.com")
+    assert not meet("*.example.com", "a.shop.example.com")
+    assert not meet("*.example.com", "example.com")
+
+
+def test_the_port_is_the_only_one_that_is_exposed_or_must_be_written() -> None:
+    one = EndpointSpec(host="shop.localhost")
+
+    assert complete(service(expose=("8080/tcp", "53/udp")), one).port == 8080
+    for expose in ((), ("80", "81")):
+        with pytest.raises(InvalidInput, match="which port"):
+            complete(service(expose=expose), one)
