@@ -138,7 +138,9 @@ class DesiredState:
 
     async def certificate(self, digest: str) -> bytes:
         async with self._database.read() as connection:
-            known = {row.digest: row for row in await endpoints.certificates(connection)}
+            named = {(row.tenant_id, row.spec.tls) for row in await endpoints.every(connection)}
+            rows = await endpoints.certificates(connection)
+        known = {row.digest: row for row in rows if (row.tenant_id, row.name) in named}
         row = _found(known.get(digest), "The certificate")
         return pem(self._seal, row)
 

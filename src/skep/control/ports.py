@@ -351,7 +351,7 @@ class Supplies(Protocol):
         """The content of a config or secret."""
 
     async def certificate(self, digest: str) -> bytes:
-        """A certificate for endpoints with its key, as PEM."""
+        """A certificate that an endpoint shows, with its key, as PEM.  Raises NotFound: none does."""
 
 
 class Desired(Supplies, Protocol):

@@ -57,6 +57,11 @@ class HostDesk:
             raise NotFound(f"The config or secret is of no replica on host {host!r}.")
         return await self._supplies.file(digest)
 
+    async def certificate(self, digest: str) -> bytes:
+        """Every host serves every endpoint, and so needs what all of them show."""
+        await self._host()
+        return await self._supplies.certificate(digest)
+
     async def observed(self, status: ContainerStatus) -> None:
         await self._must_have(status.id)
         await self._events.observed(status)
