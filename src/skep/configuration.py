@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -75,6 +75,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     default_disk: Bytes = Bytes(10 * 1024**3)
     default_memory: Bytes = Bytes(2 * 1024**3)
     default_pids: int = 2048
+    keep_releases: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 10
+    """Of an app: those that were in force, and so many that failed."""
     keep_runs: str = "30d"
     keep_failed_runs: str = "90d"
     keep_archived_runs: str = "365d"

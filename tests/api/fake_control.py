@@ -25,6 +25,7 @@ from skep.model.host import ExecSpec, LogLine
 from skep.model.ids import Bytes, TenantId, UserId
 from skep.model.images import BuildSpec, RegistryCredentials
 from skep.model.names import ServiceName, TenantName
+from skep.model.release_views import DifferenceView, ReleaseDetail, ReleaseDiff
 from skep.model.spec import AppSpec, AppSubnet
 from skep.model.views import (
     Accepted,
@@ -88,6 +89,11 @@ Ports = list[PortView]
 Zones = list[ZoneView]
 
 THEN = "2026-01-02T03:04:05Z"
+CHANGES = (
+    DifferenceView(path="services.web.environment.MODE", before="slow", after="fast"),
+    DifferenceView(path="services.web.replicas", after=3),
+    DifferenceView(path="services.cron", before={"image": "cron:1"}),
+)
 TOKENS = {"admin-secret": Role.ADMIN, "member-secret": Role.MEMBER, "viewer-secret": Role.VIEWER}
 
 
@@ -239,7 +245,9 @@ class FakeApps:
         )
         return PlanView(app=spec.name, revision=1, changes=changes)
 
-    async def apply(self, caller: Caller, spec: AppSpec, *, force_recreate: bool = False) -> Accepted:
+    async def apply(
+        self, caller: Caller, spec: AppSpec, *, force_recreate: bool = False, note: str = ""
+    ) -> Accepted:
         writers_only(caller)
         if self.world.apps.get(spec.name) == spec and not force_recreate:
             return Accepted(run=None, message="Nothing to do.")
@@ -267,22 +275,6 @@ class FakeApps:
         writers_only(caller)
         return self.world.start(f"restart {self.world.app(app).name}", ("restart",))
 
-    async def releases(self, caller: Caller, app: str) -> Releases:
-        spec = self.world.app(app)
-        services = tuple(sorted(spec.services))
-        return [
-            ReleaseView(
-                id="r1",
-                app=app,
-                revision=1,
-                created=THEN,
-                created_by="admin",
-                current=True,
-                services=services,
-                images=dict.fromkeys(services, "sha256:" + "ab" * 32),
-            )
-        ]
-
     def _view(self, spec: AppSpec, caller: Caller) -> AppView:
         replicas = self.world.replicas(spec)
         stopped = spec.name in self.world.stopped
@@ -300,6 +292,45 @@ class FakeApps:
             urls=tuple(sorted(urls)),
             created=THEN,
             updated=THEN,
+        )
+
+
+@dataclass
+class FakeReleases:
+    world: World
+
+    async def list(self, caller: Caller, app: str) -> Releases:
+        return [self._first(self.world.app(app))]
+
+    async def show(self, caller: Caller, app: str, revision: int) -> ReleaseDetail:
+        spec = self.world.app(app)
+        if revision != 1:
+            raise NotFound(f"App {app!r} has no revision {revision} (any more).")
+        return ReleaseDetail(release=self._first(spec), spec=spec, differences=CHANGES)
+
+    async def diff(self, caller: Caller, app: str, before: int, after: int | None = None) -> ReleaseDiff:
+        self.world.app(app)
+        same = before == (after or 1)
+        return ReleaseDiff(app=app, before=before, after=after or 1, differences=() if same else CHANGES)
+
+    async def rollback(self, caller: Caller, app: str, revision: int | None = None) -> Accepted:
+        writers_only(caller)
+        return self.world.start(f"roll back {self.world.app(app).name}", ("rollback",))
+
+    def _first(self, spec: AppSpec) -> ReleaseView:
+        services = tuple(sorted(spec.services))
+        return ReleaseView(
+            id="r1",
+            app=spec.name,
+            revision=1,
+            created=THEN,
+            created_by="admin",
+            current=True,
+            services=services,
+            images=dict.fromkeys(services, "sha256:" + "ab" * 32),
+            state="current",
+            note="rollback to 0",
+            changed="web: image, replicas 2 → 3",
         )
 
 
@@ -1168,6 +1199,7 @@ class FakeControl:
         self.world = World(spool)
         self.auth = FakeAuth(self.world)
         self.apps = FakeApps(self.world)
+        self.releases = FakeReleases(self.world)
         self.replicas = FakeReplicas(self.world)
         self.images = FakeImages(self.world)
         self.runs = FakeRuns(self.world)

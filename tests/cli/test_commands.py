@@ -22,6 +22,8 @@ TABLES = {
     "apps": ["apps"],
     "show": ["show", "shop"],
     "releases": ["releases", "shop"],
+    "releases-show": ["releases", "show", "shop", "1"],
+    "diff": ["diff", "shop", "3"],
     "stats": ["stats"],
     "image-ls": ["image", "ls"],
     "disk-ls": ["disk", "ls"],

@@ -30,7 +30,10 @@ Call = Callable[[Control, Caller], Any]
 
 MATRIX: dict[str, tuple[str, Call]] = {
     "apps.show": (ANYBODY, lambda c, who: c.apps.show(who, "shop")),
-    "apps.releases": (ANYBODY, lambda c, who: c.apps.releases(who, "shop")),
+    "releases.list": (ANYBODY, lambda c, who: c.releases.list(who, "shop")),
+    "releases.show": (ANYBODY, lambda c, who: c.releases.show(who, "shop", 1)),
+    "releases.diff": (ANYBODY, lambda c, who: c.releases.diff(who, "shop", 1)),
+    "releases.rollback": (MEMBERS, lambda c, who: c.releases.rollback(who, "shop")),
     "apps.plan": (ANYBODY, lambda c, who: c.apps.plan(who, SHOP)),
     "apps.list": (ANYBODY, lambda c, who: c.apps.list(who)),
     "apps.apply": (MEMBERS, lambda c, who: c.apps.apply(who, SHOP)),
@@ -154,7 +157,10 @@ MATRIX: dict[str, tuple[str, Call]] = {
 }
 OF_THE_TENANT = [
     "apps.show",
-    "apps.releases",
+    "releases.list",
+    "releases.show",
+    "releases.diff",
+    "releases.rollback",
     "apps.stop",
     "apps.start",
     "apps.restart",
@@ -179,7 +185,7 @@ OF_THE_TENANT = [
 ]
 """Use cases that name a thing of one tenant."""
 INTERNAL = {
-    *("auth.authenticate", "apps.start_removal"),
+    *("auth.authenticate", "apps.start_removal", "apps.release"),
     *(f"enrolment.{name}" for name in ("admit", "join", "renew", "revoke", "forget")),
     *(f"authorities.{name}" for name in ("show", "signing", "issue", "record")),
     *(f"authorities.{name}" for name in ("recognise", "is_known", "identity")),

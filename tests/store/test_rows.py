@@ -33,7 +33,7 @@ from skep.model.ids import (
     ZoneName,
 )
 from skep.model.names import AppName, ServiceName, TenantName
-from skep.model.spec import AppSpec, HealthCheck, ServiceSpec
+from skep.model.spec import AppFile, AppSpec, HealthCheck, ServiceSpec
 from skep.model.topology import HostLoad, Intent, Liveness, PoolName
 from skep.model.views import Quota
 from skep.providers.simulated.images import image
@@ -514,6 +514,36 @@ async def test_files_are_kept_by_digest_for_each_tenant(store: Store) -> None:
     assert await store.see(apps.file, "f") is None
 
 
+async def test_contents_that_no_release_of_their_tenant_needs_are_forgotten(store: Store) -> None:
+    spec = msgspec.structs.replace(SPEC, configs={"site": AppFile(digest="d")})
+    await store.do(apps.save_files, A, {"d": b"one", "e": b"two"})
+    await store.do(apps.save_files, B, {"d": b"one"})
+    await store.do(releases.insert, changed(RELEASE, id=ReleaseId("second"), revision=2, spec=spec))
+
+    await store.do(apps.forget_files)
+
+    assert await store.see(apps.known_files, A) == {"d"}
+    assert await store.see(apps.known_files, B) == set()
+    assert await store.do(apps.hold_files, A, {"d"})
+    assert not await store.do(apps.hold_files, A, {"d", "e"})
+
+
+async def test_replicas_have_shares_of_the_connections(store: Store) -> None:
+    await store.do(replicas.set_weights, {REPLICA.id: 5})
+
+    found = await store.see(replicas.get, REPLICA.id)
+    assert found is not None
+    assert found.weight == 5
+
+
+async def test_old_releases_can_be_forgotten(store: Store) -> None:
+    await store.do(releases.insert, changed(RELEASE, id=ReleaseId("second"), revision=2))
+
+    await store.do(releases.delete, [RELEASE.id])
+
+    assert [row.revision for row in await store.see(releases.of_app, APP.id)] == [2]
+
+
 async def test_releases(store: Store) -> None:
     assert await store.see(releases.get, RELEASE.id) == RELEASE
     assert await store.see(releases.current) == []
@@ -714,10 +744,11 @@ async def test_a_tenants_own_image_comes_before_a_shared_one(store: Store) -> No
     assert await store.see(images.visible, None) == [shared]
 
 
-async def test_images_of_releases_in_use_are_referenced(store: Store) -> None:
+async def test_images_of_releases_are_referenced_save_of_those_that_failed(store: Store) -> None:
+    await store.do(releases.set_state, RELEASE.id, "superseded")
     assert await store.see(images.referenced_by_releases) == {INFO.digest}
 
-    await store.do(releases.set_state, RELEASE.id, "superseded")
+    await store.do(releases.set_state, RELEASE.id, "failed")
 
     assert await store.see(images.referenced_by_releases) == set()
 

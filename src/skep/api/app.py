@@ -22,6 +22,7 @@ from skep.api import (
     metrics,
     networks,
     queues,
+    releases,
     replicas,
     runs,
     schedules,
@@ -44,6 +45,7 @@ ROUTERS = [
     for module in (
         system,
         apps,
+        releases,
         replicas,
         images,
         runs,

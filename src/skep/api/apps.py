@@ -6,11 +6,11 @@ from litestar.response import Stream
 
 from skep.api.answers import follow as follow_run
 from skep.api.asking import Caller, Control
+from skep.api.bodies import named
 from skep.api.log_merge import app_log, follow_app_log
 from skep.api.streams import NDJSON, answers, event_stream, json_lines
-from skep.model.errors import InvalidInput
 from skep.model.spec import AppSpec
-from skep.model.views import Accepted, AppDetail, AppView, LogView, PlanView, ReleaseView
+from skep.model.views import Accepted, AppDetail, AppView, LogView, PlanView
 
 
 @get("/")
@@ -28,30 +28,7 @@ async def show_app(control: Control, caller: Caller, app: FromPath[str]) -> AppD
 @post("/{app:str}/plan", status_code=200)
 async def plan_app(control: Control, caller: Caller, app: FromPath[str], data: JSONBody[AppSpec]) -> PlanView:
     """What releasing this specification would change.  Nothing is done."""
-    return await control.apps.plan(caller, _named(data, app))
-
-
-@post("/{app:str}/releases", status_code=202)
-async def create_release(
-    control: Control,
-    caller: Caller,
-    app: FromPath[str],
-    data: JSONBody[AppSpec],
-    force_recreate: FromQuery[bool] = False,
-) -> Response[Accepted]:
-    """Release a new revision of the app; it is made when it does not exist.
-
-    Answers at once with the run that carries it out; follow `/v1/runs/{run}` to its end.
-    With `force_recreate` every replica is made anew, changed or not.
-    """
-    spec = _named(data, app)
-    return follow_run(await control.apps.apply(caller, spec, force_recreate=force_recreate))
-
-
-@get("/{app:str}/releases")
-async def list_releases(control: Control, caller: Caller, app: FromPath[str]) -> list[ReleaseView]:
-    """The revisions of the app, newest first."""
-    return await control.apps.releases(caller, app)
+    return await control.apps.plan(caller, named(data, app))
 
 
 @delete("/{app:str}", status_code=202)
@@ -107,12 +84,6 @@ async def app_logs(
     return json_lines(app_log(control, caller, app, service, tail=tail, since=since))
 
 
-def _named(spec: AppSpec, app: str) -> AppSpec:
-    if spec.name != app:
-        raise InvalidInput(f"The body is app {spec.name!r} but the address says {app!r}; they must be equal.")
-    return spec
-
-
 router = Router(
     path="/v1/apps",
     tags=["apps"],
@@ -120,8 +91,6 @@ router = Router(
         list_apps,
         show_app,
         plan_app,
-        create_release,
-        list_releases,
         remove_app,
         stop_app,
         start_app,

@@ -7,9 +7,10 @@ import msgspec
 
 from skep.control.callers import Role
 from skep.control.run_selection import Action, Selection
+from skep.model.errors import InvalidInput
 from skep.model.groups import GroupRule
 from skep.model.host import HostFacts
-from skep.model.spec import AppSubnet, Positive
+from skep.model.spec import AppSpec, AppSubnet, Positive
 from skep.model.views import Quota
 
 
@@ -241,3 +242,10 @@ class NewToken(Body, frozen=True, kw_only=True):
     name: str
     user: str | None = None
     expires_in: Annotated[float, msgspec.Meta(gt=0)] | None = None
+
+
+def named(spec: AppSpec, app: str) -> AppSpec:
+    """The specification, which must be that of the app in the address."""
+    if spec.name != app:
+        raise InvalidInput(f"The body is app {spec.name!r} but the address says {app!r}; they must be equal.")
+    return spec

@@ -38,7 +38,9 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "start": ("skep.cli.apps:start", "Start what was stopped."),
         "restart": ("skep.cli.apps:restart", "Stop and start."),
         "rm": ("skep.cli.apps:rm", "Remove an app."),
-        "releases": ("skep.cli.apps:releases", "List the revisions of an app."),
+        "releases": ("skep.cli.releases:app", "Revisions of an app: list, show."),
+        "diff": ("skep.cli.releases:diff", "Show how two revisions differ."),
+        "rollback": ("skep.cli.releases:rollback", "Go back to an older revision."),
     },
     "Resources": {
         "image": ("skep.cli.images:app", "Images: list, pull, import, build, remove."),

@@ -33,6 +33,8 @@ class ApplyOptions:
     """Fetch images again even when they are there."""
     force_recreate: Annotated[bool, Parameter(negative=())] = False
     """Make every replica anew, changed or not."""
+    note: Annotated[str, Parameter(name=["--note", "-m"])] = ""
+    """Why, in words; shown by `skep releases`."""
     wait: bool = True
     """Follow the work to its end."""
     dry_run: Annotated[bool, Parameter(negative=())] = False
@@ -65,7 +67,11 @@ def apply(
     _make_images(client, loaded, options)
     spec = _spec(loaded)
     accepted = client.post(
-        f"/v1/apps/{spec.name}/releases", Accepted, spec, force_recreate=options.force_recreate
+        f"/v1/apps/{spec.name}/releases",
+        Accepted,
+        spec,
+        force_recreate=options.force_recreate,
+        note=options.note or None,
     )
     finish(client, accepted, wait=options.wait)
     if options.wait:
@@ -167,10 +173,14 @@ def _make_images(client: Client, project: "Project", options: ApplyOptions) -> N
     if options.build:
         for reference, one in _builds(project).items():
             build_one(client, one, reference)
-    if options.pull:
-        for reference in sorted({one.spec.image for one in project.services.values() if not one.build}):
-            say(f"Pulling {reference}")
-            finish(client, client.post("/v1/images/pull", Accepted, {"reference": reference}))
+    fetched = {
+        one.spec.image
+        for one in project.services.values()
+        if not one.build and (options.pull or one.pull_policy == "always")
+    }
+    for reference in sorted(fetched):
+        say(f"Pulling {reference}")
+        finish(client, client.post("/v1/images/pull", Accepted, {"reference": reference}))
 
 
 def _show_plan(client: Client, spec: AppSpec, common: Common) -> None:

@@ -8,7 +8,7 @@ from skep.cli.common import DEFAULT, Common
 from skep.cli.follow import finish
 from skep.cli.names import complete_app, complete_service, split
 from skep.cli.output import age, confirm, show, show_one, size
-from skep.model.views import Accepted, AppDetail, AppView, ReleaseView, ReplicaView, UsageView
+from skep.model.views import Accepted, AppDetail, AppView, ReplicaView, UsageView
 
 AppArgument = Annotated[str, Parameter(completer=complete_app)]
 ServiceArgument = Annotated[str, Parameter(completer=complete_service)]
@@ -102,26 +102,6 @@ def stats(
         ("DISK", lambda one: f"{size(one.disk)} of {size(one.disk_size)}"),
     ]
     show(common.connect().get("/v1/usage", list[UsageView], app=app), columns, common.output)
-
-
-def releases(app: AppArgument, /, *, common: Common = DEFAULT) -> None:
-    """List the revisions of an app, newest first.
-
-    Example: `skep releases shop`
-
-    Parameters
-    ----------
-    app
-        Name of the app.
-    """
-    columns = [
-        ("REVISION", lambda one: one.revision),
-        ("CURRENT", lambda one: one.current),
-        ("BY", lambda one: one.created_by),
-        ("SERVICES", lambda one: one.services),
-        ("CREATED", lambda one: age(one.created)),
-    ]
-    show(common.connect().get(f"/v1/apps/{app}/releases", list[ReleaseView]), columns, common.output)
 
 
 def stop(target: ServiceArgument, /, *, wait: bool = True, common: Common = DEFAULT) -> None:

@@ -20,7 +20,6 @@ from skep.model.views import (
     AppView,
     PlanChange,
     PlanView,
-    ReleaseView,
     ReplicaView,
 )
 from skep.store import disks, endpoints, hosts, networks, releases, replicas
@@ -181,19 +180,6 @@ def _error(member: ReplicaRow, silent: Mapping[HostName, str]) -> str:
     if state(member, silent) == "unknown":
         return f"Host {member.host} {silent[member.host]}."
     return member.status.error if member.status else ""
-
-
-def release(row: ReleaseRow, owner: AppRow) -> ReleaseView:
-    return ReleaseView(
-        id=row.id,
-        app=owner.name,
-        revision=row.revision,
-        created=rfc3339(row.created),
-        created_by=row.created_by,
-        current=row.id == owner.release_id,
-        services=tuple(row.spec.services),
-        images={service: info.digest for service, info in row.images.items()},
-    )
 
 
 _ACTIONS = {

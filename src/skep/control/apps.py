@@ -5,13 +5,13 @@ One change of an app at a time: a second one is refused while a run of the app i
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.control import app_views, changes, endpoints, facts, quotas, security_groups
+from skep.control import app_views, changes, endpoints, facts, quotas, retention, security_groups
 from skep.control.callers import Caller
 from skep.control.clock import Now
 from skep.control.facts import AppRecord
@@ -23,16 +23,37 @@ from skep.control.quotas import Defaults
 from skep.control.settings import Settings
 from skep.control.validation import check
 from skep.flow import Database, FlowEngine
-from skep.model.errors import Conflict, NotFound
+from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.ids import AppId, TenantId
+from skep.model.images import ImageInfo
 from skep.model.references import normalize
 from skep.model.spec import AppFile, AppSpec
-from skep.model.views import Accepted, AppDetail, AppView, PlanView, ReleaseView
+from skep.model.views import Accepted, AppDetail, AppView, PlanView
 from skep.store import apps, groups, networks, releases, replicas, tenants
 from skep.store import endpoints as stored_endpoints
 from skep.store.apps import AppRow
 from skep.store.releases import ReleaseRow
 from skep.store.replicas import ReplicaRow
+
+LONGEST_NOTE = 200
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What an app is to become.  `contents` of its configs and secrets by digest.
+
+    `images`: what its services are made of, whatever their references point at today; of the others the
+    references decide.  `base`: the version of the app that this was thought out for.  `note`: why, in words;
+    `verb`: what its run is called.  `rollback`: it was in force before.
+    """
+
+    spec: AppSpec
+    contents: Mapping[str, bytes] = {}
+    images: Mapping[str, ImageInfo] = {}
+    base: int | None = None
+    note: str = ""
+    verb: str = "apply"
+    rollback: bool = False
+    force_recreate: bool = False
 
 
 class Apps:
@@ -59,21 +80,17 @@ class Apps:
                 replicas=tuple(await app_views.replicas_of(connection, record.app)),
             )
 
-    async def releases(self, caller: Caller, app: str) -> list[ReleaseView]:
-        async with self._database.read() as connection:
-            record = await facts.load_app(connection, caller.tenant, app)
-            rows = await releases.of_app(connection, record.app.id)
-        return [app_views.release(row, record.app) for row in rows]
-
     async def plan(self, caller: Caller, spec: AppSpec) -> PlanView:
         """What `apply` would do; changes nothing."""
         check(spec, caller)
-        wanted, contents = _settle(spec)
-        plan, facts_, _ = await self._plan(caller, wanted, contents)
-        return app_views.plan(plan, facts_, wanted)
+        wanted = _settle(spec)
+        plan, facts_, _ = await self._plan(caller, wanted)
+        return app_views.plan(plan, facts_, wanted.spec)
 
-    async def apply(self, caller: Caller, spec: AppSpec, *, force_recreate: bool = False) -> Accepted:
-        """Release a new revision of the app.
+    async def apply(
+        self, caller: Caller, spec: AppSpec, *, force_recreate: bool = False, note: str = ""
+    ) -> Accepted:
+        """Release a new revision of the app; the `note` says why, to whom looks at its releases.
 
         Raises:
             InvalidInput: everything that is wrong with the spec.  Exhausted: beyond the tenant's quota.
@@ -81,17 +98,34 @@ class Apps:
         """
         caller.must_change()
         check(spec, caller)
-        wanted, contents = _settle(spec)
+        if len(note) > LONGEST_NOTE:
+            raise InvalidInput(f"The note has {len(note)} characters; {LONGEST_NOTE} are the most.")
+        wanted = msgspec.structs.replace(_settle(spec), force_recreate=force_recreate, note=note)
+
+        async def unchanged() -> Wanted:
+            return wanted
+
+        return await self.release(caller, spec.name, unchanged)
+
+    async def release(self, caller: Caller, app: str, think: Callable[[], Awaitable[Wanted]]) -> Accepted:
+        """Make the app what is thought out for it, if it was changed meanwhile anew.
+
+        Raises: as `apply`.
+        """
+        caller.must_change()
 
         async def attempt() -> Accepted:
-            plan, _, record = await self._plan(caller, wanted, contents, force_recreate=force_recreate)
+            wanted = await think()
+            plan, _, record = await self._plan(caller, wanted)
             if record is not None:
                 await changes.require_quiet(self._flows, record.app)
+            if wanted.base not in (None, plan.base_version):
+                raise changes.Overtaken
             if plan.empty:
-                return Accepted(run=None, message=f"App {spec.name!r} is up to date.")
-            return await self._start_apply(caller, wanted, contents, plan, record)
+                return Accepted(run=None, message=f"App {app!r} is up to date.")
+            return await self._start_apply(caller, wanted, plan, record)
 
-        return await changes.settled(spec.name, attempt)
+        return await changes.settled(app, attempt)
 
     async def remove(self, caller: Caller, app: str, *, volumes: bool = False) -> Accepted:
         """Remove the app.  Its volumes stay (and are used again by an app of that name) unless `volumes`.
@@ -166,23 +200,23 @@ class Apps:
 
         return await changes.settled(app, attempt)
 
-    async def _plan(
-        self, caller: Caller, spec: AppSpec, contents: Collection[str], *, force_recreate: bool = False
-    ) -> tuple[Plan, Facts, AppRecord | None]:
-        settings = self._settings
+    async def _plan(self, caller: Caller, wanted: Wanted) -> tuple[Plan, Facts, AppRecord | None]:
+        settings, spec = self._settings, wanted.spec
         async with self._database.read() as connection:
             row = await apps.by_name(connection, caller.tenant, spec.name)
             record = await facts.load_app(connection, caller.tenant, spec.name) if row else None
             if row is not None and row.removing:
                 raise Conflict(f"App {spec.name!r} is being removed: wait until it is gone.")
-            await facts.check_files(connection, caller.tenant, spec, contents)
+            await facts.check_files(connection, caller.tenant, spec, wanted.contents)
             endpoints.must_have_certificates(
                 spec, {row.name for row in await stored_endpoints.certificates(connection, caller.tenant)}
             )
             security_groups.must_exist(
                 spec, {group.name for group in await groups.every(connection, caller.tenant)}
             )
-            found = await facts.gather(connection, caller.tenant, record, AppId(self._new_id()), spec)
+            found = await facts.gather(
+                connection, caller.tenant, record, AppId(self._new_id()), spec, wanted.images
+            )
             cluster = await facts.cluster(connection, settings.limits.memory)
             await self._check_quota(connection, caller, found.app, spec)
             await self._places_must_be_free(connection, spec, found, caller.tenant)
@@ -193,19 +227,14 @@ class Apps:
             new_id=self._new_id,
             placing=assign(found, spec, caller.tenant, cluster, settings.limits.memory),
             default_disk=settings.default_disk,
-            force_recreate=force_recreate,
+            force_recreate=wanted.force_recreate,
         )
-        return plan, found, record
+        return msgspec.structs.replace(plan, rollback=wanted.rollback), found, record
 
     async def _start_apply(
-        self,
-        caller: Caller,
-        spec: AppSpec,
-        contents: dict[str, bytes],
-        plan: Plan,
-        record: AppRecord | None,
+        self, caller: Caller, wanted: Wanted, plan: Plan, record: AppRecord | None
     ) -> Accepted:
-        now = self._now()
+        now, spec = self._now(), wanted.spec
         app = (
             record.app
             if record
@@ -222,6 +251,7 @@ class Apps:
             images=dict(plan.images.items()),
             created_by=caller.user_name,
             created=now,
+            note=wanted.note,
         )
 
         async def insert(transaction: AsyncConnection) -> None:
@@ -230,13 +260,23 @@ class Apps:
             else:
                 await changes.claim(transaction, self._flows, app)
             await self._check_quota(transaction, caller, app.id, spec)
-            await apps.save_files(transaction, caller.tenant, contents)
+            await apps.save_files(transaction, caller.tenant, wanted.contents)
+            await self._keep_files(transaction, caller, spec)
             await releases.insert(transaction, release)
+            await retention.forget_old(transaction, app.id, self._settings.keep_releases)
 
         async with self._database.read() as connection:
             builder = await facts.build_host(connection)
         document = documents.apply(plan, spec, builder)
-        return await self._run(app, document, f"apply {spec.name} (revision {plan.revision})", insert)
+        title = f"{wanted.verb} {spec.name} (revision {plan.revision})"
+        return await self._run(app, document, title, insert)
+
+    async def _keep_files(self, transaction: AsyncConnection, caller: Caller, spec: AppSpec) -> None:
+        """Raises Overtaken: one is being forgotten, since nothing needed it."""
+        files = [*spec.configs.values(), *spec.secrets.values()]
+        digests = {file.digest for file in files if file.digest is not None}
+        if digests and not await apps.hold_files(transaction, caller.tenant, digests):
+            raise changes.Overtaken
 
     async def _run(
         self,
@@ -290,7 +330,7 @@ class Apps:
         )
 
 
-def _settle(spec: AppSpec) -> tuple[AppSpec, dict[str, bytes]]:
+def _settle(spec: AppSpec) -> Wanted:
     """References in their normal form; contents of configs and secrets kept apart, by digest."""
     contents: dict[str, bytes] = {}
 
@@ -310,4 +350,4 @@ def _settle(spec: AppSpec) -> tuple[AppSpec, dict[str, bytes]]:
         configs={name: file(entry) for name, entry in spec.configs.items()},
         secrets={name: file(entry) for name, entry in spec.secrets.items()},
     )
-    return settled, contents
+    return Wanted(spec=settled, contents=contents)

@@ -28,6 +28,7 @@ from skep.control.metrics import Metrics
 from skep.control.networks import Networks
 from skep.control.pools import Pools
 from skep.control.queues import Queues
+from skep.control.releases import Releases
 from skep.control.replicas import Replicas
 from skep.control.reservations import Reservations
 from skep.control.runs import Runs
@@ -47,6 +48,7 @@ from skep.flow import Database
 class Control:
     auth: Auth
     apps: Apps
+    releases: Releases
     replicas: Replicas
     images: Images
     runs: Runs
@@ -93,9 +95,11 @@ def make_control(
     authorities = Authorities(database, settings.seal, now, settings.authority)
     accounts = accounts or SharedBusAccount(settings.bus_url)
     enrolment = Enrolment(database, authorities, accounts, now)
+    apps = Apps(database, flows, settings, now, new_id)
     return Control(
         auth=Auth(database, now),
-        apps=Apps(database, flows, settings, now, new_id),
+        apps=apps,
+        releases=Releases(database, apps),
         replicas=Replicas(database, directory),
         images=Images(database, flows, directory, settings, now),
         runs=Runs(database, flows, room.clock),

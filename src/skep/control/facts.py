@@ -1,7 +1,7 @@
 """Reading from the store what plans and views are made of."""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,6 +10,7 @@ from skep.control.naming import default_network
 from skep.control.plans import Facts
 from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound
 from skep.model.ids import AppId, Bytes, HostName, TenantId
+from skep.model.images import ImageInfo
 from skep.model.names import ServiceName
 from skep.model.placement import attributes
 from skep.model.spec import AppSpec, Resources
@@ -38,9 +39,17 @@ async def load_app(connection: AsyncConnection, tenant: TenantId, name: str) -> 
 
 
 async def gather(
-    connection: AsyncConnection, tenant: TenantId, record: AppRecord | None, new: AppId, spec: AppSpec
+    connection: AsyncConnection,
+    tenant: TenantId,
+    record: AppRecord | None,
+    new: AppId,
+    spec: AppSpec,
+    pinned: Mapping[str, ImageInfo] = {},
 ) -> Facts:
-    """Everything a plan for `spec` depends on; an app that is not there yet gets the id `new`."""
+    """Everything a plan for `spec` depends on; an app that is not there yet gets the id `new`.
+
+    `pinned`: services whose images are decided, whatever their references point at.
+    """
     app = record.app.id if record else new
     containers = {row.id: row for row in await replicas.containers_of(connection, app)}
     known = await images.resolve(connection, tenant, {service.image for service in spec.services.values()})
@@ -61,7 +70,8 @@ async def gather(
             name: known[service.image].info
             for name, service in spec.services.items()
             if service.image in known
-        },
+        }
+        | {name: info for name, info in pinned.items() if name in spec.services},
         published=tuple(
             await networks.published_ports(connection, services=[service.id for service in services])
         ),

@@ -22,7 +22,7 @@ from skep.model.ids import Bytes, Digest, HostName, new_id
 from skep.model.images import BuildSpec, RegistryCredentials
 from skep.model.references import normalize
 from skep.model.views import Accepted, ImageView, PruneView
-from skep.store import images
+from skep.store import apps, images
 
 
 class Images:
@@ -116,7 +116,7 @@ class Images:
         await self._database.write(lambda connection: images.remove(connection, row.tenant_id, name))
 
     async def prune(self, caller: Caller) -> PruneView:
-        """Delete from the hosts what no reference and no release needs.
+        """Delete what no reference and no release needs: images, and contents of configs and secrets.
 
         Raises:
             Conflict: images are being fetched, and could be taken for garbage before they are recorded.
@@ -130,6 +130,7 @@ class Images:
         async with self._database.read() as connection:
             keep = {Digest(row.digest) for row in await images.visible(connection, None)}
             keep |= {Digest(digest) for digest in await images.referenced_by_releases(connection)}
+        await self._database.write(apps.forget_files)
         freed = 0
         for name in self._hosts.names():
             with suppress(Unavailable):  # a silent host is pruned another time

@@ -138,6 +138,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The hosts that published it."""
     respecified: bool = False
     """The spec differs from the current one, if only in what touches no replica (`depends_on`)."""
+    rollback: bool = False
+    """Back to an older release: `rollback_config` counts, not `update_config`."""
 
     @property
     def empty(self) -> bool:

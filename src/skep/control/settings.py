@@ -35,3 +35,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where hosts serve endpoints, as URLs show it."""
     edge_https: int = 443
     host_timeout: float = 20.0
+    keep_releases: int = 10
+    """Releases of an app that were in force and can be gone back to."""

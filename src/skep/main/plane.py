@@ -282,6 +282,7 @@ def _control(base: Foundation, room: FlowRoom) -> Control:
         host_timeout=settings.silence,
         edge_http=settings.edge_http,
         edge_https=settings.edge_https,
+        keep_releases=settings.keep_releases,
     )
     return make_control(
         base.database,

@@ -65,6 +65,12 @@ class ReleaseView(View, frozen=True, kw_only=True):
     services: tuple[str, ...]
     images: dict[str, str]
     """Image digest by service."""
+    state: str = ""
+    """pending, current, superseded, failed"""
+    note: str = ""
+    """Why it was made, in words."""
+    changed: str = ""
+    """How it differs from the one that was in force before it, in a line."""
 
 
 class ReplicaView(View, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """Apps and the contents of their configs and secrets."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from skep.model.ids import AppId, ReleaseId, TenantId
 from skep.model.names import AppName
 from skep.store import rows
-from skep.store.tables import apps, files
+from skep.store.tables import apps, files, releases
 
 
 class AppRow(rows.Row, frozen=True, kw_only=True):
@@ -79,6 +79,37 @@ async def owners(connection: AsyncConnection, digest: str) -> set[TenantId]:
     """The tenants that have given us the content with this digest."""
     query = sa.select(files.c.tenant_id).where(files.c.digest == digest)
     return {row.tenant_id for row in await connection.execute(query)}
+
+
+async def hold_files(connection: AsyncConnection, tenant: TenantId, digests: Collection[str]) -> bool:
+    """Whether these contents are here, and stay until the transaction ends.
+
+    One that is being forgotten at this moment is not here.
+    """
+    query = sa.select(files.c.digest).where(files.c.tenant_id == tenant, files.c.digest.in_(list(digests)))
+    found = await connection.execute(query.with_for_update(read=True, skip_locked=True))
+    return set(digests) <= set(found.scalars())
+
+
+async def forget_files(connection: AsyncConnection) -> None:
+    """Delete the contents that no release needs, save those that one is being made of at this moment."""
+    query = sa.select(files.c.tenant_id, files.c.digest).with_for_update(skip_locked=True)
+    locked = {(row.tenant_id, row.digest) for row in await connection.execute(query)}
+    # after the locks: a release that was made before is seen, one that is made later waits for them
+    for tenant, digest in locked - await _needed_files(connection):
+        await connection.execute(
+            sa.delete(files).where(files.c.tenant_id == tenant, files.c.digest == digest)
+        )
+
+
+async def _needed_files(connection: AsyncConnection) -> set[tuple[str, str | None]]:
+    query = sa.select(releases.c.tenant_id, releases.c.spec).where(releases.c.state != "failed")
+    found = list(await connection.execute(query))
+    return {
+        (row.tenant_id, file.digest)
+        for row in found
+        for file in [*row.spec.configs.values(), *row.spec.secrets.values()]
+    }
 
 
 async def file(connection: AsyncConnection, digest: str) -> bytes | None:

@@ -52,7 +52,7 @@ async def remove(connection: AsyncConnection, tenant: str, reference: str) -> No
 
 
 async def referenced_by_releases(connection: AsyncConnection) -> set[str]:
-    """Digests that releases in use resolved to, whatever their references point at today."""
-    query = sa.select(releases).where(releases.c.state.in_(["pending", "current"]))
-    found = (await connection.execute(query)).mappings()
-    return {info.digest for row in found for info in row["images"].values()}
+    """Digests that releases resolved to, whatever their references point at today; failed ones need none."""
+    query = sa.select(releases.c.images).where(releases.c.state != "failed")
+    found = (await connection.execute(query)).scalars()
+    return {info.digest for images_of in found for info in images_of.values()}

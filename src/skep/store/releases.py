@@ -1,5 +1,7 @@
 """Releases: immutable revisions of an app, with the images they resolved to."""
 
+from collections.abc import Iterable
+
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -64,3 +66,7 @@ async def set_state(connection: AsyncConnection, release: ReleaseId, state: str)
 
 async def set_images(connection: AsyncConnection, release: ReleaseId, images: dict[str, ImageInfo]) -> None:
     await connection.execute(sa.update(releases).where(releases.c.id == release).values(images=images))
+
+
+async def delete(connection: AsyncConnection, ids: Iterable[ReleaseId]) -> None:
+    await rows.delete(connection, releases, ids)

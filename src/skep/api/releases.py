@@ -1,0 +1,73 @@
+"""Releases of an app: make one, list them, show one, compare two, go back."""
+
+from litestar import Response, Router, get, post
+from litestar.params import FromPath, FromQuery, JSONBody
+
+from skep.api.answers import follow as follow_run
+from skep.api.asking import Caller, Control
+from skep.api.bodies import named
+from skep.model.errors import NotFound
+from skep.model.release_views import ReleaseDetail, ReleaseDiff
+from skep.model.spec import AppSpec
+from skep.model.views import Accepted, ReleaseView
+
+
+@post("/{app:str}/releases", status_code=202)
+async def create_release(
+    control: Control,
+    caller: Caller,
+    app: FromPath[str],
+    data: JSONBody[AppSpec],
+    force_recreate: FromQuery[bool] = False,
+    note: FromQuery[str] = "",
+) -> Response[Accepted]:
+    """Release a new revision of the app; it is made when it does not exist.
+
+    Answers at once with the run that carries it out; follow `/v1/runs/{run}` to its end.
+    With `force_recreate` every replica is made anew, changed or not.  `note`: why, for the list of releases.
+    """
+    spec = named(data, app)
+    return follow_run(await control.apps.apply(caller, spec, force_recreate=force_recreate, note=note))
+
+
+@get("/{app:str}/releases")
+async def list_releases(control: Control, caller: Caller, app: FromPath[str]) -> list[ReleaseView]:
+    """The revisions of the app, newest first."""
+    return await control.releases.list(caller, app)
+
+
+@get("/{app:str}/releases/{revision:str}")
+async def show_release(
+    control: Control, caller: Caller, app: FromPath[str], revision: FromPath[str]
+) -> ReleaseDetail:
+    """One revision: what it is made of, and how it differs from the one that was in force before."""
+    if not (revision.isascii() and revision.isdecimal()):
+        raise NotFound(f"App {app!r} has no revision {revision[:40]!r}: revisions are numbers.")
+    return await control.releases.show(caller, app, int(revision[:9]))
+
+
+@get("/{app:str}/diff")
+async def compare_releases(
+    control: Control,
+    caller: Caller,
+    app: FromPath[str],
+    before: FromQuery[int],
+    after: FromQuery[int | None] = None,
+) -> ReleaseDiff:
+    """How two revisions differ, value by value; `after` is the current one by default."""
+    return await control.releases.diff(caller, app, before, after)
+
+
+@post("/{app:str}/rollback", status_code=202)
+async def roll_back(
+    control: Control, caller: Caller, app: FromPath[str], revision: FromQuery[int | None] = None
+) -> Response[Accepted]:
+    """Release anew what the app was in an older revision, by default in the one in force before this one."""
+    return follow_run(await control.releases.rollback(caller, app, revision))
+
+
+router = Router(
+    path="/v1/apps",
+    tags=["releases"],
+    route_handlers=[create_release, list_releases, show_release, compare_releases, roll_back],
+)

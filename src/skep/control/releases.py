@@ -1,0 +1,147 @@
+"""The releases of an app: its history, how two of them differ, and going back.
+
+A release never changes: going back is another release, made of what an older one was made of.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from skep.control import facts
+from skep.control.apps import Apps, Wanted
+from skep.control.callers import Caller
+from skep.control.clock import rfc3339
+from skep.control.facts import AppRecord
+from skep.control.release_diff import differences, in_a_line, shape
+from skep.control.retention import IN_FORCE
+from skep.control.validation import check
+from skep.flow import Database
+from skep.model.errors import Conflict, NotFound
+from skep.model.release_views import DifferenceView, ReleaseDetail, ReleaseDiff
+from skep.model.views import Accepted, ReleaseView
+from skep.store import releases
+from skep.store.releases import ReleaseRow
+
+
+class Releases:
+    def __init__(self, database: Database, apps: Apps) -> None:
+        self._database = database
+        self._apps = apps
+
+    async def show(self, caller: Caller, app: str, revision: int) -> ReleaseDetail:
+        """Raises NotFound: there is none of that number, or it was forgotten."""
+        record, history = await self._history(caller, app)
+        row = _find(history, app, revision)
+        found = _differences(_before(history, row), row)
+        return ReleaseDetail(release=_view(record, history, row), spec=row.spec, differences=found)
+
+    async def diff(self, caller: Caller, app: str, before: int, after: int | None = None) -> ReleaseDiff:
+        """What has to change to come from one revision to another, by default to the current one."""
+        record, history = await self._history(caller, app)
+        first, second = (_find(history, app, number) for number in (before, after or record.app.revision))
+        return ReleaseDiff(
+            app=app,
+            before=first.revision,
+            after=second.revision,
+            differences=_differences(first, second),
+        )
+
+    async def rollback(self, caller: Caller, app: str, revision: int | None = None) -> Accepted:
+        """Make the app what it was in an older revision, by default in the one in force before this one.
+
+        Its images are those of then, wherever their references point today.
+
+        Raises:
+            NotFound: there is no such revision any more.  Conflict: it was never in force, or is now, or
+            another run is changing the app.
+        """
+        caller.must_change()
+
+        async def think() -> Wanted:
+            record, history = await self._history(caller, app)
+            target = _target(record, history, revision)
+            check(target.spec, caller)
+            return Wanted(
+                spec=target.spec,
+                images=target.images,
+                base=record.app.version,
+                note=f"rollback to {target.revision}",
+                verb="roll back",
+                rollback=True,
+            )
+
+        return await self._apps.release(caller, app, think)
+
+    async def list(self, caller: Caller, app: str) -> list[ReleaseView]:
+        """Newest first."""
+        record, history = await self._history(caller, app)
+        return [_view(record, history, row) for row in history]
+
+    async def _history(self, caller: Caller, app: str) -> tuple[AppRecord, Sequence[ReleaseRow]]:
+        async with self._database.read() as connection:
+            return await _read(connection, caller, app)
+
+
+async def _read(
+    connection: AsyncConnection, caller: Caller, app: str
+) -> tuple[AppRecord, Sequence[ReleaseRow]]:
+    record = await facts.load_app(connection, caller.tenant, app)
+    return record, await releases.of_app(connection, record.app.id)
+
+
+def _find(history: Sequence[ReleaseRow], app: str, revision: int) -> ReleaseRow:
+    for row in history:
+        if row.revision == revision:
+            return row
+    raise NotFound(f"App {app!r} has no revision {revision} (any more); see 'skep releases {app}'.")
+
+
+def _target(record: AppRecord, history: Sequence[ReleaseRow], revision: int | None) -> ReleaseRow:
+    app = record.app.name
+    if record.release is None:
+        raise Conflict(f"App {app!r} has no release in force yet: there is nothing to go back from.")
+    if revision is None:
+        before = _before(history, record.release)
+        if before is None:
+            raise Conflict(f"App {app!r} has no release from before revision {record.app.revision}.")
+        return before
+    row = _find(history, app, revision)
+    if row.id == record.release.id:
+        raise Conflict(f"Revision {revision} of app {app!r} is in force.")
+    if row.state not in IN_FORCE:
+        raise Conflict(f"Revision {revision} of app {app!r} is {row.state}: it never was in force.")
+    return row
+
+
+def _before(history: Sequence[ReleaseRow], row: ReleaseRow) -> ReleaseRow | None:
+    """The one that was in force until this one was, or would have been."""
+    older = (one for one in history if one.revision < row.revision and one.state in IN_FORCE)
+    return max(older, key=lambda one: one.revision, default=None)
+
+
+def _differences(before: ReleaseRow | None, after: ReleaseRow) -> tuple[DifferenceView, ...]:
+    first = shape(before.spec, before.images) if before else {}
+    return differences(first, shape(after.spec, after.images))
+
+
+def _view(record: AppRecord, history: Sequence[ReleaseRow], row: ReleaseRow) -> ReleaseView:
+    before = _before(history, row)
+    return ReleaseView(
+        id=row.id,
+        app=record.app.name,
+        revision=row.revision,
+        created=rfc3339(row.created),
+        created_by=row.created_by,
+        current=row.id == record.app.release_id,
+        services=tuple(row.spec.services),
+        images={service: info.digest for service, info in row.images.items()},
+        state=row.state,
+        note=row.note,
+        changed=_changed(before, row),
+    )
+
+
+def _changed(before: ReleaseRow | None, row: ReleaseRow) -> str:
+    if before is None:
+        return "first release" if row.revision == 1 else ""
+    return in_a_line(_differences(before, row)) or "nothing but new containers"

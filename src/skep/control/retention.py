@@ -1,0 +1,30 @@
+"""How many releases of an app are kept to go back to, and with them what they are made of.
+
+A release that is kept keeps its images and the contents of its configs and secrets; what no release needs
+any more goes with the next `image prune`.
+"""
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from skep.model.ids import AppId, ReleaseId
+from skep.store import releases, replicas
+from skep.store.releases import ReleaseRow
+
+IN_FORCE = ("current", "superseded")
+
+
+async def forget_old(connection: AsyncConnection, app: AppId, keep: int) -> None:
+    """Keep the last `keep` releases that were in force, and as many that failed."""
+    history = await releases.of_app(connection, app)
+    used = {row.release_id for row in await replicas.containers_of(connection, app)}
+    await releases.delete(connection, obsolete(history, used, keep))
+
+
+def obsolete(history: Sequence[ReleaseRow], used: Collection[ReleaseId], keep: int) -> list[ReleaseId]:
+    """Which go, of a history whose newest comes first; not those that containers were made of."""
+    in_force = [row for row in history if row.state in IN_FORCE]
+    failed = [row for row in history if row.state == "failed"]
+    old = [*in_force[max(keep, 1) :], *failed[keep:]]
+    return [row.id for row in old if row.id not in used and row.state != "current"]
