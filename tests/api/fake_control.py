@@ -335,6 +335,21 @@ class FakeReleases:
 
 
 @dataclass
+class FakeScaling:
+    world: World
+
+    async def scale(self, caller: Caller, app: str, counts: Mapping[str, int]) -> Accepted:
+        writers_only(caller)
+        spec = self.world.app(app)
+        services = {
+            name: msgspec.structs.replace(one, replicas=counts.get(name, one.replicas))
+            for name, one in spec.services.items()
+        }
+        self.world.apps[app] = msgspec.structs.replace(spec, services=services)
+        return self.world.start(f"scale {app}", ("scale",))
+
+
+@dataclass
 class FakeReplicas:
     world: World
 
@@ -1200,6 +1215,7 @@ class FakeControl:
         self.auth = FakeAuth(self.world)
         self.apps = FakeApps(self.world)
         self.releases = FakeReleases(self.world)
+        self.scaling = FakeScaling(self.world)
         self.replicas = FakeReplicas(self.world)
         self.images = FakeImages(self.world)
         self.runs = FakeRuns(self.world)

@@ -10,7 +10,7 @@ from skep.control.run_selection import Action, Selection
 from skep.model.errors import InvalidInput
 from skep.model.groups import GroupRule
 from skep.model.host import HostFacts
-from skep.model.spec import AppSpec, AppSubnet, Positive
+from skep.model.spec import AppSpec, AppSubnet, Count, Positive
 from skep.model.views import Quota
 
 
@@ -33,6 +33,12 @@ class BootstrapImage(Body, frozen=True, kw_only=True):
     suite: str = "bookworm"
     reference: str = "debian:bookworm"
     shared: bool = True
+
+
+class Scale(Body, frozen=True, kw_only=True):
+    """How many replicas by service; the others keep theirs."""
+
+    replicas: dict[str, Count]
 
 
 class NewNetwork(Body, frozen=True, kw_only=True):

@@ -1,11 +1,11 @@
-"""Releases of an app: make one, list them, show one, compare two, go back."""
+"""Releases of an app: make one, list them, show one, compare two, go back, scale."""
 
 from litestar import Response, Router, get, post
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from skep.api.answers import follow as follow_run
 from skep.api.asking import Caller, Control
-from skep.api.bodies import named
+from skep.api.bodies import Scale, named
 from skep.model.errors import NotFound
 from skep.model.release_views import ReleaseDetail, ReleaseDiff
 from skep.model.spec import AppSpec
@@ -66,8 +66,16 @@ async def roll_back(
     return follow_run(await control.releases.rollback(caller, app, revision))
 
 
+@post("/{app:str}/scale", status_code=202)
+async def scale_app(
+    control: Control, caller: Caller, app: FromPath[str], data: JSONBody[Scale]
+) -> Response[Accepted]:
+    """Release anew what the app is, with other numbers of replicas and nothing else."""
+    return follow_run(await control.scaling.scale(caller, app, data.replicas))
+
+
 router = Router(
     path="/v1/apps",
     tags=["releases"],
-    route_handlers=[create_release, list_releases, show_release, compare_releases, roll_back],
+    route_handlers=[create_release, list_releases, show_release, compare_releases, roll_back, scale_app],
 )

@@ -32,6 +32,7 @@ from skep.control.releases import Releases
 from skep.control.replicas import Replicas
 from skep.control.reservations import Reservations
 from skep.control.runs import Runs
+from skep.control.scaling import Scaling
 from skep.control.schedules import Schedules
 from skep.control.security_groups import SecurityGroups
 from skep.control.settings import Settings
@@ -49,6 +50,7 @@ class Control:
     auth: Auth
     apps: Apps
     releases: Releases
+    scaling: Scaling
     replicas: Replicas
     images: Images
     runs: Runs
@@ -100,6 +102,7 @@ def make_control(
         auth=Auth(database, now),
         apps=apps,
         releases=Releases(database, apps),
+        scaling=Scaling(database, apps),
         replicas=Replicas(database, directory),
         images=Images(database, flows, directory, settings, now),
         runs=Runs(database, flows, room.clock),

@@ -10,12 +10,13 @@ from skep.control.callers import Caller
 from skep.control.clock import rfc3339
 from skep.control.host_directory import HostDirectory
 from skep.control.naming import disk_name
+from skep.control.victims import has_own_data
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from skep.model.host import DiskUsage
 from skep.model.ids import Bytes, DiskId, HostName
 from skep.model.views import Accepted, DiskView
-from skep.store import apps, disks, releases
+from skep.store import apps, disks, releases, replicas
 from skep.store.disks import DiskRow
 
 SMALLEST = 1024 * 1024
@@ -97,10 +98,15 @@ async def _find(connection: AsyncConnection, caller: Caller, name: str) -> DiskR
 async def _users(connection: AsyncConnection, caller: Caller) -> dict[str, list[str]]:
     """The replicas (`shop/db-0`) that have each disk mounted, or are about to, by the disk's name."""
     users: dict[str, list[str]] = {}
+    there: dict[tuple[str, str], list[int]] = {}
+    for row in await replicas.find(connection, tenant=caller.tenant):
+        there.setdefault((row.app_id, row.service), []).append(row.ordinal)
     for release in await releases.in_use(connection, caller.tenant):
         spec = release.spec
         for service, wanted in spec.services.items():
-            for ordinal in range(wanted.replicas):
+            now = there.get((release.app_id, service), [])
+            soon = range(wanted.replicas) if has_own_data(wanted) or not now else []
+            for ordinal in sorted({*now, *soon}):
                 for mount in (mount for mount in wanted.mounts if mount.type == "volume"):
                     of_disk = users.setdefault(disk_name(spec.name, service, ordinal, mount, spec), [])
                     if (name := f"{spec.name}/{service}-{ordinal}") not in of_disk:

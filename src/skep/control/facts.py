@@ -54,6 +54,7 @@ async def gather(
     containers = {row.id: row for row in await replicas.containers_of(connection, app)}
     known = await images.resolve(connection, tenant, {service.image for service in spec.services.values()})
     services = await replicas.services_of(connection, app)
+    machines = await hosts.every(connection)
     return Facts(
         app=app,
         version=record.app.version if record else 0,
@@ -75,6 +76,8 @@ async def gather(
         published=tuple(
             await networks.published_ports(connection, services=[service.id for service in services])
         ),
+        zones={row.name: row.zone for row in machines},
+        silent=frozenset(row.name for row in machines if not row.answers),
     )
 
 

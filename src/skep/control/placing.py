@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from skep.control.naming import disk_name
-from skep.control.plans import Facts
+from skep.control.plans import Facts, ordinals
 from skep.model.errors import Conflict
 from skep.model.ids import Bytes, HostName, TenantId
 from skep.model.names import ServiceName
@@ -78,6 +78,9 @@ class _Assignment:
         self.default_memory = default_memory
         self.there = {(ServiceName(row.service), row.ordinal): row.host for row in facts.replicas}
         self.chosen: dict[Position, HostName] = {}
+        self.positions: dict[Position, None] = {
+            (name, one): None for name in spec.services for one in ordinals(facts, spec, name)
+        }
 
     def hosts(self) -> Placing:
         for bundle in (bundle for bundle in self._bundles() if bundle.pins):
@@ -101,12 +104,7 @@ class _Assignment:
 
     def _bundles(self) -> list[Bundle]:
         """Every position that has no host yet, with those it shares disks with."""
-        positions = [
-            (name, ordinal)
-            for name, service in self.spec.services.items()
-            for ordinal in range(service.replicas)
-        ]
-        used = {position: self._disks(*position) for position in positions}
+        used = {position: self._disks(*position) for position in self.positions}
         bundles = []
         for members in _connected(used):
             new = tuple(position for position in members if position not in self.there)
@@ -140,8 +138,8 @@ class _Assignment:
         first = services[0]
         hosts = Counter(
             host
-            for (service, ordinal), host in (self.there | self.chosen).items()
-            if service in names and ordinal < self.spec.services[service].replicas
+            for position, host in (self.there | self.chosen).items()
+            if position[0] in names and position in self.positions
         )
         bounds = [one.placement.max_per_host for one in services if one.placement.max_per_host]
         return Group(

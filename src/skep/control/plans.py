@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from skep.control import victims
 from skep.control.fitting import disk_must_fit, network_must_fit, networks_changed, port_must_fit
 from skep.control.naming import DEFAULT_NETWORK, attachments, disk_name, fingerprint, network_name
 from skep.model.errors import Conflict, NotFound
@@ -24,6 +25,7 @@ from skep.model.ids import (
     ReleaseId,
     ReplicaId,
     ServiceId,
+    ZoneName,
 )
 from skep.model.images import ImageInfo
 from skep.model.names import ServiceName
@@ -52,6 +54,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     disks: Mapping[str, DiskRow]
     images: Mapping[str, ImageInfo]
     published: tuple[PublishedRow, ...]
+    zones: Mapping[HostName, ZoneName] = {}
+    silent: frozenset[HostName] = frozenset()
+    """Hosts that do not answer."""
 
 
 class NewNetwork(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,6 +179,12 @@ def make_plan(
     return _Planner(facts, spec, new_id, placing, default_disk, force_recreate).plan()
 
 
+def ordinals(facts: Facts, spec: AppSpec, name: ServiceName) -> list[int]:
+    """Of the replicas that the service will have; they need not follow each other."""
+    present = [row for row in facts.replicas if row.service == name and not row.stand_in]
+    return victims.ordinals(spec.services[name], present, facts.zones, facts.silent)
+
+
 def found(row: ReplicaRow) -> Literal["running", "stopped", "ended"]:
     """What a failed change has to bring back."""
     if row.desired != "running":
@@ -246,14 +257,14 @@ class _Planner:
         )
 
     def _service(self, name: ServiceName) -> list[ReplicaChange]:
-        wanted = self.spec.services[name]
+        wanted = ordinals(self.facts, self.spec, name)
         present = {row.ordinal: row for row in self.facts.replicas if row.service == name}
         changes = [
             self._existing(present[ordinal]) if ordinal in present else self._creation(name, ordinal)
-            for ordinal in range(wanted.replicas)
+            for ordinal in wanted
         ]
         return changes + [
-            self._removal(row) for ordinal, row in sorted(present.items()) if ordinal >= wanted.replicas
+            self._removal(row) for ordinal, row in sorted(present.items()) if ordinal not in wanted
         ]
 
     def _creation(self, name: ServiceName, ordinal: int) -> ReplicaChange:
@@ -421,7 +432,7 @@ class _Planner:
                 volume = self.spec.volumes.get(mount.source)
                 if mount.type == "volume" and not (volume and volume.external):
                     before = self.facts.current.volumes.get(mount.source) if self.facts.current else None
-                    for ordinal in range(service.replicas):
+                    for ordinal in ordinals(self.facts, self.spec, name):
                         disk = self.facts.disks.get(
                             disk_name(self.spec.name, name, ordinal, mount, self.spec)
                         )
