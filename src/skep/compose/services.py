@@ -97,6 +97,7 @@ def _placement(name: str, service: Cursor, known: Known, around: Surroundings) -
         "replicas": read_replicas(service),
         "resources": read_resources(service),
         "placement": read_placement(service.get("deploy").get("placement")),
+        "endpoint_mode": _endpoint_mode(service.get("deploy").get("endpoint_mode")),
         "ulimits": read_ulimits(service.get("ulimits")),
         "sysctls": read_sysctls(service.get("sysctls")),
         "extra_hosts": read_hosts(service.get("extra_hosts")),
@@ -112,6 +113,13 @@ def _storage(service: Cursor, known: Known) -> dict[str, Any]:
         "configs": read_files(service, "configs", known.configs),
         "secrets": read_files(service, "secrets", known.secrets),
     }
+
+
+def _endpoint_mode(cursor: Cursor) -> str:
+    mode = cursor.text() or "vip"
+    if mode not in ("vip", "dnsrr"):
+        cursor.error(f"{mode[:40]!r}: must be vip (its name leads to one address) or dnsrr (to its replicas)")
+    return mode
 
 
 def _or(value: float | None, default: float) -> float:

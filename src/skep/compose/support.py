@@ -103,9 +103,8 @@ TABLE: dict[str, Keys] = {
     | _no("builds get no more rights than the defaults", "entitlements")
     | _no("builds see nothing but their context", "additional_contexts", "secrets", "ssh"),
     "services.*.depends_on.*": _yes("condition", "required", "restart"),
-    "services.*.deploy": _yes("placement", "replicas", "resources", "restart_policy")
+    "services.*.deploy": _yes("endpoint_mode", "placement", "replicas", "resources", "restart_policy")
     | _warn(_LATER, "update_config", "rollback_config", "labels")
-    | _warn(_LATER, "endpoint_mode", harmless=("vip",))
     | _warn(_LATER, "mode", harmless=("replicated",)),
     "services.*.deploy.placement": _yes(
         "constraints", note="on node.hostname, node.zone, node.region, node.pool, node.labels.NAME"

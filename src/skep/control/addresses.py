@@ -22,10 +22,11 @@ from skep.control.subnets import (
     with_ranges,
 )
 from skep.model.errors import Conflict, Exhausted, InvalidInput
-from skep.model.ids import AppId, NetworkId, PortId, ReplicaId, TenantId
-from skep.store import networks, reservations, shares
+from skep.model.ids import AppId, NetworkId, PortId, ReplicaId, ServiceId, TenantId, new_id
+from skep.store import networks, reservations, shares, virtual_ips
 from skep.store.networks import NetworkRow, PortRow
 from skep.store.reservations import ReservationRow
+from skep.store.virtual_ips import VirtualIpRow
 
 HIGHEST_NUMBER = 16_383
 
@@ -103,7 +104,7 @@ class Addresses:
             raise Conflict("A network of another tenant is not shared with you any more: apply again.")
         reserved = [Reserved.of(kept) for kept in await reservations.of_network(self.tx, network)]
         _check_macs(row, [port.mac for _, port in new], {port.mac for port in present.values()}, guest)
-        used = {port.address for port in present.values()}
+        used = await self._used(network)
         chosen, row = choose_addresses(row, [port.address for _, port in new], used, reserved, guest=guest)
         await networks.insert_ports(
             self.tx,
@@ -122,6 +123,42 @@ class Addresses:
             ],
         )
         await networks.set_ranges(self.tx, row)
+
+    async def claim_virtual_ips(self, wanted: Iterable[tuple[ServiceId, NetworkId]]) -> None:
+        """Give every service that has none its address on the network, where there is room for it."""
+        by_network: dict[NetworkId, set[ServiceId]] = {}
+        for service, network in wanted:
+            by_network.setdefault(network, set()).add(service)
+        for network, services in by_network.items():
+            present = {row.service_id for row in await virtual_ips.on_network(self.tx, network)}
+            await self._claim_virtual_ips(network, services - present)
+
+    async def _claim_virtual_ips(self, network: NetworkId, services: set[ServiceId]) -> None:
+        row = await networks.get(self.tx, network) if services else None
+        if row is None:
+            return
+        reserved = [Reserved.of(kept) for kept in await reservations.of_network(self.tx, network)]
+        used = await self._used(network)
+        new = []
+        for service in sorted(services):
+            address = choose_virtual_ip(row, service, used, reserved)
+            if address is not None:
+                used.add(address)
+                new.append(
+                    VirtualIpRow(
+                        id=new_id(),
+                        tenant_id=self.tenant,
+                        service_id=service,
+                        network_id=network,
+                        address=address,
+                    )
+                )
+        await virtual_ips.insert(self.tx, new)
+
+    async def _used(self, network: NetworkId) -> set[int]:
+        """By ports and services."""
+        ports = {row.address for row in await networks.ports_of(self.tx, network=network)}
+        return ports | {row.address for row in await virtual_ips.on_network(self.tx, network)}
 
 
 class Reserved(msgspec.Struct, frozen=True):
@@ -178,6 +215,22 @@ def choose_addresses(
         known[place] = msgspec.structs.replace(known[place], cursor=address)
         result.append(address)
     return result, with_ranges(network, known)
+
+
+def choose_virtual_ip(
+    network: NetworkRow, service: ServiceId, used: set[int], reserved: Sequence[Reserved] = ()
+) -> int | None:
+    """In the upper half of a subnet, at a place that depends on the service; None: nothing is free.
+
+    So replicas have addresses that follow each other, and one that was given back is not another's at once.
+    """
+    for one in ranges(network):
+        half = one.cidr.num_addresses // 2
+        place = int.from_bytes(hashlib.sha256(service.encode()).digest()[:4]) % half
+        start = msgspec.structs.replace(one, cursor=one.first + half + place - 1)
+        if (address := _next_free(start, used | one.own, reserved)) is not None:
+            return address
+    return None
 
 
 def count_reserved(one: Range, used: set[int], reserved: Iterable[Reserved]) -> int:

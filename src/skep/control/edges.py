@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.endpoints import configured
 from skep.control.host_directory import HostDirectory
-from skep.control.peering import Peering, generation
+from skep.control.peering import Peering
 from skep.control.ports import Desired
+from skep.control.telling import generation
 from skep.flow import Database
 from skep.model.edge import AppEndpoints
 from skep.model.errors import Conflict, SkepError, Stale, Unsupported

@@ -14,6 +14,7 @@ from skep.bus.bus import Bus
 from skep.bus.stamps import leader, stamped
 from skep.configuration import Configuration
 from skep.control.authorities import Authorities
+from skep.control.balancing import Balancing, Leading
 from skep.control.control import Control, make_control
 from skep.control.desired import DesiredState
 from skep.control.edges import Edges
@@ -59,6 +60,7 @@ class Foundation:
     traffic: Traffic
     edges: Edges
     guarding: Guarding
+    balancing: Balancing
     process: str
     """This process and no other, nor a later life of it."""
 
@@ -81,8 +83,9 @@ async def foundation(
     peering = Peering(database, directory)
     stack.push_async_callback(peering.close)
     desired = DesiredState(database, limits(settings), settings.etc / "installation.key")
-    edges = Edges(database, directory, desired, peering)
-    traffic = Traffic(database, directory, [Publishing(database, directory, desired), edges])
+    edges, balancing = Edges(database, directory, desired, peering), Balancing(database, directory)
+    leaders = (Publishing(database, directory, desired), Leading(balancing), edges)
+    traffic = Traffic(database, directory, leaders)
     stack.push_async_callback(traffic.close)
 
     def changed(replica: ReplicaId) -> None:
@@ -101,6 +104,7 @@ async def foundation(
         directory=directory,
         peering=peering,
         guarding=Guarding(database, directory),
+        balancing=balancing,
         process=f"{name}-{socket.gethostname()}-{new_id()}",
     )
 
@@ -155,6 +159,7 @@ async def _reconcile(base: Foundation, room: FlowRoom, control: Control) -> None
         peering=base.peering,
         guarding=base.guarding,
         edges=base.edges,
+        balancing=base.balancing,
     )
 
     async def lead(epoch: int) -> None:
@@ -260,6 +265,7 @@ def _environments(base: Foundation) -> Callable[[str], object]:
             sources=sources,
             peering=base.peering,
             guarding=base.guarding,
+            balancing=base.balancing,
         )
 
     return environment

@@ -9,7 +9,7 @@ from skep.model.host import ContainerState, ContainerStatus
 from skep.model.ids import AppId, HostName, NetworkId, PortId, ReplicaId, ServiceId, TenantId
 from skep.store import rows
 from skep.store.subnets import Subnet
-from skep.store.tables import apps, networks, ports, published, replicas, shares, tenants
+from skep.store.tables import apps, networks, ports, published, replicas, shares, tenants, virtual_ips
 
 
 class NetworkRow(rows.Row, frozen=True, kw_only=True):
@@ -168,7 +168,10 @@ async def insert(connection: AsyncConnection, new: Iterable[NetworkRow]) -> None
 
 
 async def delete(connection: AsyncConnection, ids: Iterable[str]) -> None:
-    await rows.delete(connection, networks, ids)
+    """With the addresses that services have there."""
+    gone = list(ids)
+    await connection.execute(sa.delete(virtual_ips).where(virtual_ips.c.network_id.in_(gone)))
+    await rows.delete(connection, networks, gone)
 
 
 async def set_ranges(connection: AsyncConnection, row: NetworkRow) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
+from skep.control.balancing import Balancing
 from skep.control.guarding import Guarding
 from skep.control.image_sources import ImageSources
 from skep.control.peering import Peering
@@ -36,6 +37,8 @@ class HostEnvironment:
     """Tells the other hosts; None: there are no others."""
     guarding: Guarding | None = None
     """Tells hosts what guards their ports; None: nothing does."""
+    balancing: Balancing | None = None
+    """Tells hosts where virtual IPs lead; None: there are none."""
 
 
 Cloud = Context[CloudEnvironment]

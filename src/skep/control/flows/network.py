@@ -22,11 +22,11 @@ async def plug_container(cx: OnHost, container: ContainerId) -> None:
         port = await cx.env.desired.port(port_id)
         plugged.append(port.network)
         try:
-            await _guard(cx, port.network)
+            await _prepare(cx, port.network)
             await fabric.plug(port)
         except (NotFound, HostFailure, InvalidInput):  # the last: it lacks a subnet that joined
             await _ensure(cx, port.network)
-            await _guard(cx, port.network)
+            await _prepare(cx, port.network)
             await fabric.plug(port)
     await _announce(cx, plugged)
 
@@ -37,12 +37,17 @@ async def _ensure(cx: OnHost, network: NetworkId) -> None:
         cx.env.peering.forget(HostName(cx.env.name), network)
     if cx.env.guarding is not None:
         cx.env.guarding.forget(HostName(cx.env.name), network)
+    if cx.env.balancing is not None:
+        cx.env.balancing.forget(HostName(cx.env.name), network)
 
 
-async def _guard(cx: OnHost, network: NetworkId) -> None:
-    """Before a port is plugged the host knows what guards it: it is never open for a moment."""
+async def _prepare(cx: OnHost, network: NetworkId) -> None:
+    """Before a port is plugged the host knows what guards it: it is never open for a moment.  And where names
+    of services lead."""
     if cx.env.guarding is not None:
         await cx.env.guarding.prepare(HostName(cx.env.name), network)
+    if cx.env.balancing is not None:
+        await cx.env.balancing.prepare(HostName(cx.env.name), network)
 
 
 async def _announce(cx: OnHost, chosen: Collection[NetworkId]) -> None:

@@ -10,16 +10,18 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control import endpoints as endpoint_rules
-from skep.control import publications, security_groups
+from skep.control import publications, security_groups, virtual_ips
 from skep.control.addresses import Addresses
 from skep.control.flows.environment import Cloud
 from skep.control.naming import fingerprint
 from skep.control.plans import Plan, ReplicaChange
 from skep.flow import step
 from skep.model.errors import Conflict, NotFound
-from skep.model.ids import AppId, DiskId, NetworkId, PortId, ReleaseId, new_id
+from skep.model.ids import AppId, DiskId, NetworkId, PortId, ReleaseId, ServiceId, new_id
+from skep.model.names import ServiceName
 from skep.model.spec import AppSpec
 from skep.store import apps, disks, endpoints, groups, networks, releases, replicas
+from skep.store import virtual_ips as virtual_ip_rows
 from skep.store.apps import AppRow
 from skep.store.disks import DiskRow
 from skep.store.releases import ReleaseRow
@@ -71,6 +73,7 @@ async def prepare(cx: Cloud, release: ReleaseId) -> None:
     await _insert_disks(cx.tx, plan, row)
     await _insert_replicas(cx.tx, plan, row)
     await addresses.claim([(change.replica, port) for change in plan.replicas for port in change.ports])
+    await addresses.claim_virtual_ips(await _led(cx.tx, row.spec, app))
     await _publish(cx.tx, plan, row)
     await _claim_endpoints(cx.tx, plan, row, now)
     started = [change.replica for change in plan.replicas if change.action == "start"]
@@ -102,6 +105,7 @@ async def finish(cx: Cloud, release: ReleaseId) -> None:
     await networks.delete_published(cx.tx, [port.id for port in plan.published_before if port not in stays])
     await _settle_endpoints(cx.tx, plan, row)
     await replicas.delete_services(cx.tx, plan.removed_services)
+    await _give_virtual_ips_back(cx.tx, row.spec, app)
     await disks.delete(cx.tx, gone)
     if app.release_id is not None:
         await releases.set_state(cx.tx, app.release_id, "superseded")
@@ -140,8 +144,9 @@ async def _take_back(tx: AsyncConnection, plan: Plan) -> None:
     before = await releases.get(tx, app.release_id) if app is not None and app.release_id else None
     await _release_endpoints(tx, plan, before)
     await replicas.delete_services(tx, [plan.services[name] for name in plan.new_services])
-    if before is not None:
+    if app is not None and before is not None:
         await _set_groups(tx, plan, before.spec)
+        await _give_virtual_ips_back(tx, before.spec, app)
     await disks.delete(tx, [*(disk.id for disk in plan.disks), *_new_system_disks(plan)])
     await networks.delete(tx, await _unused_networks(tx, plan))
     stopped = [change for change in plan.replicas if change.action in ("start", "update")]
@@ -160,6 +165,22 @@ async def _set_groups(tx: AsyncConnection, plan: Plan, spec: AppSpec) -> None:
     for name, service in spec.services.items():
         if name in plan.services:
             await replicas.set_groups(tx, plan.services[name], service.x_skep.security_groups)
+
+
+async def _led(tx: AsyncConnection, spec: AppSpec, app: AppRow) -> set[tuple[ServiceId, NetworkId]]:
+    """Which services have a virtual IP, on which networks."""
+    services = {ServiceName(row.name): row.id for row in await replicas.services_of(tx, app.id)}
+    known = await networks.reachable(tx, app.tenant_id)
+    return virtual_ips.wanted(spec, services, {name: row.id for name, row in known.items()})
+
+
+async def _give_virtual_ips_back(tx: AsyncConnection, spec: AppSpec, app: AppRow) -> None:
+    """All but those that the release with this specification has."""
+    wanted = await _led(tx, spec, app)
+    present = await virtual_ip_rows.of_app(tx, app.id)
+    await virtual_ip_rows.delete(
+        tx, [row.id for row in present if (row.service_id, row.network_id) not in wanted]
+    )
 
 
 async def _insert_disks(tx: AsyncConnection, plan: Plan, row: ReleaseRow) -> None:

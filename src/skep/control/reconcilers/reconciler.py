@@ -15,6 +15,7 @@ from functools import partial
 import structlog
 
 from skep.control.apps import Apps
+from skep.control.balancing import Balancing
 from skep.control.changes import Overtaken
 from skep.control.desired import DesiredState
 from skep.control.edges import Edges
@@ -62,6 +63,7 @@ class Reconciler:
         peering: Peering | None = None,
         guarding: Guarding | None = None,
         edges: Edges | None = None,
+        balancing: Balancing | None = None,
     ) -> None:
         self._database = database
         self._flows = flows
@@ -74,6 +76,7 @@ class Reconciler:
         self._guarding = guarding
         self._widening = Widening()
         self._edges = edges
+        self._balancing = balancing
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._looking: dict[HostName, asyncio.Task[None]] = {}
 
@@ -102,6 +105,8 @@ class Reconciler:
             await self._guarding.reconcile()
         if self._edges is not None:
             await self._edges.reconcile()
+        if self._balancing is not None:
+            await self._balancing.reconcile()
         for name in self._hosts.names():
             if name not in self._looking and not self._hosts.why_silent(name):
                 looking = asyncio.create_task(self._look_at(name), name=f"reconcile {name}")

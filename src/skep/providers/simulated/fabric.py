@@ -131,8 +131,8 @@ class SimulatedFabric:
 
     async def set_virtual_ips(self, told: NetworkVirtualIps) -> None:
         network = self._known(told.network)
-        addresses = [network.gateway, *(one.address for one in told.virtual_ips)]
-        if len(set(addresses)) < len(addresses) or any(one not in network.subnet for one in addresses):
+        addresses = [one.address for one in told.virtual_ips]
+        if len(set(addresses)) < len(addresses) or not all(map(network.fits, addresses)):
             raise InvalidInput(f"A virtual IP is none of network {network.name!r}, or is there twice.")
         before = self._virtual_ips.get(told.network)
         if before is not None and told.generation < before.generation:

@@ -48,8 +48,8 @@ def check(told: NetworkVirtualIps, network: NetworkConfig) -> None:
     if len(set(addresses)) < len(addresses):
         raise InvalidInput(f"Two virtual IPs of network {network.name!r} are the same.")
     for one in told.virtual_ips:
-        if one.address not in network.subnet or one.address == network.gateway:
-            raise InvalidInput(f"{one.address} is not free for a virtual IP of subnet {network.subnet}.")
+        if not network.fits(one.address):
+            raise InvalidInput(f"{one.address} is not free for a virtual IP of network {network.name!r}.")
         if any(not 0 <= backend.weight <= HIGHEST_WEIGHT for backend in one.backends):
             raise InvalidInput(f"A weight behind {one.address} is not between 0 and {HIGHEST_WEIGHT}.")
 

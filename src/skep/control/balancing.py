@@ -1,0 +1,64 @@
+"""Telling hosts where connections to the services of their networks are led."""
+
+from collections.abc import Collection
+from contextlib import suppress
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from skep.control.ports import Fabric
+from skep.control.telling import Known, Telling
+from skep.control.virtual_ips import NOTHING, VirtualMap, virtual_maps
+from skep.model.errors import Unsupported
+from skep.model.ids import HostName, NetworkId, ServiceId
+from skep.store import networks, virtual_ips
+
+
+class Balancing(Telling[VirtualMap]):
+    """One per process."""
+
+    subject = "virtual-ips"
+    nothing = NOTHING
+
+    async def prepare(self, host: HostName, network: NetworkId) -> None:
+        """Once: what it was told holds for what is plugged later, too.  Older hosts do without."""
+        if (host, network) not in self._told:
+            with suppress(Unsupported):
+                await super().prepare(host, network)
+
+    async def networks_of(self, services: Collection[ServiceId]) -> list[NetworkId]:
+        """Where any of them has a virtual IP."""
+        async with self._database.read() as connection:
+            return await virtual_ips.networks_of(connection, services)
+
+    async def _maps(
+        self, connection: AsyncConnection, time: int, chosen: Collection[NetworkId] | None
+    ) -> dict[NetworkId, VirtualMap]:
+        addresses = await virtual_ips.named(connection, chosen)
+        if not addresses:
+            return {}
+        concerned = {row.network_id for row in addresses}
+        return virtual_maps(
+            time,
+            addresses,
+            await networks.attachments(connection, concerned),
+            await virtual_ips.members(connection, concerned),
+        )
+
+    def _empty(self, network: NetworkId) -> VirtualMap:
+        return VirtualMap(network, 0, (), (), {})
+
+    async def _ask(self, fabric: Fabric) -> Known:
+        return await fabric.virtual_ips()
+
+    async def _set(self, fabric: Fabric, host: HostName, place: VirtualMap, at_least: int) -> None:
+        await fabric.set_virtual_ips(place.seen_from(host, at_least))
+
+
+class Leading:
+    """Virtual IPs as one of the ways by which connections come to services (`traffic.Leader`)."""
+
+    def __init__(self, balancing: Balancing) -> None:
+        self._balancing = balancing
+
+    async def announce(self, services: Collection[ServiceId]) -> Collection[HostName]:
+        return await self._balancing.announce(await self._balancing.networks_of(services))
