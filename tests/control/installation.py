@@ -10,6 +10,7 @@ from pathlib import Path
 
 from skep.bus.bus import Bus
 from skep.bus.inprocess import InProcessBus
+from skep.control.balancing import Balancing, Leading
 from skep.control.callers import Caller, Role
 from skep.control.control import Control, make_control
 from skep.control.desired import DesiredState
@@ -120,14 +121,21 @@ async def installation(
         desired, sources = DesiredState(database, Limits()), ImageSources(directory)
         guarding = Guarding(database, directory)
         edges = Edges(database, directory, desired, Peering(database, directory))
-        traffic = Traffic(database, directory, [Publishing(database, directory, desired), edges])
+        balancing = Balancing(database, directory)
+        leaders = (Publishing(database, directory, desired), Leading(balancing), edges)
+        traffic = Traffic(database, directory, leaders)
 
         def environment(route: str) -> object:
             if not route:
                 return CloudEnvironment(now=clock, networks=IPv4Network("10.128.0.0/9"), traffic=traffic)
             name = HostName(route.removeprefix("agent."))
             return HostEnvironment(
-                name=name, host=directory.on(name), desired=desired, sources=sources, guarding=guarding
+                name=name,
+                host=directory.on(name),
+                desired=desired,
+                sources=sources,
+                guarding=guarding,
+                balancing=balancing,
             )
 
         await prepare_installation(

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.providers.network.conftest import network, port
 
@@ -240,6 +240,7 @@ def test_virtual_ips_of_two_tenants_on_one_network_do_not_meet() -> None:
     assert names.resolve(owner.address, "web.shop.acme") == (net.subnet[101],)
 
 
+@settings(deadline=None)
 @given(weights=st.lists(st.integers(0, 256), max_size=300))
 def test_numbers_are_shared_out_whole_and_by_weight(weights: list[int]) -> None:
     net = network(subnet="10.1.0.0/20")

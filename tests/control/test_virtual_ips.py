@@ -1,0 +1,218 @@
+"""Virtual IPs from the use case to what hosts are told."""
+
+from collections.abc import AsyncIterator
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.control.installation import Installation, installation
+from tests.control.simulation import app, service
+
+from skep.control.balancing import Balancing, Leading
+from skep.control.virtual_ips import weights
+from skep.flow import RunId, RunState
+from skep.model.host import ContainerState, ContainerStatus, Health, NetworkVirtualIps, VirtualIp
+from skep.model.ids import (
+    AppId,
+    ContainerId,
+    HostName,
+    ReplicaId,
+    ServiceId,
+    TenantId,
+)
+from skep.model.spec import AppNetwork, NetworkAttachment
+from skep.providers.simulated import SimulatedFabric
+from skep.store import replicas, virtual_ips
+from skep.store.replicas import ReplicaRow
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[Installation]:
+    async with installation(tmp_path, hosts=2) as made:
+        yield made
+
+
+async def heard(house: Installation) -> dict[HostName, dict[str, VirtualIp]]:
+    """The virtual IPs that each host knows, by the names of their services, once all was told."""
+    await Balancing(house.database, house.directory).reconcile()
+    return {name: told(host.fabric) for name, host in house.hosts.items()}
+
+
+def told(fabric: object) -> dict[str, VirtualIp]:
+    assert isinstance(fabric, SimulatedFabric)
+    known = fabric.known_virtual_ips().values()
+    return {f"{one.names[0]}.{one.app}": one for each in known for one in each.virtual_ips}
+
+
+async def addresses(house: Installation, service: str) -> set[IPv4Address]:
+    return {
+        IPv4Address(one.address)
+        for one in await house.control.networks.ports(house.admin)
+        if one.replica.startswith(f"shop/{service}-")
+    }
+
+
+async def test_every_service_has_an_address_that_all_hosts_lead_to_its_replicas(house: Installation) -> None:
+    aliased = {"default": NetworkAttachment(aliases=("front",))}
+    spec = app(web=service(replicas=3, networks=aliased), db=service())
+
+    await house.finish(await house.control.apps.apply(house.admin, spec))
+
+    known = await heard(house)
+    assert known[HostName("host-1")] == known[HostName("host-2")]
+    web, db = (known[HostName("host-1")][name] for name in ("web.shop", "db.shop"))
+    assert {one.address for one in web.backends} == await addresses(house, "web")
+    assert {one.weight for one in web.backends} == {100}
+    assert (web.names, db.names) == (("web", "front"), ("db",))
+    assert len({web.address, db.address} | await addresses(house, "web") | await addresses(house, "db")) == 6
+
+
+async def test_hosts_know_it_before_replicas_are_plugged(house: Installation) -> None:
+    await house.finish(await house.control.apps.apply(house.admin, app(web=service(replicas=2))))
+
+    assert all("web.shop" in told(host.fabric) for host in house.hosts.values())
+
+
+async def test_an_address_stays_for_the_life_of_its_service(house: Installation) -> None:
+    await house.finish(await house.control.apps.apply(house.admin, app(web=service(), db=service())))
+    before = (await heard(house))[HostName("host-1")]
+
+    await house.finish(
+        await house.control.apps.apply(house.admin, app(web=service("sleep", "9"), db=service(replicas=2)))
+    )
+    after = (await heard(house))[HostName("host-1")]
+    await house.finish(await house.control.apps.apply(house.admin, app(web=service(replicas=0))))
+    empty = (await heard(house))[HostName("host-1")]
+    await house.finish(await house.control.apps.remove(house.admin, "shop"))
+
+    assert {name: one.address for name, one in after.items()} == {
+        name: one.address for name, one in before.items()
+    }
+    assert len(after["db.shop"].backends) == 2
+    assert empty == {"web.shop": msgspec.structs.replace(before["web.shop"], backends=())}
+    assert (await heard(house))[HostName("host-1")] == {}
+
+
+async def test_dnsrr_goes_without_and_may_be_chosen_later(house: Installation) -> None:
+    plain = service(endpoint_mode="dnsrr")
+    await house.finish(await house.control.apps.apply(house.admin, app(web=plain, db=service())))
+    without = set((await heard(house))[HostName("host-1")])
+
+    await house.finish(
+        await house.control.apps.apply(house.admin, app(web=service(), db=service(endpoint_mode="dnsrr")))
+    )
+
+    assert without == {"db.shop"}
+    assert set((await heard(house))[HostName("host-1")]) == {"web.shop"}
+
+
+async def test_a_release_that_fails_gives_back_what_it_claimed(house: Installation) -> None:
+    await house.finish(await house.control.apps.apply(house.admin, app(web=service())))
+    before = (await heard(house))[HostName("host-1")]
+
+    failing = await house.control.apps.apply(
+        house.admin,
+        app(web=service(endpoint_mode="dnsrr"), db=service(), job=service("no-such-program")),
+    )
+    assert failing.run is not None
+    record = await house.flows.wait(RunId(failing.run), 30)
+
+    assert record.state is not RunState.SUCCEEDED
+    assert (await heard(house))[HostName("host-1")] == before
+
+
+async def test_a_service_on_a_full_network_gets_its_address_when_there_is_room(house: Installation) -> None:
+    small = {"default": AppNetwork(subnet="10.9.0.0/29")}
+
+    async def apply(*args: str, count: int) -> None:
+        spec = msgspec.structs.replace(app(web=service(*args, replicas=count)), networks=small)
+        await house.finish(await house.control.apps.apply(house.admin, spec))
+
+    await apply(count=5)
+    full = await heard(house)
+    await apply(count=4)
+    await apply("sleep", "9", count=4)
+
+    assert full == {name: {} for name in house.hosts}
+    assert set((await heard(house))[HostName("host-1")]) == {"web.shop"}
+
+
+async def test_a_shift_of_weights_is_told_by_service(house: Installation) -> None:
+    await house.finish(await house.control.apps.apply(house.admin, app(web=service(replicas=2))))
+    async with house.database.read() as connection:
+        rows = await replicas.find(connection)
+
+    await house.database.write(lambda tx: replicas.set_weights(tx, {rows[0].id: 0, rows[1].id: 7}))
+    deaf = await Leading(Balancing(house.database, house.directory)).announce({rows[0].service_id})
+
+    assert deaf == set()
+    for host in house.hosts.values():
+        assert sorted(one.weight for one in told(host.fabric)["web.shop"].backends) == [0, 7]
+
+
+async def test_what_a_host_missed_is_told_again(house: Installation) -> None:
+    await house.finish(await house.control.apps.apply(house.admin, app(web=service(replicas=2))))
+    before = await heard(house)
+    async with house.database.read() as connection:
+        network = (await virtual_ips.named(connection))[0].network_id
+    fabric = house.hosts[HostName("host-2")].fabric
+    await fabric.set_virtual_ips(NetworkVirtualIps(network=network, generation=2**60))
+
+    assert await heard(house) == before
+
+
+async def test_services_of_two_tenants_are_told_apart_on_a_shared_network(house: Installation) -> None:
+    guest = await house.person(
+        "gus", house.admin.role, (await house.control.tenants.create(house.admin, "guest")).name
+    )
+    await house.control.networks.create(house.admin, "back", subnet="10.1.0.0/24")
+    await house.control.shares.offer(house.admin, "back", "guest")
+    await house.control.shares.accept(guest, "default", "back")
+    on = {"n": NetworkAttachment()}
+
+    for caller, network in ((house.admin, "back"), (guest, "default/back")):
+        spec = msgspec.structs.replace(
+            app(web=service(networks=on)), networks={"n": AppNetwork(external=network)}
+        )
+        await house.finish(await house.control.apps.apply(caller, spec))
+
+    known = (await heard(house))[HostName("host-1")] or (await heard(house))[HostName("host-2")]
+    assert set(known) == {"web.shop", "web.shop.guest"}
+    assert all(len(one.backends) == 1 for one in known.values())
+
+
+def replica(name: str, *, weight: int = 100, health: Health = Health.NONE, runs: bool = True) -> ReplicaRow:
+    status = ContainerStatus(
+        id=ContainerId(name),
+        replica=ReplicaId(name),
+        state=ContainerState.RUNNING if runs else ContainerState.EXITED,
+        health=health,
+    )
+    return ReplicaRow(
+        id=ReplicaId(name),
+        tenant_id=TenantId("t"),
+        app_id=AppId("a"),
+        service_id=ServiceId("s"),
+        service="web",
+        ordinal=0,
+        host=HostName("host-1"),
+        container_id=ContainerId(name),
+        desired="running",
+        status=status,
+        created=0.0,
+        weight=weight,
+    )
+
+
+def test_who_is_leaving_keeps_what_it_has_and_who_is_unwell_or_gone_does_not() -> None:
+    rows = [
+        replica("well", weight=50, health=Health.HEALTHY),
+        replica("unwell", health=Health.UNHEALTHY),
+        replica("leaving", weight=0),
+        replica("gone", weight=0, runs=False),
+        replica("dead", runs=False),
+    ]
+
+    assert weights(rows) == {"well": 50, "leaving": 0}
+    assert weights(rows[1:2]) == {"unwell": 100}
