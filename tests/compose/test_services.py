@@ -437,6 +437,11 @@ def test_builds(load: Load, home: Path, refused: Message) -> None:
         load("services: {web: {hostname: x}}")
 
 
+def test_a_name_leads_to_one_address_unless_it_is_to_lead_to_all(web: Web, refused: Message) -> None:
+    assert (web().endpoint_mode, web("deploy: {endpoint_mode: dnsrr}").endpoint_mode) == ("vip", "dnsrr")
+    assert "must be vip" in refused("deploy: {endpoint_mode: both}")
+
+
 def test_placement(web: Web, refused: Message) -> None:
     found = web(
         "deploy: {placement: {constraints: [node.labels.disk==ssd, 'node.zone  !=  b'], "
