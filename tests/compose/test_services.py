@@ -438,7 +438,10 @@ def test_builds(load: Load, home: Path, refused: Message) -> None:
 
 
 def test_a_name_leads_to_one_address_unless_it_is_to_lead_to_all(web: Web, refused: Message) -> None:
-    assert (web().endpoint_mode, web("deploy: {endpoint_mode: dnsrr}").endpoint_mode) == ("vip", "dnsrr")
+    assert (web("tty: true").endpoint_mode, web("deploy: {endpoint_mode: dnsrr}").endpoint_mode) == (
+        "vip",
+        "dnsrr",
+    )
     assert "must be vip" in refused("deploy: {endpoint_mode: both}")
 
 
