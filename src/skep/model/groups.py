@@ -6,7 +6,7 @@ Control decides with `admits` for people who ask; hosts make packet rules of the
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Literal
 
 import msgspec
@@ -18,7 +18,7 @@ Protocol = Literal["any", "tcp", "udp", "icmp"]
 
 _PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 _LAST = 65535
-EVERYWHERE = IPv4Network("0.0.0.0/0")
+EVERYWHERE, EVERYWHERE6 = IPv4Network("0.0.0.0/0"), IPv6Network("::/0")
 
 
 class GroupRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -52,14 +52,19 @@ class GroupRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return first, last
 
     @property
-    def network(self) -> IPv4Network:
-        """Whose addresses are meant, where no group is.  Raises InvalidInput."""
+    def network(self) -> IPv4Network | IPv6Network:
+        """Whose addresses are meant, where no group is (see `networks`).  Raises InvalidInput."""
         try:
-            return IPv4Network(self.cidr) if self.cidr else EVERYWHERE
+            return ip_network(self.cidr) if self.cidr else EVERYWHERE
         except ValueError as error:
             raise InvalidInput(
                 f"CIDR {self.cidr[:60]!r}: {error}. Write it like 192.0.2.0/24, without host bits."
             ) from error
+
+    def networks(self, version: int) -> list[IPv4Network | IPv6Network]:
+        """Whose addresses of one family are meant, where no group is: none where it speaks of the other."""
+        known = (self.network,) if self.cidr else (EVERYWHERE, EVERYWHERE6)
+        return [one for one in known if one.version == version]
 
     def __str__(self) -> str:
         remote = f"group {self.group}" if self.group else self.cidr or "anybody"
@@ -74,7 +79,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     direction: Direction
-    remote: IPv4Address
+    remote: IPv4Address | IPv6Address
     protocol: str
     port: int = 0
     remote_groups: frozenset[str] = frozenset()
@@ -118,5 +123,9 @@ def _covers(rule: GroupRule, flow: Flow) -> bool:
         rule.direction == flow.direction
         and (not flow.protocol or rule.protocol in ("any", flow.protocol))
         and (flow.protocol not in ("tcp", "udp") or first <= flow.port <= last)
-        and (rule.group in flow.remote_groups if rule.group else flow.remote in rule.network)
+        and (
+            rule.group in flow.remote_groups
+            if rule.group
+            else any(flow.remote in one for one in rule.networks(flow.remote.version))
+        )
     )

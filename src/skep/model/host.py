@@ -8,7 +8,7 @@ import hashlib
 import operator
 from collections.abc import Iterable
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Literal
 
@@ -50,12 +50,19 @@ class HostSubnet(HostStruct, frozen=True, kw_only=True):
     gateway: IPv4Address
 
 
+class HostSubnet6(HostStruct, frozen=True, kw_only=True):
+    """The IPv6 addresses of a network."""
+
+    cidr: IPv6Network
+    gateway: IPv6Address
+
+
 class NetworkConfig(HostStruct, frozen=True, kw_only=True):
     """A tenant's layer-2 network.  `gateway` answers on every host and resolves names there.
 
     `index` is unique per host (1 to 16383) and decides the link addresses between host and network.
     `internal` networks have no way out.  `more` subnets may join while the network is in use; all of them
-    are on one layer 2.
+    are on one layer 2.  With `ipv6` it has both families; that may join, too.
     """
 
     id: NetworkId
@@ -66,6 +73,7 @@ class NetworkConfig(HostStruct, frozen=True, kw_only=True):
     index: int
     internal: bool = False
     more: tuple[HostSubnet, ...] = ()
+    ipv6: HostSubnet6 | None = None
 
     @property
     def subnets(self) -> tuple[HostSubnet, ...]:
@@ -78,6 +86,9 @@ class NetworkConfig(HostStruct, frozen=True, kw_only=True):
     def fits(self, address: IPv4Address) -> bool:
         """Whether a port may have the address."""
         return self.home(address) is not None and all(address != one.gateway for one in self.subnets)
+
+    def fits6(self, address: IPv6Address) -> bool:
+        return self.ipv6 is not None and address in self.ipv6.cidr and address != self.ipv6.gateway
 
 
 class PortConfig(HostStruct, frozen=True, kw_only=True):
@@ -97,6 +108,7 @@ class PortConfig(HostStruct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     interface: str = "eth0"
     default_route: bool = True
+    address6: IPv6Address | None = None
 
 
 class RemotePort(HostStruct, frozen=True, kw_only=True):
@@ -113,6 +125,7 @@ class RemotePort(HostStruct, frozen=True, kw_only=True):
     app: str = ""
     names: tuple[str, ...] = ()
     up: bool = False
+    address6: IPv6Address | None = None
 
     @property
     def mark(self) -> int:
@@ -181,6 +194,7 @@ class GroupPolicy(HostStruct, frozen=True, kw_only=True):
     id: GroupId
     rules: tuple[GroupRule, ...] = ()
     members: tuple[IPv4Address, ...] = ()
+    members6: tuple[IPv6Address, ...] = ()
 
 
 class GuardedPort(HostStruct, frozen=True, kw_only=True):
@@ -188,6 +202,7 @@ class GuardedPort(HostStruct, frozen=True, kw_only=True):
 
     address: IPv4Address
     groups: tuple[GroupId, ...]
+    address6: IPv6Address | None = None
 
 
 class NetworkGuards(HostStruct, frozen=True, kw_only=True):
@@ -251,6 +266,7 @@ class Publication(HostStruct, frozen=True, kw_only=True):
     network: NetworkId
     target: int
     addresses: tuple[IPv4Address, ...]
+    addresses6: tuple[IPv6Address, ...] = ()
 
 
 class ServicePublications(HostStruct, frozen=True, kw_only=True):

@@ -6,19 +6,21 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import pytest
 
-from skep.model.host import NetworkConfig, PortConfig, Publication, ServicePublications
+from skep.model.host import HostSubnet6, NetworkConfig, PortConfig, Publication, ServicePublications
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId, TenantId, new_id
 from skep.providers.local.network import LocalFabric, Underlay, teardown
 from skep.providers.local.network.namespaces import Namespaces
 from skep.providers.local.network.naming import NETNS
 
 HOST, CLIENT = "192.0.2.1", "192.0.2.2"
+HOST6, CLIENT6 = "2001:db8::1", "2001:db8::2"
 QUICK = 0.6
 
 
@@ -44,10 +46,11 @@ class World:
         )
 
     async def socket(
-        self, where: Path, kind: socket.SocketKind, bind: tuple[str, int] | None
+        self, where: Path, kind: socket.SocketKind, bind: tuple[str, int] | None, *, six_too: bool = False
     ) -> socket.socket:
         def make() -> socket.socket:
-            made = socket.socket(socket.AF_INET, kind)
+            six = six_too or (bind is not None and ":" in bind[0])
+            made = socket.socket(socket.AF_INET6 if six else socket.AF_INET, kind)
             made.setblocking(False)
             if bind:
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -70,7 +73,7 @@ class World:
     async def ask(self, where: Path, address: str, port: int) -> str:
         """What a server says; "refused" or "silence" when there is none."""
         loop = asyncio.get_running_loop()
-        with await self.socket(where, socket.SOCK_STREAM, None) as client:
+        with await self.socket(where, socket.SOCK_STREAM, None, six_too=":" in address) as client:
             try:
                 async with asyncio.timeout(QUICK):
                     await loop.sock_connect(client, (address, port))
@@ -113,8 +116,13 @@ async def _namespaces(instance: str) -> AsyncIterator[None]:
         shell("ip", "-n", host, "link", "add", "out", "type", "veth", "peer", "name", "in", "netns", client)
         for name, nic, address in ((host, "out", HOST), (client, "in", CLIENT)):
             shell("ip", "-n", name, "address", "add", f"{address}/24", "dev", nic)
+            six = HOST6 if name == host else CLIENT6
+            shell("ip", "-n", name, "address", "add", f"{six}/64", "dev", nic, "nodad")
             shell("ip", "-n", name, "link", "set", nic, "up")
+        for name, nic in ((host, "out"), (client, "in")):  # asked, the kernel notices the cable at once
+            shell("ip", "-n", name, "link", "show", "dev", nic)
         shell("ip", "-n", host, "route", "add", "default", "via", CLIENT)
+        shell("ip", "-n", host, "-6", "route", "add", "default", "via", CLIENT6)
         yield
     finally:
         for name in (host, client):
@@ -173,6 +181,20 @@ def port(
     )
 
 
+def dual(net: NetworkConfig, cidr: str = "fd00:1::/64") -> NetworkConfig:
+    """The network with IPv6 beside."""
+    space = IPv6Network(cidr)
+    return msgspec.structs.replace(net, ipv6=HostSubnet6(cidr=space, gateway=space[1]))
+
+
+def dual_port(
+    on: NetworkConfig, number: int, app: str = "shop", names: tuple[str, ...] = (), interface: str = "eth0"
+) -> PortConfig:
+    assert on.ipv6
+    made = port(on, number, app, names, interface)
+    return msgspec.structs.replace(made, address6=on.ipv6.cidr[number])
+
+
 def publications(
     on: NetworkConfig,
     published: int,
@@ -181,6 +203,7 @@ def publications(
     host_ip: str = "0.0.0.0",
     protocol: Literal["tcp", "udp"] = "tcp",
     service: ServiceId | None = None,
+    addresses6: tuple[IPv6Address, ...] = (),
 ) -> ServicePublications:
     item = Publication(
         host_ip=host_ip,
@@ -189,5 +212,6 @@ def publications(
         network=on.id,
         target=target,
         addresses=addresses,
+        addresses6=addresses6,
     )
     return ServicePublications(service=service or ServiceId(new_id()), publications=(item,))

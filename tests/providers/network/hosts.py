@@ -6,7 +6,7 @@ import struct
 import subprocess
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from tests.providers.network.conftest import QUICK, World, inside, new_world, shell
@@ -15,7 +15,7 @@ from skep.model.host import NetworkConfig, NetworkPeers, PortConfig, RemotePort
 from skep.providers.local.network import LocalFabric, Underlay
 from skep.providers.local.network.naming import NETNS, Names
 
-_IP_MTU_DISCOVER, _ALWAYS = 10, 2
+_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _ALWAYS = 10, 23, 2
 """ip(7): never cut a packet, set DF."""
 
 
@@ -94,6 +94,7 @@ def remote(port: PortConfig, underlay: IPv4Address, *, up: bool = True) -> Remot
         app=port.app,
         names=port.names,
         up=up,
+        address6=port.address6,
     )
 
 
@@ -148,13 +149,20 @@ async def _joined(sites: list[Site]) -> None:
                     pass
 
 
-async def ping(site: Site, where: Path, address: IPv4Address, size: int = 56) -> bool:
+async def ping(site: Site, where: Path, address: IPv4Address | IPv6Address, size: int = 56) -> bool:
     """Whether an echo of `size` bytes that nobody may cut comes back."""
+    six = address.version == 6
 
     def opened() -> socket.socket:
-        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
+        family, kind = (
+            (socket.AF_INET6, socket.IPPROTO_ICMPV6) if six else (socket.AF_INET, socket.IPPROTO_ICMP)
+        )
+        made = socket.socket(family, socket.SOCK_DGRAM, kind)
         made.setblocking(False)
-        made.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _ALWAYS)
+        if six:
+            made.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _ALWAYS)
+        else:
+            made.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _ALWAYS)
         made.connect((str(address), 0))
         return made
 
@@ -162,7 +170,9 @@ async def ping(site: Site, where: Path, address: IPv4Address, size: int = 56) ->
     with await site.world.namespaces.inside(where, opened) as mouth:
         try:
             async with asyncio.timeout(QUICK):
-                await loop.sock_sendall(mouth, struct.pack("!BBHHH", 8, 0, 0, 0, 1) + bytes(size))
+                await loop.sock_sendall(
+                    mouth, struct.pack("!BBHHH", 128 if six else 8, 0, 0, 0, 1) + bytes(size)
+                )
                 return len(await loop.sock_recv(mouth, 65_535)) == 8 + size
         except (TimeoutError, OSError):
             return False

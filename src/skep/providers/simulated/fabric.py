@@ -61,8 +61,10 @@ class SimulatedFabric:
         for other in self._ports():
             if other.id == port.id and other.replica != port.replica:
                 raise Conflict(f"Port {port.id} is plugged into replica {other.replica}; unplug it first.")
-            if other.id != port.id and (other.network, other.address) == (port.network, port.address):
-                raise Conflict(f"Address {port.address} is in use by port {other.id}.")
+            if other.id == port.id or other.network != port.network:
+                continue
+            if other.address == port.address or (port.address6 and other.address6 == port.address6):
+                raise Conflict(f"An address of port {port.id} is in use by port {other.id}.")
         self._sandboxes.setdefault(port.replica, {})[port.id] = port
 
     async def unplug(self, port: PortId) -> None:
@@ -84,7 +86,10 @@ class SimulatedFabric:
 
     async def set_peers(self, peers: NetworkPeers) -> None:
         network = self._known(peers.network)
-        addresses = [*(one.gateway for one in network.subnets), *(port.address for port in peers.ports)]
+        addresses = [
+            *(one.gateway for one in network.subnets),
+            *(address for port in peers.ports for address in (port.address, port.address6) if address),
+        ]
         macs = [port.mac for port in peers.ports]
         if len(set(addresses)) < len(addresses) or len(set(macs)) < len(macs):
             raise InvalidInput(
@@ -198,6 +203,8 @@ class SimulatedFabric:
     def _check(port: PortConfig, network: NetworkConfig) -> None:
         if not network.fits(port.address):
             raise InvalidInput(f"Address {port.address} is not free for a port of network {network.name!r}.")
+        if port.address6 is not None and not network.fits6(port.address6):
+            raise InvalidInput(f"Address {port.address6} is not free for a port of network {network.name!r}.")
 
     def _check_publication(self, item: Publication, service: ServiceId) -> None:
         network = self._known(item.network)

@@ -1,7 +1,7 @@
 """The names on one network: who is called what, and who asks.  Pure."""
 
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from skep.model.host import PortConfig, VirtualIp
 from skep.model.ids import ReplicaId
@@ -30,6 +30,7 @@ class Directory:
         self._is_up = is_up
         self._elsewhere = elsewhere
         self._ports: dict[IPv4Address, PortConfig] = {}
+        self._sixth: dict[IPv6Address, IPv4Address] = {}
         self._owners: dict[str, dict[str, dict[IPv4Address, None]]] = {}
         self._virtual: dict[IPv4Address, VirtualIp] = {}
         self._led: dict[str, dict[str, list[VirtualIp]]] = {}
@@ -38,12 +39,16 @@ class Directory:
         """Know the port; another one known by its address is forgotten."""
         self.remove(port.address)
         self._ports[port.address] = port
+        if port.address6:
+            self._sixth[port.address6] = port.address
         for name in port.names:
             apps = self._owners.setdefault(name.lower(), {})
             apps.setdefault(port.app, {})[port.address] = None
 
     def remove(self, address: IPv4Address) -> None:
         port = self._ports.pop(address, None)
+        if port and port.address6 and self._sixth.get(port.address6) == address:
+            del self._sixth[port.address6]
         for name in port.names if port else ():
             apps = self._owners[name.lower()]
             addresses = apps.get(port.app, {}) if port else {}
@@ -75,6 +80,18 @@ class Directory:
                 if found is not None:
                     return tuple(one for one in found if directory._resolves(one))
         return None
+
+    def beside(self, asker: IPv4Address, addresses: Iterable[IPv4Address]) -> tuple[IPv6Address, ...]:
+        """The IPv6 addresses of those who have these, of which the asker was told; a virtual IP has none."""
+        port = self._ports.get(asker)
+        places = [self, *(directory for directory, _ in (self._elsewhere(port) if port else ()))]
+        known = (place._ports[one] for one in addresses for place in places if one in place._ports)
+        return tuple(dict.fromkeys(one.address6 for one in known if one.address6))
+
+    def reverse6(self, address: IPv6Address) -> str | None:
+        """The name of the replica that has the address and is up, with its app; None: nobody's."""
+        port = self._sixth.get(address)
+        return self.reverse(port) if port is not None else None
 
     def reverse(self, address: IPv4Address) -> str | None:
         """The name of the service, or of the replica that is up, with its app; None: nobody's."""

@@ -5,16 +5,17 @@ It serves UDP and TCP on sockets that were made inside the router namespace.  Wh
 
 import asyncio
 import random
+import re
 import socket
 import struct
 from collections import Counter
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import structlog
-from dnslib import CLASS, EDNS0, PTR, QTYPE, RCODE, RR, A, DNSError, DNSRecord
+from dnslib import AAAA, CLASS, EDNS0, PTR, QTYPE, RCODE, RR, A, DNSError, DNSRecord
 
 from skep.model.errors import Unavailable
 from skep.model.host import NetworkConfig
@@ -26,6 +27,7 @@ TTL = 5
 _UDP_SIZE = 1232  # what passes everywhere unfragmented: dnsflagday.net/2020
 _ANY_CLASS = 255  # RFC 1035, section 3.2.5
 _IDLE = 10.0
+_DIGITS = re.compile("[0-9a-f]{32}")
 _CONNECTIONS_PER_ASKER = 32
 
 log = structlog.get_logger()
@@ -49,18 +51,25 @@ def answer(
         return _empty(query, RCODE.NOTIMP)
     if query.q.qclass not in (CLASS.IN, _ANY_CLASS):
         return _empty(query, RCODE.REFUSED)
-    if (reversed_address := _reversed(name)) is not None and network.home(reversed_address):
-        return _pointer(query, directory.reverse(reversed_address))
+    if (found := _reversed(name)) is not None and network.home(found):
+        return _pointer(query, directory.reverse(found))
+    if (found6 := _reversed6(name)) is not None and network.ipv6 and found6 in network.ipv6.cidr:
+        return _pointer(query, directory.reverse6(found6))
     addresses = directory.resolve(asker, name)
     if addresses:
-        return _addresses(query, addresses, kind)
+        return _addresses(query, addresses, directory.beside(asker, addresses), kind)
     if addresses is not None or "." not in name or network.internal:
         return _empty(query, RCODE.NXDOMAIN)
     return None
 
 
-def _addresses(query: DNSRecord, addresses: tuple[IPv4Address, ...], kind: int) -> DNSRecord:
+def _addresses(
+    query: DNSRecord, addresses: tuple[IPv4Address, ...], beside: tuple[IPv6Address, ...], kind: int
+) -> DNSRecord:
     reply = _empty(query, RCODE.NOERROR)
+    if kind in (QTYPE.AAAA, QTYPE.ANY):
+        for other in random.sample(beside, len(beside)):
+            reply.add_answer(RR(query.q.qname, QTYPE.AAAA, ttl=TTL, rdata=AAAA(str(other))))
     if kind in (QTYPE.A, QTYPE.ANY):
         for address in random.sample(addresses, len(addresses)):
             reply.add_answer(RR(query.q.qname, QTYPE.A, ttl=TTL, rdata=A(str(address))))
@@ -93,6 +102,15 @@ def _reversed(name: str) -> IPv4Address | None:
         return IPv4Address(".".join(reversed(labels)))
     except ValueError:
         return None
+
+
+def _reversed6(name: str) -> IPv6Address | None:
+    """A digit a label, the last one first (RFC 3596, section 2.5)."""
+    labels = name.removesuffix(".ip6.arpa").split(".")
+    digits = "".join(reversed(labels))
+    if not name.endswith(".ip6.arpa") or len(labels) != 32 or not _DIGITS.fullmatch(digits):
+        return None
+    return IPv6Address(int(digits, 16))
 
 
 def _udp_limit(query: DNSRecord) -> int:

@@ -10,22 +10,25 @@ the connection got when it was admitted.
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Network, collapse_addresses
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses
 from pathlib import Path
+
+import msgspec
 
 from skep.model.errors import HostFailure, InvalidInput
 from skep.model.groups import Direction, GroupRule, restricts, settled
-from skep.model.host import GroupPolicy, NetworkGuards
+from skep.model.host import GroupPolicy, GuardedPort, NetworkGuards
 from skep.model.ids import GroupId
 from skep.providers.local.network import links
 from skep.providers.local.network.naming import BRIDGE
-from skep.providers.local.network.nft import Chain, Elements, Set, Table
+from skep.providers.local.network.nft import Chain, Set, Table
 
 TABLE = "skep_groups"
 BRIDGED = "bridge/bridge-nf-call-iptables"
+BRIDGED6 = "bridge/bridge-nf-call-ip6tables"
 """Below net/ of the router: "1" while anything is guarded."""
 
-_SWITCH = Path("/proc/sys/net", BRIDGED)
+_SWITCH, _SWITCH6 = Path("/proc/sys/net", BRIDGED), Path("/proc/sys/net", BRIDGED6)
 
 _IN, _OUT = 0x1, 0x2
 """In the mark of a connection: its first packets were admitted by the groups of its target, of its source."""
@@ -47,65 +50,116 @@ def check(guards: NetworkGuards) -> None:
 
 def guard_table(guards: NetworkGuards) -> Table:
     """What decides over the guarded addresses; ports in the same groups share their chains."""
-    groups = {group.id: group for group in guards.groups}
-    ports = {str(port.address): tuple(sorted(port.groups)) for port in guards.ports if port.groups}
-    sets, chains = _members(groups), []
-    for together in sorted(set(ports.values())):
-        rules = [rule for name in together for rule in groups[name].rules]
-        for direction in _DIRECTIONS:
-            found, chain = _decision(_chain(direction, together), direction, rules)
-            sets += found
-            chains.append(chain)
-    maps = {
-        direction: {address: f"jump {_chain(direction, together)}" for address, together in ports.items()}
-        for direction in _DIRECTIONS
-    }
+    sets: list[Set] = []
+    chains: list[Chain] = []
+    hook: list[str] = []
+    for family in (_FOUR, _SIX) if dual(guards) else (_FOUR,):
+        made, decisions = _family(guards, family)
+        sets += made
+        chains += decisions
+        hook += family.hook
     return Table(
         family="inet",
         name=TABLE,
-        sets=(
-            Set("sources", "map", "type ipv4_addr : verdict;", maps["egress"]),
-            Set("targets", "map", "type ipv4_addr : verdict;", maps["ingress"]),
-            *sets,
-        ),
+        sets=tuple(sets),
         chains=(
             *chains,
-            Chain(
-                "guarded",
-                (f'iifname "{BRIDGE}" ip saddr vmap @sources', f'oifname "{BRIDGE}" ip daddr vmap @targets'),
-                "type filter hook forward priority -10; policy accept;",
-            ),
+            Chain("guarded", tuple(hook), "type filter hook forward priority -10; policy accept;"),
         ),
     )
 
 
-def _chain(direction: Direction, together: tuple[GroupId, ...]) -> str:
-    return f"{direction}_{hashlib.sha256(' '.join(together).encode()).hexdigest()[:12]}"
+def dual(guards: NetworkGuards) -> bool:
+    """Whether addresses of IPv6 are guarded, too."""
+    return any(port.address6 for port in guards.ports)
 
 
-def _members(groups: Mapping[GroupId, GroupPolicy]) -> list[Set]:
+def _family(guards: NetworkGuards, family: "_Family") -> tuple[list[Set], list[Chain]]:
+    groups = {group.id: group for group in guards.groups}
+    ports = {
+        str(address): tuple(sorted(port.groups))
+        for port in guards.ports
+        if port.groups and (address := family.of(port)) is not None
+    }
+    sets, chains = _members(groups, family), []
+    for together in sorted(set(ports.values())):
+        rules = [rule for name in together for rule in groups[name].rules]
+        for direction in _DIRECTIONS:
+            found, chain = _decision(_chain(direction, together, family), direction, rules, family)
+            sets += found
+            chains.append(chain)
+    maps = [
+        Set(
+            name + family.suffix,
+            "map",
+            f"type {family.kind} : verdict;",
+            {address: f"jump {_chain(direction, together, family)}" for address, together in ports.items()},
+        )
+        for name, direction in zip(("sources", "targets"), _DIRECTIONS, strict=True)
+    ]
+    return [*maps, *sets], chains
+
+
+class _Family(msgspec.Struct, frozen=True):
+    version: int
+    suffix: str
+    kind: str
+    word: str
+    icmp: str
+
+    def of(self, port: GuardedPort) -> IPv4Address | IPv6Address | None:
+        return port.address if self.version == 4 else port.address6
+
+    def members(self, group: GroupPolicy) -> tuple[IPv4Address, ...] | tuple[IPv6Address, ...]:
+        return group.members if self.version == 4 else group.members6
+
+    @property
+    def hook(self) -> tuple[str, ...]:
+        # Who has which address is asked in IP: what may be said of it, the bridge's own table decides.
+        found = ("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } return",)
+        return (
+            *(found if self.version == 6 else ()),
+            f'iifname "{BRIDGE}" {self.word} saddr vmap @sources{self.suffix}',
+            f'oifname "{BRIDGE}" {self.word} daddr vmap @targets{self.suffix}',
+        )
+
+
+_FOUR = _Family(4, "", "ipv4_addr", "ip", "icmp")
+_SIX = _Family(6, "6", "ipv6_addr", "ip6", "ipv6-icmp")
+
+
+def _chain(direction: Direction, together: tuple[GroupId, ...], family: _Family) -> str:
+    digest = hashlib.sha256(" ".join(together).encode()).hexdigest()[:12]
+    return f"{direction}{family.suffix}_{digest}"
+
+
+def _members(groups: Mapping[GroupId, GroupPolicy], family: _Family) -> list[Set]:
     named = {rule.group for group in groups.values() for rule in group.rules if rule.group}
     return [
-        Set(_members_of(name), "set", "type ipv4_addr;", _texts(groups[GroupId(name)].members))
+        Set(
+            _members_of(name, family),
+            "set",
+            f"type {family.kind};",
+            {str(address): "" for address in family.members(groups[GroupId(name)])},
+        )
         for name in sorted(named)
     ]
 
 
-def _members_of(group: str) -> str:
-    return f"members_{group}"
+def _members_of(group: str, family: _Family) -> str:
+    return f"members{family.suffix}_{group}"
 
 
-def _texts(addresses: Iterable[IPv4Address]) -> Elements:
-    return {str(address): "" for address in addresses}
-
-
-def _decision(name: str, direction: Direction, rules: list[GroupRule]) -> tuple[list[Set], Chain]:
+def _decision(
+    name: str, direction: Direction, rules: list[GroupRule], family: _Family
+) -> tuple[list[Set], Chain]:
     """The sets and the chain that decide for the ports that are together in some groups."""
     own, other, remote = (_IN, _OUT, "saddr") if direction == "ingress" else (_OUT, _IN, "daddr")
     admit = f"ct mark set ct mark or {own:#x} return"
     if not restricts(rules, direction):
         return [], Chain(name, ("ct direction reply return", admit))
-    found = list(_questions(name, f"ip {remote}", [one for one in rules if one.direction == direction]))
+    asked = [one for one in rules if one.direction == direction]
+    found = list(_questions(name, f"{family.word} {remote}", asked, family))
     chain = Chain(
         name,
         (
@@ -118,54 +172,74 @@ def _decision(name: str, direction: Direction, rules: list[GroupRule]) -> tuple[
     return [one for _, made in found for one in made], chain
 
 
-def _questions(name: str, remote: str, rules: list[GroupRule]) -> Iterator[tuple[str, list[Set]]]:
+def _questions(
+    name: str, remote: str, rules: list[GroupRule], family: _Family
+) -> Iterator[tuple[str, list[Set]]]:
     """One for all addresses, and one for every group that is named, each with the sets it asks."""
-    plain = [rule for rule in rules if not rule.group]
-    if wholly := [rule.network for rule in plain if rule.protocol == "any"]:
-        elements = {_network(one): "" for one in collapse_addresses(wholly)}
+    plain = [rule for rule in rules if not rule.group and rule.networks(family.version)]
+    if wholly := [one for rule in plain if rule.protocol == "any" for one in rule.networks(family.version)]:
+        elements = {_network(one): "" for one in _collapsed(wholly)}
         yield (
             f"{remote} @{name}_all",
-            [Set(f"{name}_all", "set", "type ipv4_addr; flags interval;", elements)],
+            [Set(f"{name}_all", "set", f"type {family.kind}; flags interval;", elements)],
         )
     if some := [rule for rule in plain if rule.protocol != "any"]:
-        kind = "type ipv4_addr . inet_proto . inet_service; flags interval;"
-        elements = {f"{_network(one)} . {ports}": "" for ports, found in _apart(some) for one in found}
+        kind = f"type {family.kind} . inet_proto . inet_service; flags interval;"
+        elements = {
+            f"{_network(one)} . {ports}": "" for ports, found in _apart(some, family) for one in found
+        }
         yield f"{remote} . {_SERVICE} @{name}_some", [Set(f"{name}_some", "set", kind, elements)]
     for group in sorted({rule.group for rule in rules if rule.group}):
-        theirs, members = [rule for rule in rules if rule.group == group], f"@{_members_of(group)}"
+        theirs, members = [rule for rule in rules if rule.group == group], f"@{_members_of(group, family)}"
         if any(rule.protocol == "any" for rule in theirs):
             yield f"{remote} {members}", []
         else:
             kind, own = "type inet_proto . inet_service; flags interval;", f"{name}_{group}"
-            elements = {ports: "" for ports, _ in _apart(theirs)}
+            elements = {ports: "" for ports, _ in _apart(theirs, family)}
             yield f"{remote} {members} {_SERVICE} @{own}", [Set(own, "set", kind, elements)]
 
 
-def _apart(rules: list[GroupRule]) -> Iterator[tuple[str, list[IPv4Network]]]:
+def _apart(rules: list[GroupRule], family: _Family) -> Iterator[tuple[str, list[IPv4Network | IPv6Network]]]:
     """Ranges of ports with whom each is for; the kernel takes no elements that overlap."""
     for protocol in _PROTOCOLS:
         found = [rule for rule in rules if rule.protocol == protocol]
         edges = sorted({edge for rule in found for edge in (rule.range[0], rule.range[1] + 1)})
         for first, end in itertools.pairwise(edges):
-            covering = [rule.network for rule in found if rule.range[0] <= first <= rule.range[1]]
+            covering = [rule for rule in found if rule.range[0] <= first <= rule.range[1]]
             if covering:
                 ports = str(first) if end == first + 1 else f"{first}-{end - 1}"
-                yield f"{protocol} . {ports}", list(collapse_addresses(covering))
+                name = family.icmp if protocol == "icmp" else protocol
+                networks = [one for rule in covering for one in rule.networks(family.version)]
+                yield f"{name} . {ports}", _collapsed(networks)
 
 
-def _network(one: IPv4Network) -> str:
+def _collapsed(found: Iterable[IPv4Network | IPv6Network]) -> list[IPv4Network | IPv6Network]:
+    """Of one family."""
+    known = list(found)
+    four = collapse_addresses([one for one in known if isinstance(one, IPv4Network)])
+    return [*four, *collapse_addresses([one for one in known if isinstance(one, IPv6Network)])]
+
+
+def _network(one: IPv4Network | IPv6Network) -> str:
     return str(one.network_address) if one.prefixlen == one.max_prefixlen else str(one)
 
 
 # In the router namespace.
 
 
-def look_at_frames() -> None:
+def look_at_frames(guards: NetworkGuards) -> None:
     """Raises HostFailure: the kernel cannot."""
     if not _SWITCH.exists():
         raise HostFailure("Security groups need the kernel module br_netfilter: modprobe br_netfilter.")
-    links.sysctl([(BRIDGED, "1")])
+    links.sysctl([(BRIDGED, "1"), (BRIDGED6, "1" if dual(guards) else "0")])
 
 
-def frames_are_looked_at() -> bool:
-    return _SWITCH.exists() and _SWITCH.read_text().strip() == "1"
+def frames_are_looked_at(guards: NetworkGuards | None = None) -> bool:
+    """Those of the families that are guarded; without guards: any."""
+    if guards is not None and dual(guards) and not _is_on(_SWITCH6):
+        return False
+    return _is_on(_SWITCH)
+
+
+def _is_on(switch: Path) -> bool:
+    return switch.exists() and switch.read_text().strip() == "1"

@@ -11,13 +11,14 @@ import msgspec
 
 from skep.model.errors import InvalidInput
 from skep.model.host import NetworkConfig
-from skep.providers.local.network import egress, links, nft, rules
+from skep.providers.local.network import addressing, egress, links, nft, rules
 from skep.providers.local.network.namespaces import Namespaces
-from skep.providers.local.network.naming import Names, link_addresses
+from skep.providers.local.network.naming import Names, link_address6, link_addresses
 from skep.providers.local.network.overlay import HEADERS, Underlay
 from skep.providers.local.network.state import HostRecord, State
 
-_FORWARDING = "ipv4/ip_forward"
+_FORWARDING, _FORWARDING6 = "ipv4/ip_forward", "ipv6/conf/all/forwarding"
+_INTERFACES6 = Path("/proc/sys/net/ipv6/conf")
 
 
 class HostSide:
@@ -49,7 +50,26 @@ class HostSide:
             await self.state.save_host(HostRecord(ip_forward=before))
         await self.namespaces.on_host(lambda: links.sysctl([(_FORWARDING, "1"), *links.CONNECTIONS]))
         await self.namespaces.on_host(links.raise_neighbour_limits)
+        if self._dual:
+            await self.forward_ipv6()
         await self.ensure()
+
+    @property
+    def _dual(self) -> bool:
+        """Whether one of the networks here has IPv6, and a way out."""
+        return any(known.ipv6 and not known.internal for known in self.state.networks.values())
+
+    async def forward_ipv6(self) -> None:
+        """Switch on forwarding of IPv6, remembering what it was."""
+        async with self.lock:
+            if (known := self.state.host) is not None and not known.ipv6_forward:
+                before, hearing = await self.namespaces.on_host(_forwarding6)
+                await self.state.save_host(
+                    msgspec.structs.replace(known, ipv6_forward=before, accept_ra=hearing)
+                )
+            hearing = self.state.host.accept_ra if self.state.host else ()
+            listening = [(f"ipv6/conf/{name}/accept_ra", "2") for name in hearing]
+            await self.namespaces.on_host(lambda: links.sysctl([*listening, (_FORWARDING6, "1")]))
 
     async def _find_mtu(self) -> int:
         """What fits on the way out and, within the overlay's headers, between hosts.
@@ -91,9 +111,13 @@ class HostSide:
     async def is_whole(self) -> bool:
         """Whether the table is as it should be; the caller holds the lock."""
         table, held = self._table(), tuple(self._egress().values())
-        forwarding = Path("/proc/sys/net", _FORWARDING)
+        switches = [_FORWARDING, *([_FORWARDING6] if self._dual else [])]
         return await self.namespaces.on_host(
-            lambda: forwarding.read_text().strip() == "1" and nft.whole((table,)) and egress.holds(held)
+            lambda: (
+                all(Path("/proc/sys/net", switch).read_text().strip() == "1" for switch in switches)
+                and nft.whole((table,))
+                and egress.holds(held)
+            )
         )
 
     def _egress(self) -> dict[IPv4Address, IPv4Address]:
@@ -118,13 +142,16 @@ class HostSide:
         def finish() -> None:
             links.sysctl(
                 [
-                    (f"ipv6/conf/{name}/disable_ipv6", "1"),
+                    (f"ipv6/conf/{name}/disable_ipv6", "0" if network.ipv6 else "1"),
                     (f"ipv4/conf/{name}/forwarding", "1"),
                     (f"ipv4/conf/{name}/route_localnet", "1"),  # for clients that use 127.0.0.1:published
                     (f"ipv4/conf/{name}/send_redirects", "0"),
                 ]
             )
             links.ip(f"address replace {address}/30 dev {name}", f"link set {name} up")
+            if network.ipv6:
+                addressing.allow_ipv6(name)
+                links.ip(f"address replace {link_address6(address)}/126 dev {name} nodad")
 
         await self.namespaces.on_host(finish)
 
@@ -143,10 +170,25 @@ class HostSide:
             *rules.host_elements(routes),
             self._tunnel(),
             self._egress(),
+            self._six(routes) if self._dual else None,
         )
+
+    def _six(self, routes: list[tuple[rules.Route, IPv4Address]]) -> rules.Six:
+        chosen = [(route, link_address6(link)) for route, link in routes if route.publication.addresses6]
+        return rules.Six(*rules.host_elements(chosen, 6))
 
     def _tunnel(self) -> rules.Tunnel | None:
         if self.underlay is None:
             return None
         peers = (host for known in self.state.peers.values() for host in known.hosts)
         return rules.Tunnel(self.underlay.port, frozenset(peers))
+
+
+def _forwarding6() -> tuple[str, tuple[str, ...]]:
+    """Whether this host forwards IPv6, and the interfaces that would cease to hear routers if it did."""
+    hearing = [
+        found.name
+        for found in sorted(_INTERFACES6.iterdir())
+        if (found / "accept_ra").read_text().strip() == "1"
+    ]
+    return Path("/proc/sys/net", _FORWARDING6).read_text().strip(), tuple(hearing)

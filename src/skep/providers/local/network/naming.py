@@ -7,7 +7,7 @@ are a hash of the instance instead.
 
 import hashlib
 import re
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
 import msgspec
@@ -26,6 +26,11 @@ OVERLAY = "vx0"
 ROUTERS = IPv4Network("240.0.0.0/4")
 """Addresses of routers among themselves (RFC 1112, class E: nobody else has them).  A replica sees its own
 router on another host under such a one, as the client of connections that were published there."""
+
+LINKS6 = IPv6Network("fd73:6b65:7000::/96")
+"""Where links between host and routers have their IPv6 addresses: the last 32 bits are those of IPv4."""
+ROUTERS6 = IPv6Network("fd73:6b65:7001::/96")
+"""As `ROUTERS`: the last 32 bits are the host's underlay address."""
 
 _INSTANCE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
@@ -83,6 +88,15 @@ def gateway_mac(network: NetworkId) -> str:
 def router_address(underlay: IPv4Address) -> IPv4Address:
     """The address of a host's routers: the last 28 bits of the host's, its own in any private range."""
     return ROUTERS[int(underlay) % ROUTERS.num_addresses]
+
+
+def router_address6(underlay: IPv4Address) -> IPv6Address:
+    return ROUTERS6[int(underlay)]
+
+
+def link_address6(address: IPv4Address) -> IPv6Address:
+    """What the end of a link with this IPv4 address is called beside."""
+    return LINKS6[int(address)]
 
 
 def router_mac(network: NetworkId, underlay: IPv4Address) -> str:

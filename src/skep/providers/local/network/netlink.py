@@ -11,7 +11,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
 
@@ -25,6 +25,7 @@ _REACHABLE, _NOARP, _PERMANENT = 0x02, 0x40, 0x80
 _DST, _LLADDR = 1, 2
 _AF_BRIDGE = 7
 _LINKINFO, _SLAVE_DATA, _STATE, _FORWARDING = 18, 5, 1, b"\3"
+_OPERSTATE, _UP = 16, b"\6"
 _CHUNK = 64
 """Messages in one call, so that the refusals to all of them fit into a socket's buffer."""
 
@@ -33,13 +34,15 @@ _NDMSG = struct.Struct("=BxxxiHBB")
 _WITH_MAC = struct.Struct("=IHHII BxxxiHBB HH6sxx")
 _WITH_BOTH = struct.Struct("=IHHII BxxxiHBB HH6sxx HH4s")
 _WITH_ADDRESS = struct.Struct("=IHHII BxxxiHBB HH4s")
+_WITH_BOTH6 = struct.Struct("=IHHII BxxxiHBB HH6sxx HH16s")
+_WITH_ADDRESS6 = struct.Struct("=IHHII BxxxiHBB HH16s")
 
 
 class Way(msgspec.Struct, frozen=True):
     """How an interface on another host is reached."""
 
     mac: str
-    address: IPv4Address
+    address: IPv4Address | IPv6Address
     underlay: IPv4Address
 
 
@@ -73,9 +76,10 @@ def read(overlay: str, bridge: str) -> Forwarding:
             found.tunnels[mac] = address
         elif index == through and state & _NOARP:
             found.bridged.add(mac)
-    for index, state, _, mac, address in _neighbours(socket.AF_INET):
-        if index == on and state & _PERMANENT:
-            found.neighbours[address] = mac
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for index, state, _, mac, address in _neighbours(family):
+            if index == on and state & _PERMANENT:
+                found.neighbours[address] = mac
     return found
 
 
@@ -114,14 +118,16 @@ def _tunnel(index: int, mac: bytes, underlay: bytes) -> bytes:
 
 
 def _know(index: int, address: bytes, mac: bytes) -> bytes:
-    head = (_WITH_BOTH.size, _NEW_NEIGH, _REQUEST | _CREATE | _REPLACE, 0, 0)
-    entry = (socket.AF_INET, index, _PERMANENT, 0, 0)
-    return _WITH_BOTH.pack(*head, *entry, 10, _LLADDR, mac, 8, _DST, address)
+    form, family = (_WITH_BOTH, socket.AF_INET) if len(address) == 4 else (_WITH_BOTH6, socket.AF_INET6)
+    head = (form.size, _NEW_NEIGH, _REQUEST | _CREATE | _REPLACE, 0, 0)
+    entry = (family, index, _PERMANENT, 0, 0)
+    return form.pack(*head, *entry, 10, _LLADDR, mac, 4 + len(address), _DST, address)
 
 
 def _forget(index: int, address: bytes) -> bytes:
-    head = (_WITH_ADDRESS.size, _DEL_NEIGH, _REQUEST, 0, 0)
-    return _WITH_ADDRESS.pack(*head, socket.AF_INET, index, 0, 0, 0, 8, _DST, address)
+    form, family = (_WITH_ADDRESS, socket.AF_INET) if len(address) == 4 else (_WITH_ADDRESS6, socket.AF_INET6)
+    head = (form.size, _DEL_NEIGH, _REQUEST, 0, 0)
+    return form.pack(*head, family, index, 0, 0, 0, 4 + len(address), _DST, address)
 
 
 def _send(messages: list[bytes], well: Iterable[int] = ()) -> None:
@@ -187,6 +193,18 @@ def await_forwarding(name: str) -> None:
     while time.monotonic() < end:
         info = attributes(link(name).get(_LINKINFO, b""))
         if attributes(info.get(_SLAVE_DATA, b"")).get(_STATE) == _FORWARDING:
+            return
+        time.sleep(0.002)
+
+
+def await_up(name: str) -> None:
+    """Return once the kernel has noticed that the cable is plugged in, or after a second all the same.
+
+    IPv4 does not care; IPv6 takes the interface into use only then.
+    """
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        if link(name).get(_OPERSTATE) == _UP:
             return
         time.sleep(0.002)
 

@@ -15,7 +15,14 @@ import msgspec
 from skep.model.errors import HostFailure, InvalidInput, Unsupported
 from skep.model.host import NetworkConfig, NetworkPeers, PortConfig
 from skep.providers.local.network import links, netlink
-from skep.providers.local.network.naming import BRIDGE, OVERLAY, gateway_mac, router_address, router_mac
+from skep.providers.local.network.naming import (
+    BRIDGE,
+    OVERLAY,
+    gateway_mac,
+    router_address,
+    router_address6,
+    router_mac,
+)
 from skep.providers.local.network.netlink import Way
 
 HEADERS = 50
@@ -53,9 +60,10 @@ def check(peers: NetworkPeers, network: NetworkConfig, underlay: Underlay | None
     if strange := {port.underlay for port in peers.ports} - set(peers.hosts):
         raise InvalidInput(f"A port is on {min(strange)}, which is none of the hosts of the network.")
     ways = _all(peers, network)
+    gateways = [one.gateway for one in (*network.subnets, *([network.ipv6] if network.ipv6 else ()))]
     for kind, taken in (
-        ("MAC", [gateway_mac(network.id), *(way.mac for way in ways)]),
-        ("address", [*(one.gateway for one in network.subnets), *(way.address for way in ways)]),
+        ("MAC", [gateway_mac(network.id), *(way.mac for way in ways if way.address.version == 4)]),
+        ("address", [*gateways, *(way.address for way in ways)]),
     ):
         if len(set(taken)) < len(taken):
             raise InvalidInput(
@@ -68,15 +76,23 @@ def ways(peers: NetworkPeers | None, network: NetworkConfig, here: Iterable[Port
     if peers is None:
         return []
     local = list(here)
-    macs, addresses = {port.mac.lower() for port in local}, {port.address for port in local}
+    macs = {port.mac.lower() for port in local}
+    addresses = {address for port in local for address in (port.address, port.address6)}
     return [way for way in _all(peers, network) if way.mac not in macs and way.address not in addresses]
 
 
 def _all(peers: NetworkPeers, network: NetworkConfig) -> list[Way]:
-    return [
-        *(Way(router_mac(network.id, host), router_address(host), host) for host in peers.hosts),
+    hosts = [(host, router_mac(network.id, host)) for host in peers.hosts]
+    found = [
+        *(Way(mac, router_address(host), host) for host, mac in hosts),
         *(Way(port.mac.lower(), port.address, port.underlay) for port in peers.ports),
     ]
+    if network.ipv6:
+        found += [Way(mac, router_address6(host), host) for host, mac in hosts]
+        found += [
+            Way(port.mac.lower(), port.address6, port.underlay) for port in peers.ports if port.address6
+        ]
+    return found
 
 
 # In the host's namespace.

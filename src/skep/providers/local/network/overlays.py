@@ -5,7 +5,7 @@ among ten thousand costs one message; after a restart, and to heal, the kernel i
 """
 
 from collections.abc import Set
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import msgspec
@@ -14,7 +14,7 @@ from skep.model.host import NetworkConfig, PortConfig
 from skep.model.ids import NetworkId
 from skep.providers.local.network import links, netlink, nft, overlay, rules
 from skep.providers.local.network.host import HostSide
-from skep.providers.local.network.naming import BRIDGE, OVERLAY, router_address
+from skep.providers.local.network.naming import BRIDGE, OVERLAY, router_address, router_address6
 from skep.providers.local.network.netlink import Forwarding, Way
 from skep.providers.local.network.nft import Table
 
@@ -102,15 +102,24 @@ class Overlays:
         """Whether the peers of its network know the port's address or MAC on another host."""
         peers = self._state.peers.get(port.network)
         return peers is not None and any(
-            other.mac == port.mac.lower() or other.address == port.address for other in peers.ports
+            other.mac == port.mac.lower()
+            or other.address == port.address
+            or (other.address6 is not None and other.address6 == port.address6)
+            for other in peers.ports
         )
 
-    def far(self, network: NetworkConfig, targets: Set[IPv4Address]) -> rules.Far | None:
+    def far(self, network: NetworkConfig, targets: Set[IPv4Address | IPv6Address]) -> rules.Far | None:
         """Which of the targets are on other hosts; None: this host has no others."""
         if self._host.underlay is None:
             return None
-        away = {way.address for way in self._ways(network)} if targets else set()
-        return rules.Far(router_address(self._host.underlay.address), frozenset(targets & away))
+        away = {way.address for way in self._ways(network)} & targets if targets else set()
+        own = self._host.underlay.address
+        return rules.Far(
+            router_address(own),
+            frozenset(one for one in away if isinstance(one, IPv4Address)),
+            router_address6(own) if network.ipv6 else None,
+            frozenset(one for one in away if isinstance(one, IPv6Address)),
+        )
 
     def _wanted(self, network: NetworkConfig) -> Programmed | None:
         if self._host.underlay is None:

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from ipaddress import IPv4Address
-from socket import AF_INET, SOCK_DGRAM, socket
+from ipaddress import ip_address
+from socket import AF_INET, AF_INET6, SOCK_DGRAM, socket
 
 from skep.model.errors import Conflict, InvalidInput, Unsupported
 from skep.model.host import Publication, ServicePublications
@@ -119,8 +119,14 @@ class Publishing:
             raise InvalidInput(f"Network {network.name!r} is internal: nothing on it can be published.")
         if not 0 < item.published < 65536 or not 0 < item.target < 65536:
             raise InvalidInput(f"Port {item.published}:{item.target} is not between 1 and 65535.")
-        if item.host_ip not in ANY_ADDRESS and not _is_ipv4(item.host_ip):
-            raise Unsupported(f"Port {item.published} cannot be published on {item.host_ip!r}: IPv4 only.")
+        if item.host_ip in ANY_ADDRESS:
+            return
+        family = _version(item.host_ip)
+        if not family or (family == 6 and not network.ipv6):
+            raise Unsupported(
+                f"Port {item.published} cannot be published on {item.host_ip!r}: "
+                f"{'no address' if not family else f'network {network.name!r} has no IPv6'}."
+            )
 
     async def _refuse_conflicts(self, wanted: ServicePublications) -> None:
         listeners = await self._host.namespaces.on_host(host_listeners)
@@ -158,18 +164,18 @@ def _overlap(one: Publication, other: Publication) -> bool:
     return same_port and (anywhere or one.host_ip == other.host_ip)
 
 
-def _is_ipv4(text: str) -> bool:
+def _version(text: str) -> int:
+    """4 or 6; 0: it is no address."""
     try:
-        IPv4Address(text)
+        return ip_address(text).version
     except ValueError:
-        return False
-    return True
+        return 0
 
 
 def _refuse_foreign_addresses(items: Iterable[Publication]) -> None:
     """Raises InvalidInput: the host does not have one of the addresses."""
     for address in {item.host_ip for item in items} - ANY_ADDRESS:
-        with socket(AF_INET, SOCK_DGRAM) as probe:
+        with socket(AF_INET6 if ":" in address else AF_INET, SOCK_DGRAM) as probe:
             try:
                 probe.bind((address, 0))
             except OSError as error:

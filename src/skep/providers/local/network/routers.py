@@ -1,7 +1,7 @@
 """The router namespaces: a bridge with the gateway's address, an uplink, rules and a resolver per network."""
 
 from functools import partial
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import msgspec
@@ -9,7 +9,16 @@ import msgspec
 from skep.model.errors import Conflict, NotFound, Stale
 from skep.model.host import Egress, NetworkConfig, NetworkGuards, NetworkPeers, PortConfig, RemotePort
 from skep.model.ids import NetworkId, ReplicaId
-from skep.providers.local.network import addressing, egress, guards, links, nft, overlay, rules
+from skep.providers.local.network import (
+    addressing,
+    egress,
+    guards,
+    links,
+    netlink,
+    nft,
+    overlay,
+    rules,
+)
 from skep.providers.local.network.directory import Directory
 from skep.providers.local.network.dns import Resolver
 from skep.providers.local.network.forward import Forwarder
@@ -26,7 +35,7 @@ _SETTINGS = (
     ("ipv6/conf/default/disable_ipv6", "1"),
     # Frames between two ports are the bridge table's business; IP rules would drop them.
     (guards.BRIDGED, "0"),
-    ("bridge/bridge-nf-call-ip6tables", "0"),
+    (guards.BRIDGED6, "0"),
     ("bridge/bridge-nf-call-arptables", "0"),
 )
 
@@ -115,6 +124,9 @@ class Routers:
             await self._host.ensure()
             await self._namespaces.create(self.path(network.id), lambda: links.sysctl(_SETTINGS))
             await self._leave_lost(network.id)
+            if network.ipv6 and not network.internal:
+                await self._host.forward_ipv6()
+                await self._host.ensure()
             await self._build(network)
             await self._widen(network)
             await self.apply_rules(network)
@@ -245,7 +257,7 @@ class Routers:
             lambda: (
                 _bridged(network, mtu)
                 and _guarded(told)
-                and (network.internal or _linked(link[0], link[1], mtu))
+                and (network.internal or _linked(network, link[0], link[1], mtu))
                 and nft.whole(tables)
                 and (leaving is None or egress.leads(leaving))
             ),
@@ -267,9 +279,12 @@ class Routers:
 
     def _far(self, network: NetworkConfig) -> rules.Far | None:
         routes = self._state.routes_to(network.id)
-        published = {address for route in routes for address in route.publication.addresses}
-        edge = {address for address, _ in self._state.ways.get(network.id, {})}
-        return self._overlays.far(network, published | edge)
+        targets: set[IPv4Address | IPv6Address] = {
+            address for address, _ in self._state.ways.get(network.id, {})
+        }
+        for route in routes:
+            targets |= {*route.publication.addresses, *route.publication.addresses6}
+        return self._overlays.far(network, targets)
 
     async def _adopt(self, network: NetworkConfig) -> None:
         path, mtu = self.path(network.id), self._host.mtu
@@ -298,13 +313,15 @@ class Routers:
     async def _build_uplink(self, network: NetworkConfig, path: Path, mtu: int) -> None:
         link, name = self._host.link(network), self._host.names.uplink(network.id)
         host = self._namespaces.host_reference
-        there = await self._namespaces.inside(path, lambda: _linked(link[0], link[1], mtu))
+        there = await self._namespaces.inside(path, lambda: _linked(network, link[0], link[1], mtu))
         if there and await self._namespaces.on_host(lambda: links.is_up(name, link[0])):
             return
-        await self._namespaces.on_host(lambda: links.delete(name))
-        await self._namespaces.inside(path, lambda: _make_uplink(name, host, mtu))
+        if not await self._namespaces.inside(path, lambda: links.is_up(UPLINK, link[1], mtu=mtu)):
+            await self._namespaces.on_host(lambda: links.delete(name))
+        if not await self._namespaces.on_host(lambda: links.is_up(name, link[0])):
+            await self._namespaces.inside(path, lambda: _make_uplink(name, host, mtu))
         await self._host.finish_uplink(network)
-        await self._namespaces.inside(path, lambda: _address_uplink(*link))
+        await self._namespaces.inside(path, lambda: _address_uplink(network, *link))
 
     async def _serve(self, network: NetworkConfig) -> None:
         path, resolver = self.path(network.id), self._resolvers.get(network.id)
@@ -343,7 +360,7 @@ class Routers:
 
 def _shape(network: NetworkConfig) -> NetworkConfig:
     """What cannot change under a living network."""
-    return msgspec.structs.replace(network, name="", tenant="", more=())
+    return msgspec.structs.replace(network, name="", tenant="", more=(), ipv6=None)
 
 
 def _named(network: NetworkId, port: RemotePort) -> PortConfig:
@@ -356,6 +373,7 @@ def _named(network: NetworkId, port: RemotePort) -> PortConfig:
         mac=port.mac,
         app=port.app,
         names=port.names,
+        address6=port.address6,
     )
 
 
@@ -363,7 +381,7 @@ def _named(network: NetworkId, port: RemotePort) -> PortConfig:
 
 
 def _bridged(network: NetworkConfig, mtu: int) -> bool:
-    if not network.more:
+    if not network.more and not network.ipv6:
         return links.is_up(BRIDGE, network.gateway, gateway_mac(network.id), mtu)
     known = addressing.of_bridge(network)
     return links.is_up(BRIDGE, None, gateway_mac(network.id), mtu) and addressing.has(known, BRIDGE)
@@ -374,9 +392,9 @@ def _make_guarded(told: NetworkGuards | None) -> None:
     table = guards.guard_table(told) if told else None
     if table is not None and told and told.ports:
         nft.reconcile((table,))
-        guards.look_at_frames()
+        guards.look_at_frames(told)
         return
-    links.sysctl([(guards.BRIDGED, "0")])
+    links.sysctl([(guards.BRIDGED, "0"), (guards.BRIDGED6, "0")])
     if ("inet", guards.TABLE) in nft.tables():
         nft.commit(f"delete table inet {guards.TABLE}")
 
@@ -384,16 +402,23 @@ def _make_guarded(told: NetworkGuards | None) -> None:
 def _guarded(told: NetworkGuards | None) -> bool:
     if told is None or not told.ports:
         return not guards.frames_are_looked_at()
-    return guards.frames_are_looked_at() and nft.whole((guards.guard_table(told),))
+    return guards.frames_are_looked_at(told) and nft.whole((guards.guard_table(told),))
 
 
-def _linked(host: IPv4Address, router: IPv4Address, mtu: int) -> bool:
-    return links.is_up(UPLINK, router, mtu=mtu) and (UPLINK, host) in links.default_routes()
+def _linked(network: NetworkConfig, host: IPv4Address, router: IPv4Address, mtu: int) -> bool:
+    return (
+        links.is_up(UPLINK, router, mtu=mtu)
+        and (UPLINK, host) in links.default_routes()
+        and (network.ipv6 is None or addressing.has(addressing.of_uplink(host, router), UPLINK))
+    )
 
 
 def _make_bridge(network: NetworkConfig, mtu: int) -> None:
     if not links.there(BRIDGE):
         links.ip(f"link add name {BRIDGE} mtu {mtu} type bridge stp_state 0 forward_delay 0 mcast_snooping 0")
+    if network.ipv6:
+        addressing.allow_ipv6(BRIDGE)
+        links.sysctl([("ipv6/conf/all/forwarding", "1")])
     links.ip(
         "link set lo up",
         # Frames to the bridge's own addresses pass no rules: what they say of their sender is not believed.
@@ -409,12 +434,17 @@ def _make_uplink(name: str, host: str, mtu: int) -> None:
     links.ip(f"link add name {UPLINK} mtu {mtu} type veth peer name {name} mtu {mtu} netns {host}")
 
 
-def _address_uplink(host: IPv4Address, router: IPv4Address) -> None:
+def _address_uplink(network: NetworkConfig, host: IPv4Address, router: IPv4Address) -> None:
     links.ip(
         f"address replace {router}/30 dev {UPLINK}",
         f"link set {UPLINK} up",
         f"route replace default via {host} dev {UPLINK}",
     )
+    if network.ipv6:
+        addressing.allow_ipv6(UPLINK)
+        wanted = addressing.of_uplink(host, router)
+        links.ip(*addressing.addressed(wanted, UPLINK), *addressing.routed(wanted, UPLINK))
+        netlink.await_up(UPLINK)
 
 
 # Inside a sandbox.

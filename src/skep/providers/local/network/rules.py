@@ -4,11 +4,12 @@ What is refused is dropped: to a tenant, the host and other tenants look like an
 """
 
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 import msgspec
 
 from skep.model.host import Egress, NetworkConfig, PortConfig, Publication
+from skep.providers.local.network import six
 from skep.providers.local.network.naming import (
     BRIDGE,
     OVERLAY,
@@ -16,7 +17,9 @@ from skep.providers.local.network.naming import (
     UPLINK,
     bridge_end,
     gateway_mac,
+    link_address6,
     router_address,
+    router_address6,
     router_mac,
 )
 from skep.providers.local.network.netlink import Way
@@ -59,6 +62,14 @@ class Route(msgspec.Struct, frozen=True):
     link_port: int
 
 
+class Six(msgspec.Struct, frozen=True):
+    """What the host has beside while a network has IPv6: two maps as for IPv4, and what is hidden."""
+
+    published: Elements = {}
+    at: Elements = {}
+    private: tuple[IPv6Network, ...] = ()
+
+
 class Tunnel(msgspec.Struct, frozen=True):
     """The VXLAN port of the host, and the underlay addresses of the hosts it speaks with."""
 
@@ -79,6 +90,7 @@ def host_table(
     at: Elements,
     tunnel: Tunnel | None = None,
     egress: Mapping[IPv4Address, IPv4Address] | None = None,
+    dual: Six | None = None,
 ) -> Table:
     """The host's side: no way between networks, none to the host, out by NAT, in by publications.
 
@@ -92,6 +104,7 @@ def host_table(
     hidden = ", ".join(str(network) for network in private)
     any_map = "fib daddr type local dnat ip to meta l4proto . th dport map @published"
     at_map = "fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published_at"
+    to_services = (at_map, any_map, *(six.TO_SERVICES if dual else ()))
     return Table(
         family="inet",
         name=name,
@@ -114,6 +127,7 @@ def host_table(
                 if fixed
                 else []
             ),
+            *(six.host_sets(dual.published, dual.at) if dual else ()),
         ),
         chains=(
             Chain(
@@ -126,8 +140,8 @@ def host_table(
                 "type filter hook prerouting priority raw; policy accept;",
             ),
             *(_vxlan(ours, vxlan) if tunnel else ()),
-            Chain("arriving", (at_map, any_map), "type nat hook prerouting priority dstnat; policy accept;"),
-            Chain("local", (at_map, any_map), "type nat hook output priority -100; policy accept;"),
+            Chain("arriving", to_services, "type nat hook prerouting priority dstnat; policy accept;"),
+            Chain("local", to_services, "type nat hook output priority -100; policy accept;"),
             Chain(
                 "input",
                 (
@@ -135,6 +149,7 @@ def host_table(
                     *(["ip daddr @egress_addresses ct state new drop"] if fixed else []),
                     f"iifname != {ours} accept",
                     "ct state established,related accept",
+                    *([six.host_input(ours)] if dual else []),
                     "drop",
                 ),
                 "type filter hook input priority filter; policy accept;",
@@ -148,9 +163,11 @@ def host_table(
                     # First the cheap question: counting takes longer the more there are.
                     f"iifname {ours} ct state new update @paces {{ ip saddr limit rate over {PACE} }} drop",
                     f"iifname {ours} ct state new add @flows {{ ip saddr ct count over {MOST_FLOWS} }} drop",
+                    *(six.bounded(ours, PACE, MOST_FLOWS) if dual else ()),
                     f"oifname {ours} ct status dnat accept",
                     f"oifname {ours} drop",
                     *([f"iifname {ours} ip daddr {{ {hidden} }} drop"] if hidden else []),
+                    *([six.hidden(ours, dual.private)] if dual else []),
                 ),
                 "type filter hook forward priority filter; policy accept;",
             ),
@@ -160,6 +177,7 @@ def host_table(
                     f"oifname {ours} ip saddr {{ 127.0.0.0/8, {pool} }} masquerade",
                     *([f"oifname != {ours} snat ip to ip saddr map @egress"] if fixed else []),
                     f"oifname != {ours} ip saddr {pool} masquerade",
+                    *(six.masquerade(ours) if dual else ()),
                 ),
                 "type nat hook postrouting priority srcnat; policy accept;",
             ),
@@ -178,11 +196,18 @@ def _vxlan(ours: str, vxlan: str) -> tuple[Chain, Chain]:
     )
 
 
-def host_elements(routes: Iterable[tuple[Route, IPv4Address]]) -> tuple[Elements, Elements]:
-    """The elements of `published` and `published_at`, from routes and their networks' link addresses."""
+def host_elements(
+    routes: Iterable[tuple[Route, IPv4Address | IPv6Address]], version: int = 4
+) -> tuple[Elements, Elements]:
+    """The elements of `published` and `published_at`, from routes and their networks' link addresses.
+
+    `::` is every address of both families, and so is `0.0.0.0`, as a bare port means in Compose.
+    """
     published, at = {}, {}
     for route, link in routes:
         item = route.publication
+        if item.host_ip not in ANY_ADDRESS and ip_address(item.host_ip).version != version:
+            continue
         key, value = f"{item.protocol} . {item.published}", f"{link} . {route.link_port}"
         if item.host_ip in ANY_ADDRESS:
             published[key] = value
@@ -196,6 +221,8 @@ class Far(msgspec.Struct, frozen=True):
 
     router: IPv4Address
     targets: frozenset[IPv4Address]
+    router6: IPv6Address | None = None
+    targets6: frozenset[IPv6Address] = frozenset()
 
 
 def router_tables(
@@ -207,7 +234,7 @@ def router_tables(
     egress: Egress | None = None,
 ) -> tuple[Table, Table]:
     """The router namespace of a network: who may send what, and the way in and out."""
-    return _bridge_table(ports), _routing_table(network, link, tuple(routes), far, egress)
+    return _bridge_table(network, list(ports)), _routing_table(network, link, tuple(routes), far, egress)
 
 
 def member(port: PortConfig) -> str:
@@ -215,7 +242,12 @@ def member(port: PortConfig) -> str:
     return f"{bridge_end(port.id)} . {port.mac.lower()} . {port.address}"
 
 
-def _bridge_table(ports: Iterable[PortConfig]) -> Table:
+def elements(port: PortConfig) -> dict[str, str]:
+    """All that lets this port send, by set."""
+    return {MEMBERS: member(port), **six.elements(port)}
+
+
+def _bridge_table(network: NetworkConfig, ports: list[PortConfig]) -> Table:
     return Table(
         family="bridge",
         name=ROUTER,
@@ -223,8 +255,10 @@ def _bridge_table(ports: Iterable[PortConfig]) -> Table:
             Set(
                 MEMBERS, "set", "type ifname . ether_addr . ipv4_addr;", {member(port): "" for port in ports}
             ),
+            *(six.bridge_sets(ports) if network.ipv6 else ()),
         ),
         chains=(
+            *((six.BRIDGE_CHAIN,) if network.ipv6 else ()),
             Chain(
                 "from_ports",
                 (
@@ -232,6 +266,7 @@ def _bridge_table(ports: Iterable[PortConfig]) -> Table:
                     "ether type ip udp sport 67 udp dport 68 drop",
                     f"ether type ip {_KNOWN_SENDER} accept",
                     f"ether type arp {_KNOWN_ARP_SENDER} accept",
+                    *((six.BRIDGE_RULE,) if network.ipv6 else ()),
                 ),
                 "type filter hook prerouting priority -300; policy drop;",
             ),
@@ -249,7 +284,9 @@ def overlay_table(
     """
     known = list(ways)
     gateway, mac, address = gateway_mac(network.id), router_mac(network.id, own), router_address(own)
-    routers = {str(way.address): way.mac for way in known if way.address in ROUTERS}
+    own6 = router_address6(own) if network.ipv6 else None
+    first = [way for way in known if way.address.version == 4]
+    routers = {str(way.address): way.mac for way in first if way.address in ROUTERS}
     arriving, leaving = f'iifname "{OVERLAY}"', f'oifname "{OVERLAY}"'
     here, via = (egress.here, egress.via) if egress else (False, None)
     known_peer = f"meta mark set {_KNOWN_PEER} accept"
@@ -262,9 +299,10 @@ def overlay_table(
                 "peers",
                 "set",
                 "type ether_addr . ipv4_addr;",
-                {f"{way.mac} . {way.address}": "" for way in known},
+                {f"{way.mac} . {way.address}": "" for way in first},
             ),
             Set("routers", "map", "type ipv4_addr : ether_addr;", routers),
+            *(six.overlay_sets(known) if own6 else ()),
         ),
         chains=(
             Chain(
@@ -274,6 +312,7 @@ def overlay_table(
                     f"{arriving} goto arriving",
                     # Answers to a router of another host go there, and not into the router of this one.
                     f"ether daddr {gateway} ether type ip ether daddr set ip daddr map @routers",
+                    *((six.to_routers(gateway),) if own6 else ()),
                 ),
                 "type filter hook prerouting priority -310; policy accept;",
             ),
@@ -286,6 +325,7 @@ def overlay_table(
                     # Every host answers ARP from what it was told, so no broadcast has any business here.
                     "ether daddr & 01:00:00:00:00:00 != 00:00:00:00:00:00 drop",
                     f"ether type ip ether saddr . ip saddr @peers {known_peer}",
+                    *(six.arriving(_KNOWN_PEER) if own6 else ()),
                     "drop",
                 ),
             ),
@@ -293,6 +333,7 @@ def overlay_table(
                 "to_router",
                 (
                     f"{arriving} ether daddr {mac} ip daddr {address} accept",
+                    *((six.to_router(mac, own6),) if own6 else ()),
                     # Where frames are looked at (guards.py), NAT has turned answers back by now.
                     f"{arriving} ether daddr {gateway} accept",
                     *([f"{arriving} ether daddr {mac} ip saddr {ROUTERS} accept"] if here else []),
@@ -305,6 +346,7 @@ def overlay_table(
                 (
                     f"{leaving} ip saddr {address} ether saddr set {mac} accept",
                     *([f"{leaving} ip daddr {ROUTERS} ether saddr set {mac} accept"] if here else []),
+                    *((six.to_overlay(mac, own6),) if own6 else ()),
                     f"{leaving} drop",
                 ),
                 "type filter hook output priority 0; policy accept;",
@@ -325,7 +367,17 @@ def _routing_table(
         f"{route.publication.protocol} . {route.link_port}": f"goto {name}"
         for name, route in open_routes.items()
     }
-    outside = () if network.internal else _outside(link, far, egress)
+    open6 = {
+        f"to6_{route.publication.protocol}_{route.link_port}": route
+        for route in routes
+        if network.ipv6 and route.publication.addresses6
+    }
+    dispatch6 = {
+        f"{route.publication.protocol} . {route.link_port}": f"goto {name}" for name, route in open6.items()
+    }
+    link6 = link_address6(link) if network.ipv6 else None
+    far6 = far.targets6 if far and not network.internal else None
+    outside = () if network.internal else _outside(link, far, egress, link6)
     elements = {str(address): "" for address in sorted(far.targets)} if far else {}
     return Table(
         family="inet",
@@ -333,6 +385,7 @@ def _routing_table(
         sets=(
             Set("dispatch", "map", "type inet_proto . inet_service : verdict;", dispatch),
             *([Set("far", "set", "type ipv4_addr;", elements)] if far and not network.internal else []),
+            *(six.router_sets(dispatch6, far6) if network.ipv6 else ()),
             Set("askers", "set", "type ipv4_addr; flags dynamic; timeout 10s; size 65536;", None),
         ),
         chains=(
@@ -341,6 +394,7 @@ def _routing_table(
             Chain("forward", _forward(network), "type filter hook forward priority filter; policy drop;"),
             Chain("output", _OUTPUT, "type filter hook output priority filter; policy accept;"),
             *(Chain(name, (_balance(route.publication),)) for name, route in open_routes.items()),
+            *(Chain(name, (six.balance(route.publication),)) for name, route in open6.items()),
             *outside,
         ),
     )
@@ -383,6 +437,7 @@ def _input(network: NetworkConfig) -> tuple[str, ...]:
         f"{question} udp dport 53 accept",
         f"{question} tcp dport 53 accept",
         f'iifname "{BRIDGE}" ip daddr {_gateways(network)} icmp type echo-request accept',
+        *(six.to_self(network.ipv6.gateway) if network.ipv6 else ()),
         *(() if network.internal else refuse),
     )
 
@@ -402,23 +457,28 @@ def _forward(network: NetworkConfig) -> tuple[str, ...]:
         "ct state established,related accept",
         "ct state invalid drop",
         f"ip daddr {ROUTERS} drop",
+        *((six.NO_ROUTERS,) if network.ipv6 else ()),
         f'iifname "{BRIDGE}" oifname "{UPLINK}" accept',
         f'iifname "{UPLINK}" oifname "{BRIDGE}" ct status dnat accept',
     )
 
 
-def _outside(link: IPv4Address, far: Far | None, egress: Egress | None) -> tuple[Chain, ...]:
+def _outside(
+    link: IPv4Address, far: Far | None, egress: Egress | None, link6: IPv6Address | None
+) -> tuple[Chain, ...]:
     # A replica on another host would answer by its own host's router: so this one asks in its own name.
     back = [f'oifname "{BRIDGE}" ct status dnat ip daddr @far snat ip to {far.router}'] if far else []
+    inward6 = (six.inward(link6),) if link6 else ()
+    outward6 = six.outward(link6, far.router6 if far else None) if link6 else ()
     return (
         Chain(
             "arriving",
-            (f'iifname "{UPLINK}" ip daddr {link} meta l4proto . th dport vmap @dispatch',),
+            (f'iifname "{UPLINK}" ip daddr {link} meta l4proto . th dport vmap @dispatch', *inward6),
             "type nat hook prerouting priority dstnat; policy accept;",
         ),
         Chain(
             "leaving",
-            (f'oifname "{UPLINK}" snat ip to {link}', *_through(far), *back),
+            (f'oifname "{UPLINK}" snat ip to {link}', *_through(far), *back, *outward6),
             "type nat hook postrouting priority srcnat; policy accept;",
         ),
         *_leading(egress),

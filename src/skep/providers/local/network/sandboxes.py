@@ -90,7 +90,7 @@ class Sandboxes:
         joined = await asyncio.gather(*(self._joined(network) for network in networks))
         ends = dict(zip(networks, joined, strict=True))
         ports = [port for record in self._state.sandboxes.values() for port in record.ports]
-        living = [p for p in ports if rules.member(p) in ends.get(p.network, ())]
+        living = [p for p in ports if set(rules.elements(p).values()) <= ends.get(p.network, set())]
         nics = await asyncio.gather(*(self._is_equipped(port) for port in living))
         return {port.id for port, has in zip(living, nics, strict=True) if has}
 
@@ -115,6 +115,9 @@ class Sandboxes:
             raise Conflict(
                 f"Address {port.address} is in use by port {holder.id} of replica {holder.replica}."
             )
+        for other in self._state.ports_on(port.network) if port.address6 else ():
+            if other.address6 == port.address6 and other.id != port.id:
+                raise Conflict(f"Address {port.address6} is in use by port {other.id}.")
         return next((known for known in self._record(port.replica).ports if known.id == port.id), None)
 
     async def _connect(self, port: PortConfig, network: NetworkConfig) -> None:
@@ -129,6 +132,9 @@ class Sandboxes:
         await self._namespaces.inside(sandbox, lambda: _configure(port, network))
         await self._balancing.heal(port.replica)
         await self._namespaces.inside(router, lambda: netlink.await_forwarding(end))
+        if port.address6:
+            await self._namespaces.inside(router, lambda: netlink.await_up(BRIDGE))
+            await self._namespaces.inside(sandbox, lambda: netlink.await_up(port.interface))
 
     async def _unplug(self, port: PortConfig) -> None:
         router, end = self._routers.path(port.network), bridge_end(port.id)
@@ -157,7 +163,8 @@ class Sandboxes:
             await self._state.save_sandbox(msgspec.structs.replace(record, ports=ports))
 
     async def _is_whole(self, port: PortConfig) -> bool:
-        return rules.member(port) in await self._joined(port.network) and await self._has_nic(port)
+        joined = await self._joined(port.network)
+        return set(rules.elements(port).values()) <= joined and await self._has_nic(port)
 
     async def _joined(self, network: NetworkId) -> set[str]:
         """Which elements of `members` can send: their bridge end lives, and the rules know them."""
@@ -189,14 +196,18 @@ def _check(port: PortConfig, network: NetworkConfig) -> None:
     if not network.fits(port.address):
         subnets = ", ".join(str(one.cidr) for one in network.subnets)
         raise InvalidInput(f"Address {port.address} is not free for a port of subnet {subnets}.")
+    if port.address6 is not None and not network.fits6(port.address6):
+        subnet = network.ipv6.cidr if network.ipv6 else "none of IPv6"
+        raise InvalidInput(f"Address {port.address6} is not free for a port of subnet {subnet}.")
 
 
 # Inside the router namespace.
 
 
 def _attach(port: PortConfig, end: str, sandbox: Path, mtu: int) -> None:
-    where, element = f"bridge {rules.ROUTER}", rules.member(port)
-    nft.commit(nft.add_element(where, rules.MEMBERS, {element: ""}))
+    where = f"bridge {rules.ROUTER}"
+    known = rules.elements(port).items()
+    nft.commit("\n".join(nft.add_element(where, name, {element: ""}) for name, element in known))
     links.delete(end)
     links.ip(
         f"link add name {end} mtu {mtu} master {BRIDGE} up type veth"
@@ -205,18 +216,22 @@ def _attach(port: PortConfig, end: str, sandbox: Path, mtu: int) -> None:
 
 
 def _forget_member(port: PortConfig) -> None:
-    if rules.member(port) in _members():
-        nft.commit(nft.delete_element(f"bridge {rules.ROUTER}", rules.MEMBERS, rules.member(port)))
+    where, found = f"bridge {rules.ROUTER}", _members()
+    gone = [(name, one) for name, one in rules.elements(port).items() if one in found.get(name, ())]
+    if gone:
+        nft.commit("\n".join(nft.delete_element(where, name, one) for name, one in gone))
 
 
-def _members() -> nft.Elements:
+def _members() -> dict[str, nft.Elements]:
+    """By set."""
     found = nft.read(nft.Table("bridge", rules.ROUTER, (), ()))
-    return found.sets.get(rules.MEMBERS, {}) if found else {}
+    return found.sets if found else {}
 
 
 def _senders() -> set[str]:
     ends = links.bridge_members(BRIDGE)
-    return {element for element in _members() if element.split(" . ")[0] in ends}
+    every = [element for elements in _members().values() for element in elements]
+    return {element for element in every if element.split(" . ")[0] in ends}
 
 
 # Inside the sandbox.
@@ -224,6 +239,8 @@ def _senders() -> set[str]:
 
 def _configure(port: PortConfig, network: NetworkConfig) -> None:
     wanted = addressing.of_port(port, network)
+    if port.address6:
+        addressing.allow_ipv6(port.interface, link_local=False)
     links.ip(
         "link set lo up",
         *addressing.addressed(wanted, port.interface),
@@ -233,7 +250,8 @@ def _configure(port: PortConfig, network: NetworkConfig) -> None:
 
 
 def _configured(port: PortConfig, network: NetworkConfig, mtu: int) -> bool:
-    if network.more and not addressing.has(addressing.of_port(port, network), port.interface):
+    wanted = addressing.of_port(port, network)
+    if (network.more or port.address6) and not addressing.has(wanted, port.interface):
         return False
     home = network.home(port.address)
     route = (port.interface, home.gateway if home else network.gateway)

@@ -6,7 +6,7 @@ what it speaks of too, and control makes it anew.  For the same reason a damaged
 """
 
 import re
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,7 +30,7 @@ from skep.providers.local.network.rules import Route
 log = structlog.get_logger()
 
 R = TypeVar("R", bound=msgspec.Struct)
-A = TypeVar("A", IPv4Address, IPv4Network)
+A = TypeVar("A", IPv4Address, IPv4Network, IPv6Address, IPv6Network)
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -55,10 +55,16 @@ class ServiceRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What teardown puts back: `ip_forward` as it was before the first start, egress addresses held."""
+    """What teardown puts back: forwarding as it was before the first start, egress addresses held.
+
+    `ipv6_forward` is empty while no network here has IPv6.  A host that forwards hears router advertisements
+    only from interfaces that are told to all the same: `accept_ra` names those.
+    """
 
     ip_forward: str
     egress: tuple[IPv4Address, ...] = ()
+    ipv6_forward: str = ""
+    accept_ra: tuple[str, ...] = ()
 
 
 class State:

@@ -9,7 +9,7 @@ from skep.providers.local.network import egress, links, nft
 from skep.providers.local.network.fabric import HOST
 from skep.providers.local.network.namespaces import Namespaces
 from skep.providers.local.network.naming import NETNS, Names
-from skep.providers.local.network.state import State
+from skep.providers.local.network.state import HostRecord, State
 
 
 async def teardown(instance: str, data: Path, *, purge: bool = False, host: Path = HOST) -> None:
@@ -34,9 +34,18 @@ async def teardown(instance: str, data: Path, *, purge: bool = False, host: Path
 
 async def _purge(state: State, namespaces: Namespaces) -> None:
     if state.host is not None:
-        before = state.host.ip_forward
-        await namespaces.on_host(lambda: links.sysctl([("ipv4/ip_forward", before)]))
+        before = state.host
+        await namespaces.on_host(lambda: links.sysctl(_switches(before)))
     shutil.rmtree(state.directory)
+
+
+def _switches(before: HostRecord) -> list[tuple[str, str]]:
+    """As they were.  An interface may be gone by now: then there is nothing to put back."""
+    found = [("ipv4/ip_forward", before.ip_forward)]
+    if before.ipv6_forward:
+        found.append(("ipv6/conf/all/forwarding", before.ipv6_forward))
+        found += [(f"ipv6/conf/{name}/accept_ra", "1") for name in before.accept_ra]
+    return found
 
 
 def _uplinks(names: Names) -> list[str]:
