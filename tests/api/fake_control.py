@@ -726,6 +726,7 @@ class FakeNetworks:
         gateway: str | None,
         internal: bool,
         more: Sequence[AppSubnet],
+        enable_ipv6: bool,
     ) -> NetworkView:
         return NetworkView(
             id="n2",

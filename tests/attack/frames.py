@@ -1,8 +1,8 @@
-"""Frames as bytes, honest and forged.  Formats: RFC 791, 826, 768, 4861; IEEE 802.1Q."""
+"""Frames as bytes, honest and forged.  Formats: RFC 791, 826, 768, 4861, 8200; IEEE 802.1Q."""
 
 import socket
 import struct
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 ARP, IP, IPV6, VLAN, QINQ = 0x0806, 0x0800, 0x86DD, 0x8100, 0x88A8
@@ -83,3 +83,34 @@ def question(name: str) -> bytes:
     """A DNS question for an address (RFC 1035, section 4)."""
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     return struct.pack("!HHHHHH", 0x1234, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", 1, 1)
+
+
+def packet6(source: str, target: str, following: int, body: bytes, hops: int = 255) -> bytes:
+    """An IPv6 packet; `following` says what the body is (RFC 8200)."""
+    head = struct.pack("!IHBB", 0x60000000, len(body), following, hops)
+    return head + IPv6Address(source).packed + IPv6Address(target).packed + body
+
+
+def message6(source: str, target: str, kind: int, rest: bytes) -> bytes:
+    """An ICMPv6 message with its right checksum (RFC 4443, section 2.3)."""
+    body = struct.pack("!BBH", kind, 0, 0) + rest
+    pseudo = IPv6Address(source).packed + IPv6Address(target).packed
+    pseudo += struct.pack("!II", len(body), socket.IPPROTO_ICMPV6)
+    return body[:2] + struct.pack("!H", checksum(pseudo + body)) + body[4:]
+
+
+def advertise(source: str, target: str, about: str, *macs: str) -> bytes:
+    """A neighbour advertisement: `about` has the MAC; asked for, and to be believed (RFC 4861, 4.4)."""
+    options = b"".join(b"\x02\x01" + mac(one) for one in macs)
+    return message6(source, target, 136, b"\x60\0\0\0" + IPv6Address(about).packed + options)
+
+
+def solicit(source: str, target: str, about: str, own: str = "") -> bytes:
+    options = b"\x01\x01" + mac(own) if own else b""
+    return message6(source, target, 135, bytes(4) + IPv6Address(about).packed + options)
+
+
+def datagram6(source: str, target: str, sport: int, dport: int, payload: bytes = b"forged") -> bytes:
+    """A whole UDP packet over IPv6; the checksum, which it must have, is none that anybody asks here."""
+    body = struct.pack("!HHHH", sport, dport, 8 + len(payload), 0xBEEF) + payload
+    return packet6(source, target, socket.IPPROTO_UDP, body)

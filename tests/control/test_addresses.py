@@ -1,6 +1,6 @@
 """Subnets and addresses: each promised once, and never one that belongs to the network itself."""
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import msgspec
 import pytest
@@ -8,10 +8,26 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.control.samples import network_row
 
-from skep.control.addresses import Reserved, choose_addresses, count_reserved, mac_address
-from skep.control.subnets import SUBNET_BITS, choose_subnet, join, own_addresses, ranges
+from skep.control.addresses import (
+    Reserved,
+    choose_addresses,
+    choose_ipv6_addresses,
+    count_reserved,
+    mac_address,
+)
+from skep.control.subnets import (
+    SUBNET_BITS,
+    choose_ipv6,
+    choose_subnet,
+    chosen_subnet,
+    join,
+    of_family,
+    own_addresses,
+    ranges,
+)
 from skep.model.errors import Conflict, Exhausted, InvalidInput
-from skep.model.ids import PortId
+from skep.model.ids import NetworkId, PortId
+from skep.providers.local.network.naming import LINKS6, ROUTERS6
 from skep.store.networks import NetworkRow
 
 POOL = IPv4Network("10.128.0.0/9")
@@ -287,7 +303,7 @@ def test_a_pool_without_room_is_named() -> None:
 @pytest.mark.parametrize(
     ("wanted", "error", "words"),
     [
-        ("10.1.0.0/33", InvalidInput, "is not an IPv4 subnet"),
+        ("10.1.0.0/33", InvalidInput, "is not a subnet"),
         ("10.1.0.5/24", InvalidInput, "host bits"),
         ("fd00::/64", InvalidInput, "is not an IPv4 subnet"),
         ("10.1.0.0/30", InvalidInput, "too small"),
@@ -311,3 +327,75 @@ def test_a_mac_is_one_nics_own_and_always_the_same(port: str) -> None:
     first = int(mac[:2], 16)
     assert (first & 1, first & 2, len(mac)) == (0, 2, 17)
     assert mac == mac_address(PortId(port))
+
+
+def with_ipv6(bits: int, start: int, row: NetworkRow) -> NetworkRow:
+    return join(row, [(str(IPv6Network((0xFD01 << 112 | start << (128 - bits), bits))), None)], [])
+
+
+six = st.builds(
+    with_ipv6,
+    st.integers(64, 120),
+    st.integers(0, 2**20),
+    networks,
+)
+
+
+@settings(deadline=None)
+@given(six, st.integers(0, 40), st.data())
+def test_every_port_gets_an_ipv6_address_of_its_own(row: NetworkRow, count: int, data: st.DataObject) -> None:
+    (space,) = of_family(row, 6)
+    used = data.draw(st.sets(st.integers(space.first, space.first + 60), max_size=60)) - space.own
+    kept = [Reserved(space.first + 20, space.first + 30)]
+    fixed = space.first + 25
+    used -= {fixed}
+    first, _ = choose_addresses(row, [None], set())
+
+    chosen, row = choose_ipv6_addresses(row, [str(IPv6Address(fixed)), *[None] * count], used, kept)
+
+    assert len(set(chosen)) == count + 1
+    assert chosen[0] == fixed
+    assert not set(chosen) & (used | space.own)
+    assert all(one is not None and one in space and one not in kept[0] for one in chosen[1:])
+    assert choose_addresses(row, [None], set())[0] == first
+
+
+def test_a_network_without_ipv6_gives_none_and_refuses_who_asks() -> None:
+    assert choose_ipv6_addresses(network(), [None, None], set()) == ([None, None], network())
+    with pytest.raises(InvalidInput, match="has no IPv6"):
+        choose_ipv6_addresses(network(), ["fd00::5"], set())
+
+
+@given(st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20))
+def test_an_ipv6_subnet_that_nobody_chose_is_unique_local_and_the_networks_own(one: str, other: str) -> None:
+    row = msgspec.structs.replace(network(), id=NetworkId(one))
+    first = IPv6Network(choose_ipv6(row, []))
+
+    second = IPv6Network(choose_ipv6(msgspec.structs.replace(row, id=NetworkId(other)), [first]))
+
+    assert first.prefixlen == second.prefixlen == 64
+    assert first.subnet_of(IPv6Network("fd00::/8"))
+    assert not first.overlaps(second)
+    assert choose_ipv6(row, []) == str(first)
+
+
+@pytest.mark.parametrize(
+    ("subnets", "error", "words"),
+    [
+        (["fd00:1::/64", "fd00:2::/64"], Conflict, "two IPv6 subnets"),
+        (["fe80::/64"], InvalidInput, "no machine"),
+        (["fd73:6b65:7000::/64"], InvalidInput, "no machine"),
+        (["fd00:ec2::/64"], InvalidInput, "no machine"),
+        (["fd00:1::/127"], InvalidInput, "too small"),
+        (["fd00::/16"], InvalidInput, "too large"),
+    ],
+)
+def test_an_ipv6_subnet_must_make_sense(subnets: list[str], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        join(network(), [(one, None) for one in subnets], [])
+
+
+def test_what_routers_have_of_ipv6_is_no_tenants() -> None:
+    for own in (LINKS6, ROUTERS6):
+        with pytest.raises(InvalidInput, match="no machine"):
+            chosen_subnet(str(own), "n", [])

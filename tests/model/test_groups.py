@@ -1,6 +1,6 @@
 """What the rules of security groups mean."""
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 
 import msgspec
 import pytest
@@ -65,7 +65,7 @@ def test_only_rules_for_egress_restrict_what_goes_out() -> None:
         (GroupRule(protocol="icmp", ports="8"), "has no ports"),
         (GroupRule(ports="80"), "has no ports"),
         (GroupRule(cidr="10.0.0.1/24"), "host bits"),
-        (GroupRule(cidr="::/0"), "write it like|Write it like"),
+        (GroupRule(cidr="fd00::1/64"), "write it like|Write it like"),
         (GroupRule(cidr="10.0.0.0/8", group="web"), "not both"),
     ],
 )
@@ -85,3 +85,22 @@ def test_equal_rules_are_the_same_rule_however_they_are_written() -> None:
 def test_nothing_listens_where_no_port_is(protocol: str, port: int) -> None:
     with pytest.raises(InvalidInput):
         check_service(protocol, port)
+
+
+@pytest.mark.parametrize(
+    ("cidr", "remote", "admitted"),
+    [
+        ("", "fd00::5", True),
+        ("", "10.0.0.5", True),
+        ("0.0.0.0/0", "fd00::5", True),
+        ("10.0.0.0/8", "fd00::5", False),
+        ("fd00::/64", "fd00::5", True),
+        ("fd00::/64", "10.0.0.5", False),
+        ("::/0", "10.0.0.5", False),
+    ],
+)
+def test_a_rule_speaks_of_the_family_of_its_cidr_or_of_both(cidr: str, remote: str, admitted: bool) -> None:
+    rule = settled(GroupRule(cidr=cidr))
+    flow = Flow(direction="ingress", remote=ip_address(remote), protocol="tcp", port=80)
+
+    assert bool(admits({"web": (rule,)}, flow)) is admitted

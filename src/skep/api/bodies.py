@@ -44,7 +44,8 @@ class Scale(Body, frozen=True, kw_only=True):
 class NewNetwork(Body, frozen=True, kw_only=True):
     """Without `subnet` one is chosen; the gateway is its first address; `internal` has no way out.
 
-    `subnets` follow: they are used when those before are full.
+    `subnets` follow: they are used when those before are full; one may be of IPv6.  With `enable_ipv6` a
+    network that names none gets one.
     """
 
     name: str
@@ -52,6 +53,7 @@ class NewNetwork(Body, frozen=True, kw_only=True):
     gateway: str | None = None
     internal: bool = False
     subnets: tuple[AppSubnet, ...] = ()
+    enable_ipv6: bool = False
 
 
 class Reserve(Body, frozen=True, kw_only=True):

@@ -73,6 +73,7 @@ async def create_network(control: Control, caller: Caller, data: JSONBody[NewNet
         gateway=data.gateway,
         internal=data.internal,
         more=data.subnets,
+        enable_ipv6=data.enable_ipv6,
     )
 
 

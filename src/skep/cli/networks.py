@@ -61,6 +61,7 @@ def create(
     subnet: list[str] | None = None,
     gateway: list[str] | None = None,
     internal: bool = False,
+    ipv6: bool = False,
     common: Common = DEFAULT,
 ) -> None:
     """Make a network that belongs to no app; apps join it as an external one.
@@ -78,14 +79,18 @@ def create(
         The way out of the subnet that it is in, by default the first address.
     internal
         Without a way out.
+    ipv6
+        With IPv6 beside; without an IPv6 subnet one is chosen.
     """
-    first, *more = _with_gateways(subnet or [], gateway or []) or [AppSubnet(subnet="")]
+    known = _with_gateways(subnet or [], gateway or [])
+    first = next((one for one in known if ":" not in one.subnet), None)
     body = {
         "name": network,
-        "subnet": first.subnet or None,
-        "gateway": first.gateway,
+        "subnet": first.subnet if first else None,
+        "gateway": first.gateway if first else None,
         "internal": internal,
-        "subnets": more,
+        "subnets": [one for one in known if one is not first],
+        "enable_ipv6": ipv6,
     }
     made = common.connect().post("/v1/networks", NetworkView, body)
     say(f"Network {made.name} has {', '.join(made.subnets)}.")
@@ -150,6 +155,10 @@ def show_network(network: str, /, *, common: Common = DEFAULT) -> None:
         show(found.ports, _ADDRESSES, common.output)
 
 
+def _addresses(one: AddressView | PortView | PlaceView) -> str:
+    return f"{one.address}, {one.address6}" if one.address6 else one.address
+
+
 _FIELDS: list[Column[NetworkDetail]] = [
     ("name", lambda one: one.name),
     ("owner", lambda one: one.owner),
@@ -163,7 +172,7 @@ _FIELDS: list[Column[NetworkDetail]] = [
     ("created", lambda one: age(one.created)),
 ]
 _ADDRESSES: list[Column[AddressView]] = [
-    ("ADDRESS", lambda one: one.address),
+    ("ADDRESS", _addresses),
     ("NAMES", lambda one: one.names),
     ("TENANT", lambda one: one.tenant),
     ("REPLICA", lambda one: one.replica),
@@ -173,7 +182,8 @@ _ADDRESSES: list[Column[AddressView]] = [
 
 def _subnet(one: SubnetView) -> str:
     """With how full it is, where that is ours to know."""
-    full = "" if one.free is None else f" ({one.used} used, {one.reserved} reserved, {one.free} free)"
+    free = "plenty" if one.free is not None and one.free >= 2**32 else one.free
+    full = "" if one.free is None else f" ({one.used} used, {one.reserved} reserved, {free} free)"
     return f"{one.subnet} via {one.gateway}{full}"
 
 
@@ -336,7 +346,7 @@ def ports(network: str | None = None, /, *, common: Common = DEFAULT) -> None:
         Only of this network.
     """
     columns = [
-        ("ADDRESS", lambda one: one.address),
+        ("ADDRESS", _addresses),
         ("MAC", lambda one: one.mac),
         ("NETWORK", lambda one: one.network),
         ("REPLICA", lambda one: one.replica),
@@ -360,7 +370,7 @@ def show_map(network: str | None = None, /, *, common: Common = DEFAULT) -> None
         ("HOST", lambda one: one.host),
         ("STATE", lambda one: one.host_state),
         ("REPLICA", lambda one: one.replica),
-        ("ADDRESS", lambda one: one.address),
+        ("ADDRESS", _addresses),
         ("UP", lambda one: one.up),
     ]
     show(common.connect().get("/v1/networks/map", list[PlaceView], network=network), columns, common.output)

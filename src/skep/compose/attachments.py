@@ -1,7 +1,9 @@
 """The networks of a service: which, under which names, at which address."""
 
 import re
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
+
+import msgspec
 
 from skep.compose.cursor import Cursor
 from skep.model.spec import NetworkAttachment
@@ -49,7 +51,8 @@ def _check_mode(service: Cursor) -> None:
 def _attachment(entry: Cursor) -> NetworkAttachment:
     return NetworkAttachment(
         aliases=tuple(alias for item in entry.get("aliases").items() if (alias := _alias(item))),
-        ipv4_address=_address(entry.get("ipv4_address")),
+        ipv4_address=_address(entry.get("ipv4_address"), IPv4Address, "IPv4"),
+        ipv6_address=_address(entry.get("ipv6_address"), IPv6Address, "IPv6"),
         mac_address=_mac(entry.get("mac_address")),
         priority=entry.get("priority").integer(-(2**31), 2**31 - 1) or 0,
     )
@@ -63,14 +66,14 @@ def _alias(cursor: Cursor) -> str | None:
     return text
 
 
-def _address(cursor: Cursor) -> str | None:
+def _address(cursor: Cursor, kind: type[IPv4Address] | type[IPv6Address], family: str) -> str | None:
     text = cursor.text()
     if text is None:
         return None
     try:
-        address = IPv4Address(text)
+        address = kind(text)
     except ValueError:
-        cursor.error(f"{text[:60]!r} is no IPv4 address")
+        cursor.error(f"{text[:60]!r} is no {family} address")
         return None
     if address.is_multicast or address.is_loopback or address.is_unspecified:
         cursor.error(f"{address} cannot be the address of a container")
@@ -98,7 +101,4 @@ def _with_mac(cursor: Cursor, attachments: dict[str, NetworkAttachment]) -> dict
     old = attachments[first]
     if old.mac_address not in (None, mac):
         cursor.error(f"differs from the mac_address in the network {first}")
-    made = NetworkAttachment(
-        aliases=old.aliases, ipv4_address=old.ipv4_address, mac_address=mac, priority=old.priority
-    )
-    return attachments | {first: made}
+    return attachments | {first: msgspec.structs.replace(old, mac_address=mac)}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 
 from skep.compose.cursor import Cursor
 from skep.model.spec import AppNetwork, PublishedPort, ServiceSpec
@@ -66,23 +66,26 @@ def _check_addresses(cursors: Cursors, specs: Specs, networks: Mapping[str, AppN
     for name, spec in specs.items():
         for network, attachment in spec.networks.items():
             at = cursors[name].get("networks").get(network)
-            fixed = attachment.ipv4_address or attachment.mac_address
+            known = (attachment.ipv4_address, attachment.ipv6_address, attachment.mac_address)
+            fixed = next(filter(None, known), None)
             if fixed is not None and spec.replicas > 1:
                 at.error(f"{fixed} can belong to one replica only, but {name} has {spec.replicas}")
-            for address in filter(None, (attachment.ipv4_address, attachment.mac_address)):
+            for address in filter(None, known):
                 if holder := taken.get((network, address)):
                     at.error(f"{address} belongs to the service {holder} already")
                 taken[network, address] = name
-            if attachment.ipv4_address and network in networks:
-                _check_in_subnet(at.get("ipv4_address"), attachment.ipv4_address, networks[network])
+            for key, wanted in (("ipv4_address", known[0]), ("ipv6_address", known[1])):
+                if wanted and network in networks:
+                    _check_in_subnet(at.get(key), wanted, networks[network])
 
 
 def _check_in_subnet(cursor: Cursor, text: str, network: AppNetwork) -> None:
-    if network.subnet is None:
-        return
+    address = ip_address(text)
     gateways = {network.gateway, *(one.gateway for one in network.subnets)}
-    subnets = [IPv4Network(one) for one in (network.subnet, *(one.subnet for one in network.subnets))]
-    address = IPv4Address(text)
+    named = (network.subnet, *(one.subnet for one in network.subnets))
+    subnets = [one for one in map(ip_network, filter(None, named)) if one.version == address.version]
+    if not subnets:
+        return
     subnet = next((one for one in subnets if address in one), None)
     if subnet is None:
         listed = ", ".join(map(str, subnets))

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
 from skep.compose.cursor import Cursor
@@ -22,29 +22,31 @@ def read_network(cursor: Cursor) -> AppNetwork:
     external = _external(cursor, _NETWORK)
     if external is not None:
         return AppNetwork(external=external)
-    first, *more = _subnets(cursor.get("ipam").get("config")) or [None]
+    subnets = _subnets(cursor.get("ipam").get("config"))
+    first = next((one for one in subnets if ":" not in one.subnet), None)
     return AppNetwork(
         subnet=first.subnet if first else None,
         gateway=first.gateway if first else None,
-        subnets=tuple(one for one in more if one),
+        subnets=tuple(one for one in subnets if one is not first),
+        enable_ipv6=cursor.get("enable_ipv6").boolean(),
         internal=cursor.get("internal").boolean(),
         labels=read_map(cursor.get("labels")),
     )
 
 
-def _subnets(config: Cursor) -> list[AppSubnet | None]:
-    """The IPv4 subnets with their gateways, in the order in which they are filled."""
-    found: list[AppSubnet | None] = []
-    taken: list[IPv4Network] = []
+def _subnets(config: Cursor) -> list[AppSubnet]:
+    """The subnets with their gateways, in the order in which they are filled."""
+    found: list[AppSubnet] = []
+    taken: list[IPv4Network | IPv6Network] = []
     for item in config.items():
         network = item.get("subnet").parsed(_parse_subnet)
         if network is None:
             continue
-        if not isinstance(network, IPv4Network):
-            item.get("subnet").warn("not acted on: networks are IPv4")
-            continue
-        if not 8 <= network.prefixlen <= 29:
-            item.get("subnet").error(f"{network} must be from /8 to /29")
+        largest, smallest = (8, 29) if network.version == 4 else (32, 120)
+        if not largest <= network.prefixlen <= smallest:
+            item.get("subnet").error(f"{network} must be from /{largest} to /{smallest}")
+        if network.version == 6 and any(other.version == 6 for other in taken):
+            item.get("subnet").error("a network has one IPv6 subnet")
         if clash := next((other for other in taken if other.overlaps(network)), None):
             item.get("subnet").error(f"{network} overlaps {clash}")
         taken.append(network)
@@ -52,21 +54,21 @@ def _subnets(config: Cursor) -> list[AppSubnet | None]:
     return found
 
 
-def _parse_subnet(text: str) -> object:
+def _parse_subnet(text: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(text)
     except ValueError as error:
         raise ValueError(f"{text[:60]!r} is no subnet: write it like 10.5.0.0/24") from error
 
 
-def _gateway(cursor: Cursor, network: IPv4Network) -> str | None:
+def _gateway(cursor: Cursor, network: IPv4Network | IPv6Network) -> str | None:
     text = cursor.text()
     if text is None:
         return None
     try:
-        address = IPv4Address(text)
+        address = ip_address(text)
     except ValueError:
-        cursor.error(f"{text[:60]!r} is no IPv4 address")
+        cursor.error(f"{text[:60]!r} is no address")
         return None
     if address not in network or address in (network.network_address, network.broadcast_address):
         cursor.error(f"{address} is no address of a machine in {network}")

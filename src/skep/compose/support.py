@@ -121,8 +121,8 @@ TABLE: dict[str, Keys] = {
     "services.*.healthcheck": _yes(
         *("disable", "interval", "retries", "start_interval", "start_period", "test", "timeout")
     ),
-    "services.*.networks.*": _yes("aliases", "ipv4_address", "mac_address", "priority")
-    | _warn("networks are IPv4", "ipv6_address", "link_local_ips")
+    "services.*.networks.*": _yes("aliases", "ipv4_address", "ipv6_address", "mac_address", "priority")
+    | _warn("addresses are those of the network's subnets", "link_local_ips")
     | _warn("interfaces are named eth0, eth1, …", "interface_name")
     | _warn("the network with the highest priority gives the way out", "gw_priority")
     | _warn(_LATER, "driver_opts"),
@@ -146,8 +146,8 @@ TABLE: dict[str, Keys] = {
     | _yes("driver", note="`bridge` and `overlay` are the same here; others are refused")
     | _warn(_LATER, "driver_opts")
     | _warn("every network is attachable", "attachable", harmless=(True, "true", *_OFF))
-    | _warn("networks are IPv4", "enable_ipv6", harmless=_OFF)
-    | _no("networks are IPv4", "enable_ipv4", harmless=(True, "true")),
+    | _yes("enable_ipv6", note="without an IPv6 subnet one is chosen")
+    | _no("every network has IPv4", "enable_ipv4", harmless=(True, "true")),
     "networks.*.ipam": _yes("config")
     | _warn("skep allots the addresses", "driver", harmless=("default",))
     | _warn(_LATER, "options"),

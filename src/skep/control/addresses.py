@@ -5,7 +5,7 @@ Runs inside the transaction of `release.prepare`, so an address is promised once
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, ip_address
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,11 +15,12 @@ from skep.control.subnets import (
     Range,
     blocks,
     choose_gateway,
+    choose_ipv6,
     choose_subnet,
     join,
+    moved,
+    of_family,
     own_addresses,
-    ranges,
-    with_ranges,
 )
 from skep.model.errors import Conflict, Exhausted, InvalidInput
 from skep.model.ids import AppId, NetworkId, PortId, ReplicaId, ServiceId, TenantId, new_id
@@ -74,6 +75,8 @@ class Addresses:
                 created=self.now,
             )
             row = join(row, network.more, taken)
+            if network.enable_ipv6 and not of_family(row, 6):
+                row = join(row, [(choose_ipv6(row, taken), None)], taken)
             taken += blocks([row])
             rows.append(row)
         await networks.insert(self.tx, rows)
@@ -106,6 +109,9 @@ class Addresses:
         _check_macs(row, [port.mac for _, port in new], {port.mac for port in present.values()}, guest)
         used = await self._used(network)
         chosen, row = choose_addresses(row, [port.address for _, port in new], used, reserved, guest=guest)
+        wanted6 = [port.address6 for _, port in new]
+        used6 = {port.address6 for port in present.values() if port.address6 is not None}
+        chosen6, row = choose_ipv6_addresses(row, wanted6, used6, reserved, guest=guest)
         await networks.insert_ports(
             self.tx,
             [
@@ -118,8 +124,9 @@ class Addresses:
                     mac=port.mac or mac_address(port.id),
                     names=port.names,
                     position=port.position,
+                    address6=address6,
                 )
-                for (replica, port), address in zip(new, chosen, strict=True)
+                for (replica, port), address, address6 in zip(new, chosen, chosen6, strict=True)
             ],
         )
         await networks.set_ranges(self.tx, row)
@@ -177,7 +184,7 @@ class Reserved(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         ends = (self.first,) if self.first == self.last else (self.first, self.last)
-        text = "-".join(str(IPv4Address(end)) for end in ends)
+        text = "-".join(str(ip_address(end)) for end in ends)
         return f"{text} for {self.purpose}" if self.purpose else text
 
 
@@ -188,6 +195,7 @@ def choose_addresses(
     reserved: Sequence[Reserved] = (),
     *,
     guest: bool = False,
+    version: int = 4,
 ) -> tuple[list[int], NetworkRow]:
     """An address for each entry (None: any that is not reserved), and the network as it goes on from there.
 
@@ -195,7 +203,7 @@ def choose_addresses(
     is full, the next one is used.  What is reserved is for the owner's replicas that ask for it: a `guest`
     does not get it, nor hears what it is for.
     """
-    known = list(ranges(network))
+    known = of_family(network, version)
     own = own_addresses(network)
     used = used | own
     fixed = {}
@@ -210,11 +218,30 @@ def choose_addresses(
             continue
         place, address = _any_free(known, used, reserved)
         if address is None:
-            raise Exhausted(_full(network, len(used - own), reserved, guest))
+            raise Exhausted(_full(network, known, len(used - own), reserved, guest))
         used.add(address)
         known[place] = msgspec.structs.replace(known[place], cursor=address)
         result.append(address)
-    return result, with_ranges(network, known)
+    return result, moved(network, known)
+
+
+def choose_ipv6_addresses(
+    network: NetworkRow,
+    wanted: list[str | None],
+    used: set[int],
+    reserved: Sequence[Reserved] = (),
+    *,
+    guest: bool = False,
+) -> tuple[Sequence[int | None], NetworkRow]:
+    """As `choose_addresses`; nobody gets one where the network has no IPv6, and to ask for one is refused."""
+    if of_family(network, 6):
+        return choose_addresses(network, wanted, used, reserved, guest=guest, version=6)
+    if any(wanted):
+        raise InvalidInput(
+            f"Network {network.name!r} has no IPv6. Say 'skep net subnet add {network.name} CIDR' with an "
+            "IPv6 subnet first."
+        )
+    return [None] * len(wanted), network
 
 
 def choose_virtual_ip(
@@ -262,8 +289,10 @@ def _next_free(one: Range, used: set[int], reserved: Sequence[Reserved]) -> int 
     return None
 
 
-def _full(network: NetworkRow, used: int, reserved: Sequence[Reserved], guest: bool) -> str:
-    subnets = [str(one.cidr) for one in ranges(network)]
+def _full(
+    network: NetworkRow, known: Sequence[Range], used: int, reserved: Sequence[Reserved], guest: bool
+) -> str:
+    subnets = [str(one.cidr) for one in known]
     each = f"Subnet {subnets[0]}" if len(subnets) == 1 else f"Each of the subnets {', '.join(subnets)}"
     full = f"{each} of network {network.name!r} is full:"
     if guest:
@@ -290,9 +319,9 @@ def _fixed_address(
     text: str, known: Sequence[Range], name: str, used: set[int], reserved: Sequence[Reserved]
 ) -> int:
     try:
-        address = IPv4Address(text)
+        address = ip_address(text)
     except ValueError as error:
-        raise InvalidInput(f"{text!r} is not an IPv4 address.") from error
+        raise InvalidInput(f"{text!r} is not an IPv{known[0].cidr.version} address.") from error
     if not any(address in one.cidr for one in known):
         subnets = ", ".join(str(one.cidr) for one in known)
         raise InvalidInput(f"Address {address} is not in subnet {subnets} of network {name!r}.")

@@ -4,7 +4,7 @@ A container's specification never changes (another release gives it another id),
 """
 
 import asyncio
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import TypeVar
 
@@ -113,9 +113,9 @@ class DesiredState:
                 for port in await networks.ports_of(connection, replica=replica.id)
                 if port.position == 0
             ]
-        by_network: dict[NetworkId, list[IPv4Address]] = {}
+        by_network: dict[NetworkId, list[PortRow]] = {}
         for port in first_ports:
-            by_network.setdefault(port.network_id, []).append(IPv4Address(port.address))
+            by_network.setdefault(port.network_id, []).append(port)
         return ServicePublications(
             service=service,
             publications=tuple(
@@ -125,10 +125,11 @@ class DesiredState:
                     protocol="udp" if row.protocol == "udp" else "tcp",
                     network=network,
                     target=row.target,
-                    addresses=tuple(addresses),
+                    addresses=tuple(IPv4Address(port.address) for port in ports),
+                    addresses6=tuple(IPv6Address(port.address6) for port in ports if port.address6),
                 )
                 for row in published
-                for network, addresses in by_network.items()
+                for network, ports in by_network.items()
             ),
         )
 

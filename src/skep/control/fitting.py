@@ -3,9 +3,9 @@
 Neither changes while it is in use, so what an app would have otherwise now is refused, not passed over.
 """
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
-from skep.control.subnets import ranges
+from skep.control.subnets import of_family, ranges
 from skep.model.errors import Conflict
 from skep.model.ids import AppId
 from skep.model.spec import AppNetwork, AppVolume, NetworkAttachment
@@ -31,6 +31,11 @@ def network_must_fit(row: NetworkRow, app: AppId, wanted: AppNetwork) -> None:
                 f"Network {row.name!r} has no subnet {one.subnet} with this gateway. Say 'skep net subnet "
                 f"add {row.name} {one.subnet}', which touches nothing that runs, and apply again."
             )
+    if wanted.enable_ipv6 and not of_family(row, 6):
+        raise Conflict(
+            f"Network {row.name!r} has no IPv6. Say 'skep net subnet add {row.name} CIDR' with an IPv6 "
+            "subnet, and apply again: replicas that are made from then on have such an address."
+        )
 
 
 def disk_must_fit(
@@ -64,6 +69,12 @@ def port_must_fit(row: PortRow, replica: str, network: str, position: int, wante
             f"{replica} keeps its address {IPv4Address(row.address)} on network {network!r} while it exists, "
             f"and cannot become {wanted.ipv4_address}: remove the service, apply, add it again."
         )
+    if wanted.ipv6_address is not None and int(IPv6Address(wanted.ipv6_address)) != row.address6:
+        now = IPv6Address(row.address6) if row.address6 else "none of IPv6"
+        raise Conflict(
+            f"{replica} keeps its address on network {network!r} while it exists ({now}), and cannot become "
+            f"{wanted.ipv6_address}: remove the service, apply, add it again."
+        )
     if wanted.mac_address is not None and wanted.mac_address.lower() != row.mac:
         raise Conflict(f"{replica} keeps its MAC {row.mac} on network {network!r} for as long as it exists.")
 
@@ -78,6 +89,6 @@ def networks_changed(replica: str) -> Conflict:
 
 def _equal(one: str, other: str) -> bool:
     try:
-        return IPv4Network(one) == IPv4Network(other)
+        return ip_network(one) == ip_network(other)
     except ValueError:
         return False

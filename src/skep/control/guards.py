@@ -1,7 +1,7 @@
 """What guards the ports of a network, as each of its hosts must know it.  Pure."""
 
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
 
@@ -34,7 +34,10 @@ class GuardMap:
         """What the host must know: rules for its own ports, and the members of the groups they name."""
         own = [row for row in self._members if row.host == host]
         ports = tuple(
-            GuardedPort(address=IPv4Address(row.address), groups=tuple(sorted(self._ids(row)))) for row in own
+            GuardedPort(
+                address=IPv4Address(row.address), groups=tuple(sorted(self._ids(row))), address6=_sixth(row)
+            )
+            for row in own
         )
         ruling = {name for row in own for name in self._names(row)}
         return NetworkGuards(
@@ -60,7 +63,8 @@ class GuardMap:
             if key in self._groups:
                 rules = self._rules(key) if key in ruling else ()
                 members = self._addresses(key) if key in named else ()
-                yield GroupPolicy(id=self._groups[key].id, rules=rules, members=members)
+                members6 = self._sixth(key) if key in named else ()
+                yield GroupPolicy(id=self._groups[key].id, rules=rules, members=members, members6=members6)
         if any(key not in self._groups for key in ruling | named):
             yield GroupPolicy(id=GONE)
 
@@ -74,6 +78,10 @@ class GuardMap:
     def _addresses(self, key: tuple[TenantId, str]) -> tuple[IPv4Address, ...]:
         return tuple(IPv4Address(row.address) for row in self._members if key in self._names(row))
 
+    def _sixth(self, key: tuple[TenantId, str]) -> tuple[IPv6Address, ...]:
+        known = (_sixth(row) for row in self._members if key in self._names(row))
+        return tuple(address for address in known if address)
+
     def _names(self, row: MemberRow) -> list[tuple[TenantId, str]]:
         return [(row.tenant_id, name) for name in row.security_groups]
 
@@ -82,6 +90,10 @@ class GuardMap:
 
     def _id(self, key: tuple[TenantId, str]) -> GroupId:
         return self._groups[key].id if key in self._groups else GONE
+
+
+def _sixth(row: MemberRow) -> IPv6Address | None:
+    return None if row.address6 is None else IPv6Address(row.address6)
 
 
 NOTHING = NetworkGuards(network=NetworkId(""), generation=0).digest

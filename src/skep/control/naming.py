@@ -36,7 +36,9 @@ def network_name(app: str, network: str, spec: AppSpec) -> str:
     declared = spec.networks.get(network)
     if declared is not None and declared.external:
         return declared.external
-    plain = declared is None or (declared.subnet is None and not declared.internal)
+    plain = declared is None or not (
+        declared.subnet or declared.subnets or declared.enable_ipv6 or declared.internal
+    )
     if network == DEFAULT_NETWORK and plain:
         return DEFAULT_NETWORK
     return f"{app}_{network}"

@@ -21,6 +21,7 @@ from skep.control.plans import NewNetwork
 from skep.control.reservations import reservation_view
 from skep.control.shares import share_view
 from skep.control.subnets import Range, blocks, join, ranges
+from skep.control.tracing import six_text
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, Exhausted, NotFound, SkepError
 from skep.model.groups import check_service
@@ -47,6 +48,8 @@ PATIENCE = 2.0
 """Seconds that a host may take to say what it knows."""
 
 
+PLENTY = 2**53 - 1
+"""More is not counted: the largest number that every reader of JSON has."""
 MOST = 256
 """Networks that a tenant makes; the numbers of all of an installation are 16,383."""
 
@@ -77,6 +80,7 @@ class Networks:
                 replica=members.get(row.replica_id, ""),
                 address=str(IPv4Address(row.address)),
                 mac=row.mac,
+                address6=six_text(row.address6),
             )
             for row in rows
             if network in (None, names[row.network_id])
@@ -186,6 +190,7 @@ class Networks:
         gateway: str | None = None,
         internal: bool = False,
         more: Sequence[AppSubnet] = (),
+        enable_ipv6: bool = False,
     ) -> NetworkView:
         """Make a network that belongs to no app: apps join it by name, as an external one.
 
@@ -203,6 +208,7 @@ class Networks:
             gateway=gateway,
             internal=internal,
             more=tuple((one.subnet, one.gateway) for one in more),
+            enable_ipv6=enable_ipv6,
             own=False,
         )
 
@@ -314,21 +320,22 @@ def _address(row: AttachmentRow, owner: str, caller: Caller) -> AddressView:
         tenant=row.guest or owner,
         replica=row.replica if own else "",
         host=row.host if own else "",
+        address6=six_text(row.address6),
     )
 
 
 def _with_counts(
     detail: NetworkDetail, row: NetworkRow, ports: Sequence[AttachmentRow], kept: Sequence[ReservationRow]
 ) -> NetworkDetail:
-    used = {port.address for port in ports}
+    used = {address for port in ports for address in (port.address, port.address6) if address is not None}
     blocked = [Reserved.of(one) for one in kept]
     subnets = [_fill(one, used, blocked) for one in ranges(row)]
     return msgspec.structs.replace(
         detail,
         subnets=subnets,
-        used=sum(one.used or 0 for one in subnets),
-        reserved=sum(one.reserved or 0 for one in subnets),
-        free=sum(one.free or 0 for one in subnets),
+        used=len(ports),
+        reserved=sum(one.reserved or 0 for one in subnets if ":" not in one.subnet),
+        free=sum(one.free or 0 for one in subnets if ":" not in one.subnet),
         reservations=[reservation_view(one) for one in kept],
     )
 
@@ -341,6 +348,6 @@ def _fill(one: Range, used: set[int], kept: Sequence[Reserved]) -> SubnetView:
         subnet=str(one.cidr),
         gateway=str(one.gateway),
         used=here,
-        reserved=reserved,
-        free=one.room - here - reserved,
+        reserved=min(reserved, PLENTY),
+        free=min(one.room - here - reserved, PLENTY),
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from skep.control.naming import scope
 from skep.model.host import NetworkPeers, RemotePort, digest_of, mark, together
@@ -100,4 +100,5 @@ def _remote(row: AttachmentRow, underlay: IPv4Address, answers: bool) -> RemoteP
         app=scope(row.app, row.guest),
         names=row.names,
         up=answers and row.runs,
+        address6=None if row.address6 is None else IPv6Address(row.address6),
     )

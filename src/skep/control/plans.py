@@ -67,6 +67,7 @@ class NewNetwork(msgspec.Struct, frozen=True, kw_only=True):
     internal: bool
     more: tuple[tuple[str, str | None], ...] = ()
     """Further subnets, each with its gateway if that was chosen."""
+    enable_ipv6: bool = False
     own: bool
     """Belongs to the app and goes with it; else to the tenant."""
 
@@ -86,6 +87,7 @@ class NewPort(msgspec.Struct, frozen=True, kw_only=True):
     address: str | None
     mac: str | None
     new: bool
+    address6: str | None = None
 
 
 class ReplicaChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -369,6 +371,7 @@ class _Planner:
                     position=position,
                     address=place.ipv4_address,
                     mac=place.mac_address,
+                    address6=place.ipv6_address,
                     new=old is None,
                 )
             )
@@ -394,6 +397,7 @@ class _Planner:
                 gateway=declared.gateway if declared else None,
                 internal=declared.internal if declared else False,
                 more=tuple((one.subnet, one.gateway) for one in declared.subnets) if declared else (),
+                enable_ipv6=declared.enable_ipv6 if declared else False,
                 own=name != DEFAULT_NETWORK,
             )
         return self.new_networks[name].id

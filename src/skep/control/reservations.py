@@ -1,6 +1,6 @@
 """Addresses of a network that are given to nobody who does not ask for them."""
 
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import AddressValueError, ip_address, ip_network
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -94,23 +94,25 @@ def parse_range(text: str) -> tuple[int, int]:
     """
     try:
         if "/" in text:
-            block = IPv4Network(text)
+            block = ip_network(text)
             return int(block.network_address), int(block.broadcast_address)
         start, _, end = text.partition("-")
-        first = IPv4Address(start.strip())
-        last = IPv4Address(end.strip()) if end else first
+        first = ip_address(start.strip())
+        last = ip_address(end.strip()) if end else first
     except (AddressValueError, ValueError) as error:
         raise InvalidInput(
             f"{text[:60]!r} is no range: write 10.1.0.5, 10.1.0.5-10.1.0.9 or 10.1.0.16/28."
         ) from error
-    if last < first:
+    if first.version != last.version:
+        raise InvalidInput(f"{text[:60]!r} has ends of two families.")
+    if int(last) < int(first):
         raise InvalidInput(f"{text[:60]!r} ends before it begins.")
     return int(first), int(last)
 
 
 def range_text(first: int, last: int) -> str:
     ends = (first,) if first == last else (first, last)
-    return "-".join(str(IPv4Address(end)) for end in ends)
+    return "-".join(str(ip_address(end)) for end in ends)
 
 
 def reservation_view(row: ReservationRow) -> ReservationView:

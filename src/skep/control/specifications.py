@@ -3,13 +3,13 @@
 Pure: what a service wants, merged with what its image says, as the common engines merge them.
 """
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
 import msgspec
 
 from skep.control.naming import attachments, disk_name, network_name
-from skep.control.subnets import ranges
+from skep.control.subnets import of_family
 from skep.model.errors import NotFound
 from skep.model.host import (
     ContainerFile,
@@ -17,6 +17,7 @@ from skep.model.host import (
     ContainerSpec,
     DiskSpec,
     HostSubnet,
+    HostSubnet6,
     NetworkConfig,
     PortConfig,
 )
@@ -160,7 +161,17 @@ def network_config(row: NetworkRow) -> NetworkConfig:
         gateway=IPv4Address(row.gateway),
         index=row.number,
         internal=row.internal,
-        more=tuple(HostSubnet(cidr=one.cidr, gateway=one.gateway) for one in ranges(row)[1:]),
+        more=tuple(
+            HostSubnet(cidr=IPv4Network(one.cidr), gateway=IPv4Address(one.gateway))
+            for one in of_family(row, 4)[1:]
+        ),
+        ipv6=next(
+            (
+                HostSubnet6(cidr=IPv6Network(one.cidr), gateway=IPv6Address(one.gateway))
+                for one in of_family(row, 6)
+            ),
+            None,
+        ),
     )
 
 
@@ -180,6 +191,7 @@ def port_config(row: PortRow, app: str) -> PortConfig:
         names=row.names,
         interface=f"eth{row.position}",
         default_route=row.position == 0,
+        address6=None if row.address6 is None else IPv6Address(row.address6),
     )
 
 

@@ -1,7 +1,7 @@
 """Why a replica can or cannot reach another: each hop and rule, from rows and what hosts know.  Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
 
@@ -121,11 +121,29 @@ def _guarded(
         port=asked.port,
         remote_groups=frozenset(asked.members.get((network, address), ())),
     )
+    yield from _sixth(one, flow, other.ports[network], groups)
     towards = f"{asked.what} {'from' if direction == 'ingress' else 'to'} {flow.remote}"
     if found := admits(groups, flow):
         yield _hop(one.host, f"group {found[0]} admits {towards} by its rule {found[1].id}: {found[1]}")
     else:
         yield _hop(one.host, f"no rule of {listed} admits {towards}", passes=False)
+
+
+def _sixth(
+    one: End, flow: Flow, port: AttachmentRow, groups: Mapping[str, tuple[GroupRule, ...]]
+) -> Iterator[HopView]:
+    """Where the rules say another thing of the other end's IPv6 address."""
+    if port.address6 is None:
+        return
+    beside = msgspec.structs.replace(flow, remote=IPv6Address(port.address6))
+    if bool(admits(groups, flow)) != bool(verdict := admits(groups, beside)):
+        word = "admits" if verdict else "refuses"
+        yield _hop(one.host, f"over IPv6 it {word} {beside.remote}, other than over IPv4")
+
+
+def six_text(address: int | None) -> str:
+    """An IPv6 address as people write it; nothing where there is none."""
+    return "" if address is None else str(IPv6Address(address))
 
 
 def _running(one: End) -> HopView:
@@ -148,7 +166,8 @@ def _apart(source: End, target: End, known: Mapping[NetworkId, NetworkRow]) -> H
 
 def _sender(source: End, port: AttachmentRow, network: NetworkRow) -> HopView:
     rule = "the only ones that may send through its port"
-    return _hop(source.host, f"out on {network.name!r} as {IPv4Address(port.address)}, {port.mac}: {rule}")
+    known = ", ".join(filter(None, (str(IPv4Address(port.address)), six_text(port.address6), port.mac)))
+    return _hop(source.host, f"out on {network.name!r} as {known}: {rule}")
 
 
 def _across(
@@ -169,14 +188,18 @@ def _across(
 
 def _informed(one: End, other: End, network: NetworkRow, known: NetworkMap, told: Told) -> HopView:
     """Whether the host has been told the newest of the network, and so of the other end."""
-    host, address = one.host, IPv4Address(other.ports[network.id].address)
+    host, there = one.host, other.ports[network.id]
+    address = " and ".join(filter(None, (str(IPv4Address(there.address)), six_text(there.address6))))
     answer = told.get(host.name)
     if answer is None:
         return _hop(host, f"{host.name} did not say what it knows", passes=False)
     digest = answer[network.id].digest if network.id in answer else NOBODY
     if digest != known.digest_from(host.name):
         return _hop(host, f"not yet told the newest of {network.name!r}; within seconds it is", passes=False)
-    return _hop(host, f"knows that {address} is on {other.host.name}, and lets pass what comes from there")
+    verb = "are" if there.address6 is not None else "is"
+    return _hop(
+        host, f"knows that {address} {verb} on {other.host.name}, and lets pass what comes from there"
+    )
 
 
 def _hop(host: HostRow, what: str, *, passes: bool = True) -> HopView:
@@ -191,6 +214,7 @@ def place(row: AttachmentRow, network: str, host: HostRow) -> PlaceView:
     return PlaceView(
         network=network,
         address=str(IPv4Address(row.address)),
+        address6=six_text(row.address6),
         replica=row.replica,
         host=host.name,
         host_state=host.shown,

@@ -124,7 +124,9 @@ def _service(name: ServiceName, service: ServiceSpec, spec: AppSpec, caller: Cal
     if service.stop_signal is not None and not _SIGNAL.fullmatch(service.stop_signal):
         yield f"stop_signal: {service.stop_signal[:40]!r} is not a signal"
     fixed = [
-        network for network, place in service.networks.items() if place.ipv4_address or place.mac_address
+        network
+        for network, place in service.networks.items()
+        if place.ipv4_address or place.ipv6_address or place.mac_address
     ]
     if fixed and service.replicas > 1:
         yield f"networks.{fixed[0]}: a fixed address needs replicas: 1, since no two replicas can share it"

@@ -65,6 +65,7 @@ class NetworkAttachment(Spec, frozen=True, kw_only=True):
 
     aliases: tuple[str, ...] = ()
     ipv4_address: str | None = None
+    ipv6_address: str | None = None
     mac_address: str | None = None
     priority: int = 0
 
@@ -289,12 +290,14 @@ class AppNetwork(Spec, frozen=True, kw_only=True):
     """A network of the app.  `external` means an existing network of the tenant with that name.
 
     The name `default` without a subnet is the tenant's flat network, shared by all its apps.  `subnets` are
-    used when `subnet` is full, in their order.
+    used when `subnet` is full, in their order; one of them may be of IPv6.  With `enable_ipv6` a network that
+    names none gets one.
     """
 
     subnet: str | None = None
     gateway: str | None = None
     subnets: tuple[AppSubnet, ...] = ()
+    enable_ipv6: bool = False
     internal: bool = False
     external: str | None = None
     labels: dict[str, str] = {}

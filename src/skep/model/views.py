@@ -187,6 +187,8 @@ class PortView(View, frozen=True, kw_only=True):
     replica: str
     address: str
     mac: str
+    address6: str = ""
+    """Of IPv6, where the network has it."""
 
 
 class ReservationView(View, frozen=True, kw_only=True):
@@ -218,6 +220,7 @@ class AddressView(View, frozen=True, kw_only=True):
     tenant: str
     replica: str = ""
     host: str = ""
+    address6: str = ""
 
 
 class SubnetView(View, frozen=True, kw_only=True):
@@ -282,6 +285,7 @@ class PlaceView(View, frozen=True, kw_only=True):
     host: str
     host_state: str
     up: bool
+    address6: str = ""
 
 
 class HopView(View, frozen=True, kw_only=True):

@@ -32,6 +32,7 @@ class MemberRow(rows.Row, frozen=True, kw_only=True):
     address: int
     host: HostName
     security_groups: tuple[str, ...]
+    address6: int | None = None
 
 
 async def every(connection: AsyncConnection, tenant: TenantId | None = None) -> list[GroupRow]:
@@ -50,6 +51,7 @@ async def members(
             ports.c.tenant_id,
             ports.c.network_id,
             ports.c.address,
+            ports.c.address6,
             replicas.c.host,
             services.c.security_groups,
         )

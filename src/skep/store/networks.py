@@ -43,6 +43,7 @@ class PortRow(rows.Row, frozen=True, kw_only=True):
     mac: str
     names: tuple[str, ...]
     position: int
+    address6: int | None = None
 
 
 class PublishedRow(rows.Row, frozen=True, kw_only=True):
@@ -76,6 +77,7 @@ class AttachmentRow(rows.Row, frozen=True, kw_only=True):
     ordinal: int
     status: ContainerStatus | None
     guest: str = ""
+    address6: int | None = None
 
     @property
     def replica(self) -> str:

@@ -23,7 +23,7 @@ from skep.model.images import ImageInfo
 from skep.model.spec import AppSpec, EndpointSpec
 from skep.model.topology import HostLoad
 from skep.model.views import Quota
-from skep.store.columns import Json
+from skep.store.columns import Json, Wide
 from skep.store.subnets import Subnet
 
 metadata = sa.MetaData(
@@ -271,8 +271,10 @@ ports = Table(
     Column("mac", Text, nullable=False),
     Column("names", Json(tuple[str, ...]), nullable=False),
     Column("position", Integer, nullable=False),
+    Column("address6", Wide),
     UniqueConstraint("network_id", "address"),
     UniqueConstraint("network_id", "replica_id"),
+    Index("ix_ports_network_id_address6", "network_id", "address6", unique=True),
 )
 
 reservations = Table(
@@ -287,6 +289,20 @@ reservations = Table(
     _created(),
     UniqueConstraint("network_id", "first"),
 )
+
+reservations6 = Table(
+    "reservations6",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("network_id", Text, ForeignKey("networks.id", ondelete="CASCADE"), nullable=False),
+    Column("first", Wide, nullable=False),
+    Column("last", Wide, nullable=False),
+    Column("purpose", Text, nullable=False),
+    _created(),
+    UniqueConstraint("network_id", "first"),
+)
+"""Apart from those of IPv4, which are numbers that a database knows."""
 
 shares = Table(
     "shares",
