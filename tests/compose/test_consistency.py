@@ -65,7 +65,7 @@ def test_dependencies_that_are_not_required_may_be_missing(load: Load) -> None:
 
 def test_resources_of_the_project(load: Load) -> None:
     text = """services:
-  a: {image: x, networks: [n, e, f, w], volumes: ['v:/v', 'o:/o', 'e:/e']}
+  a: {image: x, networks: [n, e, f, w, s, six], volumes: ['v:/v', 'o:/o', 'e:/e']}
 networks:
   n:
     internal: true
@@ -74,6 +74,8 @@ networks:
   e: {external: true, name: theirs}
   f: {external: true, name: acme/back}
   w: {ipam: {config: [{subnet: 10.8.0.0/24}, {subnet: 10.7.0.0/24, gateway: 10.7.0.9}]}}
+  s: {ipam: {config: [{subnet: 'fd00:1::/64', gateway: 'fd00:1::9'}, {subnet: 10.6.0.0/24}]}}
+  six: {enable_ipv6: true}
   unused: {driver: macvlan}
 volumes:
   v: {x-skep: {size: 10g}}
@@ -86,6 +88,10 @@ volumes:
         "n": AppNetwork(subnet="10.9.0.0/16", gateway="10.9.0.1", internal=True, labels={"a": "b"}),
         "e": AppNetwork(external="theirs"),
         "f": AppNetwork(external="acme/back"),
+        "s": AppNetwork(
+            subnet="10.6.0.0/24", subnets=(AppSubnet(subnet="fd00:1::/64", gateway="fd00:1::9"),)
+        ),
+        "six": AppNetwork(enable_ipv6=True),
         "w": AppNetwork(subnet="10.8.0.0/24", subnets=(AppSubnet(subnet="10.7.0.0/24", gateway="10.7.0.9"),)),
     }
     assert project.volumes == {
@@ -113,6 +119,11 @@ volumes:
             "networks: {n: {ipam: {config: [{subnet: 10.0.0.0/24}, {subnet: 10.0.0.128/25}]}}}",
             "10.0.0.128/25 overlaps 10.0.0.0/24",
         ),
+        (
+            "networks: {n: {ipam: {config: [{subnet: 'fd00:1::/64'}, {subnet: 'fd00:2::/64'}]}}}",
+            "one IPv6 subnet",
+        ),
+        ("networks: {n: {ipam: {config: [{subnet: 'fd00:1::/127'}]}}}", "from /32 to /120"),
         ("networks: {n: {enable_ipv4: false}}", "enable_ipv4 is not supported"),
         ("configs: {c: {external: true}}", "external is not supported"),
         ("networks: {n: {external: true, name: a/b/c}}", "is no valid name"),

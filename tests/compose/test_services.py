@@ -361,6 +361,12 @@ mac_address: 02-42-AC-11-00-02"""
     assert "one replica only" in refused(body + "\nscale: 2", networks)
     assert "not in the subnet" in refused(body.replace("10.5.0.9", "10.6.0.9"), networks)
     assert "itself" in refused(body.replace("10.5.0.9", "10.5.0.255"), networks)
+    dual = networks.replace("}]}}", "}, {subnet: 'fd00:1::/64'}]}}")
+    six = body.replace("ipv4_address: 10.5.0.9", "ipv6_address: 'fd00:1::9'")
+    assert web(six, dual).networks["front"].ipv6_address == "fd00:1::9"
+    assert "not in the subnet" in refused(six.replace("fd00:1::9", "fd00:2::9"), dual)
+    assert "one replica only" in refused(six + "\nscale: 2", dual)
+    assert "no IPv6 address" in refused(six.replace("fd00:1::9", "10.5.0.9"), dual)
     wide = networks.replace("}]}}", "}, {subnet: 10.6.0.0/24}]}}")
     assert web(body.replace("10.5.0.9", "10.6.0.9"), wide).networks["front"].ipv4_address == "10.6.0.9"
     assert "itself" in refused(body.replace("10.5.0.9", "10.6.0.255"), wide)

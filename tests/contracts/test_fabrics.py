@@ -2,13 +2,13 @@
 
 import socket
 from collections.abc import AsyncIterator
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from pathlib import Path
 
 import msgspec
 import pytest
 from tests.contracts.remote import Parts, elsewhere
-from tests.providers.network.conftest import HOST, World, network, port, publications
+from tests.providers.network.conftest import HOST, World, dual, dual_port, network, port, publications
 
 from skep.control.ports import Fabric, HostFabric
 from skep.model.errors import Conflict, InvalidInput, NotFound, Stale
@@ -92,6 +92,37 @@ class FabricContract:
         assert await fabric.ports() == {old.id, new.id}
         with pytest.raises(InvalidInput):
             await fabric.plug(msgspec.structs.replace(port(net, 7), address=more.gateway))
+
+    async def test_a_port_has_an_address_of_each_family(self, fabric: Fabric) -> None:
+        net = network()
+        nic = dual_port(dual(net), 5)
+        await fabric.ensure_network(net)
+        with pytest.raises(InvalidInput):
+            await fabric.plug(nic)
+
+        await fabric.ensure_network(dual(net))
+        await fabric.plug(nic)
+        await fabric.plug(port(net, 6))
+
+        assert len(await fabric.ports()) == 2
+        assert await fabric.networks() == {net.id}
+        twin = msgspec.structs.replace(dual_port(dual(net), 7), address6=nic.address6)
+        with pytest.raises(Conflict):
+            await fabric.plug(twin)
+        with pytest.raises(InvalidInput):
+            await fabric.plug(dual_port(dual(net), 1))
+        as_gateway = RemotePort(
+            id=PortId(new_id()),
+            replica=ReplicaId(new_id()),
+            address=net.subnet[9],
+            mac="02:aa:00:00:01:09",
+            underlay=PEER,
+            address6=IPv6Address("fd00:1::1"),
+        )
+        with pytest.raises(InvalidInput):
+            await fabric.set_peers(
+                NetworkPeers(network=net.id, generation=1, hosts=(PEER,), ports=(as_gateway,))
+            )
 
     async def test_an_unplugged_port_leaves_the_sandbox_with_its_others(self, fabric: Fabric) -> None:
         one, two = network(index=1), network(index=2, subnet="10.2.0.0/24")

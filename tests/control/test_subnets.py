@@ -1,7 +1,7 @@
 """Networks of several subnets: made so, or grown while they are in use."""
 
 from collections.abc import AsyncIterator
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 
 import msgspec
@@ -40,8 +40,12 @@ async def owner(house: Installation) -> Caller:
 
 
 def on(name: str, replicas: int) -> AppSpec:
+    return joining(name, "back", replicas)
+
+
+def joining(name: str, network: str, replicas: int) -> AppSpec:
     made = app(name, web=msgspec.structs.replace(service(replicas=replicas), networks={"n": ATTACHED}))
-    return msgspec.structs.replace(made, networks={"n": AppNetwork(external="back")})
+    return msgspec.structs.replace(made, networks={"n": AppNetwork(external=network)})
 
 
 async def put(house: Installation, caller: Caller, spec: AppSpec) -> None:
@@ -169,3 +173,93 @@ def test_a_network_of_the_release_before_reads_as_it_did() -> None:
 
     assert (read.subnets[0].cidr, read.more) == (IPv4Network("10.1.0.0/24"), ())
     assert msgspec.json.encode(read, enc_hook=str) == old
+
+
+async def test_a_network_of_both_families_gives_each_replica_two_addresses(
+    house: Installation, owner: Caller
+) -> None:
+    six = AppSubnet(subnet="fd00:1::/64")
+    await house.control.networks.create(owner, "dual", subnet="10.9.0.0/24", more=[six])
+    place = NetworkAttachment(ipv6_address="fd00:1::9")
+    fixed = app("fixed", web=msgspec.structs.replace(service(), networks={"n": place}))
+    await put(house, owner, msgspec.structs.replace(fixed, networks={"n": AppNetwork(external="dual")}))
+    await put(house, owner, joining("other", "dual", 2))
+
+    shown = await house.control.networks.show(owner, "dual")
+    assert {(port.address, port.address6) for port in shown.ports} == {
+        ("10.9.0.2", "fd00:1::9"),
+        ("10.9.0.3", "fd00:1::2"),
+        ("10.9.0.4", "fd00:1::3"),
+    }
+    assert (shown.used, shown.free) == (3, 250)
+    assert [(one.subnet, one.used, one.free) for one in shown.subnets] == [
+        ("10.9.0.0/24", 3, 250),
+        ("fd00:1::/64", 3, 2**53 - 1),
+    ]
+    plugged = {
+        str(port.address6) for host in house.hosts.values() for port in host.fabric.known_ports().values()
+    }
+    assert plugged == {"fd00:1::9", "fd00:1::2", "fd00:1::3"}
+    views = await house.control.networks.ports(owner, "dual")
+    assert {view.address6 for view in views} == plugged
+    assert {place.address6 for place in await house.control.networks.map(owner, "dual")} == plugged
+
+
+async def test_ipv6_is_chosen_where_it_is_wanted_and_no_subnet_named(
+    house: Installation, owner: Caller
+) -> None:
+    made = await house.control.networks.create(owner, "any", enable_ipv6=True)
+    more = await house.control.networks.create(owner, "more", enable_ipv6=True)
+
+    one, other = (IPv6Network(view.subnets[1]) for view in (made, more))
+    assert one.prefixlen == other.prefixlen == 64
+    assert one.is_private
+    assert not one.overlaps(other)
+
+
+async def test_ipv6_joins_a_network_and_new_replicas_have_it(house: Installation, owner: Caller) -> None:
+    await put(house, owner, on("first", 1))
+    wanted = app(
+        web=msgspec.structs.replace(service(), networks={"n": NetworkAttachment(ipv6_address="fd00:2::5")})
+    )
+    wanted = msgspec.structs.replace(wanted, networks={"n": AppNetwork(external="back")})
+    accepted = await house.control.apps.apply(owner, wanted)
+    refused = await house.flows.wait(RunId(str(accepted.run)), 30)
+
+    await house.finish(
+        await house.control.networks.add_subnet(owner, "back", AppSubnet(subnet="fd00:2::/64"))
+    )
+    await put(house, owner, wanted)
+
+    assert "has no IPv6" in str(refused.error)
+    shown = await house.control.networks.show(owner, "back")
+    assert [port.address6 for port in shown.ports] == ["", "fd00:2::5"]
+    with pytest.raises(Conflict, match="two IPv6 subnets"):
+        await house.control.networks.add_subnet(owner, "back", AppSubnet(subnet="fd00:3::/64"))
+
+
+async def test_ipv6_addresses_are_reserved_as_others_are(house: Installation, owner: Caller) -> None:
+    await house.finish(
+        await house.control.networks.add_subnet(owner, "back", AppSubnet(subnet="fd00:2::/64"))
+    )
+    kept = await house.control.reservations.add(owner, "back", "fd00:2::2-fd00:2::9", "printers")
+    await put(house, owner, on("first", 1))
+
+    shown = await house.control.networks.show(owner, "back")
+    assert kept.addresses == "fd00:2::2-fd00:2::9"
+    assert [port.address6 for port in shown.ports] == ["fd00:2::a"]
+    assert [one.reserved for one in shown.subnets] == [0, 8]
+    with pytest.raises(InvalidInput, match="two families"):
+        await house.control.reservations.add(owner, "back", "10.1.0.2-fd00:2::20")
+    await house.control.reservations.remove(owner, "back", "fd00:2::2-fd00:2::9")
+    assert (await house.control.networks.show(owner, "back")).reservations == []
+
+
+def test_a_host_is_told_both_families() -> None:
+    row = join(network_row("back"), [("fd00:2::/64", None), ("10.2.0.0/24", None)], [])
+
+    config = network_config(row)
+
+    assert config.ipv6
+    assert (str(config.ipv6.cidr), str(config.ipv6.gateway)) == ("fd00:2::/64", "fd00:2::1")
+    assert [str(one.cidr) for one in config.subnets] == ["10.1.0.0/24", "10.2.0.0/24"]

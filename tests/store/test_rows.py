@@ -153,6 +153,7 @@ PORT = PortRow(
     mac="02:00:00:00:00:01",
     names=("web-0", "web"),
     position=0,
+    address6=2**128 - 2,
 )
 PUBLISHED = PublishedRow(
     id="published",
@@ -641,7 +642,11 @@ async def test_reservations(store: Store) -> None:
     assert await store.see(reservations.of_network, NETWORK.id) == [row]
     assert await store.see(reservations.of_network, NetworkId("other")) == []
 
-    await store.do(reservations.delete, [row.id])
+    six = changed(row, id=ReservationId("six"), first=0xFD << 120, last=2**128 - 1)
+    await store.do(reservations.insert, six)
+    assert await store.see(reservations.of_network, NETWORK.id) == [row, six]
+
+    await store.do(reservations.delete, [row.id, six.id])
     assert await store.see(reservations.of_network, NETWORK.id) == []
 
 

@@ -88,6 +88,7 @@ class SimulatedFabric:
         network = self._known(peers.network)
         addresses = [
             *(one.gateway for one in network.subnets),
+            *([network.ipv6.gateway] if network.ipv6 else []),
             *(address for port in peers.ports for address in (port.address, port.address6) if address),
         ]
         macs = [port.mac for port in peers.ports]
@@ -129,6 +130,9 @@ class SimulatedFabric:
     def known_networks(self) -> dict[NetworkId, NetworkConfig]:
         """What the host was told, in full."""
         return dict(self._networks)
+
+    def known_ports(self) -> dict[PortId, PortConfig]:
+        return {port.id: port for port in self._ports()}
 
     def known_guards(self) -> dict[NetworkId, NetworkGuards]:
         """What the host was told, in full."""
