@@ -251,7 +251,7 @@ def choose_virtual_ip(
 
     So replicas have addresses that follow each other, and one that was given back is not another's at once.
     """
-    for one in ranges(network):
+    for one in of_family(network, 4):
         half = one.cidr.num_addresses // 2
         place = int.from_bytes(hashlib.sha256(service.encode()).digest()[:4]) % half
         start = msgspec.structs.replace(one, cursor=one.first + half + place - 1)
