@@ -4,8 +4,14 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from tests.providers.network.conftest import HOST, World, network, port
 from tests.providers.network.conftest import fabric as fabric
 from tests.providers.network.conftest import world as world
@@ -13,7 +19,7 @@ from tests.providers.network.conftest import world as world
 from skep.model.edge import AppEndpoints, EdgeEndpoint, EdgeServer
 from skep.model.errors import NotFound
 from skep.model.host import NetworkConfig, PortConfig
-from skep.model.ids import AppId, EndpointId, TenantId, new_id
+from skep.model.ids import AppId, EndpointId, PortId, TenantId, new_id
 from skep.providers.local import edge as edges
 from skep.providers.local.edge import HaproxyEdge
 from skep.providers.local.edge.text import Entrance
@@ -35,6 +41,7 @@ class Site:
         self.generation = 0
         self._stack = AsyncExitStack()
         self._last = 4
+        self._servers: dict[PortId, asyncio.Server] = {}
 
     def make(self) -> HaproxyEdge:
         return HaproxyEdge(
@@ -66,7 +73,12 @@ class Site:
         listener = await self.world.socket(where, socket.SOCK_STREAM, ("0.0.0.0", 8080))
         server = await asyncio.start_server(lambda r, w: answer(r, w, name), sock=listener)
         self._stack.callback(server.close)
+        self._servers[made.id] = server
         return server
+
+    async def stop(self, made: PortConfig) -> None:
+        """Nobody listens there any more."""
+        self._servers[made.id].close()
 
     async def tell(self, *endpoints: EdgeEndpoint, app: AppId = APP) -> AppEndpoints:
         self.generation += 1
@@ -77,14 +89,22 @@ class Site:
     async def get(self, host: str, path: str = "/", *words: str, port: int = HTTP) -> str:
         """The status and the body, as a client outside sees them."""
         scheme = "https" if port == HTTPS else "http"
-        process = await asyncio.create_subprocess_exec(
-            *("ip", "netns", "exec", self.world.client.name),
+        said = await self.client(
             *("curl", "-sk", "-m", "5", "-w", " %{http_code}", "--connect-to", f"::{HOST}:", *words),
             f"{scheme}://{host}:{port}{path}",
-            stdout=asyncio.subprocess.PIPE,
         )
-        body, _, status = (await process.communicate())[0].decode().rpartition(" ")
+        body, _, status = said.rpartition(" ")
         return f"{status} {body}".strip()
+
+    async def client(self, *command: str) -> str:
+        """What a program outside says."""
+        process = await asyncio.create_subprocess_exec(
+            *("ip", "netns", "exec", self.world.client.name, *command),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        return (await process.communicate())[0].decode()
 
     async def restart(self) -> None:
         """Another agent takes over."""
@@ -122,6 +142,20 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, nam
         pass
     finally:
         writer.close()
+
+
+def certificate(name: str) -> bytes:
+    """Self-signed, with its key."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return made.public_bytes(Encoding.PEM) + private
 
 
 def endpoint(

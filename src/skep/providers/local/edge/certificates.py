@@ -42,7 +42,7 @@ class Certificates:
     async def show(self, api: Runtime, wanted: Mapping[str, str]) -> None:
         """Let a HAProxy that runs show these, and no others."""
         if self._shown is None:
-            self._shown = await self._read(api) if wanted else {}
+            self._shown = await self._read(api)
         for host, digest in wanted.items():
             before = self._shown.get(host)
             if before != digest and await self._fetch(digest):
