@@ -145,7 +145,7 @@ def _access(one: EndpointView, line: AccessLine) -> AccessView:
         endpoint=f"{one.host}{one.path}",
         client=line.client,
         method=line.method,
-        url=f"{line.host}{line.path}",
+        url=f"{line.host or one.host}{line.path}",
         status=line.status,
         milliseconds=line.milliseconds,
         size=line.size,

@@ -90,8 +90,9 @@ class AccessLine(HostStruct, frozen=True, kw_only=True):
     time: float
     client: str
     method: str
-    host: str
     path: str
+    host: str = ""
+    """Empty: that of the endpoint, which is no wildcard."""
     status: int
     milliseconds: int
     size: int

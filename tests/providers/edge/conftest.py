@@ -60,12 +60,17 @@ class Site:
 
     async def replica(self, name: str, net: NetworkConfig | None = None) -> PortConfig:
         """A web server that answers with its name."""
+        made = await self.plugged(net)
+        await self.serve(made, name)
+        return made
+
+    async def plugged(self, net: NetworkConfig | None = None) -> PortConfig:
+        """A replica that does nothing."""
         self._last += 1
         net = net or self.net
         await self.fabric.ensure_network(net)
         made = port(net, self._last)
         await self.fabric.plug(made)
-        await self.serve(made, name)
         return made
 
     async def serve(self, made: PortConfig, name: str) -> asyncio.Server:

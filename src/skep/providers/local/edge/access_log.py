@@ -70,7 +70,7 @@ class AccessLog:
     def _keep(self, lines: list[str]) -> None:
         by_endpoint: dict[str, list[str]] = {}
         for line in lines:
-            endpoint = line.split(" ", 2)[1] if line.count(" ") >= _FIELDS - 1 else ""
+            endpoint = _endpoint(line.split(" ", 2)[1]) if line.count(" ") >= _FIELDS - 1 else ""
             if _ID.fullmatch(endpoint):
                 by_endpoint.setdefault(endpoint, []).append(line)
         for endpoint, found in by_endpoint.items():
@@ -99,6 +99,11 @@ def _receive(listener: socket.socket) -> list[str]:
     return [line.decode(errors="replace").strip().replace("\n", " ") for line in found]
 
 
+def _endpoint(route: str) -> str:
+    """The second field of a `Route` as text."""
+    return route.split("|", 2)[1] if route.count("|") > 1 else ""
+
+
 def parse(line: str) -> AccessLine | None:
     """A line as `text.py` has HAProxy write it; None: something else."""
     fields = line.split(" ", _FIELDS - 1)
@@ -111,7 +116,7 @@ def parse(line: str) -> AccessLine | None:
             time=float(time),
             client=client,
             method=method,
-            host=host,
+            host=host.strip("-"),
             path=path,
             status=int(status),
             milliseconds=int(took.lstrip("+")),

@@ -17,8 +17,8 @@ def before(have: Layout, wanted: Layout) -> list[Command]:
     """What goes before requests are led elsewhere: whoever is to answer is there."""
     return [
         command
-        for slot, servers in wanted.slots.items()
-        for one in servers.values()
+        for slot in _changed(have, wanted)
+        for one in wanted.slots[slot].values()
         if one.up
         for command in _bring(slot, have.slots[slot].get(one.name), one)
     ]
@@ -29,10 +29,14 @@ def after(have: Layout, wanted: Layout) -> list[Command]:
     led_to = {route.slot for route in wanted.routes.values()}
     return [
         Command(f"set server {slot}/{one.name} state maint")
-        for slot, servers in wanted.slots.items()
-        for one in servers.values()
+        for slot in _changed(have, wanted)
+        for one in wanted.slots[slot].values()
         if slot in led_to and not one.up and have.slots[slot][one.name].up
     ]
+
+
+def _changed(have: Layout, wanted: Layout) -> list[str]:
+    return [slot for slot, servers in wanted.slots.items() if servers is not have.slots[slot]]
 
 
 def _bring(slot: str, have: Server | None, one: Server) -> list[Command]:

@@ -16,7 +16,7 @@ from typing import Protocol, Self
 
 import structlog
 
-from skep.model.edge import AccessLine, AppEndpoints, EdgeServer, EndpointTraffic
+from skep.model.edge import AccessLine, AppEndpoints, EdgeEndpoint, EdgeServer, EndpointTraffic
 from skep.model.errors import HostFailure, SkepError, Unavailable, Unsupported
 from skep.model.host import PeersInForce
 from skep.model.ids import AppId, EndpointId, NetworkId
@@ -87,6 +87,11 @@ class HaproxyEdge:
         self._woken = asyncio.Event()
         self._have: Layout | None = None
         self._left: dict[str, float] = {}
+        # What follows from the records is worked out for an app when it changes, not for all each time.
+        self._targets: dict[AppId, tuple[AppEndpoints, frozenset[Target]]] = {}
+        self._reached: dict[AppId, tuple[AppEndpoints, list[Wanted]]] = {}
+        self._known_ways: dict[Target, tuple[IPv4Address, int]] = {}
+        self._led: frozenset[Target] = frozenset()
         self._unsettled = False
 
     async def __aenter__(self) -> Self:
@@ -118,7 +123,6 @@ class HaproxyEdge:
                 self._unsettled = True
                 self._wake()
                 raise
-            self._log.forget(self._ids())
 
     async def endpoints(self) -> dict[AppId, PeersInForce]:
         return self._records.in_force()
@@ -148,6 +152,7 @@ class HaproxyEdge:
                     self._have = None
                     await _whole(self._settle())
                     self._unsettled = await self._clear()
+                    await asyncio.to_thread(self._log.forget, self._ids())
             except (SkepError, OSError) as error:
                 self._unsettled = True
                 log.warning("edge.unsettled", error=str(error))
@@ -199,9 +204,6 @@ class HaproxyEdge:
             for command in changes.after(have, then):
                 await api.do(command.text, says=command.says)
             self._have = then
-            if left_behind(then) or any(not one.up for held in then.slots.values() for one in held.values()):
-                self._unsettled = True
-                self._woken.set()
 
     async def _start(self, layout: Layout) -> None:
         self._have = None
@@ -217,23 +219,36 @@ class HaproxyEdge:
 
     async def _wanted(self) -> list[Wanted]:
         """All endpoints, with those of their servers that this host can reach."""
-        endpoints = [one for app in self._records.apps.values() for one in app.endpoints]
-        targets = {_target(server) for one in endpoints for server in one.servers}
-        ways = await self._ways.lead(targets, heal=self._have is None)
-        return [
-            Wanted(
-                one,
-                tuple(
-                    Server(
-                        server_name(one.id, server), str(link), port, server.weight, True, one.max_connections
-                    )
-                    for server in one.servers
-                    if (way := ways.get(_target(server))) is not None
-                    for link, port in (way,)
-                ),
-            )
-            for one in endpoints
-        ]
+        apps = self._records.apps
+        self._targets = {app: self._targets_of(app, one) for app, one in apps.items()}
+        targets = frozenset(target for _, found in self._targets.values() for target in found)
+        if self._have is None or targets != self._led:
+            ways = dict(await self._ways.lead(targets, heal=self._have is None))
+            if ways != self._known_ways:
+                self._known_ways, self._reached = ways, {}
+            self._led = targets
+        self._reached = {app: self._reached_of(app, one) for app, one in apps.items()}
+        return [one for _, found in self._reached.values() for one in found]
+
+    def _targets_of(self, app: AppId, told: AppEndpoints) -> tuple[AppEndpoints, frozenset[Target]]:
+        known = self._targets.get(app)
+        if known is not None and known[0] is told:
+            return known
+        return told, frozenset(_target(server) for one in told.endpoints for server in one.servers)
+
+    def _reached_of(self, app: AppId, told: AppEndpoints) -> tuple[AppEndpoints, list[Wanted]]:
+        known = self._reached.get(app)
+        if known is not None and known[0] is told:
+            return known
+        return told, [Wanted(one, self._servers(one)) for one in told.endpoints]
+
+    def _servers(self, one: EdgeEndpoint) -> tuple[Server, ...]:
+        found = [(server, self._known_ways.get(_target(server))) for server in one.servers]
+        return tuple(
+            Server(server_name(one.id, server), str(way[0]), way[1], server.weight, True, one.max_connections)
+            for server, way in found
+            if way is not None
+        )
 
     async def _clear(self) -> bool:
         """Take out servers that have ended what they began; whether something is left to clear."""

@@ -14,6 +14,8 @@ from skep.model.edge import EdgeEndpoint, EdgeServer
 from skep.model.ids import EndpointId
 
 FIRST_SLOTS = 64
+TIMEOUT = 60.0
+"""Seconds that every endpoint has that says nothing else."""
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -34,6 +36,7 @@ class Route(msgspec.Struct, frozen=True):
     slot: str
     endpoint: EndpointId
     flags: str = ""
+    """A letter for everything that is not as usual: sticky, TLS only, a rate, a timeout of its own."""
     rate: int | None = None
     timeout: int | None = None
     """Milliseconds."""
@@ -75,8 +78,9 @@ class Wanted(msgspec.Struct, frozen=True):
 
     def route(self, slot: str) -> Route:
         one = self.endpoint
-        flags = ("s" if one.sticky else "") + ("t" if one.tls == "required" else "")
-        timeout = None if one.timeout is None else int(one.timeout * 1000)
+        timeout = None if one.timeout in (None, TIMEOUT) else int(one.timeout * 1000)
+        wishes = {"s": one.sticky, "t": one.tls == "required", "r": one.rate, "o": timeout}
+        flags = "".join(letter for letter, wish in wishes.items() if wish)
         return Route(slot, one.id, flags, one.rate, timeout, one.max_connections)
 
 
@@ -121,9 +125,11 @@ def slot_names(count: int) -> list[str]:
 def arrange(have: Layout, wanted: Iterable[Wanted]) -> Layout:
     """What should be there: what was kept where it can be, and who is no more wanted without new requests.
 
+    A slot that stays as it is stays the same object.
+
     Raises NoSlot.
     """
-    slots: Slots = {name: dict(servers) for name, servers in have.slots.items()}
+    slots: Slots = dict(have.slots)
     routes: Routes = {}
     taken = {route.slot for route in have.routes.values()}
     free = (name for name, servers in have.slots.items() if not servers and name not in taken)
@@ -136,7 +142,9 @@ def arrange(have: Layout, wanted: Iterable[Wanted]) -> Layout:
         if slot is None:
             raise NoSlot
         routes[one.key] = one.route(slot)
-        slots[slot] = _resting(slots[slot]) | {server.name: server for server in one.servers}
+        after = _resting(slots[slot]) | {server.name: server for server in one.servers}
+        if after != slots[slot]:
+            slots[slot] = after
     return Layout(slots, routes)
 
 

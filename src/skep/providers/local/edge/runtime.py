@@ -25,15 +25,16 @@ class Runtime:
 
     async def run(self, command: str, payload: Iterable[str] | None = None) -> str:
         """What HAProxy says to it.  Raises Unavailable: it ended meanwhile."""
-        text = command if payload is None else " ".join((command, "<<")) + "\n" + "\n".join(payload) + "\n"
+        asked = command if payload is None else "\n".join((f"{command} <<", *payload, ""))
         try:
-            self._writer.write(f"{text}\n".encode())
+            self._writer.write(f"{asked}\n".encode())
             await self._writer.drain()
             async with asyncio.timeout(PATIENCE):
                 said = await self._reader.readuntil(_PROMPT)
         except (OSError, EOFError, TimeoutError) as error:
             raise Unavailable("HAProxy does not answer.") from error
-        return said.removesuffix(_PROMPT).decode(errors="replace").strip()
+        text = said.removesuffix(_PROMPT).decode(errors="replace")
+        return text.lstrip("+ ").strip()  # a plus for every line of a payload
 
     async def do(self, command: str, payload: Iterable[str] | None = None, says: str = "") -> str:
         """Raises HostFailure: HAProxy said something else than what it says when all is well."""

@@ -39,8 +39,7 @@ def configuration(place: Place, entrance: Entrance, layout: Layout) -> str:
 def frame(place: Place, entrance: Entrance) -> str:
     """All but the slots: where it is another one, HAProxy must read it anew."""
     return (
-        "\n\n".join((_global(place, entrance), _DEFAULTS, _SLOT, _tables(), _frontend(place, entrance)))
-        + "\n"
+        "\n\n".join((_global(place, entrance), _DEFAULTS, _SLOT, _TABLES, _frontend(place, entrance))) + "\n"
     )
 
 
@@ -93,7 +92,7 @@ defaults common
     mode http
     timeout connect 2s
     timeout client 60s
-    timeout server 300s
+    timeout server 60s
     timeout tunnel 24h
     timeout http-request 15s
     timeout http-keep-alive 60s
@@ -104,24 +103,22 @@ defaults common
 """A connection that is refused goes to another replica.  So does a request that a dying one left without an
 answer, if it may be repeated."""
 
-_SLOT = f"""\
-defaults slot from common
-    balance roundrobin
-    http-request set-timeout server var(txn.timeout) if {{ var(txn.timeout) -m found }}
-    http-response add-header Set-Cookie "{COOKIE}=%s; Path=/; HttpOnly; SameSite=Lax" \
-if {{ var(txn.sticky) -m found }}"""
-
 LOGGED = 100
 """Requests per second of an endpoint that each host writes down; errors of the server always are."""
 
+_SLOT = f"""\
+defaults slot from common
+    balance roundrobin
+    http-request set-log-level silent if {{ be_sess_rate gt {LOGGED} }}
+    http-request set-timeout server var(txn.timeout) if {{ var(txn.timeout) -m found }}
+    http-response add-header Set-Cookie "{COOKIE}=%s; Path=/; HttpOnly; SameSite=Lax" \
+if {{ var(txn.sticky) -m found }}
+    http-response set-log-level info if {{ status ge 500 }}"""
 
-def _tables() -> str:
-    return """\
+
+_TABLES = """\
 backend rates from common
-    stick-table type string len 96 size 200k expire 10s store http_req_rate(1s)
-
-backend paces from common
-    stick-table type string len 32 size 20k expire 10s store http_req_rate(1s)"""
+    stick-table type string len 96 size 200k expire 10s store http_req_rate(1s)"""
 
 
 def _frontend(place: Place, entrance: Entrance) -> str:
@@ -133,53 +130,55 @@ def _frontend(place: Place, entrance: Entrance) -> str:
     return "\n".join(["frontend edge from common", *binds, *(front if entrance.front else []), *rules])
 
 
+_HOST = "req.hdr(host),field(1,:),lower"
+
+
 def _rules(place: Place, entrance: Entrance) -> Iterable[str]:
     found = f"map_beg({place.routes})"
-    https = "" if entrance.https == 443 else f":{entrance.https}"
     yield "log global"
-    yield (
-        'log-format "%Ts.%ms %[var(txn.endpoint)] %ci %s %ST %Ta %B %ts %HM %HV %[var(txn.host)] '
-        '%[var(txn.path)]"'
-    )
+    asked = "%HM %HV %[var(txn.host)] %[var(txn.path)]"
+    yield f'log-format "%Ts.%ms %[var(txn.route)] %ci %s %ST %Ta %B %ts {asked}"'
     # A keep-alive connection that is idle while HAProxy is replaced is closed with its next answer.
     yield "option idle-close-on-response"
-    yield "http-request set-var(txn.host) req.hdr(host),field(1,:),lower"
     yield "http-request set-var(txn.path) path"
-    yield f"http-request set-var(txn.route) var(txn.host),concat(,txn.path,/),{found}"
-    yield (
-        f"http-request set-var(txn.route) var(txn.host),regsub(^[^.]*,*),concat(,txn.path,/),{found} "
-        "unless { var(txn.route) -m found }"
-    )
-    yield "http-request set-log-level silent unless { var(txn.route) -m found }"
-    nothing = 'http-request return status 404 content-type text/plain string "{}\\n" {}'
+    yield f"http-request set-var(txn.route) {_HOST},concat(,txn.path,/),{found}"
     unknown = "unless { var(txn.route) -m found }"
-    yield nothing.format("No endpoint has this name and path.", unknown)
-    yield "http-request set-var(txn.flags) var(txn.route),field(3,|)"
-    if entrance.https:
-        yield (
-            f"http-request redirect code 308 location https://%[var(txn.host)]{https}%[capture.req.uri] "
-            "unless { ssl_fc } || !{ var(txn.flags) -m sub t }"
-        )
-    yield "http-request set-var(txn.endpoint) var(txn.route),field(2,|)"
-    yield "http-request set-var(txn.sticky) bool(true) if { var(txn.flags) -m sub s }"
-    for number, name in ((4, "rate"), (5, "timeout")):
-        field = f"var(txn.route),field({number},|)"
-        yield f"http-request set-var(txn.{name}) {field},add(0) if {{ {field} -m found }}"
-    yield "http-request track-sc1 var(txn.endpoint) table paces"
-    yield f"http-request set-log-level silent if {{ sc1_http_req_rate gt {LOGGED} }}"
-    yield "http-response set-log-level info if { status ge 500 }"
-    yield "http-request set-var(txn.client) src,concat(|,txn.endpoint) if { var(txn.rate) -m found }"
-    yield "http-request track-sc0 var(txn.client) table rates if { var(txn.rate) -m found }"
-    yield (
-        "http-request return status 429 content-type text/plain hdr Retry-After 1 "
-        'string "Too many requests.\\n" '
-        "if { var(txn.rate) -m found } { sc0_http_req_rate,sub(txn.rate) gt 0 }"
-    )
+    yield f"http-request set-var(txn.host) {_HOST} {unknown}"
+    wider = "var(txn.host),regsub(^[^.]*,*)"
+    yield f"http-request set-var(txn.route) {wider},concat(,txn.path,/),{found} {unknown}"
+    yield f"http-request set-log-level silent {unknown}"
+    nothing = 'string "No endpoint has this name and path.\\n"'
+    yield f"http-request return status 404 content-type text/plain {nothing} {unknown}"
     # RFC 9110, 9.2.2: these may be repeated.
     yield "http-request disable-l7-retry unless { method GET HEAD OPTIONS PUT DELETE TRACE }"
     yield "http-request del-header Forwarded"
     yield "http-request set-header X-Forwarded-For %[src]"
     yield "http-request set-header X-Forwarded-Host %[req.hdr(host)]"
-    yield "http-request set-header X-Forwarded-Proto https if { ssl_fc }"
-    yield "http-request set-header X-Forwarded-Proto http unless { ssl_fc }"
+    yield "http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]"
+    yield from _special(entrance)
     yield "use_backend %[var(txn.route),field(1,|)]"
+
+
+def _special(entrance: Entrance) -> Iterable[str]:
+    """What most endpoints do not want: those have no flags, and no more is asked about them."""
+    yield "http-request allow if { var(txn.route),field(3,|) -m len 0 }"
+    yield "http-request set-var(txn.flags) var(txn.route),field(3,|)"
+    if entrance.https:
+        port = "" if entrance.https == 443 else f":{entrance.https}"
+        yield f"http-request set-var(txn.name) {_HOST}"
+        yield (
+            f"http-request redirect code 308 location https://%[var(txn.name)]{port}%[capture.req.uri] "
+            "if !{ ssl_fc } { var(txn.flags) -m sub t }"
+        )
+    yield "http-request set-var(txn.sticky) bool(true) if { var(txn.flags) -m sub s }"
+    for number, name in ((4, "rate"), (5, "timeout")):
+        field = f"var(txn.route),field({number},|)"
+        yield f"http-request set-var(txn.{name}) {field},add(0) if {{ {field} -m found }}"
+    limited = "if { var(txn.rate) -m found }"
+    yield f"http-request set-var(txn.endpoint) var(txn.route),field(2,|) {limited}"
+    yield f"http-request set-var(txn.client) src,concat(|,txn.endpoint) {limited}"
+    yield f"http-request track-sc0 var(txn.client) table rates {limited}"
+    yield (
+        "http-request return status 429 content-type text/plain hdr Retry-After 1 "
+        f'string "Too many requests.\\n" {limited} {{ sc0_http_req_rate,sub(txn.rate) gt 0 }}'
+    )
