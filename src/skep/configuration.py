@@ -44,6 +44,10 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """SQLAlchemy URL; empty: SQLite in `data`."""
     bus: str = ""
     """`amqp://` or `amqps://` URL of a RabbitMQ broker; empty: within the process."""
+    bus_accounts: Literal["own", "shared"] = "own"
+    """On the broker, of hosts; shared: all have that of `bus`, and each can read what others are sent."""
+    bus_management: str = ""
+    """URL of the broker's management API; empty: at its usual port on the broker of `bus`."""
     signatures: Literal["required", "optional"] = "required"
     """Of messages between control and hosts; optional: those of a release that does not sign are believed."""
     region: RegionName = RegionName("region-1")

@@ -21,9 +21,10 @@ from skep.agent import joining
 from skep.agent.joined import JoinedHost, is_joined, read_joined
 from skep.agent.joining import Join, Outcome, join
 from skep.agent.renewal import keep_renewed, renew
+from skep.control.bus_accounts import Login, SharedBusAccount
 from skep.control.control import Control
 from skep.model.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
-from skep.model.ids import HostName
+from skep.model.ids import HostName, ZoneName
 from skep.model.views import HostJoined
 from skep.providers.simulated.host import FACTS
 from skep.trust.api_contexts import api_context
@@ -307,6 +308,36 @@ async def test_a_new_account_on_the_bus_is_noted(site: Site, monkeypatch: pytest
     renewed = await renew(Identity(site.machine), host)
 
     assert renewed.bus == read_joined(site.machine).bus == "amqp://new.example"
+
+
+class OwnAccounts(SharedBusAccount):
+    """One for each host, which keeps it once it says that it has it."""
+
+    def __init__(self) -> None:
+        super().__init__("amqp://all@bus.example")
+        self.asked: list[str | None] = []
+
+    async def check(self, user: str | None = "") -> None:
+        self.asked.append(user)
+
+    async def current(self, host: HostName, zone: ZoneName, user: str | None) -> Login:
+        self.asked.append(user)
+        return Login("" if user == host else f"amqp://{host}:1@bus.example", own=True)
+
+
+async def test_a_host_gets_an_account_of_its_own_and_says_that_it_has_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts = OwnAccounts()
+    monkeypatch.setattr(site.made.control.enrolment, "_accounts", accounts)
+    host = (await site.join(await site.order())).host
+
+    first = await renew(Identity(site.machine), host)
+    second = await renew(Identity(site.machine), first)
+
+    assert (first.bus, first.own_account) == ("amqp://host-9:1@bus.example", True)
+    assert second == first == read_joined(site.machine)
+    assert accounts.asked == ["", "all", "host-9"]
 
 
 def test_a_machine_that_is_no_host_says_how_to_become_one(tmp_path: Path) -> None:

@@ -13,16 +13,19 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "rabbitmq"
 
 
 class Broker:
-    """In a directory of its own; `url` is that of its administrator and of the first virtual host."""
+    """In a directory of its own; `url` is that of its administrator and of the first virtual host,
+    `management` that of its management API."""
 
     def __init__(self, directory: Path, address: str = "127.0.0.1") -> None:
         self.directory = directory
         self.address = address
         self.url = ""
+        self.management = ""
 
     def start(self) -> None:
         """Start it, or start it again on the same port."""
         self.url = self._script("start", self.address)
+        self.management = self._script("management")
 
     def stop(self) -> None:
         """End it in order."""

@@ -59,6 +59,7 @@ class DataCentre:
             "SKEP_INSTANCE": f"{self.instance}-{name}",
             "SKEP_DATABASE": self.database_url,
             "SKEP_BUS": self.broker.url,
+            "SKEP_BUS_MANAGEMENT": self.broker.management,
             "SKEP_DEFAULT_DISK": "64MiB",
             "SKEP_DEFAULT_MEMORY": "64MiB",
         }

@@ -12,9 +12,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.control.installation import Installation, installation
 
+from skep.control.bus_accounts import Login
 from skep.control.settings import Settings
 from skep.model.errors import Conflict, InvalidInput, NotFound, Unauthenticated, Unavailable
-from skep.model.ids import HostName
+from skep.model.ids import HostName, ZoneName
 from skep.model.topology import Intent, Liveness
 from skep.model.views import HostJoined, JoinTokenCreated
 from skep.providers.simulated.host import FACTS
@@ -178,12 +179,17 @@ class Accounts:
     def __init__(self) -> None:
         self.calls: list[str] = []
 
-    async def open(self, host: HostName) -> str:
-        self.calls.append(f"open {host}")
-        return f"amqp://{host}:{len(self.calls)}@bus"
+    async def check(self, user: str | None = "") -> None:
+        if user is None:
+            raise Conflict("Upgrade skep there.")
 
-    async def current(self, host: HostName) -> str:
-        return ""
+    async def open(self, host: HostName, zone: ZoneName) -> Login:
+        self.calls.append(f"open {host} in {zone}")
+        return Login(f"amqp://{host}:{len(self.calls)}@bus", own=True)
+
+    async def current(self, host: HostName, zone: ZoneName, user: str | None) -> Login:
+        self.calls.append(f"current {host} in {zone} as {user}")
+        return Login("")
 
     async def close(self, host: HostName) -> None:
         self.calls.append(f"close {host}")
@@ -235,8 +241,41 @@ async def test_accounts_on_the_bus_are_for_those_who_have_joined(
     first, again = await join(house, made.secret, key), await join(house, made.secret, key)
     await removed(house, "box-7")
 
-    assert accounts.calls == ["open box-7", "open box-7", "close box-7"]
+    assert accounts.calls == ["open box-7 in zone", "open box-7 in zone", "close box-7"]
     assert (first.bus, again.bus) == ("amqp://box-7:1@bus", "amqp://box-7:2@bus")
+    assert first.own_account
+
+
+async def test_a_machine_whose_release_has_no_account_of_its_own_uses_up_no_token(
+    house: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts = Accounts()
+    monkeypatch.setattr(house.control.enrolment, "_accounts", accounts)
+    made, request = await token(house), signing_request(new_key())
+
+    with pytest.raises(Conflict, match="Upgrade skep there"):
+        await house.control.enrolment.join(made.secret, request, FACTS, user=None)
+
+    assert (await join(house, made.secret, new_key())).host == "host-9"
+    assert accounts.calls == ["open host-9 in zone"]
+
+
+async def test_a_host_whose_account_cannot_be_closed_stays_a_host(
+    house: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would go on with an account that nobody knows of."""
+
+    class Stuck(Accounts):
+        async def close(self, host: HostName) -> None:
+            raise Unavailable("The broker does not answer.")
+
+    monkeypatch.setattr(house.control.enrolment, "_accounts", Stuck())
+    joined = await join(house, (await token(house)).secret, new_key())
+
+    with pytest.raises(Unavailable, match="broker"):
+        await house.control.hosts.remove(house.admin, "host-9", lost=True)
+
+    assert await house.control.authorities.is_known(HostName("host-9"), await serial(joined))
 
 
 async def test_what_is_no_request_name_or_address_uses_up_no_token(house: Installation) -> None:

@@ -2,6 +2,7 @@
 
 import ssl
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -10,13 +11,16 @@ from skep.model.ids import HostName, ZoneName
 from skep.trust.api_contexts import verifying
 from skep.trust.identity import Identity, write_private
 
+BUS_USER = "X-Skep-Bus-User"
+"""The header that says what the host logs in to the bus with so far; empty: with nothing."""
+
 _FILE = "host.json"
 
 
 class JoinedHost(msgspec.Struct, frozen=True, kw_only=True):
     """`url`: of the API.  `bus` may have a password.  `system_ca`: the API's certificate is the operator's.
 
-    `address` is the host's own on the network between hosts.
+    `address` is the host's own on the network between hosts.  `own_account`: on the bus, the host's alone.
     """
 
     url: str
@@ -26,6 +30,11 @@ class JoinedHost(msgspec.Struct, frozen=True, kw_only=True):
     bus: str
     address: str
     system_ca: bool = False
+    own_account: bool = False
+
+    @property
+    def bus_user(self) -> str:
+        return urlsplit(self.bus).username or ""
 
     def tls(self, identity: Identity) -> ssl.SSLContext:
         """For connections to the API."""

@@ -16,7 +16,7 @@ import httpx
 import msgspec
 
 from skep.agent.facts import read_facts
-from skep.agent.joined import JoinedHost, agent_directory, is_joined, read_joined, write_joined
+from skep.agent.joined import BUS_USER, JoinedHost, agent_directory, is_joined, read_joined, write_joined
 from skep.model.errors import Conflict, Forbidden, InvalidInput, SkepError, Unavailable
 from skep.model.host import HostFacts
 from skep.model.ids import HostName, ZoneName
@@ -77,6 +77,7 @@ def join(order: Join, directory: Path, facts: HostFacts) -> Outcome:
         bus=joined.bus,
         address=address,
         system_ca=order.system_ca,
+        own_account=joined.own_account,
     )
     Identity.store(directory, key, joined.certificate, joined.certificates)
     write_joined(directory, host)
@@ -110,7 +111,11 @@ def _ask(order: Join, authority: str, request: str, facts: HostFacts, address: s
             answer = client.post(
                 f"{order.url.rstrip('/')}/v1/hosts/join",
                 content=msgspec.json.encode(body),
-                headers={"Authorization": f"Bearer {order.token}", "Content-Type": "application/json"},
+                headers={
+                    "Authorization": f"Bearer {order.token}",
+                    "Content-Type": "application/json",
+                    BUS_USER: "",
+                },
             )
     except httpx.HTTPError as error:
         raise _unreachable(order.url, str(error)) from error

@@ -9,7 +9,7 @@ import httpx
 import msgspec
 import structlog
 
-from skep.agent.joined import JoinedHost, write_joined
+from skep.agent.joined import BUS_USER, JoinedHost, write_joined
 from skep.agent.joining import refusal
 from skep.model.errors import Forbidden, SkepError, Unavailable
 from skep.model.views import CertificateRenewed
@@ -50,19 +50,22 @@ async def renew(identity: Identity, joined: JoinedHost) -> JoinedHost:
     body = {"certificate": identity.certificate, "request": request, "signature": signature}
     try:
         async with httpx.AsyncClient(verify=joined.tls(identity), timeout=30, trust_env=False) as client:
-            answer = await client.post(f"{joined.url}/v1/hosts/renew", json=body)
+            answer = await client.post(
+                f"{joined.url}/v1/hosts/renew", json=body, headers={BUS_USER: joined.bus_user}
+            )
     except httpx.HTTPError as error:
         raise Unavailable(f"{joined.url} does not answer: {error}") from error
     if not answer.is_success:
         raise refusal(answer)
     renewed = msgspec.json.decode(answer.content, type=CertificateRenewed)
     identity.renew(key, renewed.certificate, renewed.certificates)
-    return _noted(identity.directory, joined, renewed.bus)
+    return _noted(identity.directory, joined, renewed)
 
 
-def _noted(directory: Path, joined: JoinedHost, bus: str) -> JoinedHost:
-    if bus in ("", joined.bus):
+def _noted(directory: Path, joined: JoinedHost, renewed: CertificateRenewed) -> JoinedHost:
+    """What the next agent of this host logs in to the bus with."""
+    if renewed.bus in ("", joined.bus):
         return joined
-    changed = msgspec.structs.replace(joined, bus=bus)
+    changed = msgspec.structs.replace(joined, bus=renewed.bus, own_account=renewed.own_account)
     write_joined(directory, changed)
     return changed

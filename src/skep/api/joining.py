@@ -21,6 +21,8 @@ from skep.model.views import (
     JoinTokenView,
 )
 
+BUS_USER = "X-Skep-Bus-User"
+
 
 def not_too_often(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """A guard, asked before anything of the body is read."""
@@ -81,13 +83,24 @@ async def join_host(
         hostname=data.hostname,
         address=data.address,
         port=data.port,
+        user=_bus_user(request),
     )
 
 
 @post("/hosts/renew", opt=PUBLIC, security=[{}], guards=[not_too_often])
-async def renew_certificate(control: Control, data: JSONBody[RenewCertificate]) -> CertificateRenewed:
+async def renew_certificate(
+    request: Request[Any, Any, Any], control: Control, data: JSONBody[RenewCertificate]
+) -> CertificateRenewed:
     """A new certificate for a host that has one.  The signature is its proof; no token is needed."""
-    return await control.enrolment.renew(data.certificate, data.request, data.signature)
+    return await control.enrolment.renew(data.certificate, data.request, data.signature, _bus_user(request))
+
+
+def _bus_user(request: Request[Any, Any, Any]) -> str | None:
+    """What the host logs in to the bus with so far.
+
+    In a header: API processes of the release before refuse what they do not know in a body.
+    """
+    return request.headers.get(BUS_USER)
 
 
 router = Router(

@@ -6,12 +6,12 @@ from contextlib import suppress
 from functools import partial
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
 from skep.bus.backlog import Backlog
 from skep.bus.bus import Event, Handler
 from skep.bus.links import Away, Link, bounded, close
-from skep.bus.queues import Layout, declare_ear, declare_passing, decode
+from skep.bus.queues import Layout, declare_ear, decode
 
 log = structlog.get_logger()
 
@@ -80,7 +80,7 @@ class Server:
 
     async def consume(self, connection: AbstractConnection, channel: AbstractChannel) -> None:
         await channel.set_qos(prefetch_count=self._at_once)
-        queue = await self._queue(connection, channel)
+        queue = await self._layout.queue(connection, channel, self._key, durable=self._durable)
         await queue.consume(self._take)
 
     async def end(self) -> None:
@@ -88,12 +88,6 @@ class Server:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _queue(self, connection: AbstractConnection, channel: AbstractChannel) -> AbstractQueue:
-        if not self._durable:
-            return await declare_passing(channel, self._key)
-        await self._layout.declare(connection, self._key)
-        return await channel.get_queue(self._key, ensure=False)
 
     async def _take(self, found: AbstractIncomingMessage) -> None:
         """In a task that the library does not know: it would cancel the handler with the connection."""

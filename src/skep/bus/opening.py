@@ -9,8 +9,12 @@ from skep.bus.inprocess import InProcessBus
 
 
 @asynccontextmanager
-async def open_bus(url: str, ssl_context: SSLContext | None = None) -> AsyncIterator[Bus]:
+async def open_bus(
+    url: str, ssl_context: SSLContext | None = None, *, of_host: bool = False
+) -> AsyncIterator[Bus]:
     """RabbitMQ at the URL (amqp or amqps); without one, the bus within this process.
+
+    `of_host`: with an account that may do what a host must, and no more.
 
     Raises:
         Unavailable: the broker refuses us.
@@ -20,5 +24,5 @@ async def open_bus(url: str, ssl_context: SSLContext | None = None) -> AsyncIter
         return
     from skep.bus.rabbitmq import RabbitMqBus  # its libraries cost time and memory that one machine saves
 
-    async with RabbitMqBus(url, ssl_context=ssl_context) as bus:
+    async with RabbitMqBus(url, ssl_context=ssl_context, of_host=of_host) as bus:
         yield bus

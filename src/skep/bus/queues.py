@@ -1,9 +1,12 @@
 """What skep keeps at a RabbitMQ broker: its queues and exchanges, and how messages look there.
 
-A key is the name of its queue, reached by the default exchange.  A durable one is a quorum queue: what is in
-it is on disk, on most brokers of a cluster, and the broker counts the attempts.  Dead letters go through
-`skep.dead`, an exchange that looks at why a message died: one that outlived its lifetime is wanted by nobody,
-and vanishes.
+A key is the name of its queue.  Control reaches all of them by the default exchange, where RabbitMQ knows no
+rights per queue; hosts send to `skep.calls`, to which every queue is bound by its key, and where an account
+has rights per key.
+
+A durable queue is a quorum queue: what is in it is on disk, on most brokers of a cluster, and the broker
+counts the attempts.  Dead letters go through `skep.dead`, an exchange that looks at why a message died: one
+that outlived its lifetime is wanted by nobody, and vanishes.
 """
 
 import asyncio
@@ -12,13 +15,20 @@ from uuid import uuid4
 
 from aio_pika import DeliveryMode, ExchangeType
 from aio_pika import Message as AmqpMessage
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractConnection,
+    AbstractExchange,
+    AbstractIncomingMessage,
+    AbstractQueue,
+)
 from aio_pika.exceptions import ChannelNotFoundEntity
 from msgspec import Struct
 
 from skep.bus.bus import DeadLetter, Depth, Message, Redelivery
 from skep.bus.links import channel_of
 
+CALLS = "skep.calls"
 EVENTS = "skep.events"
 DEAD = "skep.dead"
 
@@ -32,8 +42,15 @@ GIVEN_UP = ("delivery_limit", "rejected")
 """Reasons for which a message is a dead letter; the broker knows `expired` and `maxlen`, too."""
 
 
+class Exchanges(Struct, frozen=True, eq=False):
+    """Where to send; who has none for events tells nobody of any."""
+
+    commands: AbstractExchange
+    events: AbstractExchange | None
+
+
 class Layout(Struct, frozen=True):
-    """How durable queues are made.
+    """How durable queues are made, and what a process of control makes beside them.
 
     One that exists is taken as it is: another version of skep may have made it with other limits.
 
@@ -54,11 +71,32 @@ class Layout(Struct, frozen=True):
         )
         async with channel_of(connection) as channel:
             await channel.declare_exchange(EVENTS, ExchangeType.TOPIC, durable=True)
+            await channel.declare_exchange(CALLS, ExchangeType.TOPIC, durable=True)
             exchange = await channel.declare_exchange(DEAD, ExchangeType.HEADERS, durable=True)
             queue = await channel.get_queue(DEAD, ensure=False)
             for reason in GIVEN_UP:
                 match: dict[str, Any] = {"x-match": "all-with-x", "x-first-death-reason": reason}
                 await queue.bind(exchange, routing_key=reason, arguments=match)
+
+    async def exchanges(self, commands: AbstractChannel, events: AbstractChannel) -> Exchanges:
+        exchange = await events.declare_exchange(EVENTS, ExchangeType.TOPIC, durable=True)
+        return Exchanges(commands.default_exchange, exchange)
+
+    async def queue(
+        self, connection: AbstractConnection, channel: AbstractChannel, key: str, *, durable: bool
+    ) -> AbstractQueue:
+        """The queue of the key, for who serves it.
+
+        Raises ChannelLockedResource where it is not durable: another process has it, perhaps this one's
+        former connection, which the broker has not yet missed.
+        """
+        if durable:
+            await self.declare(connection, key)
+            queue = await channel.get_queue(key, ensure=False)
+        else:
+            queue = await _passing(channel, key, {"x-dead-letter-exchange": DEAD})
+        await queue.bind(CALLS, routing_key=key)
+        return queue
 
     async def declare(self, connection: AbstractConnection, key: str) -> None:
         limits = {"x-delivery-limit": self.redelivery.attempts - 1, "x-dead-letter-exchange": DEAD}
@@ -73,6 +111,26 @@ class Layout(Struct, frozen=True):
         await asyncio.sleep(self.settling)
 
 
+class LayoutOfHost(Layout, frozen=True):
+    """For the account of a host, which may make nothing but queues that go with it.
+
+    Control has made the durable one (`control/bus_accounts.py`).
+    """
+
+    async def prepare(self, connection: AbstractConnection) -> None:
+        """Nothing: it is there."""
+
+    async def exchanges(self, commands: AbstractChannel, events: AbstractChannel) -> Exchanges:
+        return Exchanges(await commands.get_exchange(CALLS, ensure=False), None)
+
+    async def queue(
+        self, connection: AbstractConnection, channel: AbstractChannel, key: str, *, durable: bool
+    ) -> AbstractQueue:
+        if durable:
+            return await channel.get_queue(key, ensure=False)
+        return await _passing(channel, key, {})
+
+
 async def depth_of(connection: AbstractConnection, key: str) -> Depth | None:
     """None: there is no such queue."""
     async with channel_of(connection) as channel:
@@ -84,13 +142,9 @@ async def depth_of(connection: AbstractConnection, key: str) -> Depth | None:
         return Depth(found.message_count or 0, found.consumer_count or 0)
 
 
-async def declare_passing(channel: AbstractChannel, key: str) -> AbstractQueue:
-    """A queue that goes with its server.  Raises ChannelLockedResource: another process has it, perhaps
-    this one's former connection, which the broker has not yet missed.
-    """
-    return await channel.declare_queue(
-        key, exclusive=True, auto_delete=True, arguments={"x-dead-letter-exchange": DEAD}
-    )
+async def _passing(channel: AbstractChannel, key: str, arguments: dict[str, Any]) -> AbstractQueue:
+    """A queue that goes with its server."""
+    return await channel.declare_queue(key, exclusive=True, auto_delete=True, arguments=arguments)
 
 
 async def declare_ear(channel: AbstractChannel, prefix: str) -> AbstractQueue:

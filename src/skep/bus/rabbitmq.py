@@ -28,7 +28,7 @@ from skep.bus.backlog import Backlog
 from skep.bus.bus import DeadLetter, Depth, Event, Handler, Message, Redelivery
 from skep.bus.consumers import Consume, Consumer, Server, listen
 from skep.bus.links import Away, Link, Lost, background, bounded, channel_of, dial
-from skep.bus.queues import DEAD, EVENTS, Layout, decode_dead, depth_of, encode
+from skep.bus.queues import DEAD, Layout, LayoutOfHost, decode_dead, depth_of, encode
 from skep.model.errors import NotFound, Unavailable
 
 HEARTBEAT = 3
@@ -41,7 +41,7 @@ logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 class _Outlet(Struct, frozen=True, eq=False):
     channels: tuple[AbstractChannel, AbstractChannel]
     commands: AbstractExchange
-    events: AbstractExchange
+    events: AbstractExchange | None
 
     @property
     def is_closed(self) -> bool:
@@ -52,7 +52,7 @@ class RabbitMqBus:
     """Satisfies `bus.Bus` while entered.
 
     `patience`: seconds after which a broker that does not answer counts as away.
-    `settling`: see `queues.Layout`.
+    `settling`: see `queues.Layout`.  `of_host`: the account is a host's own, with few rights.
     """
 
     def __init__(
@@ -63,12 +63,13 @@ class RabbitMqBus:
         redelivery: Redelivery = Redelivery(),  # noqa: B008 - frozen
         patience: float = 5.0,
         settling: float = 1.0,
+        of_host: bool = False,
     ) -> None:
         self._url = URL(url)
         self._patience = patience
-        self._layout = Layout(redelivery, settling)
+        self._layout = (LayoutOfHost if of_host else Layout)(redelivery, settling)
         self._events = Backlog()
-        self._out = Link("out", partial(self._dial, "publisher", ssl_context), _make_outlet, patience)
+        self._out = Link("out", partial(self._dial, "publisher", ssl_context), self._make_outlet, patience)
         self._in = Link("in", partial(self._dial, "consumer", ssl_context), self._make_inlet, patience)
         self._stack = AsyncExitStack()
 
@@ -181,7 +182,8 @@ class RabbitMqBus:
             event = await self._events.take()
             with suppress(Away):
                 async with bounded(self._patience), self._outlet() as outlet:
-                    await outlet.events.publish(AmqpMessage(event.body), event.key, mandatory=False)
+                    if outlet.events is not None:
+                        await outlet.events.publish(AmqpMessage(event.body), event.key, mandatory=False)
 
     def _unavailable(self, away: Away) -> Unavailable:
         trouble = self._in.trouble or self._out.trouble or away
@@ -191,20 +193,19 @@ class RabbitMqBus:
         await self._layout.prepare(connection)
         return connection
 
+    async def _make_outlet(self, connection: AbstractConnection, lost: Lost) -> _Outlet:
+        """Commands with confirms, events without; a channel that ends takes its connection with it."""
+        commands = connection.channel(publisher_confirms=True, on_return_raises=True)
+        events = connection.channel(publisher_confirms=False)
+        for channel in (commands, events):
+            await channel.initialize()
+            channel.close_callbacks.add(lambda *_: lost())
+        to = await self._layout.exchanges(commands, events)
+        return _Outlet((commands, events), to.commands, to.events)
+
     async def _dial(self, name: str, ssl_context: SSLContext | None) -> AbstractConnection:
         settings = {"heartbeat": str(HEARTBEAT), "name": f"skep {name}"} | dict(self._url.query)
         return await dial(self._url.with_query(settings), ssl_context)
-
-
-async def _make_outlet(connection: AbstractConnection, lost: Lost) -> _Outlet:
-    """Commands with confirms, events without; a channel that ends takes its connection with it."""
-    commands = connection.channel(publisher_confirms=True, on_return_raises=True)
-    events = connection.channel(publisher_confirms=False)
-    for channel in (commands, events):
-        await channel.initialize()
-        channel.close_callbacks.add(lambda *_: lost())
-    exchange = await events.declare_exchange(EVENTS, "topic", durable=True)
-    return _Outlet((commands, events), commands.default_exchange, exchange)
 
 
 def _refusal(trouble: Away | None) -> str:

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from skep.bus.bus import Bus
+from skep.bus.management import Management
 from skep.control.apps import Apps
 from skep.control.auth import Auth
 from skep.control.authorities import Authorities
 from skep.control.bundles import Bundles
-from skep.control.bus_accounts import BusAccounts, SharedBusAccount
+from skep.control.bus_accounts import BusAccounts, OwnBusAccounts, SharedBusAccount
 from skep.control.clock import Now
 from skep.control.disks import Disks
 from skep.control.draining import Draining
@@ -88,14 +89,13 @@ def make_control(
     *,
     now: Now,
     new_id: Callable[[], str],
-    accounts: BusAccounts | None = None,
     guarding: Guarding | None = None,
     edges: Edges | None = None,
 ) -> Control:
     """Every use case on the same database, engine and hosts."""
     flows = room.flows
     authorities = Authorities(database, settings.seal, now, settings.authority)
-    accounts = accounts or SharedBusAccount(settings.bus_url)
+    accounts = _accounts(settings, bus)
     enrolment = Enrolment(database, authorities, accounts, now)
     apps = Apps(database, flows, settings, now, new_id)
     return Control(
@@ -124,9 +124,15 @@ def make_control(
         tenants=Tenants(database, now),
         users=Users(database, now),
         tokens=Tokens(database, now),
-        join_tokens=JoinTokens(database, authorities, settings, now, new_id),
+        join_tokens=JoinTokens(database, authorities, accounts, settings, now, new_id),
         enrolment=enrolment,
         authorities=authorities,
         events=Events(bus),
         queues=Queues(database, bus),
     )
+
+
+def _accounts(settings: Settings, bus: Bus) -> BusAccounts:
+    if settings.bus_management is None or not settings.bus_url:
+        return SharedBusAccount(settings.bus_url)
+    return OwnBusAccounts(settings.bus_url, Management(settings.bus_url, settings.bus_management), bus)

@@ -22,7 +22,7 @@ from skep.control.join_tokens import hash_token
 from skep.flow import Database
 from skep.model.errors import Conflict, InvalidInput, Unauthenticated
 from skep.model.host import HostFacts
-from skep.model.ids import HostName
+from skep.model.ids import HostName, ZoneName
 from skep.model.names import check_name
 from skep.model.topology import Liveness, PoolName
 from skep.model.views import CertificateRenewed, HostJoined
@@ -90,27 +90,31 @@ class Enrolment:
         hostname: str = "",
         address: str = "",
         port: int = 7538,
+        user: str | None = "",
     ) -> HostJoined:
         """Certify the key of the request and make the host's row.
 
         It is named as its token says, else `name`, else `hostname`.  `address` is its own on the underlay,
-        where its agent listens on `port`.
+        where its agent listens on `port`.  `user`: see `BusAccounts`.
 
         Raises:
             Unauthenticated: the token is not good (any more).
-            Conflict: another machine has used the token, or the name is taken.
+            Conflict: another machine has used the token, the name is taken, or the machine's release is too
+                old.
             InvalidInput: the request, the name or the address is none.
+            Unavailable: the bus has no account for it; the token stays good for this machine.
         """
         token = await self.admit(secret)
         key, place = key_hash(request), Place(addresses=_addresses(address), port=port)
         host = _name(token, name, hostname)
         if token.used_by not in (None, key):
             raise _used(token)
+        await self._accounts.check(user)
         issued = await self._authorities.issue(request, Role.AGENT, host, addresses=place.addresses)
         await self._database.write(
             lambda connection: self._enter(connection, token, key, host, facts, place, issued)
         )
-        bus = await self._accounts.open(host)  # only now: the name is this machine's
+        login = await self._accounts.open(host, token.zone)  # only now: the name is this machine's
         log.info("host.joined", host=host, zone=token.zone, token=token.id, serial=issued.peer.serial)
         return HostJoined(
             host=host,
@@ -119,13 +123,17 @@ class Enrolment:
             certificate=issued.certificate,
             certificates=(await self._authorities.show()).certificates,
             expires=rfc3339(issued.expires),
-            bus=bus,
+            bus=login.bus,
+            own_account=login.own,
         )
 
-    async def renew(self, certificate: str, request: str, signature: bytes) -> CertificateRenewed:
+    async def renew(
+        self, certificate: str, request: str, signature: bytes, user: str | None = ""
+    ) -> CertificateRenewed:
         """A new certificate for a host that signs the request for it with the key of the present one.
 
-        Whoever sends the same again gets a certificate for a key that only the host has.
+        Whoever sends the same again gets a certificate for a key that only the host has.  `user`: see
+        `BusAccounts`.
 
         Raises:
             Unauthenticated: the certificate or the signature is not the host's, or it was removed.
@@ -136,13 +144,15 @@ class Enrolment:
             raise Unauthenticated("The request is not signed with the key of a host's certificate.")
         host = HostName(peer.name)
         issued = await self._authorities.issue(request, Role.AGENT, host, addresses=_addresses_in(present))
-        await self._database.write(lambda connection: self._renewed(connection, peer.serial, issued))
+        zone = await self._database.write(lambda connection: self._renewed(connection, peer.serial, issued))
         log.info("certificate.renewed", host=host, serial=issued.peer.serial)
+        login = await self._accounts.current(host, zone, user)
         return CertificateRenewed(
             certificate=issued.certificate,
             certificates=(await self._authorities.show()).certificates,
             expires=rfc3339(issued.expires),
-            bus=await self._accounts.current(host),
+            bus=login.bus,
+            own_account=login.own,
         )
 
     async def revoke(self, connection: AsyncConnection, host: HostName) -> None:
@@ -150,7 +160,11 @@ class Enrolment:
         await certificates.revoke(connection, Role.AGENT.value, host)
 
     async def forget(self, host: HostName) -> None:
-        """Take the account on the bus from a host that was removed."""
+        """Take the account on the bus from a host that is removed.
+
+        Raises:
+            Unavailable: the bus does not do it.
+        """
         await self._accounts.close(host)
 
     async def _enter(
@@ -222,12 +236,16 @@ class Enrolment:
         await self._authorities.record(connection, issued)
         await hosts.set_certificate(connection, HostName(issued.peer.name), issued.peer.serial)
 
-    async def _renewed(self, connection: AsyncConnection, serial: str, issued: Issued) -> None:
-        """The old one stays good until its end: the answer may be lost."""
+    async def _renewed(self, connection: AsyncConnection, serial: str, issued: Issued) -> ZoneName:
+        """The old one stays good until its end: the answer may be lost.  Answers the host's zone."""
         host = issued.peer.name
-        if not await certificates.is_known(connection, Role.AGENT.value, host, serial, self._now()):
+        row = await hosts.get(connection, HostName(host))
+        if row is None or not await certificates.is_known(
+            connection, Role.AGENT.value, host, serial, self._now()
+        ):
             raise Unauthenticated(f"Host {host!r} was removed from the installation.")
         await self._certify(connection, issued)
+        return row.zone
 
 
 def _name(token: JoinTokenRow, name: str, hostname: str) -> HostName:

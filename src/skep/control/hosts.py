@@ -100,7 +100,7 @@ class Hosts:
 
         Raises:
             Conflict: something is on it, and it is not both lost and said to be.
-            Unavailable: the bus does not answer; nothing was changed.
+            Unavailable: the bus does not answer, or cannot close the host's account; it still is a host.
         """
         caller.must_operate()
 
@@ -114,9 +114,9 @@ class Hosts:
 
         async with self._database.read() as connection:
             row, _ = await _removable(connection, host, lost)
+        await self._enrolment.forget(row.name)
         await self._bus.drop(f"agent.{row.name}")  # or a later host of that name would do what waits there
         await self._database.write(change)
-        await self._enrolment.forget(row.name)
 
     async def list(self, caller: Caller) -> list[HostView]:
         caller.must_operate()

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from skep.control.authorities import Authorities
+from skep.control.bus_accounts import BusAccounts
 from skep.control.callers import Caller
 from skep.control.clock import Now, rfc3339
 from skep.control.settings import Settings
@@ -37,12 +38,14 @@ class JoinTokens:
         self,
         database: Database,
         authorities: Authorities,
+        accounts: BusAccounts,
         settings: Settings,
         now: Now,
         new_id: Callable[[], str],
     ) -> None:
         self._database = database
         self._authorities = authorities
+        self._accounts = accounts
         self._settings = settings
         self._now = now
         self._new_id = new_id
@@ -70,6 +73,7 @@ class JoinTokens:
         if not 0 < expires_in <= LONGEST:
             raise InvalidInput("A join token lives for more than 0 seconds and for a week at most.")
         self._must_be_reachable()
+        await self._accounts.check()
         await self._must_be_there(zone, pool)
         await (self._must_be_known(zone, host) if again else self._must_be_free(host))
         authority = await self._authorities.show()

@@ -26,6 +26,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     operators_tls: bool = False
     """Its certificate is the operator's own, of an authority that systems trust."""
     bus_url: str = ""
+    bus_management: str | None = None
+    """URL of the broker's management API, or empty for the usual one; None: hosts share one account."""
     seal: Path | None = None
     """File with the key that opens the authority of the installation."""
     authority: tuple[Path, Path] | None = None

@@ -54,9 +54,9 @@ async def run(settings: Configuration) -> None:
 async def _serve(
     stack: AsyncExitStack, settings: Configuration, member: JoinedHost, identity: Identity
 ) -> None:
-    wire = await stack.enter_async_context(open_bus(member.bus))
+    wire = await stack.enter_async_context(open_bus(member.bus, of_host=member.own_account))
     bus = SignedBus(wire, Signatures(identity), required=settings.signatures == "required")
-    process = f"{member.host}-{new_id()}"
+    process = f"agent.{member.host}.{new_id()}"  # which the rights of its account on the bus name
     calls = await stack.enter_async_context(CallClient(bus, process, pace=PACE))
     events = await stack.enter_async_context(ZoneEvents(calls, member.zone))
     underlay = _underlay(settings, member)

@@ -17,7 +17,7 @@ from skep.main.neighbours import answer_hosts, know_hosts
 from skep.main.plane import Foundation, control_plane, foundation, prepare
 from skep.main.process import alone, collect_garbage_seldom, listener_on, stopped
 from skep.main.serving import serve_api
-from skep.providers.box.broker import start_broker
+from skep.providers.box.broker import management_of, start_broker
 from skep.providers.box.underlay import Underlay
 from skep.providers.local.programs import require_programs
 from skep.store import hosts
@@ -51,9 +51,13 @@ async def run(settings: Configuration, layout: Layout) -> None:
 
 async def _on_underlay(settings: Configuration, underlay: Underlay) -> Configuration:
     """As the hosts see this installation."""
-    bus = settings.bus or await start_broker(broker_directory(settings), underlay.gateway)
     address = f"{underlay.gateway}:{settings.address[1]}"
-    return msgspec.structs.replace(settings, bus=bus, listen=address, api_url=f"https://{address}")
+    settings = msgspec.structs.replace(settings, listen=address, api_url=f"https://{address}")
+    if settings.bus:
+        return settings
+    bus = await start_broker(broker_directory(settings), underlay.gateway)
+    management = await management_of(broker_directory(settings))
+    return msgspec.structs.replace(settings, bus=bus, bus_management=management)
 
 
 async def _control(

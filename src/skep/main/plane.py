@@ -283,6 +283,7 @@ def _control(base: Foundation, room: FlowRoom) -> Control:
         api_url=settings.url,
         operators_tls=settings.tls_certificate is not None,
         bus_url=settings.bus,
+        bus_management=settings.bus_management if settings.bus_accounts == "own" else None,
         seal=settings.etc / "installation.key",
         authority=settings.own_authority,
         host_timeout=settings.silence,

@@ -625,6 +625,8 @@ class HostJoined(View, frozen=True, kw_only=True):
     certificates: str
     expires: str
     bus: str
+    own_account: bool = False
+    """On the bus: it is of this host alone, and has few rights."""
 
 
 class CertificateRenewed(View, frozen=True, kw_only=True):
@@ -634,3 +636,4 @@ class CertificateRenewed(View, frozen=True, kw_only=True):
     certificates: str
     expires: str
     bus: str
+    own_account: bool = False

@@ -20,6 +20,11 @@ async def start_broker(directory: Path, address: IPv4Address) -> str:
     return await _script("start", str(directory), str(address))
 
 
+async def management_of(directory: Path) -> str:
+    """The URL of its management API.  Raises Unavailable: it was never started."""
+    return await _script("management", str(directory))
+
+
 async def stop_broker(directory: Path) -> None:
     """One that was never started is success; one whose script is gone is left alone."""
     if directory.exists() and SCRIPT.exists():
