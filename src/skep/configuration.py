@@ -81,6 +81,9 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     default_pids: int = 2048
     keep_releases: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 10
     """Of an app: those that were in force, and so many that failed."""
+    price_cpu_hour: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    price_gib_hour: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """Of a CPU, and of a GiB of memory, in whatever currency; shown by `skep plan`."""
     keep_runs: str = "30d"
     keep_failed_runs: str = "90d"
     keep_archived_runs: str = "365d"

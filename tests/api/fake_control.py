@@ -25,6 +25,7 @@ from skep.model.host import ExecSpec, LogLine
 from skep.model.ids import Bytes, TenantId, UserId
 from skep.model.images import BuildSpec, RegistryCredentials
 from skep.model.names import ServiceName, TenantName
+from skep.model.plan_views import HostNeed, PlanDetail, ResourceChange, ServicePlan
 from skep.model.release_views import DifferenceView, ReleaseDetail, ReleaseDiff
 from skep.model.spec import AppSpec, AppSubnet
 from skep.model.views import (
@@ -53,7 +54,6 @@ from skep.model.views import (
     NetworkView,
     PlaceView,
     PlanChange,
-    PlanView,
     PoolView,
     PortView,
     PruneView,
@@ -94,6 +94,18 @@ CHANGES = (
     DifferenceView(path="services.web.replicas", after=3),
     DifferenceView(path="services.cron", before={"image": "cron:1"}),
 )
+STAMP = "3.2.0123456789abcdef0123"
+SERVICE_PLAN = ServicePlan(
+    service="web",
+    strategy="rolling stop-first, 1 at a time",
+    before=1,
+    after=2,
+    restarts=("web-0",),
+    moves=("web-1 host1 → host2",),
+    touches=("shop.localhost/",),
+    interruption="its only replica is replaced in its place",
+)
+RESOURCES = ResourceChange(replicas=1, cpus=0.5, memory=Bytes(1 << 30), cost=0.25)
 TOKENS = {"admin-secret": Role.ADMIN, "member-secret": Role.MEMBER, "viewer-secret": Role.VIEWER}
 
 
@@ -237,18 +249,29 @@ class FakeApps:
         spec = self.world.app(app)
         return AppDetail(app=self._view(spec, caller), spec=spec, replicas=tuple(self.world.replicas(spec)))
 
-    async def plan(self, caller: Caller, spec: AppSpec) -> PlanView:
+    async def plan(self, caller: Caller, spec: AppSpec) -> PlanDetail:
         known = spec.name in self.world.apps
         changes = tuple(
             PlanChange(action=Action.KEEP if known else Action.CREATE, kind="replica", name=replica.name)
             for replica in self.world.replicas(spec)
         )
-        return PlanView(app=spec.name, revision=1, changes=changes)
+        return PlanDetail(
+            app=spec.name,
+            revision=1,
+            changes=changes,
+            stamp=STAMP,
+            services=() if known else (SERVICE_PLAN,),
+            order=() if known else (("begin",), ("web-0", "web-1"), ("finish",)),
+            peak=() if known else (HostNeed(host="host1", cpus=0.5, memory=Bytes(1 << 30), cpus_free=3.0),),
+            resources=ResourceChange() if known else RESOURCES,
+        )
 
     async def apply(
-        self, caller: Caller, spec: AppSpec, *, force_recreate: bool = False, note: str = ""
+        self, caller: Caller, spec: AppSpec, *, force_recreate: bool = False, note: str = "", stamp: str = ""
     ) -> Accepted:
         writers_only(caller)
+        if stamp not in ("", STAMP):
+            raise Conflict("The plan is stale: since then app 'shop' became another. Plan again.")
         if self.world.apps.get(spec.name) == spec and not force_recreate:
             return Accepted(run=None, message="Nothing to do.")
         self.world.apps[spec.name] = spec

@@ -76,6 +76,42 @@ def without_ages(text: str) -> str:
     return re.sub(r"(?<![\d.])\d+[smhd]\b", "AGE", text)
 
 
+def test_a_plan_is_kept_for_its_owner_alone_and_carried_out(shop: Skep) -> None:
+    planned = shop("plan", "--out", "shop.plan")
+    (shop.directory / "compose.yaml").unlink()
+
+    done = shop("apply", "--plan", "shop.plan")
+
+    assert (planned.returncode, done.returncode) == (0, 0)
+    assert (shop.directory / "shop.plan").stat().st_mode & 0o777 == 0o600
+    assert sorted(shop.world.apps["shop"].services) == ["db", "web"]
+
+
+def test_a_stale_plan_is_refused_and_says_what_became_of_the_app(shop: Skep) -> None:
+    shop("plan", "--out", "shop.plan")
+    file = shop.directory / "shop.plan"
+    file.write_text(file.read_text().replace("3.2.01", "3.2.99"))
+
+    done = shop("apply", "--plan", "shop.plan")
+
+    assert done.returncode == 5
+    assert "became another" in done.stderr
+
+
+def test_what_is_no_plan_is_refused(shop: Skep) -> None:
+    done = shop("apply", "--plan", "compose.yaml")
+
+    assert done.returncode == 2
+    assert "is no plan" in done.stderr
+
+
+def test_scale_wants_services_with_numbers(running: Skep) -> None:
+    assert running("scale", "shop", "web=3").returncode == 0
+    assert running("scale", "shop", "web").returncode == 2
+    assert running("scale", "shop").returncode == 2
+    assert len([one for one in running("ps", "shop").stdout.splitlines() if "web-" in one]) == 3
+
+
 def test_apply_builds_releases_follows_and_prints_the_urls(shop: Skep) -> None:
     done = shop("apply")
 

@@ -9,8 +9,9 @@ from skep.api.asking import Caller, Control
 from skep.api.bodies import named
 from skep.api.log_merge import app_log, follow_app_log
 from skep.api.streams import NDJSON, answers, event_stream, json_lines
+from skep.model.plan_views import PlanDetail
 from skep.model.spec import AppSpec
-from skep.model.views import Accepted, AppDetail, AppView, LogView, PlanView
+from skep.model.views import Accepted, AppDetail, AppView, LogView
 
 
 @get("/")
@@ -26,7 +27,9 @@ async def show_app(control: Control, caller: Caller, app: FromPath[str]) -> AppD
 
 
 @post("/{app:str}/plan", status_code=200)
-async def plan_app(control: Control, caller: Caller, app: FromPath[str], data: JSONBody[AppSpec]) -> PlanView:
+async def plan_app(
+    control: Control, caller: Caller, app: FromPath[str], data: JSONBody[AppSpec]
+) -> PlanDetail:
     """What releasing this specification would change.  Nothing is done."""
     return await control.apps.plan(caller, named(data, app))
 

@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from skep.cli import plans
 from skep.cli.apps import tally
 from skep.cli.client import Client
 from skep.cli.common import DEFAULT, Common
 from skep.cli.failures import Exit, Failure
 from skep.cli.follow import finish
-from skep.cli.output import document, say, show, warn
+from skep.cli.output import document, say, warn
+from skep.cli.plans import print_plan
 from skep.cli.project import DEFAULT_PROJECT, ProjectOptions, load
 from skep.model.images import BuildSpec
+from skep.model.plan_views import PlanDetail
 from skep.model.spec import AppSpec
-from skep.model.views import Accepted, AppDetail, PlanView
+from skep.model.views import Accepted, AppDetail
 
 if TYPE_CHECKING:
     from skep.compose import Project
@@ -39,6 +42,8 @@ class ApplyOptions:
     """Follow the work to its end."""
     dry_run: Annotated[bool, Parameter(negative=())] = False
     """Show what would change and do nothing."""
+    plan: Path | None = None
+    """Carry out the plan in this file (`skep plan --out`) and nothing else; refused if it is stale."""
 
 
 def apply(
@@ -52,43 +57,71 @@ def apply(
     Builds what has `build:`, lets the server pull what is missing, releases the app, and follows the work
     until every replica is ready. Ctrl-C stops following; the work goes on.
 
-    Examples: `skep apply` in the directory of compose.yaml; `skep apply examples/shop/compose.yaml -p shop`
+    Examples: `skep apply` in the directory of compose.yaml; `skep apply examples/shop/compose.yaml -p shop`;
+    `skep apply --plan shop.plan`
 
     Parameters
     ----------
     files
         Compose files, or the directory of one; by default the one of this directory.
     """
+    if options.plan is not None:
+        _apply_plan(options.plan, options, common)
+        return
     loaded = load(files, project)
     client = common.connect()
     if options.dry_run:
-        _show_plan(client, _spec(loaded), common)
+        print_plan(_plan(client, _spec(loaded)), common)
         return
     _make_images(client, loaded, options)
-    spec = _spec(loaded)
+    _release(client, _spec(loaded), options, common)
+
+
+def _apply_plan(file: Path, options: ApplyOptions, common: Common) -> None:
+    planned = plans.read(file)
+    if options.dry_run or options.force_recreate:
+        raise Failure("A plan is carried out as it is, or not at all.", Exit.INVALID)
+    _release(common.connect(), planned.spec, options, common, planned.stamp)
+
+
+def _release(
+    client: Client, spec: AppSpec, options: ApplyOptions, common: Common, stamp: str | None = None
+) -> None:
     accepted = client.post(
         f"/v1/apps/{spec.name}/releases",
         Accepted,
         spec,
         force_recreate=options.force_recreate,
         note=options.note or None,
+        stamp=stamp,
     )
     finish(client, accepted, wait=options.wait)
     if options.wait:
         _show_result(client, spec.name, common)
 
 
-def plan(*files: Path, project: ProjectOptions = DEFAULT_PROJECT, common: Common = DEFAULT) -> None:
-    """Show what apply would change. Nothing is done.
+def plan(
+    *files: Path,
+    project: ProjectOptions = DEFAULT_PROJECT,
+    out: Path | None = None,
+    common: Common = DEFAULT,
+) -> None:
+    """Show what apply would change, in which order, who notices, and what it takes. Nothing is done.
 
-    Example: `skep plan`
+    Examples: `skep plan`; `skep plan --out shop.plan && skep apply --plan shop.plan`
 
     Parameters
     ----------
     files
         Compose files, or the directory of one.
+    out
+        Write the plan to this file, for `skep apply --plan`. Secrets are in it.
     """
-    _show_plan(common.connect(), _spec(load(files, project)), common)
+    spec = _spec(load(files, project))
+    planned = _plan(common.connect(), spec)
+    print_plan(planned, common)
+    if out is not None:
+        plans.write(out, spec, planned.stamp)
 
 
 def config(
@@ -183,27 +216,8 @@ def _make_images(client: Client, project: "Project", options: ApplyOptions) -> N
         finish(client, client.post("/v1/images/pull", Accepted, {"reference": reference}))
 
 
-def _show_plan(client: Client, spec: AppSpec, common: Common) -> None:
-    planned = client.post(f"/v1/apps/{spec.name}/plan", PlanView, spec)
-    for warning in planned.warnings:
-        warn(warning)
-    if common.output != "table":
-        document(planned, common.output)
-        return
-    if planned.empty:
-        say(f"{spec.name} is as it should be: nothing would change.")
-    changes = [change for change in planned.changes if change.action != "keep"]
-    kept = len(planned.changes) - len(changes)
-    if changes:
-        columns = [
-            ("ACTION", lambda change: change.action.value),
-            ("KIND", lambda change: change.kind),
-            ("NAME", lambda change: change.name),
-            ("REASON", lambda change: change.reason),
-        ]
-        show(changes, columns, "table")
-    if kept and changes:
-        say(f"{kept} more stay as they are.")
+def _plan(client: Client, spec: AppSpec) -> PlanDetail:
+    return client.post(f"/v1/apps/{spec.name}/plan", PlanDetail, spec)
 
 
 def _show_result(client: Client, app: str, common: Common) -> None:

@@ -11,8 +11,18 @@ from functools import partial
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.control import app_views, changes, endpoints, facts, quotas, retention, security_groups
-from skep.control.callers import Caller
+from skep.control import (
+    app_views,
+    changes,
+    endpoints,
+    explaining,
+    facts,
+    histories,
+    quotas,
+    retention,
+    security_groups,
+)
+from skep.control.callers import Caller, Role
 from skep.control.clock import Now
 from skep.control.facts import AppRecord
 from skep.control.flows import documents
@@ -20,15 +30,17 @@ from skep.control.placing import assign
 from skep.control.plans import Facts, Plan, make_plan
 from skep.control.publications import clash
 from skep.control.quotas import Defaults
+from skep.control.release_diff import differences, shape
 from skep.control.settings import Settings
 from skep.control.validation import check
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.ids import AppId, TenantId
 from skep.model.images import ImageInfo
+from skep.model.plan_views import PlanDetail
 from skep.model.references import normalize
 from skep.model.spec import AppFile, AppSpec
-from skep.model.views import Accepted, AppDetail, AppView, PlanView
+from skep.model.views import Accepted, AppDetail, AppView
 from skep.store import apps, groups, networks, releases, replicas, tenants
 from skep.store import endpoints as stored_endpoints
 from skep.store.apps import AppRow
@@ -43,7 +55,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     `images`: what its services are made of, whatever their references point at today; of the others the
     references decide.  `base`: the version of the app that this was thought out for.  `note`: why, in words;
-    `verb`: what its run is called.  `rollback`: it was in force before.
+    `verb`: what its run is called.  `rollback`: it was in force before.  `stamp`: of the plan that
+    it must come to, if one was shown.
     """
 
     spec: AppSpec
@@ -54,6 +67,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     verb: str = "apply"
     rollback: bool = False
     force_recreate: bool = False
+    stamp: str = ""
 
 
 class Apps:
@@ -80,17 +94,45 @@ class Apps:
                 replicas=tuple(await app_views.replicas_of(connection, record.app)),
             )
 
-    async def plan(self, caller: Caller, spec: AppSpec) -> PlanView:
-        """What `apply` would do; changes nothing."""
+    async def plan(self, caller: Caller, spec: AppSpec) -> PlanDetail:
+        """What `apply` would do, and what that means; changes nothing."""
         check(spec, caller)
         wanted = _settle(spec)
-        plan, facts_, _ = await self._plan(caller, wanted)
-        return app_views.plan(plan, facts_, wanted.spec)
+        plan, found, record = await self._plan(caller, wanted)
+        settings, default_memory = self._settings, self._settings.limits.memory
+        async with self._database.read() as connection:
+            candidates = await facts.candidates(connection, default_memory)
+            builder = await facts.build_host(connection)
+        shown = app_views.plan(plan, found, wanted.spec)
+        current = record.release if record else None
+        return PlanDetail(
+            **{name: getattr(shown, name) for name in shown.__struct_fields__},
+            stamp=_stamp(plan, found, wanted.spec, record),
+            differences=differences(
+                shape(found.current, current.images if current else {}), shape(wanted.spec, plan.images)
+            ),
+            services=tuple(explaining.services(plan, found, wanted.spec)),
+            order=explaining.order(documents.apply(plan, wanted.spec, builder)) if not plan.empty else (),
+            peak=tuple(
+                explaining.peak(plan, wanted.spec, candidates, default_memory, free=caller.role is Role.ADMIN)
+            ),
+            resources=explaining.resources(
+                found.current, wanted.spec, default_memory, settings.price_cpu_hour, settings.price_gib_hour
+            ),
+        )
 
     async def apply(
-        self, caller: Caller, spec: AppSpec, *, force_recreate: bool = False, note: str = ""
+        self,
+        caller: Caller,
+        spec: AppSpec,
+        *,
+        force_recreate: bool = False,
+        note: str = "",
+        stamp: str = "",
     ) -> Accepted:
         """Release a new revision of the app; the `note` says why, to whom looks at its releases.
+
+        `stamp`: of the plan that this is to be, no other.
 
         Raises:
             InvalidInput: everything that is wrong with the spec.  Exhausted: beyond the tenant's quota.
@@ -100,7 +142,9 @@ class Apps:
         check(spec, caller)
         if len(note) > LONGEST_NOTE:
             raise InvalidInput(f"The note has {len(note)} characters; {LONGEST_NOTE} are the most.")
-        wanted = msgspec.structs.replace(_settle(spec), force_recreate=force_recreate, note=note)
+        if stamp:
+            explaining.in_force_when(stamp)
+        wanted = msgspec.structs.replace(_settle(spec), force_recreate=force_recreate, note=note, stamp=stamp)
 
         async def unchanged() -> Wanted:
             return wanted
@@ -116,9 +160,11 @@ class Apps:
 
         async def attempt() -> Accepted:
             wanted = await think()
-            plan, _, record = await self._plan(caller, wanted)
+            plan, found, record = await self._plan(caller, wanted)
             if record is not None:
                 await changes.require_quiet(self._flows, record.app)
+            if wanted.stamp not in ("", _stamp(plan, found, wanted.spec, record)):
+                raise await self._stale(wanted, record)
             if wanted.base not in (None, plan.base_version):
                 raise changes.Overtaken
             if plan.empty:
@@ -126,6 +172,23 @@ class Apps:
             return await self._start_apply(caller, wanted, plan, record)
 
         return await changes.settled(app, attempt)
+
+    async def _stale(self, wanted: Wanted, record: AppRecord | None) -> Conflict:
+        """Why a plan that was made before does not hold any more."""
+        version, revision = explaining.in_force_when(wanted.stamp)
+        app = wanted.spec.name
+        if record is None:
+            return Conflict(f"The plan is stale: there is no app {app!r} any more. Plan again.")
+        async with self._database.read() as connection:
+            told = histories.since(await releases.of_app(connection, record.app.id), revision)
+        if told:
+            return Conflict(f"The plan is stale: since then app {app!r} became {told}. Plan again.")
+        if version != record.app.version:
+            return Conflict(f"The plan is stale: replicas of app {app!r} were moved since. Plan again.")
+        return Conflict(
+            f"The plan is stale: app {app!r} is as it was, but what it would take to change it is not: "
+            "images were fetched or made, or replicas stopped or started. Plan again."
+        )
 
     async def remove(self, caller: Caller, app: str, *, volumes: bool = False) -> Accepted:
         """Remove the app.  Its volumes stay (and are used again by an app of that name) unless `volumes`.
@@ -328,6 +391,11 @@ class Apps:
         return await app_views.app(
             connection, row, tenant.name if tenant else "", bool(active), self._settings
         )
+
+
+def _stamp(plan: Plan, found: Facts, spec: AppSpec, record: AppRecord | None) -> str:
+    listed = app_views.plan(plan, found, spec).changes
+    return explaining.stamp(plan, spec, listed, record.app.revision if record else 0)
 
 
 def _settle(spec: AppSpec) -> Wanted:

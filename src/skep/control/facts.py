@@ -83,13 +83,17 @@ async def gather(
 
 async def cluster(connection: AsyncConnection, default_memory: Bytes) -> Cluster:
     """Every host with what it has promised to the replicas it runs."""
+    return Cluster(await candidates(connection, default_memory))
+
+
+async def candidates(connection: AsyncConnection, default_memory: Bytes) -> list[Candidate]:
     cpus, memory = await _promised(connection, default_memory)
     pools = {row.name: row for row in await hosts.every_pool(connection)}
     regions = {row.name: row.region for row in await hosts.every_zone(connection)}
-    return Cluster(
+    return [
         _candidate(row, pools[row.pool], regions[row.zone], cpus[row.name], memory[row.name])
         for row in await hosts.every(connection)
-    )
+    ]
 
 
 def _candidate(row: HostRow, pool: PoolRow, region: str, cpus: float, memory: int) -> Candidate:

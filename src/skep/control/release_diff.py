@@ -23,7 +23,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Di
     return tuple(_walk("", before, after))
 
 
-def shape(spec: AppSpec | None, images: Mapping[str, ImageInfo]) -> Mapping[str, Any]:
+def shape(spec: AppSpec | None, images: Mapping[Any, ImageInfo]) -> Mapping[str, Any]:
     """What a release is made of; of none, nothing."""
     if spec is None:
         return {}

@@ -12,12 +12,12 @@ from skep.control.apps import Apps, Wanted
 from skep.control.callers import Caller
 from skep.control.clock import rfc3339
 from skep.control.facts import AppRecord
-from skep.control.release_diff import differences, in_a_line, shape
+from skep.control.histories import before, between, changed
 from skep.control.retention import IN_FORCE
 from skep.control.validation import check
 from skep.flow import Database
 from skep.model.errors import Conflict, NotFound
-from skep.model.release_views import DifferenceView, ReleaseDetail, ReleaseDiff
+from skep.model.release_views import ReleaseDetail, ReleaseDiff
 from skep.model.views import Accepted, ReleaseView
 from skep.store import releases
 from skep.store.releases import ReleaseRow
@@ -32,18 +32,18 @@ class Releases:
         """Raises NotFound: there is none of that number, or it was forgotten."""
         record, history = await self._history(caller, app)
         row = _find(history, app, revision)
-        found = _differences(_before(history, row), row)
+        found = between(before(history, row), row)
         return ReleaseDetail(release=_view(record, history, row), spec=row.spec, differences=found)
 
-    async def diff(self, caller: Caller, app: str, before: int, after: int | None = None) -> ReleaseDiff:
+    async def diff(self, caller: Caller, app: str, start: int, end: int | None = None) -> ReleaseDiff:
         """What has to change to come from one revision to another, by default to the current one."""
         record, history = await self._history(caller, app)
-        first, second = (_find(history, app, number) for number in (before, after or record.app.revision))
+        first, second = (_find(history, app, number) for number in (start, end or record.app.revision))
         return ReleaseDiff(
             app=app,
             before=first.revision,
             after=second.revision,
-            differences=_differences(first, second),
+            differences=between(first, second),
         )
 
     async def rollback(self, caller: Caller, app: str, revision: int | None = None) -> Accepted:
@@ -101,10 +101,10 @@ def _target(record: AppRecord, history: Sequence[ReleaseRow], revision: int | No
     if record.release is None:
         raise Conflict(f"App {app!r} has no release in force yet: there is nothing to go back from.")
     if revision is None:
-        before = _before(history, record.release)
-        if before is None:
+        target = before(history, record.release)
+        if target is None:
             raise Conflict(f"App {app!r} has no release from before revision {record.app.revision}.")
-        return before
+        return target
     row = _find(history, app, revision)
     if row.id == record.release.id:
         raise Conflict(f"Revision {revision} of app {app!r} is in force.")
@@ -113,19 +113,7 @@ def _target(record: AppRecord, history: Sequence[ReleaseRow], revision: int | No
     return row
 
 
-def _before(history: Sequence[ReleaseRow], row: ReleaseRow) -> ReleaseRow | None:
-    """The one that was in force until this one was, or would have been."""
-    older = (one for one in history if one.revision < row.revision and one.state in IN_FORCE)
-    return max(older, key=lambda one: one.revision, default=None)
-
-
-def _differences(before: ReleaseRow | None, after: ReleaseRow) -> tuple[DifferenceView, ...]:
-    first = shape(before.spec, before.images) if before else {}
-    return differences(first, shape(after.spec, after.images))
-
-
 def _view(record: AppRecord, history: Sequence[ReleaseRow], row: ReleaseRow) -> ReleaseView:
-    before = _before(history, row)
     return ReleaseView(
         id=row.id,
         app=record.app.name,
@@ -137,11 +125,5 @@ def _view(record: AppRecord, history: Sequence[ReleaseRow], row: ReleaseRow) -> 
         images={service: info.digest for service, info in row.images.items()},
         state=row.state,
         note=row.note,
-        changed=_changed(before, row),
+        changed=changed(history, row),
     )
-
-
-def _changed(before: ReleaseRow | None, row: ReleaseRow) -> str:
-    if before is None:
-        return "first release" if row.revision == 1 else ""
-    return in_a_line(_differences(before, row)) or "nothing but new containers"

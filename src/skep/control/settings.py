@@ -39,3 +39,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host_timeout: float = 20.0
     keep_releases: int = 10
     """Releases of an app that were in force and can be gone back to."""
+    price_cpu_hour: float | None = None
+    price_gib_hour: float | None = None
+    """What a CPU, and a GiB of memory, costs for an hour; None: nobody has said."""

@@ -290,6 +290,8 @@ def _control(base: Foundation, room: FlowRoom) -> Control:
         edge_http=settings.edge_http,
         edge_https=settings.edge_https,
         keep_releases=settings.keep_releases,
+        price_cpu_hour=settings.price_cpu_hour,
+        price_gib_hour=settings.price_gib_hour,
     )
     return make_control(
         base.database,
