@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +21,7 @@ from skep.store.columns import decode_hook
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _SIZES = ("pool_size", "default_disk", "default_memory")
-_LISTS = ("private", "dns", "insecure_registries")
+_LISTS = ("private", "private6", "dns", "insecure_registries")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _FOR_EVER = ("forever", "for ever")
@@ -74,6 +74,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     links: IPv4Network = IPv4Network("100.100.0.0/16")
     private: tuple[IPv4Network, ...] = ()
     """What containers and builds never reach; link-local addresses are always among it."""
+    private6: tuple[IPv6Network, ...] = ()
+    """The same of IPv6."""
     dns: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
     default_disk: Bytes = Bytes(10 * 1024**3)

@@ -1,6 +1,6 @@
 """The configuration file, the environment over it, and errors that name the key."""
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -49,6 +49,7 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
             "SKEP_LISTEN": "127.0.0.1:2",
             "SKEP_DNS": "192.0.2.1,192.0.2.2",
             "SKEP_PRIVATE": "192.0.2.0/24,10.0.0.0/16",
+            "SKEP_PRIVATE6": "fd00:9::/64",
             "SKEP_POOL_DEVICE": "/dev/vdb",
             "SKEP_DEFAULT_PIDS": "7",
             "SKEP_POOL_SIZE": "",
@@ -58,6 +59,7 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
     assert found.address == ("127.0.0.1", 2)
     assert found.dns == ("192.0.2.1", "192.0.2.2")
     assert found.private == (IPv4Network("192.0.2.0/24"), IPv4Network("10.0.0.0/16"))
+    assert found.private6 == (IPv6Network("fd00:9::/64"),)
     assert (found.pool_device, found.default_pids, found.pool_size) == (Path("/dev/vdb"), 7, GIB)
 
 

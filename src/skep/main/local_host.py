@@ -69,6 +69,7 @@ async def local_host(
             link_pool=settings.links,
             upstream_dns=settings.dns,
             private=settings.private,
+            private6=settings.private6,
             underlay=None if underlay is None else Underlay(underlay),
         )
     )

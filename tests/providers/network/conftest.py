@@ -35,7 +35,7 @@ class World:
         self.client = NETNS / f"{instance}c"
         self._stack = AsyncExitStack()
 
-    def open(self, underlay: Underlay | None = None) -> LocalFabric:
+    def open(self, underlay: Underlay | None = None, private6: tuple[IPv6Network, ...] = ()) -> LocalFabric:
         return LocalFabric(
             instance=self.instance,
             data=self.data,
@@ -43,6 +43,7 @@ class World:
             upstream_dns=(CLIENT,),
             host=self.host,
             underlay=underlay,
+            private6=private6,
         )
 
     async def socket(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from ipaddress import IPv6Network
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.providers.network.conftest import (
 )
 from tests.providers.network.hosts import Hosts, hosts, ping
 
+from skep.model.errors import Unsupported
 from skep.model.groups import GroupRule
 from skep.model.host import GroupPolicy, GuardedPort, NetworkGuards
 from skep.model.ids import GroupId
@@ -164,6 +166,10 @@ async def test_published_ports_listen_on_both_families_of_the_host(two: Hosts) -
 
     await a.fabric.publish(publications(net, 8080, 80, (here.address,), addresses6=(here.address6,)))
     assert await a.world.ask(a.world.client, HOST6, 8080) == f"six {CLIENT6}"
+    assert await a.world.ask(a.world.host, HOST6, 8080) == f"six {HOST6}"
+    assert await a.world.ask(a.world.host, "::1", 8080) == "refused"
+    with pytest.raises(Unsupported, match="say 127"):
+        await a.fabric.publish(publications(net, 8082, 80, (here.address,), "::1"))
 
     await a.fabric.publish(publications(net, 8081, 80, (there.address,), HOST6, addresses6=(there.address6,)))
     said = await a.world.ask(a.world.client, HOST6, 8081)
@@ -257,3 +263,18 @@ async def test_what_is_damaged_of_ipv6_is_found_and_made_again(world: World, fab
     assert (without_route, without_element, without_gateway) == (set(), set(), set())
     assert await fabric.ports() == {one.id}
     assert await fabric.networks() == {net.id}
+
+
+async def test_what_is_private_is_hidden_from_tenants(world: World) -> None:
+    await world.serve(world.client, 80, "world", "::")
+    net = dual(network())
+    said = []
+    for private in ((), (IPv6Network("2001:db8::/64"),)):
+        async with world.open(private6=private) as fabric:
+            one = dual_port(net, 5)
+            await fabric.ensure_network(net)
+            await fabric.plug(one)
+            said.append(await world.ask(fabric.sandbox(one.replica), CLIENT6, 80))
+            await fabric.remove_sandbox(one.replica)
+
+    assert said == [f"world {HOST6}", "silence"]

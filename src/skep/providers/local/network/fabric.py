@@ -5,7 +5,7 @@ talking while skep restarts.  See docs/decisions/0004 for the shape.
 """
 
 from contextlib import AsyncExitStack
-from ipaddress import IPv4Network, collapse_addresses
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -43,9 +43,9 @@ class LocalFabric:
 
     `link_pool` holds the links between host and routers; no two instances of a machine may share it.
     `upstream_dns` are IP addresses of name servers; empty: the host's own.  `private` are destinations that
-    tenants cannot reach; link-local ones always are.  `host` is the namespace the host's own interfaces are
-    in.  With an `underlay` its networks reach those of the same index on other hosts; it must be an address
-    of this host.
+    tenants cannot reach, `private6` those of IPv6; link-local ones always are.  `host` is the namespace the
+    host's own interfaces are in.  With an `underlay` its networks reach those of the same index on other
+    hosts; it must be an address of this host.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class LocalFabric:
         link_pool: IPv4Network = LINK_POOL,
         upstream_dns: tuple[str, ...] = (),
         private: tuple[IPv4Network, ...] = (),
+        private6: tuple[IPv6Network, ...] = (),
         host: Path = HOST,
         underlay: Underlay | None = None,
     ) -> None:
@@ -64,7 +65,7 @@ class LocalFabric:
         state = State(data, self._namespaces, boot)
         self._state = state
         hidden = tuple(collapse_addresses((LINK_LOCAL, *private)))
-        self._host = HostSide(Names(instance), self._namespaces, state, link_pool, hidden, underlay)
+        self._host = HostSide(Names(instance), self._namespaces, state, link_pool, hidden, underlay, private6)
         forwarder = Forwarder(self._namespaces, upstream_dns or host_nameservers())
         self._routers = Routers(self._host, forwarder)
         self._balancing = Balancing(self._host, self._routers)

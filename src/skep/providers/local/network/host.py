@@ -4,7 +4,7 @@ The table is ours alone and removed on teardown; tables of others are not touche
 """
 
 import asyncio
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, collapse_addresses
 from pathlib import Path
 
 import msgspec
@@ -32,6 +32,7 @@ class HostSide:
         link_pool: IPv4Network,
         private: tuple[IPv4Network, ...],
         underlay: Underlay | None = None,
+        private6: tuple[IPv6Network, ...] = (),
     ) -> None:
         self.names = names
         self.namespaces = namespaces
@@ -40,6 +41,7 @@ class HostSide:
         self.mtu = 1500
         self._pool = link_pool
         self._private = private
+        self._private6 = private6
         self.underlay = underlay
 
     async def prepare(self) -> None:
@@ -175,7 +177,7 @@ class HostSide:
 
     def _six(self, routes: list[tuple[rules.Route, IPv4Address]]) -> rules.Six:
         chosen = [(route, link_address6(link)) for route, link in routes if route.publication.addresses6]
-        return rules.Six(*rules.host_elements(chosen, 6))
+        return rules.Six(*rules.host_elements(chosen, 6), tuple(collapse_addresses(self._private6)))
 
     def _tunnel(self) -> rules.Tunnel | None:
         if self.underlay is None:

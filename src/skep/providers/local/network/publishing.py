@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, socket
 
 from skep.model.errors import Conflict, InvalidInput, Unsupported
-from skep.model.host import Publication, ServicePublications
+from skep.model.host import NetworkConfig, Publication, ServicePublications
 from skep.model.ids import NetworkId, ServiceId
 from skep.providers.local.network import rules
 from skep.providers.local.network.host import HostSide
@@ -121,12 +121,8 @@ class Publishing:
             raise InvalidInput(f"Port {item.published}:{item.target} is not between 1 and 65535.")
         if item.host_ip in ANY_ADDRESS:
             return
-        family = _version(item.host_ip)
-        if not family or (family == 6 and not network.ipv6):
-            raise Unsupported(
-                f"Port {item.published} cannot be published on {item.host_ip!r}: "
-                f"{'no address' if not family else f'network {network.name!r} has no IPv6'}."
-            )
+        if why := _why_not(item.host_ip, network):
+            raise Unsupported(f"Port {item.published} cannot be published on {item.host_ip!r}: {why}.")
 
     async def _refuse_conflicts(self, wanted: ServicePublications) -> None:
         listeners = await self._host.namespaces.on_host(host_listeners)
@@ -164,12 +160,14 @@ def _overlap(one: Publication, other: Publication) -> bool:
     return same_port and (anywhere or one.host_ip == other.host_ip)
 
 
-def _version(text: str) -> int:
-    """4 or 6; 0: it is no address."""
+def _why_not(text: str, network: NetworkConfig) -> str:
     try:
-        return ip_address(text).version
+        address = ip_address(text)
     except ValueError:
-        return 0
+        return "that is no address"
+    if address.version == 6 and not network.ipv6:
+        return f"network {network.name!r} has no IPv6"
+    return "say 127.0.0.1" if address.version == 6 and address.is_loopback else ""
 
 
 def _refuse_foreign_addresses(items: Iterable[Publication]) -> None:

@@ -164,7 +164,8 @@ def host_sets(published: Elements, at: Elements) -> tuple[Set, ...]:
 
 TO_SERVICES = (
     "fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport map @published_at6",
-    "fib daddr type local dnat ip6 to meta l4proto . th dport map @published6",
+    # What is sent to ::1 stays on the host, whatever rules say: refused at once, clients go on to 127.0.0.1.
+    "fib daddr type local ip6 daddr != ::1 dnat ip6 to meta l4proto . th dport map @published6",
 )
 
 
@@ -187,6 +188,6 @@ def hidden(ours: str, private: Iterable[IPv6Network]) -> str:
 def masquerade(ours: str) -> tuple[str, str]:
     """Whatever the host's own clients are called, the answer comes back to the host."""
     return (
-        f"oifname {ours} ip6 saddr {{ ::1, {LINKS6} }} masquerade",
+        f"oifname {ours} ip6 saddr {LINKS6} masquerade",
         f"oifname != {ours} ip6 saddr {LINKS6} masquerade",
     )
