@@ -40,6 +40,7 @@ from skep.model.views import (
     DeadLetterView,
     DiskView,
     DrainView,
+    EgressView,
     EndpointTrafficView,
     EndpointView,
     EventView,
@@ -85,6 +86,7 @@ Releases = list[ReleaseView]
 Usages = list[UsageView]
 RunEvents = list[RunEventView]
 Places = list[PlaceView]
+Egresses = list[EgressView]
 Ports = list[PortView]
 Zones = list[ZoneView]
 
@@ -724,6 +726,7 @@ class FakeNetworks:
                 host=f"host-{number - 1}",
                 host_state=state,
                 up=state == "ready",
+                egress=f"{LED.address} by {LED.host}",
             )
             for number, state in ((2, "ready"), (3, "lost"))
         ]
@@ -789,6 +792,7 @@ class FakeNetworks:
             free=4334,
             reservations=[RESERVED],
             shares=[SHARED],
+            egress=LED,
         )
 
 
@@ -799,6 +803,29 @@ class FakeReservations:
     async def remove(self, caller: Caller, network: str, addresses: str) -> None:
         if addresses != RESERVED.addresses:
             raise NotFound(f"{addresses} is no reservation.")
+
+
+LED = EgressView(address="203.0.113.10", zone="zone-1", network="default", host="host-1", created=THEN)
+
+
+class FakeEgress:
+    async def list(self, caller: Caller) -> Egresses:
+        free = EgressView(address="203.0.113.11", zone="zone-1", tenant="acme", created=THEN)
+        return [LED, free]
+
+    async def add(self, caller: Caller, zone: str, addresses: str, tenant: str | None = None) -> Egresses:
+        return [EgressView(address=addresses, zone=zone, tenant=tenant or "", created=THEN)]
+
+    async def remove(self, caller: Caller, address: str) -> None:
+        if address == LED.address:
+            raise Conflict(f"A network leaves by {address}.")
+
+    async def assign(self, caller: Caller, network: str, address: str | None = None) -> EgressView:
+        return msgspec.structs.replace(LED, network=network, address=address or LED.address)
+
+    async def unassign(self, caller: Caller, network: str) -> None:
+        if network != LED.network:
+            raise NotFound(f"Network {network!r} has no egress address.")
 
 
 class FakeShares:
@@ -1247,6 +1274,7 @@ class FakeControl:
         self.networks = FakeNetworks(self.world)
         self.reservations = FakeReservations()
         self.shares = FakeShares()
+        self.egress = FakeEgress()
         self.security_groups = FakeSecurityGroups(self.world)
         self.endpoints = FakeEndpoints(self.world)
         self.certificates = FakeCertificates()

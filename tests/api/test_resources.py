@@ -138,6 +138,7 @@ async def test_the_other_lists_answer(client: httpx.AsyncClient) -> None:
         "networks",
         "ports",
         "networks/map",
+        "egress-addresses",
         "networks/shares",
         "security-groups",
         "endpoints",
@@ -187,6 +188,19 @@ async def test_certificates_come_and_go_and_their_keys_are_not_shown(client: htt
     assert "PRIVATE" not in (await client.get("/v1/certificates")).text
     assert (await client.delete("/v1/certificates/shop")).status_code == 204
     assert (await client.delete("/v1/certificates/shop")).status_code == 404
+
+
+async def test_egress_addresses_are_given_assigned_and_taken_back(client: httpx.AsyncClient) -> None:
+    given = await client.post("/v1/egress-addresses", json={"zone": "zone-1", "addresses": "203.0.113.12"})
+    assigned = await client.put("/v1/networks/default/egress", json={})
+    chosen = await client.put("/v1/networks/default/egress", json={"address": "203.0.113.12"})
+
+    assert (given.status_code, given.json()[0]["address"]) == (201, "203.0.113.12")
+    assert (assigned.json()["address"], chosen.json()["address"]) == ("203.0.113.10", "203.0.113.12")
+    assert (await client.delete("/v1/networks/default/egress")).status_code == 204
+    assert (await client.delete("/v1/networks/other/egress")).status_code == 404
+    assert (await client.delete("/v1/egress-addresses/203.0.113.12")).status_code == 204
+    assert (await client.delete("/v1/egress-addresses/203.0.113.10")).status_code == 409
 
 
 async def test_security_groups_come_and_go_with_their_rules(client: httpx.AsyncClient) -> None:

@@ -32,6 +32,7 @@ TABLES = {
     "net-map": ["net", "map"],
     "net-show": ["net", "show", "default"],
     "net-shares": ["net", "shares"],
+    "net-egress-ls": ["net", "egress", "ls"],
     "net-group-ls": ["net", "group", "ls"],
     "net-group-show": ["net", "group", "show", "db"],
     "host-ls": ["host", "ls"],
@@ -135,6 +136,15 @@ def test_networks_are_made_reserved_from_and_shared(skep: Skep) -> None:
     assert skep("net", "accept", "back").returncode == 2
     assert skep("net", "unshare", "back", "--with", "acme").returncode == 0
     assert skep("net", "leave", "shop/back").returncode == 0
+
+
+def test_egress_addresses_are_given_assigned_and_taken_back(skep: Skep) -> None:
+    given = skep("net", "egress", "add", "zone-1", "203.0.113.12", "--for", "acme")
+    assert (given.returncode, given.stderr) == (0, "1 egress address for zone zone-1.\n")
+    assigned = skep("net", "egress", "assign", "default", "203.0.113.12")
+    assert assigned.stderr == "Network default leaves by 203.0.113.12, on host-1.\n"
+    assert skep("net", "egress", "unassign", "default").returncode == 0
+    assert skep("net", "egress", "rm", "203.0.113.10").returncode != 0
 
 
 def test_a_trace_says_where_it_stops_and_fails(running: Skep) -> None:

@@ -115,6 +115,11 @@ MATRIX: dict[str, tuple[str, Call]] = {
     "shares.withdraw": (MEMBERS, lambda c, who: c.shares.withdraw(who, "default", "acme")),
     "shares.accept": (MEMBERS, lambda c, who: c.shares.accept(who, "default", "none")),
     "shares.leave": (MEMBERS, lambda c, who: c.shares.leave(who, "default/none")),
+    "egress.list": (ANYBODY, lambda c, who: c.egress.list(who)),
+    "egress.add": (ADMINS, lambda c, who: c.egress.add(who, "none", "203.0.113.9")),
+    "egress.remove": (ADMINS, lambda c, who: c.egress.remove(who, "203.0.113.9")),
+    "egress.assign": (MEMBERS, lambda c, who: c.egress.assign(who, "default")),
+    "egress.unassign": (MEMBERS, lambda c, who: c.egress.unassign(who, "default")),
     "security_groups.list": (ANYBODY, lambda c, who: c.security_groups.list(who)),
     "security_groups.put": (MEMBERS, lambda c, who: c.security_groups.put(who, "web")),
     "security_groups.show": (ANYBODY, lambda c, who: c.security_groups.show(who, "none")),
@@ -184,6 +189,8 @@ OF_THE_TENANT = [
     "reservations.remove",
     "shares.offer",
     "shares.withdraw",
+    "egress.assign",
+    "egress.unassign",
 ]
 """Use cases that name a thing of one tenant."""
 INTERNAL = {

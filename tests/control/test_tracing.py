@@ -1,6 +1,7 @@
 """Why one replica can or cannot reach another."""
 
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import msgspec
@@ -14,9 +15,10 @@ from skep.control.callers import Role
 from skep.control.peers import maps
 from skep.model.errors import NotFound
 from skep.model.host import ContainerState, PeersInForce
-from skep.model.ids import HostName, NetworkId, TenantId
+from skep.model.ids import EgressId, HostName, NetworkId, TenantId, ZoneName
 from skep.model.topology import Liveness
 from skep.model.views import TraceView
+from skep.store.egress import EgressRow
 from skep.store.hosts import HostRow
 from skep.store.networks import AttachmentRow, NetworkRow
 
@@ -145,3 +147,49 @@ async def test_a_tenant_sees_and_traces_its_own_replicas_only(tmp_path: Path) ->
             await networks.trace(thief, "shop/web-0", "shop/web-1")
         with pytest.raises(NotFound, match="no network 'nowhere'"):
             await networks.map(cloud.admin, "nowhere")
+
+
+FIXED = "203.0.113.10"
+
+
+def led(by: HostName | None) -> dict[NetworkId, EgressRow]:
+    made = EgressRow(
+        id=EgressId("e"),
+        zone=ZoneName("z"),
+        address=int(IPv4Address(FIXED)),
+        tenant_id=None,
+        network_id=NET,
+        host=by,
+        created=0.0,
+    )
+    return {NET: made}
+
+
+def left(ways: dict[NetworkId, EgressRow], *ignorant: HostName, internal: bool = False) -> TraceView:
+    """From the first host's replica to an address outside; who is not ignorant knows what it should."""
+    places = {A: host(A), B: host(B)}
+    made = maps(1, [HERE, THERE], places.values(), egress=ways)
+    told = {
+        name: {}
+        if name in ignorant
+        else {NET: PeersInForce(generation=1, digest=made[NET].digest_from(name))}
+        for name in places
+    }
+    network = msgspec.structs.replace(row(NET, "default"), internal=internal)
+    source = tracing.end([HERE], places, HERE.replica)
+    return tracing.leaving(source, IPv4Address("192.0.2.9"), {NET: network}, made, places, ways, told)
+
+
+def test_a_replica_leaves_by_its_host_or_by_the_one_that_has_its_networks_egress_address() -> None:
+    by_own, here, there = left({}), left(led(A)), left(led(B))
+
+    assert all(found.reachable for found in (by_own, here, there))
+    assert by_own.hops[-1].what == "leaves to 192.0.2.9 by a, under its own address"
+    assert (here.hops[-1].at, here.hops[-1].what) == (A, f"leaves to 192.0.2.9 as {FIXED}")
+    assert [hop.at for hop in there.hops] == [A, A, A, "overlay", B, B]
+
+
+def test_who_cannot_leave_is_told_why() -> None:
+    assert stopped_at(left({}, internal=True))[1] == "'default' is internal: nothing leaves it"
+    assert "no host of zone z can lead it outside" in stopped_at(left(led(None)))[1]
+    assert stopped_at(left(led(B), B))[0] == B

@@ -36,6 +36,7 @@ NOBODYS = {
     "join_tokens",
     "leases",
     "schema_serves",
+    "egress_addresses",
 }
 """They belong to the installation."""
 SHARED = {"images"}

@@ -63,6 +63,20 @@ class Reserve(Body, frozen=True, kw_only=True):
     purpose: str = ""
 
 
+class NewEgressAddresses(Body, frozen=True, kw_only=True):
+    """`addresses`: 203.0.113.5, 203.0.113.5-203.0.113.9 or 203.0.113.16/28; without a tenant for anybody."""
+
+    zone: str
+    addresses: str
+    tenant: str | None = None
+
+
+class AssignEgress(Body, frozen=True, kw_only=True):
+    """The address that the network leaves by; without one, any that is free."""
+
+    address: str | None = None
+
+
 class OfferNetwork(Body, frozen=True, kw_only=True):
     """The tenant that may plug in once it accepts."""
 

@@ -1,14 +1,15 @@
 """Networks and the ports in them."""
 
-from litestar import Response, Router, delete, get, post
+from litestar import Response, Router, delete, get, post, put
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from skep.api.answers import follow
 from skep.api.asking import Caller, Control
-from skep.api.bodies import AcceptNetwork, NewNetwork, OfferNetwork, Reserve
+from skep.api.bodies import AcceptNetwork, AssignEgress, NewEgressAddresses, NewNetwork, OfferNetwork, Reserve
 from skep.model.spec import AppSubnet
 from skep.model.views import (
     Accepted,
+    EgressView,
     NetworkDetail,
     NetworkView,
     PlaceView,
@@ -141,6 +142,40 @@ async def leave_network(control: Control, caller: Caller, network: FromQuery[str
     await control.shares.leave(caller, network)
 
 
+@get("/egress-addresses")
+async def list_egress(control: Control, caller: Caller) -> list[EgressView]:
+    """The egress addresses that the tenant has or may have; operators see all."""
+    return await control.egress.list(caller)
+
+
+@post("/egress-addresses", status_code=201)
+async def add_egress(
+    control: Control, caller: Caller, data: JSONBody[NewEgressAddresses]
+) -> list[EgressView]:
+    """Give a zone addresses that networks may leave by.  For operators."""
+    return await control.egress.add(caller, data.zone, data.addresses, data.tenant)
+
+
+@delete("/egress-addresses/{address:str}", status_code=204)
+async def remove_egress(control: Control, caller: Caller, address: FromPath[str]) -> None:
+    """Take one away that no network has.  For operators."""
+    await control.egress.remove(caller, address)
+
+
+@put("/networks/{network:str}/egress")
+async def assign_egress(
+    control: Control, caller: Caller, network: FromPath[str], data: JSONBody[AssignEgress]
+) -> EgressView:
+    """Let a network leave by a fixed address, whatever hosts its replicas are on."""
+    return await control.egress.assign(caller, network, data.address)
+
+
+@delete("/networks/{network:str}/egress", status_code=204)
+async def unassign_egress(control: Control, caller: Caller, network: FromPath[str]) -> None:
+    """Let it leave by the addresses of its hosts again."""
+    await control.egress.unassign(caller, network)
+
+
 router = Router(
     path="/v1",
     tags=["networks"],
@@ -160,5 +195,10 @@ router = Router(
         unshare_network,
         accept_network,
         leave_network,
+        list_egress,
+        add_egress,
+        remove_egress,
+        assign_egress,
+        unassign_egress,
     ],
 )

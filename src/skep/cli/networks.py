@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from skep.cli.common import DEFAULT, Common
+from skep.cli.egress import egress_app
 from skep.cli.failures import Exit, Failure
 from skep.cli.follow import finish
 from skep.cli.names import complete_replica
@@ -15,6 +16,7 @@ from skep.model.spec import AppSubnet
 from skep.model.views import (
     Accepted,
     AddressView,
+    EgressView,
     NetworkDetail,
     NetworkView,
     PlaceView,
@@ -27,8 +29,9 @@ from skep.model.views import (
 
 app = App(
     name="net",
-    help="Networks: create, list, show, ports, map, trace, reserve, share, remove; security groups.",
+    help="Networks: create, list, show, ports, map, trace, reserve, share, egress, remove; security groups.",
 )
+app.command(egress_app)
 app.command(group_app)
 app.command(rule_app)
 
@@ -168,6 +171,7 @@ _FIELDS: list[Column[NetworkDetail]] = [
     ("reserved", lambda one: one.reserved),
     ("free", lambda one: one.free),
     ("reservations", lambda one: [_reserved(kept) for kept in one.reservations]),
+    ("egress", lambda one: _egress(one.egress)),
     ("shared with", lambda one: [_shared(share) for share in one.shares]),
     ("created", lambda one: age(one.created)),
 ]
@@ -185,6 +189,13 @@ def _subnet(one: SubnetView) -> str:
     free = "plenty" if one.free is not None and one.free >= 2**32 else one.free
     full = "" if one.free is None else f" ({one.used} used, {one.reserved} reserved, {free} free)"
     return f"{one.subnet} via {one.gateway}{full}"
+
+
+def _egress(one: EgressView | None) -> str:
+    """By which address it leaves, and which host leads there."""
+    if one is None:
+        return ""
+    return f"{one.address}, by {one.host}" if one.host else f"{one.address}, by no host now"
 
 
 def _reserved(one: ReservationView) -> str:
@@ -372,6 +383,7 @@ def show_map(network: str | None = None, /, *, common: Common = DEFAULT) -> None
         ("REPLICA", lambda one: one.replica),
         ("ADDRESS", _addresses),
         ("UP", lambda one: one.up),
+        ("EGRESS", lambda one: one.egress),
     ]
     show(common.connect().get("/v1/networks/map", list[PlaceView], network=network), columns, common.output)
 
@@ -386,16 +398,17 @@ def trace(
     protocol: Literal["tcp", "udp", "icmp"] = "tcp",
     common: Common = DEFAULT,
 ) -> None:
-    """Say why a replica can or cannot reach another, hop by hop.
+    """Say why a replica can or cannot reach another, or how it leaves to the outside, hop by hop.
 
-    Examples: `skep net trace shop/web-0 shop/db-0`; `skep net trace shop/web-0 shop/db-0 --port 5432`
+    Examples: `skep net trace shop/web-0 shop/db-0`; `skep net trace shop/web-0 shop/db-0 --port 5432`;
+    `skep net trace shop/web-0 192.0.2.9`
 
     Parameters
     ----------
     source
         Who asks, as APP/REPLICA.
     target
-        Who is asked, as APP/REPLICA.
+        Who is asked, as APP/REPLICA, or an address outside.
     port
         The port that is asked for: security groups may admit one and refuse another.
     protocol

@@ -14,6 +14,8 @@ from skep.control.clock import Now
 from skep.control.disks import Disks
 from skep.control.draining import Draining
 from skep.control.edges import Edges
+from skep.control.egress import EgressAddresses
+from skep.control.egressing import Egressing
 from skep.control.endpoint_views import Endpoints
 from skep.control.enrolment import Enrolment
 from skep.control.events import Events
@@ -64,6 +66,7 @@ class Control:
     networks: Networks
     reservations: Reservations
     shares: Shares
+    egress: EgressAddresses
     security_groups: SecurityGroups
     endpoints: Endpoints
     certificates: TlsCertificates
@@ -91,6 +94,7 @@ def make_control(
     new_id: Callable[[], str],
     guarding: Guarding | None = None,
     edges: Edges | None = None,
+    egressing: Egressing | None = None,
 ) -> Control:
     """Every use case on the same database, engine and hosts."""
     flows = room.flows
@@ -115,6 +119,7 @@ def make_control(
         networks=Networks(database, flows, directory, settings.networks, now),
         reservations=Reservations(database, now),
         shares=Shares(database, now),
+        egress=EgressAddresses(database, egressing, now),
         security_groups=SecurityGroups(database, guarding, now, new_id),
         endpoints=Endpoints(database, directory, edges, settings),
         certificates=TlsCertificates(database, settings.seal, edges, now, new_id),

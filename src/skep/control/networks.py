@@ -12,6 +12,7 @@ from skep.control import tracing
 from skep.control.addresses import Addresses, Reserved, count_reserved
 from skep.control.callers import Caller
 from skep.control.clock import Now, rfc3339
+from skep.control.egress import egress_view
 from skep.control.guards import GuardMap, guard_maps
 from skep.control.host_directory import HostDirectory
 from skep.control.naming import DEFAULT_NETWORK, default_network
@@ -39,7 +40,18 @@ from skep.model.views import (
     SubnetView,
     TraceView,
 )
-from skep.store import apps, groups, hosts, networks, replicas, reservations, shares, tenants
+from skep.store import (
+    apps,
+    egress,
+    endpoints,
+    groups,
+    hosts,
+    networks,
+    replicas,
+    reservations,
+    shares,
+    tenants,
+)
 from skep.store.networks import AttachmentRow, NetworkRow
 from skep.store.reservations import ReservationRow
 from skep.store.turns import Turn, take_turn
@@ -93,8 +105,9 @@ class Networks:
             chosen = [key for key, name in names.items() if network in (None, name)]
             rows = await networks.attachments(connection, chosen)
             places = {row.name: row for row in await hosts.every(connection)}
+            led = await egress.by_network(connection, chosen)
         return [
-            tracing.place(row, names[row.network_id], places[row.host])
+            tracing.place(row, names[row.network_id], places[row.host], led.get(row.network_id))
             for row in tracing.ordered(rows, names)
             if row.tenant_id == caller.tenant
         ]
@@ -110,6 +123,8 @@ class Networks:
     ) -> TraceView:
         """Why the replica `source` can or cannot reach `target`; both are named `app/name`.
 
+        A target that is an IPv4 address is somewhere outside.
+
         With a port, or a protocol that has none, security groups are asked about it; else about anything.
 
         Raises:
@@ -123,8 +138,11 @@ class Networks:
             places = {row.name: row for row in await hosts.every(connection)}
             members = await groups.members(connection, known)
             every = await groups.every(connection)
+            led = await egress.by_network(connection, known)
+            everywhere = await endpoints.networks(connection, known)
         own = [row for row in rows if row.tenant_id == caller.tenant]
-        ends = [tracing.end(own, places, name) for name in (source, target)]
+        outside = tracing.outside(target)
+        ends = [tracing.end(own, places, name) for name in ((source,) if outside else (source, target))]
         told = {end.host.name: await self._told(end.host.name) for end in ends}
         ruling = [row for row in every if row.tenant_id == caller.tenant]
         guarded = guard_maps(0, members, every)
@@ -135,7 +153,13 @@ class Networks:
             members={(row.network_id, row.address): row.security_groups for row in members},
             untold=frozenset([name for name in told if not await self._is_guarded(name, guarded)]),
         )
-        return tracing.trace(ends[0], ends[1], known, maps(0, rows, places.values()), told, asked)
+        found = maps(0, rows, places.values(), everywhere, led)
+        if outside:
+            leader = led[network].host if (network := tracing.way_out(ends[0])) in led else None
+            if leader is not None and leader not in told:
+                told[leader] = await self._told(leader)
+            return tracing.leaving(ends[0], outside, known, found, places, led, told, asked)
+        return tracing.trace(ends[0], ends[1], known, found, told, asked)
 
     async def _is_guarded(self, host: HostName, guarded: dict[NetworkId, GuardMap]) -> bool:
         """Whether the host knows the newest of what guards its ports."""
@@ -267,6 +291,7 @@ class Networks:
             rows = await networks.attachments(connection, [row.id])
             kept = await reservations.of_network(connection, row.id)
             offers = await shares.of_tenant(connection, caller.tenant, caller.tenant_name)
+            led = (await egress.by_network(connection, [row.id])).get(row.id)
         detail = NetworkDetail(
             name=row.name,
             owner=owner_name,
@@ -277,6 +302,7 @@ class Networks:
             ports=[_address(port, owner_name, caller) for port in sorted(rows, key=lambda one: one.address)],
             subnets=[SubnetView(subnet=str(one.cidr), gateway=str(one.gateway)) for one in ranges(row)],
             shares=[share_view(offer, caller) for offer in offers if offer.network_id == row.id],
+            egress=egress_view(led, {row.id: row}, {}, row.tenant_id) if led else None,
         )
         return detail if row.tenant_id != caller.tenant else _with_counts(detail, row, rows, kept)
 

@@ -12,7 +12,7 @@ from skep.control.ports import Fabric
 from skep.control.telling import Known, Telling
 from skep.flow import Database
 from skep.model.ids import HostName, NetworkId, ReplicaId
-from skep.store import endpoints, hosts, networks
+from skep.store import egress, endpoints, hosts, networks
 
 log = structlog.get_logger("skep.peering")
 
@@ -30,7 +30,7 @@ class Peering(Telling[NetworkMap]):
 
     def replica_changed(self, replica: ReplicaId) -> None:
         """It began or ceased to run: its names must follow on the other hosts.  Never waits."""
-        if not self._concerns(self._directory.names()):
+        if len(self._directory.names()) < 2:
             return
         self._changed.add(replica)
         if self._following is None or self._following.done():
@@ -52,18 +52,18 @@ class Peering(Telling[NetworkMap]):
             except Exception:
                 log.exception("peers.failed")
 
-    def _concerns(self, names: Collection[HostName]) -> bool:
-        return len(names) > 1
-
     async def _maps(
         self, connection: AsyncConnection, time: int, chosen: Collection[NetworkId] | None
     ) -> dict[NetworkId, NetworkMap]:
-        return maps(
+        """With an empty one for a chosen network that nobody is on: its last host may have to hear of it."""
+        found = maps(
             time,
             await networks.attachments(connection, chosen),
             await hosts.every(connection),
             await endpoints.networks(connection, chosen),
+            await egress.by_network(connection, chosen),
         )
+        return {network: NetworkMap(network, time, (), {}) for network in chosen or ()} | found
 
     def _empty(self, network: NetworkId) -> NetworkMap:
         return NetworkMap(network, 0, (), {})

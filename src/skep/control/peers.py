@@ -3,11 +3,13 @@
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
+from types import MappingProxyType
 
 from skep.control.naming import scope
-from skep.model.host import NetworkPeers, RemotePort, digest_of, mark, together
+from skep.model.host import Egress, NetworkPeers, RemotePort, digest_of, mark, together
 from skep.model.ids import HostName, NetworkId
 from skep.model.topology import Liveness
+from skep.store.egress import EgressRow
 from skep.store.hosts import HostRow
 from skep.store.networks import AttachmentRow
 
@@ -17,7 +19,7 @@ class NetworkMap:
 
     A host without an underlay address, and one that was given up for gone, is not on the map: the others
     drop what it sends.  One that is only lost stays, since what it runs may be talking; but nobody is sent
-    there by name.
+    there by name.  The host that leads the network outside is on the map, with ports or without.
     """
 
     def __init__(
@@ -26,21 +28,30 @@ class NetworkMap:
         generation: int,
         attachments: Iterable[AttachmentRow],
         hosts: Mapping[HostName, HostRow],
+        egress: EgressRow | None = None,
         *,
         everywhere: bool = False,
     ) -> None:
         self.network = network
         self.generation = generation
         self._ports: dict[HostName, list[RemotePort]] = {}
-        places = {name: row for name, row in hosts.items() if row.underlay and row.state != Liveness.GONE}
+        self._egress = egress
+        leader = egress.host if egress else None
+        places = {
+            name: row
+            for name, row in hosts.items()
+            if (row.underlay or name == leader) and row.state != Liveness.GONE
+        }
         self.hosts: dict[HostName, IPv4Address] = {}
+        if leader in places:
+            self.hosts[leader] = IPv4Address(places[leader].underlay or 0)
         for row in attachments:
             if row.host in places:
-                self.hosts.setdefault(row.host, IPv4Address(places[row.host].underlay))
+                self.hosts.setdefault(row.host, IPv4Address(places[row.host].underlay or 0))
                 port = _remote(row, self.hosts[row.host], places[row.host].answers)
                 self._ports.setdefault(row.host, []).append(port)
         for name, place in places.items() if everywhere else ():
-            self.hosts.setdefault(name, IPv4Address(place.underlay))
+            self.hosts.setdefault(name, IPv4Address(place.underlay or 0))
 
     def seen_from(self, host: HostName, at_least: int = 0) -> NetworkPeers:
         """What the host must know; nothing where it is alone, or not on the map."""
@@ -50,12 +61,23 @@ class NetworkMap:
             generation=max(self.generation, at_least),
             hosts=tuple(self.hosts[name] for name in others),
             ports=tuple(port for name in others for port in self._ports.get(name, ())),
+            egress=self._led(host),
         )
+
+    def _led(self, host: HostName) -> Egress | None:
+        """How the host leads the network outside, if not under its own address."""
+        if self._egress is None or host not in self.hosts:
+            return None
+        here, leader = self._egress.host == host, self._egress.host
+        via = self.hosts.get(leader) if leader and not here else None
+        return Egress(address=IPv4Address(self._egress.address), here=here, via=via)
 
     def digest_from(self, host: HostName) -> str:
         """The digest of `seen_from`, without making ten thousand ports for each of fifty hosts."""
-        own = self._marks.get(host)
-        return NOBODY if own is None else digest_of((self._all, own))
+        own, led = self._marks.get(host), self._led(host)
+        if own is None:
+            return NOBODY
+        return digest_of((self._all, own) if led is None else (self._all, own, mark(led)))
 
     @cached_property
     def _marks(self) -> dict[HostName, int]:
@@ -78,14 +100,20 @@ def maps(
     attachments: Iterable[AttachmentRow],
     hosts: Iterable[HostRow],
     everywhere: Collection[NetworkId] = (),
+    egress: Mapping[NetworkId, EgressRow] = MappingProxyType({}),
 ) -> dict[NetworkId, NetworkMap]:
-    """A map of every network that somebody is on.  Those that are `everywhere` are on all hosts."""
-    by_network: dict[NetworkId, list[AttachmentRow]] = {}
+    """A map of every network that somebody is on, or that leaves by an address of its own.
+
+    Those that are `everywhere` are on all hosts.
+    """
+    by_network: dict[NetworkId, list[AttachmentRow]] = {network: [] for network in egress}
     for row in attachments:
         by_network.setdefault(row.network_id, []).append(row)
     places = {row.name: row for row in hosts}
     return {
-        network: NetworkMap(network, generation, members, places, everywhere=network in everywhere)
+        network: NetworkMap(
+            network, generation, members, places, egress.get(network), everywhere=network in everywhere
+        )
         for network, members in by_network.items()
     }
 

@@ -73,10 +73,13 @@ class Telling(ABC, Generic[M]):
             with suppress(Stale):  # somebody told it something younger, which knows of the port, too
                 await self._tell(host, place)
 
-    async def announce(self, chosen: Collection[NetworkId]) -> set[HostName]:
-        """Tell every host of these networks what changed.  Answers who has not heard it, and will later."""
+    async def announce(self, chosen: Collection[NetworkId], left: Collection[HostName] = ()) -> set[HostName]:
+        """Tell every host of these networks what changed, and those that left them, if they are known.
+
+        Answers who has not heard it, and will later.
+        """
         found = await self._read(chosen)
-        work = [(host, place) for place in found.values() for host in self._outdated(place)]
+        work = [(host, place) for place in found.values() for host in self._outdated(place, left)]
         heard = await asyncio.gather(*(self._try(host, place) for host, place in work))
         return {host for (host, _), told in zip(work, heard, strict=True) if not told}
 
@@ -90,7 +93,7 @@ class Telling(ABC, Generic[M]):
         What hosts have is asked before the rows are read: then these are newer, whatever the clock says.
         """
         names = [name for name in self._directory.names() if not self._directory.why_silent(name)]
-        if not self._concerns(names):
+        if not names:
             return
         known = dict(zip(names, await asyncio.gather(*map(self._known, names)), strict=True))
         found = await self._read(None)
@@ -103,10 +106,6 @@ class Telling(ABC, Generic[M]):
                 if place.digest_from(name) != self._remember(name, place.network, there)
             )
         )
-
-    def _concerns(self, names: Collection[HostName]) -> bool:
-        """Whether hosts as many as these have anything to hear."""
-        return bool(names)
 
     @abstractmethod
     async def _maps(
@@ -130,10 +129,10 @@ class Telling(ABC, Generic[M]):
         async with self._database.read() as connection:
             return await self._maps(connection, await generation(connection), chosen)
 
-    def _outdated(self, place: M) -> list[HostName]:
+    def _outdated(self, place: M, left: Collection[HostName]) -> list[HostName]:
         return [
             name
-            for name in place.hosts
+            for name in {*place.hosts, *left}
             if self._told.get((name, place.network), self.nothing) != place.digest_from(name)
         ]
 

@@ -11,7 +11,7 @@ from skep.model.errors import Conflict, NotFound
 from skep.model.ids import TenantId, new_id
 from skep.model.names import TenantName, check_name
 from skep.model.views import Quota, TenantView
-from skep.store import apps, disks, networks, shares, tenants, users
+from skep.store import apps, disks, egress, networks, shares, tenants, users
 from skep.store.tables import files, images
 from skep.store.tenants import TenantRow
 
@@ -63,6 +63,7 @@ class Tenants:
             if guests:
                 raise Conflict(f"Replicas of {', '.join(guests[:10])} are plugged into networks of {name!r}.")
             await shares.delete_of_guest(connection, row.id, row.name)
+            await egress.delete_of_tenant(connection, row.id)
             await networks.delete(connection, own)
             await connection.execute(sa.delete(files).where(files.c.tenant_id == row.id))
             await connection.execute(sa.delete(images).where(images.c.tenant_id == row.id))

@@ -11,6 +11,7 @@ from skep.model.groups import Direction, Flow, GroupRule, admits, restricts
 from skep.model.host import PeersInForce
 from skep.model.ids import HostName, NetworkId
 from skep.model.views import HopView, PlaceView, TraceView
+from skep.store.egress import EgressRow
 from skep.store.hosts import HostRow
 from skep.store.networks import AttachmentRow, NetworkRow
 
@@ -64,14 +65,75 @@ def trace(
     asked: Asked = Asked(),  # noqa: B008 - frozen
 ) -> TraceView:
     """Every hop up to the first that stops a packet."""
+    return _traced(source.name, target.name, _hops(source, target, known, maps, told, asked))
+
+
+def outside(target: str) -> IPv4Address | None:
+    """The address, if the target is one and not a replica."""
+    try:
+        return IPv4Address(target)
+    except ValueError:
+        return None
+
+
+def way_out(one: End) -> NetworkId:
+    """The network that the replica's default route leads into."""
+    return min(one.ports.values(), key=lambda port: port.position).network_id
+
+
+def leaving(
+    source: End,
+    target: IPv4Address,
+    known: Mapping[NetworkId, NetworkRow],
+    maps: Mapping[NetworkId, NetworkMap],
+    places: Mapping[HostName, HostRow],
+    led: Mapping[NetworkId, EgressRow],
+    told: Told,
+    asked: Asked = Asked(),  # noqa: B008 - frozen
+) -> TraceView:
+    """How a replica leaves to an address outside: every hop up to the first that stops a packet."""
+    network = known[way_out(source)]
+    hops = _out(source, target, network, maps[network.id], places, led.get(network.id), told, asked)
+    return _traced(source.name, str(target), hops)
+
+
+def _traced(source: str, target: str, every: Iterable[HopView]) -> TraceView:
     hops = []
-    for hop in _hops(source, target, known, maps, told, asked):
+    for hop in every:
         hops.append(hop)
         if not hop.passes:
             break
-    return TraceView(
-        source=source.name, target=target.name, reachable=all(hop.passes for hop in hops), hops=hops
-    )
+    return TraceView(source=source, target=target, reachable=all(hop.passes for hop in hops), hops=hops)
+
+
+def _out(
+    source: End,
+    target: IPv4Address,
+    network: NetworkRow,
+    known: NetworkMap,
+    places: Mapping[HostName, HostRow],
+    led: EgressRow | None,
+    told: Told,
+    asked: Asked,
+) -> Iterator[HopView]:
+    yield _running(source)
+    yield _sender(source, source.ports[network.id], network)
+    yield from _guarded(source, target, network.id, "egress", asked)
+    if network.internal:
+        yield _hop(source.host, f"{network.name!r} is internal: nothing leaves it", passes=False)
+    if led is None:
+        yield _hop(source.host, f"leaves to {target} by {source.host.name}, under its own address")
+        return
+    address, leader = IPv4Address(led.address), places.get(led.host) if led.host else None
+    if leader is None:
+        where = f"no host of zone {led.zone} can lead it outside"
+        yield HopView(at="networks", what=f"{network.name!r} leaves by {address}, and {where}", passes=False)
+        return
+    if leader.name != source.host.name:
+        yield _knows(source.host, network, known, told, f"{leader.name} leads {network.name!r} outside")
+        yield _vxlan(source.host, leader, network)
+    yield _knows(leader, network, known, told, f"it leads {network.name!r} outside")
+    yield _hop(leader, f"leaves to {target} as {address}")
 
 
 def _hops(
@@ -89,20 +151,20 @@ def _hops(
         return
     network = known[shared[0]]
     yield _sender(source, source.ports[network.id], network)
-    yield from _guarded(source, target, network.id, "egress", asked)
+    yield from _guarded(source, target.ports[network.id], network.id, "egress", asked)
     if source.host.name == target.host.name:
         yield _hop(source.host, f"the bridge of {network.name!r} hands it on; it stays on the host")
     else:
         yield from _across(source, target, network, maps[network.id], told)
-    yield from _guarded(target, source, network.id, "ingress", asked)
+    yield from _guarded(target, source.ports[network.id], network.id, "ingress", asked)
     yield _running(target)
 
 
 def _guarded(
-    one: End, other: End, network: NetworkId, direction: Direction, asked: Asked
+    one: End, other: AttachmentRow | IPv4Address, network: NetworkId, direction: Direction, asked: Asked
 ) -> Iterator[HopView]:
-    """What the groups of one end say to the other end; nothing where it is in none."""
-    address = other.ports[network].address
+    """What the groups of one end say to the other port, or address outside; nothing where it is in none."""
+    address = other.address if isinstance(other, AttachmentRow) else int(other)
     names = asked.members.get((network, one.ports[network].address), ())
     if not names:
         return
@@ -121,7 +183,8 @@ def _guarded(
         port=asked.port,
         remote_groups=frozenset(asked.members.get((network, address), ())),
     )
-    yield from _sixth(one, flow, other.ports[network], groups)
+    if isinstance(other, AttachmentRow):
+        yield from _sixth(one, flow, other, groups)
     towards = f"{asked.what} {'from' if direction == 'ingress' else 'to'} {flow.remote}"
     if found := admits(groups, flow):
         yield _hop(one.host, f"group {found[0]} admits {towards} by its rule {found[1].id}: {found[1]}")
@@ -178,28 +241,32 @@ def _across(
         if not one.host.underlay:
             yield _hop(one.host, f"{one.host.name} has no address on the network between hosts", passes=False)
     yield _informed(source, target, network, known, told)
-    yield HopView(
-        at="overlay",
-        what=f"VXLAN number {network.number}, from {source.host.name} to {target.host.name}",
-        passes=True,
-    )
+    yield _vxlan(source.host, target.host, network)
     yield _informed(target, source, network, known, told)
 
 
 def _informed(one: End, other: End, network: NetworkRow, known: NetworkMap, told: Told) -> HopView:
     """Whether the host has been told the newest of the network, and so of the other end."""
-    host, there = one.host, other.ports[network.id]
+    there = other.ports[network.id]
     address = " and ".join(filter(None, (str(IPv4Address(there.address)), six_text(there.address6))))
+    verb = "are" if there.address6 is not None else "is"
+    what = f"{address} {verb} on {other.host.name}, and lets pass what comes from there"
+    return _knows(one.host, network, known, told, what)
+
+
+def _vxlan(one: HostRow, other: HostRow, network: NetworkRow) -> HopView:
+    what = f"VXLAN number {network.number}, from {one.name} to {other.name}"
+    return HopView(at="overlay", what=what, passes=True)
+
+
+def _knows(host: HostRow, network: NetworkRow, known: NetworkMap, told: Told, what: str) -> HopView:
     answer = told.get(host.name)
     if answer is None:
         return _hop(host, f"{host.name} did not say what it knows", passes=False)
     digest = answer[network.id].digest if network.id in answer else NOBODY
     if digest != known.digest_from(host.name):
         return _hop(host, f"not yet told the newest of {network.name!r}; within seconds it is", passes=False)
-    verb = "are" if there.address6 is not None else "is"
-    return _hop(
-        host, f"knows that {address} {verb} on {other.host.name}, and lets pass what comes from there"
-    )
+    return _hop(host, f"knows that {what}")
 
 
 def _hop(host: HostRow, what: str, *, passes: bool = True) -> HopView:
@@ -210,7 +277,7 @@ def ordered(rows: Iterable[AttachmentRow], names: Mapping[NetworkId, str]) -> li
     return sorted(rows, key=lambda row: (names[row.network_id], row.host, row.app, row.service, row.ordinal))
 
 
-def place(row: AttachmentRow, network: str, host: HostRow) -> PlaceView:
+def place(row: AttachmentRow, network: str, host: HostRow, led: EgressRow | None = None) -> PlaceView:
     return PlaceView(
         network=network,
         address=str(IPv4Address(row.address)),
@@ -219,4 +286,5 @@ def place(row: AttachmentRow, network: str, host: HostRow) -> PlaceView:
         host=host.name,
         host_state=host.shown,
         up=host.answers and row.runs,
+        egress=f"{IPv4Address(led.address)}{f' by {led.host}' if led.host else ''}" if led else "",
     )

@@ -10,7 +10,7 @@ from skep.model.errors import Conflict, NotFound
 from skep.model.ids import RegionName, ZoneName
 from skep.model.names import check_name
 from skep.model.views import ZoneView
-from skep.store import hosts
+from skep.store import egress, hosts
 from skep.store.hosts import ZoneRow
 
 
@@ -48,6 +48,10 @@ class Zones:
             users = [host.name for host in await hosts.every(connection) if host.zone == zone]
             if users:
                 raise Conflict(f"Zone {zone!r} has hosts ({', '.join(users[:10])}): remove them first.")
+            if any(one.zone == zone for one in await egress.every(connection)):
+                raise Conflict(
+                    f"Zone {zone!r} has egress addresses: take them away with 'skep net egress rm'."
+                )
             await hosts.delete_zone(connection, ZoneName(zone))
 
         await self._database.write(change)

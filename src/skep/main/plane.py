@@ -18,6 +18,7 @@ from skep.control.balancing import Balancing, Leading
 from skep.control.control import Control, make_control
 from skep.control.desired import DesiredState
 from skep.control.edges import Edges
+from skep.control.egressing import Egressing
 from skep.control.events import Observations
 from skep.control.flow_engine import FlowRoom, flow_room
 from skep.control.flows.catalogue import make_registry
@@ -160,6 +161,7 @@ async def _reconcile(base: Foundation, room: FlowRoom, control: Control) -> None
         guarding=base.guarding,
         edges=base.edges,
         balancing=base.balancing,
+        egressing=egressing(base),
     )
 
     async def lead(epoch: int) -> None:
@@ -303,4 +305,9 @@ def _control(base: Foundation, room: FlowRoom) -> Control:
         new_id=new_id,
         guarding=base.guarding,
         edges=base.edges,
+        egressing=egressing(base),
     )
+
+
+def egressing(base: Foundation) -> Egressing:
+    return Egressing(base.database, base.directory, base.desired, base.peering)

@@ -199,6 +199,21 @@ class ReservationView(View, frozen=True, kw_only=True):
     created: str
 
 
+class EgressView(View, frozen=True, kw_only=True):
+    """An address by which a network leaves to the outside.
+
+    `tenant`: whose networks may have it; "": anybody's.  `network` has it, and `host` leads its traffic
+    outside; "" where none does.
+    """
+
+    address: str
+    zone: str
+    tenant: str = ""
+    network: str = ""
+    host: str = ""
+    created: str
+
+
 class ShareView(View, frozen=True, kw_only=True):
     """A network of `owner` that `tenant` may plug into once it has `accepted`.
 
@@ -250,6 +265,7 @@ class NetworkDetail(View, frozen=True, kw_only=True):
     free: int | None = None
     reservations: list[ReservationView] = []
     shares: list[ShareView] = []
+    egress: EgressView | None = None
 
 
 class GroupRuleView(View, frozen=True, kw_only=True):
@@ -277,7 +293,10 @@ class SecurityGroupView(View, frozen=True, kw_only=True):
 
 
 class PlaceView(View, frozen=True, kw_only=True):
-    """A port and where it is.  `host_state` as hosts are listed; `up`: its names resolve."""
+    """A port and where it is.  `host_state` as hosts are listed; `up`: its names resolve.
+
+    `egress`: the address by which it leaves to the outside, with the host that leads it there.
+    """
 
     network: str
     address: str
@@ -286,6 +305,7 @@ class PlaceView(View, frozen=True, kw_only=True):
     host_state: str
     up: bool
     address6: str = ""
+    egress: str = ""
 
 
 class HopView(View, frozen=True, kw_only=True):

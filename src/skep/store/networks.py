@@ -78,6 +78,7 @@ class AttachmentRow(rows.Row, frozen=True, kw_only=True):
     status: ContainerStatus | None
     guest: str = ""
     address6: int | None = None
+    position: int = 0
 
     @property
     def replica(self) -> str:

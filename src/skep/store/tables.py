@@ -410,6 +410,18 @@ images = Table(
 
 schema_serves = Table("schema_serves", metadata, Column("revision", Text, primary_key=True))
 """One row: the oldest schema whose processes may use this database (`store/schema.py`)."""
+egress_addresses = Table(
+    "egress_addresses",
+    metadata,
+    _id(),
+    Column("zone", Text, ForeignKey("zones.name"), nullable=False),
+    Column("address", sa.BigInteger, nullable=False, unique=True),
+    Column("tenant_id", Text, ForeignKey("tenants.id"), index=True),
+    Column("network_id", Text, ForeignKey("networks.id", ondelete="SET NULL"), unique=True),
+    Column("host", Text, ForeignKey("hosts.name", ondelete="SET NULL")),
+    _created(),
+)
+
 security_groups = Table(
     "security_groups",
     metadata,

@@ -19,6 +19,7 @@ from skep.control.balancing import Balancing
 from skep.control.changes import Overtaken
 from skep.control.desired import DesiredState
 from skep.control.edges import Edges
+from skep.control.egressing import Egressing
 from skep.control.flows import documents
 from skep.control.guarding import Guarding
 from skep.control.host_directory import HostDirectory
@@ -31,7 +32,8 @@ from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, NotFound, SkepError, Unavailable
 from skep.model.host import ContainerStatus, ServicePublications
 from skep.model.ids import AppId, ContainerId, HostName, NetworkId, ReplicaId
-from skep.store import apps, disks, networks, replicas
+from skep.store import apps, disks, egress, networks, replicas
+from skep.store.egress import EgressRow
 from skep.store.networks import PortRow
 from skep.store.replicas import ReplicaRow
 
@@ -64,6 +66,7 @@ class Reconciler:
         guarding: Guarding | None = None,
         edges: Edges | None = None,
         balancing: Balancing | None = None,
+        egressing: Egressing | None = None,
     ) -> None:
         self._database = database
         self._flows = flows
@@ -74,6 +77,7 @@ class Reconciler:
         self._woken = woken
         self._peering = peering
         self._guarding = guarding
+        self._egressing = egressing
         self._widening = Widening()
         self._edges = edges
         self._balancing = balancing
@@ -99,6 +103,8 @@ class Reconciler:
         A slow host keeps nobody else waiting: after `PATIENCE` the pass goes on without it, and it is looked
         at again when it has come to its end.  One that is lost is left alone.
         """
+        if self._egressing is not None:
+            await self._egressing.reconcile()
         if self._peering is not None:
             await self._peering.reconcile()
         if self._guarding is not None:
@@ -152,11 +158,15 @@ class Reconciler:
                 & {row.service_id for row in every if row.host == name},
                 disks={row.id for row in await disks.every(connection)},
             )
+            led = [one for one in (await egress.by_network(connection)).values() if one.host == name]
+            own = {row.id for row in every if row.host == name}
+            used = {port.network_id for port in ports if port.replica_id in own}
             leaving = {app.id for app in await apps.every(connection) if app.removing}
         members = [row for row in every if row.host == name]
         here = [row for row in members if row.app_id not in busy | leaving]
         await self._record(host, state, members, here)
         await self._restore_networks(name, state, here, ports)
+        await self._restore_leading(name, state, [one for one in led if one.network_id not in used])
         await self._widening.reconcile(name, host, known, state.networks)
         changing = {row.id for row in members if row.app_id in busy}
         await self._restore_replicas(name, state, here, ports, changing)
@@ -230,6 +240,24 @@ class Reconciler:
                     tenant=tenant,
                     title="restore a network",
                 )
+
+    async def _restore_leading(self, name: HostName, state: HostState, led: list[EgressRow]) -> None:
+        """Networks that the host leads outside, and has no replicas on."""
+        lacking = {
+            one.network_id: one for one in led if one.network_id and one.network_id not in state.networks
+        }
+        attempts = self._attempts[f"egress:{name}"]
+        attempts.keep_only(lacking.keys())
+        async with self._database.read() as connection:
+            owners = {row.id: row.tenant_id for row in await networks.every(connection)} if lacking else {}
+        for network in filter(attempts.ready, lacking):
+            attempts.attempted(network)
+            await self._flows.start(
+                "network.restore",
+                {"network": network, "containers": [], "host": name},
+                tenant=owners.get(network, ""),
+                title="restore the way outside of a network",
+            )
 
     async def _publish(self, name: HostName, host: Host, here: list[ReplicaRow]) -> None:
         actual = await host.fabric.published()

@@ -134,6 +134,10 @@ class SimulatedFabric:
     def known_ports(self) -> dict[PortId, PortConfig]:
         return {port.id: port for port in self._ports()}
 
+    def known_peers(self) -> dict[NetworkId, NetworkPeers]:
+        """What the host was told, in full."""
+        return dict(self._peers)
+
     def known_guards(self) -> dict[NetworkId, NetworkGuards]:
         """What the host was told, in full."""
         return dict(self._guards)

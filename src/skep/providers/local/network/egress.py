@@ -47,13 +47,22 @@ def hold(wanted: Collection[IPv4Address], before: Collection[IPv4Address]) -> No
     Neighbours are told of each new one, so that what comes back comes here at once.
     """
     for address in set(before) - set(wanted):
-        if interface := _interface_with(address):
-            links.ip(f"address delete {address}/32 dev {interface}")
+        _release(address)
     for address in wanted:
         if not _interface_with(address):
             interface = _interface_to(address)
             links.ip(f"address add {address}/32 dev {interface}")
             _announce(address, interface)
+
+
+def _release(address: IPv4Address) -> None:
+    """Its interface may be going at the same time, and the address with it."""
+    if interface := _interface_with(address):
+        try:
+            links.ip(f"address delete {address}/32 dev {interface}")
+        except HostFailure:
+            if links.there(interface):
+                raise
 
 
 def _interface_with(address: IPv4Address) -> str:

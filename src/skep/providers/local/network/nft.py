@@ -67,7 +67,21 @@ def reconcile(tables: tuple[Table, ...]) -> None:
 
 
 def whole(tables: tuple[Table, ...]) -> bool:
-    return not any(plan(table, read(table)) for table in tables)
+    """Whether nothing differs but what is left of interfaces that are gone, which is no harm."""
+    return not any(plan(table, _of_living(table, read(table))) for table in tables)
+
+
+def _of_living(table: Table, found: Found | None) -> Found | None:
+    """Elements that begin with an interface are listed by its name, or its number when it is gone."""
+    if found is None:
+        return None
+    by_interface = {one.name for one in table.sets if "iface_index" in one.definition}
+    living = {
+        name: {key: value for key, value in elements.items() if not key.split(" . ")[0].isdigit()}
+        for name, elements in found.sets.items()
+        if name in by_interface
+    }
+    return Found(found.sets | living, found.chains)
 
 
 def plan(table: Table, found: Found | None) -> str:

@@ -1,5 +1,6 @@
 """The router namespaces: a bridge with the gateway's address, an uplink, rules and a resolver per network."""
 
+from collections.abc import Callable, Iterable
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -25,7 +26,7 @@ from skep.providers.local.network.forward import Forwarder
 from skep.providers.local.network.host import HostSide
 from skep.providers.local.network.locks import Locks
 from skep.providers.local.network.namespaces import exists
-from skep.providers.local.network.naming import BRIDGE, OVERLAY, UPLINK, gateway_mac
+from skep.providers.local.network.naming import BRIDGE, OVERLAY, UPLINK, bridge_end, gateway_mac
 from skep.providers.local.network.overlays import Overlays
 
 _SETTINGS = (
@@ -224,7 +225,7 @@ class Routers:
         def apply() -> None:
             if leaving is not None:
                 egress.lead(leaving)
-            nft.reconcile(tables)
+            nft.reconcile(tables())
 
         await self._namespaces.inside(self.path(network.id), apply)
 
@@ -258,7 +259,7 @@ class Routers:
                 _bridged(network, mtu)
                 and _guarded(told)
                 and (network.internal or _linked(network, link[0], link[1], mtu))
-                and nft.whole(tables)
+                and nft.whole(tables())
                 and (leaving is None or egress.leads(leaving))
             ),
         )
@@ -267,14 +268,14 @@ class Routers:
             return inside
         return await self._namespaces.on_host(lambda: links.is_up(name, link[0]))
 
-    def _tables(self, network: NetworkConfig) -> tuple[nft.Table, ...]:
-        return rules.UNBRIDGED, *rules.router_tables(
-            network,
-            self._host.link(network)[1],
-            self._state.ports_on(network.id),
-            self._state.routes_to(network.id),
-            self._far(network),
-            self._egress(network),
+    def _tables(self, network: NetworkConfig) -> Callable[[], tuple[nft.Table, ...]]:
+        """Made in the router's namespace, where ports that lost their interface are none."""
+        link, ports = self._host.link(network)[1], self._state.ports_on(network.id)
+        routes = self._state.routes_to(network.id)
+        far, leaving = self._far(network), self._egress(network)
+        return lambda: (
+            rules.UNBRIDGED,
+            *rules.router_tables(network, link, _living(ports), routes, far, leaving),
         )
 
     def _far(self, network: NetworkConfig) -> rules.Far | None:
@@ -378,6 +379,10 @@ def _named(network: NetworkId, port: RemotePort) -> PortConfig:
 
 
 # The functions below run inside the router namespace.
+
+
+def _living(ports: Iterable[PortConfig]) -> list[PortConfig]:
+    return [port for port in ports if links.there(bridge_end(port.id))]
 
 
 def _bridged(network: NetworkConfig, mtu: int) -> bool:

@@ -47,12 +47,11 @@ PACE = "1000/second burst 5000 packets"
 """Of new connections of one network: those that are closed are not counted as open, yet stay in the table
 for a while (`links.CONNECTIONS`)."""
 
-_KNOWN_SENDER = "iifname . ether saddr . ip saddr @members"
+_KNOWN_SENDER = "iif . ether saddr . ip saddr @members"
+"""Interfaces by their numbers: by name, a lookup costs 0.5 us more."""
 _UNBRIDGED = f'iifname != {{ "lo", "{BRIDGE}", "{UPLINK}" }} drop'
 """What reaches the router in the name of a port of its bridge."""
-_KNOWN_ARP_SENDER = (
-    "iifname . ether saddr . arp saddr ip @members iifname . arp saddr ether . arp saddr ip @members"
-)
+_KNOWN_ARP_SENDER = "iif . ether saddr . arp saddr ip @members iif . arp saddr ether . arp saddr ip @members"
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -238,7 +237,7 @@ def router_tables(
 
 
 def member(port: PortConfig) -> str:
-    """The element of `members` that lets this port send."""
+    """The element of `members` that lets this port send.  Its interface must be there."""
     return f"{bridge_end(port.id)} . {port.mac.lower()} . {port.address}"
 
 
@@ -253,7 +252,10 @@ def _bridge_table(network: NetworkConfig, ports: list[PortConfig]) -> Table:
         name=ROUTER,
         sets=(
             Set(
-                MEMBERS, "set", "type ifname . ether_addr . ipv4_addr;", {member(port): "" for port in ports}
+                MEMBERS,
+                "set",
+                "type iface_index . ether_addr . ipv4_addr;",
+                {member(port): "" for port in ports},
             ),
             *(six.bridge_sets(ports) if network.ipv6 else ()),
         ),

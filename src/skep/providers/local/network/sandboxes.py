@@ -139,7 +139,7 @@ class Sandboxes:
     async def _unplug(self, port: PortConfig) -> None:
         router, end = self._routers.path(port.network), bridge_end(port.id)
         if exists(router):
-            await self._namespaces.inside(router, lambda: links.delete(end))
+            await self._namespaces.inside(router, lambda: _detach(port, end))
         if exists(self.path(port.replica)):
             await self._namespaces.inside(self.path(port.replica), lambda: links.delete(port.interface))
         await self._forbid(port)
@@ -205,14 +205,24 @@ def _check(port: PortConfig, network: NetworkConfig) -> None:
 
 
 def _attach(port: PortConfig, end: str, sandbox: Path, mtu: int) -> None:
-    where = f"bridge {rules.ROUTER}"
-    known = rules.elements(port).items()
-    nft.commit("\n".join(nft.add_element(where, name, {element: ""}) for name, element in known))
+    """Who may send is known by the number of the interface: so it may once it is there."""
     links.delete(end)
     links.ip(
         f"link add name {end} mtu {mtu} master {BRIDGE} up type veth"
         f" peer name {port.interface} address {port.mac} mtu {mtu} netns {sandbox}"
     )
+    where, found, commands = f"bridge {rules.ROUTER}", _members(), []
+    for name, element in rules.elements(port).items():
+        stale = [one for one in found.get(name, ()) if one.split(" . ")[1:] == element.split(" . ")[1:]]
+        commands += [nft.delete_element(where, name, one) for one in stale]
+        commands.append(nft.add_element(where, name, {element: ""}))
+    nft.commit("\n".join(commands))
+
+
+def _detach(port: PortConfig, end: str) -> None:
+    """First the permission, which without its interface would have no name any more."""
+    _forget_member(port)
+    links.delete(end)
 
 
 def _forget_member(port: PortConfig) -> None:

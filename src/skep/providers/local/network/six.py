@@ -23,7 +23,7 @@ from skep.providers.local.network.nft import Chain, Elements, Set
 
 MEMBERS, ADVERTISED, LINKED = "members6", "advertised", "linked"
 _KIND = {
-    MEMBERS: "type ifname . ether_addr . ipv6_addr;",
+    MEMBERS: "type iface_index . ether_addr . ipv6_addr;",
     ADVERTISED: "typeof iifname . ether saddr . @th,64,128;",
     LINKED: "typeof iifname . @th,208,48;",
 }
@@ -61,7 +61,7 @@ BRIDGE_RULE = "ether type ip6 goto from_ports6"
 BRIDGE_CHAIN = Chain(
     "from_ports6",
     (
-        f"iifname . ether saddr . ip6 saddr != @{MEMBERS} drop",
+        f"iif . ether saddr . ip6 saddr != @{MEMBERS} drop",
         # Errors, echoes and neighbours.  Not: routers, redirects, groups, renumbering, names.
         "icmpv6 type != { 1, 2, 3, 4, 128, 129, 135, 136 } drop",
         "udp sport 547 udp dport 546 drop",
