@@ -18,6 +18,7 @@ from skep.main.plane import Foundation, control_plane, foundation, prepare
 from skep.main.process import alone, collect_garbage_seldom, listener_on, stopped
 from skep.main.serving import serve_api
 from skep.providers.box.broker import management_of, start_broker
+from skep.providers.box.front import start_front
 from skep.providers.box.underlay import Underlay
 from skep.providers.local.programs import require_programs
 from skep.store import hosts
@@ -39,6 +40,11 @@ async def run(settings: Configuration, layout: Layout) -> None:
             remember(settings, layout)
             inner = await _on_underlay(settings, underlay)
             outer = stack.enter_context(listener_on(inner))
+            await start_front(
+                settings.instance,
+                (settings.edge_http, settings.edge_https),
+                [underlay.address(one.number) for one in layout.members()],
+            )
             control, base = await _control(stack, inner, layout)
             serving = [
                 asyncio.create_task(serve_api(control, inner, outer, stop)),

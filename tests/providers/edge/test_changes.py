@@ -10,6 +10,7 @@ import pytest
 from tests.providers.edge.conftest import HTTP, Load, Site, endpoint
 from tests.providers.network.conftest import HOST
 
+from skep.model.errors import Conflict
 from skep.model.ids import AppId, new_id
 from skep.providers.local.edge.place import Place
 from skep.providers.local.edge.process import living
@@ -121,3 +122,17 @@ async def test_the_next_agent_adopts_haproxy_and_goes_on(site: Site) -> None:
     assert known[told.app].digest == told.digest
     assert await site.get("shop.localhost") == "200 two"
     assert living(Place.of(site.world.instance)) == before
+
+
+async def test_a_taken_port_is_said_and_the_edge_comes_up_when_it_is_free(site: Site) -> None:
+    one = await site.replica("one")
+    squatter = await site.world.socket(site.world.host, socket.SOCK_STREAM, ("0.0.0.0", HTTP))
+    squatter.listen()
+
+    with pytest.raises(Conflict, match="another process has its port"):
+        await site.tell(endpoint("shop.localhost", one))
+    squatter.close()
+
+    async with asyncio.timeout(15):
+        while await site.get("shop.localhost") != "200 one":
+            await asyncio.sleep(0.1)

@@ -20,15 +20,11 @@ it back: what it answers is its own affair."""
 
 
 class Entrance(msgspec.Struct, frozen=True):
-    """Ports of the host; 0: none.  `connections`: of all clients together.
-
-    `front`: addresses from which connections come with the PROXY protocol, by a proxy that leads here.
-    """
+    """Ports of the host; 0: none.  `connections`: of all clients together."""
 
     http: int = 80
     https: int = 443
     connections: int = 4_000
-    front: tuple[str, ...] = ()
 
 
 def configuration(place: Place, entrance: Entrance, layout: Layout) -> str:
@@ -81,6 +77,7 @@ global
     stats socket {place.admin} mode 600 level admin expose-fd listeners
     stats timeout 1m
     maxconn {entrance.connections}
+    noreuseport
     hard-stop-after 24h
     log {place.log} len 4096 format raw local0
     ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
@@ -125,9 +122,8 @@ def _frontend(place: Place, entrance: Entrance) -> str:
     listed = f"ssl crt-list {place.certificates} alpn h2,http/1.1"
     binds = [f"    bind :{entrance.http}"] if entrance.http else []
     binds += [f"    bind :{entrance.https} {listed}"] if entrance.https else []
-    front = [f"    tcp-request connection expect-proxy layer4 if {{ src {' '.join(entrance.front)} }}"]
     rules = [f"    {line}" for line in _rules(place, entrance)]
-    return "\n".join(["frontend edge from common", *binds, *(front if entrance.front else []), *rules])
+    return "\n".join(["frontend edge from common", *binds, *rules])
 
 
 _HOST = "req.hdr(host),field(1,:),lower"
