@@ -6,7 +6,7 @@ the same: so it serves the endpoint, and losing one host loses none.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,9 +23,13 @@ from skep.model.host import PeersInForce
 from skep.model.ids import AppId, HostName, NetworkId, ServiceId, TenantId
 from skep.store import endpoints, replicas
 from skep.store.endpoints import EndpointRow
+from skep.store.replicas import ReplicaRow
 
 PATIENCE = 5.0
 """Seconds that a change waits for a host to take it."""
+
+_FORGETTING = 6
+"""Passes after which it is looked anew whether hosts have the networks they need."""
 
 log = structlog.get_logger("skep.edges")
 
@@ -48,6 +52,8 @@ class Edges:
         self._desired = desired
         self._peering = peering
         self._told: dict[tuple[HostName, AppId], str] = {}
+        self._ensured: dict[HostName, set[NetworkId]] = {}
+        self._passes = 0
         self._refused: dict[HostName, str] = {}
         """Hosts that cannot serve endpoints, and why."""
 
@@ -70,6 +76,10 @@ class Edges:
     async def reconcile(self) -> None:
         """Tell every host what it does not know, whoever told it last."""
         names = [name for name in self._directory.names() if not self._directory.why_silent(name)]
+        self._passes += 1
+        for name in self._directory.names():
+            if self._passes % _FORGETTING == 0 or name not in names:
+                self._ensured.pop(name, None)
         known = dict(zip(names, await asyncio.gather(*map(self._known, names)), strict=True))
         found = await self._read(None)
         await asyncio.gather(
@@ -138,6 +148,7 @@ class Edges:
     async def _ensure(self, name: HostName, wanted: Iterable[AppEndpoints]) -> None:
         """The networks on which somebody answers; others hear that the host is there now."""
         needed = {server.network for app in wanted for one in app.endpoints for server in one.servers}
+        needed -= self._ensured.get(name, set())
         if not needed:
             return
         fabric = self._directory.answering(name).fabric
@@ -146,7 +157,8 @@ class Edges:
             await fabric.ensure_network(await self._desired.network(network))
             self._peering.forget(name, network)
         if lacking:
-            await self._peering.announce([NetworkId(network) for network in lacking])
+            await self._peering.announce(lacking)
+        self._ensured.setdefault(name, set()).update(needed)
 
     async def _read(self, apps: Collection[AppId] | None) -> dict[AppId, AppEndpoints]:
         """Of the chosen apps (None: of all that have any)."""
@@ -156,7 +168,7 @@ class Edges:
             for row in await endpoints.every(connection):
                 if apps is None or row.app_id in apps:
                     found.setdefault(row.app_id, []).append(row)
-            told = {app: await self._app(connection, app, time, rows) for app, rows in found.items()}
+            told = await _configured(connection, time, found) if found else {}
         gone = {
             app: AppEndpoints(app=app, tenant=NOBODY, generation=time)
             for app in apps or ()
@@ -167,20 +179,31 @@ class Edges:
     def _knows(self, app: AppId) -> bool:
         return any(known == app for _, known in self._told)
 
-    async def _app(
-        self, connection: AsyncConnection, app: AppId, time: int, rows: list[EndpointRow]
-    ) -> AppEndpoints:
-        tenant = rows[0].tenant_id
-        certificates = await endpoints.certificates(connection, tenant)
-        return configured(
+
+async def _configured(
+    connection: AsyncConnection, time: int, found: Mapping[AppId, list[EndpointRow]]
+) -> dict[AppId, AppEndpoints]:
+    """Many apps cost as many queries as one."""
+    only = next(iter(found)) if len(found) == 1 else None
+    members: dict[AppId, list[ReplicaRow]] = {}
+    for row in await replicas.find(connection, app=only):
+        members.setdefault(row.app_id, []).append(row)
+    places = await endpoints.places(connection, only)
+    digests: dict[TenantId, dict[str, str]] = {}
+    for one in await endpoints.certificates(connection):
+        digests.setdefault(one.tenant_id, {})[one.name] = one.digest
+    return {
+        app: configured(
             app,
-            tenant,
+            rows[0].tenant_id,
             time,
             rows,
-            await replicas.find(connection, app=app),
-            await endpoints.places(connection, app),
-            {one.name: one.digest for one in certificates},
+            members.get(app, []),
+            places,
+            digests.get(rows[0].tenant_id, {}),
         )
+        for app, rows in found.items()
+    }
 
 
 NOTHING = AppEndpoints(app=AppId(""), tenant=NOBODY, generation=0).digest

@@ -81,8 +81,8 @@ async def apps_of(connection: AsyncConnection, chosen: Collection[ServiceId]) ->
     return set((await connection.execute(query)).scalars())
 
 
-async def places(connection: AsyncConnection, app: AppId) -> dict[ReplicaId, PlaceRow]:
-    """Of the app's replicas, on the first network of each."""
+async def places(connection: AsyncConnection, app: AppId | None = None) -> dict[ReplicaId, PlaceRow]:
+    """Of the app's replicas (None: of all), on the first network of each."""
     query = (
         sa.select(
             ports.c.replica_id, ports.c.network_id, ports.c.address, releases.c.revision.label("revision")
@@ -90,8 +90,10 @@ async def places(connection: AsyncConnection, app: AppId) -> dict[ReplicaId, Pla
         .join(replicas, ports.c.replica_id == replicas.c.id)
         .join(containers, replicas.c.container_id == containers.c.id)
         .join(releases, containers.c.release_id == releases.c.id)
-        .where(replicas.c.app_id == app, ports.c.position == 0)
+        .where(ports.c.position == 0)
     )
+    if app is not None:
+        query = query.where(replicas.c.app_id == app)
     return {row.replica_id: row for row in await rows.many(connection, query, PlaceRow)}
 
 
