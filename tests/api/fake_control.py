@@ -90,6 +90,8 @@ Egresses = list[EgressView]
 Ports = list[PortView]
 Zones = list[ZoneView]
 
+VIRTUAL = ("10.128.15.7",)
+"""The addresses of every service."""
 THEN = "2026-01-02T03:04:05Z"
 CHANGES = (
     DifferenceView(path="services.web.environment.MODE", before="slow", after="fast"),
@@ -196,6 +198,7 @@ class World:
             health="none",
             addresses=(f"10.128.0.{number + 2}",),
             mac="02:00:00:00:00:01",
+            virtual_ips=VIRTUAL,
             ports=tuple(f"{p.host_ip}:{p.published}->{p.target}/{p.protocol}" for p in ports if p.published),
             image=spec.services[ServiceName(service)].image,
             image_digest="sha256:" + "ab" * 32,
@@ -249,7 +252,12 @@ class FakeApps:
 
     async def show(self, caller: Caller, app: str) -> AppDetail:
         spec = self.world.app(app)
-        return AppDetail(app=self._view(spec, caller), spec=spec, replicas=tuple(self.world.replicas(spec)))
+        return AppDetail(
+            app=self._view(spec, caller),
+            spec=spec,
+            replicas=tuple(self.world.replicas(spec)),
+            virtual_ips=dict.fromkeys(spec.services, VIRTUAL),
+        )
 
     async def plan(self, caller: Caller, spec: AppSpec) -> PlanDetail:
         known = spec.name in self.world.apps
@@ -718,7 +726,16 @@ class FakeNetworks:
         ]
 
     async def map(self, caller: Caller, network: str | None = None) -> Places:
-        return [
+        service = PlaceView(
+            network="default",
+            address=VIRTUAL[0],
+            replica="shop/web",
+            host="",
+            host_state="",
+            up=True,
+            leads_to=("shop/web-0 (100 %)",),
+        )
+        here = [
             PlaceView(
                 network="default",
                 address=f"10.128.0.{number}",
@@ -730,6 +747,7 @@ class FakeNetworks:
             )
             for number, state in ((2, "ready"), (3, "lost"))
         ]
+        return [*here, service]
 
     async def trace(
         self, caller: Caller, source: str, target: str, *, port: int | None = None, protocol: str = "tcp"

@@ -140,6 +140,7 @@ async def test_a_tenant_sees_and_traces_its_own_replicas_only(tmp_path: Path) ->
         assert [(one.replica, one.host_state, one.up) for one in seen] == [
             ("shop/web-0", "ready", True),
             ("shop/web-1", "ready", True),
+            ("shop/web", "", True),
         ]
         assert found.reachable
         assert await networks.map(thief) == []

@@ -182,6 +182,47 @@ async def test_services_of_two_tenants_are_told_apart_on_a_shared_network(house:
     assert all(len(one.backends) == 1 for one in known.values())
 
 
+async def test_people_are_shown_where_an_address_leads(house: Installation) -> None:
+    control, who = house.control, house.admin
+    await house.finish(await control.apps.apply(who, app(web=service(replicas=2), db=service())))
+    known = await heard(house)
+    address = str(known[HostName("host-1")]["web.shop"].address)
+    async with house.database.read() as connection:
+        rows = {row.name: row for row in await replicas.find(connection)}
+    await house.database.write(
+        lambda tx: replicas.set_weights(tx, {rows["web-0"].id: 20, rows["web-1"].id: 60})
+    )
+
+    untold = await control.networks.trace(who, "shop/db-0", "shop/web")
+    await heard(house)
+    found = await control.networks.trace(who, "shop/db-0", "shop/web")
+
+    assert (untold.reachable, len(untold.hops), "not yet told" in untold.hops[0].what) == (False, 1, True)
+    assert "led to shop/web-0 (25 %), shop/web-1 (75 %)" in found.hops[0].what
+    assert address in found.hops[0].what
+    assert found.target == "shop/web-0"
+    place = next(one for one in await control.networks.map(who) if one.replica == "shop/web")
+    assert (place.address, place.leads_to) == (address, ("shop/web-0 (25 %)", "shop/web-1 (75 %)"))
+    assert (await control.apps.show(who, "shop")).virtual_ips["web"] == (address,)
+    shown = {one.name: one.virtual_ips for one in await control.replicas.list(who)}
+    assert shown["web-0"] == shown["web-1"] == (address,)
+    detail = await control.networks.show(who, "default")
+    assert (address, ("web.shop",)) in {(one.address, one.names) for one in detail.ports}
+    assert detail.used == 5
+
+
+async def test_a_trace_to_a_service_that_nobody_serves_says_so(house: Installation) -> None:
+    await house.finish(
+        await house.control.apps.apply(house.admin, app(web=service(replicas=0), db=service()))
+    )
+    await heard(house)
+
+    found = await house.control.networks.trace(house.admin, "shop/db-0", "shop/web")
+
+    assert not found.reachable
+    assert "refused at once" in found.hops[-1].what
+
+
 def replica(name: str, *, weight: int = 100, health: Health = Health.NONE, runs: bool = True) -> ReplicaRow:
     status = ContainerStatus(
         id=ContainerId(name),

@@ -367,7 +367,7 @@ def ports(network: str | None = None, /, *, common: Common = DEFAULT) -> None:
 
 @app.command(name="map")
 def show_map(network: str | None = None, /, *, common: Common = DEFAULT) -> None:
-    """Show which hosts the networks reach over, and what is where.
+    """Show which hosts the networks reach over, what is where, and where the addresses of services lead.
 
     Example: `skep net map default`
 
@@ -384,6 +384,7 @@ def show_map(network: str | None = None, /, *, common: Common = DEFAULT) -> None
         ("ADDRESS", _addresses),
         ("UP", lambda one: one.up),
         ("EGRESS", lambda one: one.egress),
+        ("LEADS TO", lambda one: one.leads_to),
     ]
     show(common.connect().get("/v1/networks/map", list[PlaceView], network=network), columns, common.output)
 
@@ -398,9 +399,9 @@ def trace(
     protocol: Literal["tcp", "udp", "icmp"] = "tcp",
     common: Common = DEFAULT,
 ) -> None:
-    """Say why a replica can or cannot reach another, or how it leaves to the outside, hop by hop.
+    """Say why a replica can or cannot reach another, a service, or the outside, hop by hop.
 
-    Examples: `skep net trace shop/web-0 shop/db-0`; `skep net trace shop/web-0 shop/db-0 --port 5432`;
+    Examples: `skep net trace shop/web-0 shop/db-0`; `skep net trace shop/web-0 shop/db --port 5432`;
     `skep net trace shop/web-0 192.0.2.9`
 
     Parameters
@@ -408,7 +409,7 @@ def trace(
     source
         Who asks, as APP/REPLICA.
     target
-        Who is asked, as APP/REPLICA, or an address outside.
+        Who is asked, as APP/REPLICA or APP/SERVICE, or an address outside.
     port
         The port that is asked for: security groups may admit one and refuse another.
     protocol

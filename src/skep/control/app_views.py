@@ -22,7 +22,7 @@ from skep.model.views import (
     PlanView,
     ReplicaView,
 )
-from skep.store import disks, endpoints, hosts, networks, releases, replicas
+from skep.store import disks, endpoints, hosts, networks, releases, replicas, virtual_ips
 from skep.store.apps import AppRow
 from skep.store.networks import PortRow, PublishedRow
 from skep.store.releases import ReleaseRow
@@ -115,6 +115,16 @@ def state(member: ReplicaRow, silent: Collection[HostName] = ()) -> str:
     return member.status.state.value
 
 
+async def virtual_ips_of(connection: AsyncConnection, row: AppRow) -> dict[str, tuple[str, ...]]:
+    """The addresses of its services, by service."""
+    names = {one.id: one.name for one in await replicas.services_of(connection, row.id)}
+    found: dict[str, tuple[str, ...]] = {}
+    for one in await virtual_ips.of_app(connection, row.id):
+        name = names[one.service_id]
+        found[name] = (*found.get(name, ()), str(IPv4Address(one.address)))
+    return found
+
+
 async def replicas_of(connection: AsyncConnection, row: AppRow) -> list[ReplicaView]:
     members = await replicas.find(connection, app=row.id)
     silent = await silent_hosts(connection)
@@ -122,6 +132,7 @@ async def replicas_of(connection: AsyncConnection, row: AppRow) -> list[ReplicaV
     published = await networks.published_ports(connection, services={member.service_id for member in members})
     history = {release.id: release for release in await releases.of_app(connection, row.id)}
     containers = {container.id: container for container in await replicas.containers_of(connection, row.id)}
+    led = await virtual_ips.of_app(connection, row.id)
     views = []
     for member in members:
         container = containers.get(member.container_id)
@@ -132,6 +143,7 @@ async def replicas_of(connection: AsyncConnection, row: AppRow) -> list[ReplicaV
                 member,
                 [port for port in ports if port.replica_id == member.id],
                 [port for port in published if port.service_id == member.service_id],
+                tuple(str(IPv4Address(one.address)) for one in led if one.service_id == member.service_id),
                 release,
                 silent,
             )
@@ -144,6 +156,7 @@ def replica(
     member: ReplicaRow,
     ports: list[PortRow],
     published: list[PublishedRow],
+    virtual: tuple[str, ...],
     release: ReleaseRow | None,
     silent: Mapping[HostName, str],
 ) -> ReplicaView:
@@ -161,6 +174,7 @@ def replica(
         health=status.health.value if status and seen != "unknown" else Health.NONE.value,
         addresses=tuple(str(IPv4Address(port.address)) for port in ports),
         mac=ports[0].mac if ports else "",
+        virtual_ips=virtual,
         ports=tuple(f"{port.host_ip}:{port.published}->{port.target}/{port.protocol}" for port in published),
         image=service.image if service else "",
         image_digest=info.digest if info else "",

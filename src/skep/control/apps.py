@@ -92,6 +92,7 @@ class Apps:
                 app=await self._view(connection, caller, record.app),
                 spec=record.release.spec if record.release else None,
                 replicas=tuple(await app_views.replicas_of(connection, record.app)),
+                virtual_ips=await app_views.virtual_ips_of(connection, record.app),
             )
 
     async def plan(self, caller: Caller, spec: AppSpec) -> PlanDetail:

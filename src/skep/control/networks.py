@@ -8,14 +8,14 @@ from ipaddress import IPv4Address, IPv4Network
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.control import tracing
+from skep.control import tracing, translation
 from skep.control.addresses import Addresses, Reserved, count_reserved
 from skep.control.callers import Caller
 from skep.control.clock import Now, rfc3339
 from skep.control.egress import egress_view
 from skep.control.guards import GuardMap, guard_maps
 from skep.control.host_directory import HostDirectory
-from skep.control.naming import DEFAULT_NETWORK, default_network
+from skep.control.naming import DEFAULT_NETWORK, default_network, scope
 from skep.control.network_finding import own_network
 from skep.control.peers import maps
 from skep.control.plans import NewNetwork
@@ -33,6 +33,7 @@ from skep.model.spec import AppSubnet
 from skep.model.views import (
     Accepted,
     AddressView,
+    HopView,
     NetworkDetail,
     NetworkView,
     PlaceView,
@@ -51,10 +52,12 @@ from skep.store import (
     reservations,
     shares,
     tenants,
+    virtual_ips,
 )
 from skep.store.networks import AttachmentRow, NetworkRow
 from skep.store.reservations import ReservationRow
 from skep.store.turns import Turn, take_turn
+from skep.store.virtual_ips import NamedVirtualIpRow
 
 PATIENCE = 2.0
 """Seconds that a host may take to say what it knows."""
@@ -99,18 +102,20 @@ class Networks:
         ]
 
     async def map(self, caller: Caller, network: str | None = None) -> list[PlaceView]:
-        """Where the tenant's replicas on its networks are, network by network and host by host."""
+        """Where the tenant's replicas on its networks are, and where the addresses of its services lead."""
         async with self._database.read() as connection:
             names = await _names(connection, caller, network)
             chosen = [key for key, name in names.items() if network in (None, name)]
             rows = await networks.attachments(connection, chosen)
             places = {row.name: row for row in await hosts.every(connection)}
             led = await egress.by_network(connection, chosen)
-        return [
+            ways = await translation.read(connection, chosen, caller.tenant, rows)
+        here = [
             tracing.place(row, names[row.network_id], places[row.host], led.get(row.network_id))
             for row in tracing.ordered(rows, names)
             if row.tenant_id == caller.tenant
         ]
+        return [*here, *(translation.place(one, names[one.network]) for one in ways)]
 
     async def trace(
         self,
@@ -121,17 +126,40 @@ class Networks:
         port: int | None = None,
         protocol: str = "tcp",
     ) -> TraceView:
-        """Why the replica `source` can or cannot reach `target`; both are named `app/name`.
+        """Why the replica `source` can or cannot reach `target`, which may be a service; named `app/name`.
 
         A target that is an IPv4 address is somewhere outside.
 
         With a port, or a protocol that has none, security groups are asked about it; else about anything.
 
         Raises:
-            NotFound: the tenant has no such replica.
+            NotFound: the tenant has no such replica, nor such a service with an address of its own.
             InvalidInput: there is no such port or protocol.
         """
         check_service(protocol, port)
+        if (hop := await self._translated(caller, source, target)) is None:
+            return await self._traced(caller, source, target, port, protocol)
+        if not hop[0].passes:
+            return TraceView(source=source, target=target, reachable=False, hops=[hop[0]])
+        rest = await self._traced(caller, source, hop[1], port, protocol)
+        return msgspec.structs.replace(rest, hops=[hop[0], *rest.hops])
+
+    async def _translated(self, caller: Caller, source: str, target: str) -> tuple[HopView, str] | None:
+        """If the target is a service: how its address is translated, and the first replica it leads to."""
+        async with self._database.read() as connection:
+            known = {row.id for row in (await networks.reachable(connection, caller.tenant)).values()}
+            rows = await networks.attachments(connection, known)
+            places = {row.name: row for row in await hosts.every(connection)}
+            ways = await translation.read(connection, known, caller.tenant, rows)
+        begin = tracing.end([row for row in rows if row.tenant_id == caller.tenant], places, source)
+        if (way := translation.way(ways, begin, target)) is None:
+            return None
+        hop = translation.hop(begin, way, await self._leads(begin.host.name))
+        return hop, way.backends[0].replica if way.backends else ""
+
+    async def _traced(
+        self, caller: Caller, source: str, target: str, port: int | None, protocol: str
+    ) -> TraceView:
         async with self._database.read() as connection:
             known = {row.id: row for row in (await networks.reachable(connection, caller.tenant)).values()}
             rows = await networks.attachments(connection, known)
@@ -160,6 +188,14 @@ class Networks:
                 told[leader] = await self._told(leader)
             return tracing.leaving(ends[0], outside, known, found, places, led, told, asked)
         return tracing.trace(ends[0], ends[1], known, found, told, asked)
+
+    async def _leads(self, host: HostName) -> dict[NetworkId, PeersInForce] | None:
+        """What the host knows of virtual IPs; None: it does not answer."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._directory.answering(host).fabric.virtual_ips()
+        except (SkepError, TimeoutError):
+            return None
 
     async def _is_guarded(self, host: HostName, guarded: dict[NetworkId, GuardMap]) -> bool:
         """Whether the host knows the newest of what guards its ports."""
@@ -289,6 +325,7 @@ class Networks:
             owner = await tenants.get(connection, row.tenant_id)
             owner_name = owner.name if owner else ""
             rows = await networks.attachments(connection, [row.id])
+            services = await virtual_ips.named(connection, [row.id])
             kept = await reservations.of_network(connection, row.id)
             offers = await shares.of_tenant(connection, caller.tenant, caller.tenant_name)
             led = (await egress.by_network(connection, [row.id])).get(row.id)
@@ -299,12 +336,17 @@ class Networks:
             gateway=row.gateway,
             internal=row.internal,
             created=rfc3339(row.created),
-            ports=[_address(port, owner_name, caller) for port in sorted(rows, key=lambda one: one.address)],
+            ports=[
+                *(_address(port, owner_name, caller) for port in sorted(rows, key=lambda one: one.address)),
+                *(_of_service(one, owner_name) for one in services),
+            ],
             subnets=[SubnetView(subnet=str(one.cidr), gateway=str(one.gateway)) for one in ranges(row)],
             shares=[share_view(offer, caller) for offer in offers if offer.network_id == row.id],
             egress=egress_view(led, {row.id: row}, {}, row.tenant_id) if led else None,
         )
-        return detail if row.tenant_id != caller.tenant else _with_counts(detail, row, rows, kept)
+        return (
+            detail if row.tenant_id != caller.tenant else _with_counts(detail, row, [*rows, *services], kept)
+        )
 
     async def list(self, caller: Caller) -> list[NetworkView]:
         async with self._database.read() as connection:
@@ -350,16 +392,29 @@ def _address(row: AttachmentRow, owner: str, caller: Caller) -> AddressView:
     )
 
 
+def _of_service(row: NamedVirtualIpRow, owner: str) -> AddressView:
+    return AddressView(
+        address=str(IPv4Address(row.address)),
+        names=(f"{row.service}.{scope(row.app, row.guest)}",),
+        tenant=row.guest or owner,
+    )
+
+
 def _with_counts(
-    detail: NetworkDetail, row: NetworkRow, ports: Sequence[AttachmentRow], kept: Sequence[ReservationRow]
+    detail: NetworkDetail,
+    row: NetworkRow,
+    taken: Sequence[AttachmentRow | NamedVirtualIpRow],
+    kept: Sequence[ReservationRow],
 ) -> NetworkDetail:
-    used = {address for port in ports for address in (port.address, port.address6) if address is not None}
+    used = {one.address for one in taken} | {
+        one.address6 for one in taken if isinstance(one, AttachmentRow) and one.address6 is not None
+    }
     blocked = [Reserved.of(one) for one in kept]
     subnets = [_fill(one, used, blocked) for one in ranges(row)]
     return msgspec.structs.replace(
         detail,
         subnets=subnets,
-        used=len(ports),
+        used=len(taken),
         reserved=sum(one.reserved or 0 for one in subnets if ":" not in one.subnet),
         free=sum(one.free or 0 for one in subnets if ":" not in one.subnet),
         reservations=[reservation_view(one) for one in kept],

@@ -53,6 +53,8 @@ class AppDetail(View, frozen=True, kw_only=True):
     spec: AppSpec | None
     """The current release as it was applied; the contents of configs and secrets are left out."""
     replicas: "tuple[ReplicaView, ...]"
+    virtual_ips: dict[str, tuple[str, ...]] = {}
+    """Addresses of its services, one on each network."""
 
 
 class ReleaseView(View, frozen=True, kw_only=True):
@@ -85,6 +87,8 @@ class ReplicaView(View, frozen=True, kw_only=True):
     health: str
     addresses: tuple[str, ...]
     mac: str
+    virtual_ips: tuple[str, ...] = ()
+    """The addresses of its service."""
     ports: tuple[str, ...]
     """`0.0.0.0:8080->80/tcp`"""
     image: str
@@ -296,6 +300,7 @@ class PlaceView(View, frozen=True, kw_only=True):
     """A port and where it is.  `host_state` as hosts are listed; `up`: its names resolve.
 
     `egress`: the address by which it leaves to the outside, with the host that leads it there.
+    Or the address of a service, `app/service`, which is on every host; `leads_to`: who gets new connections.
     """
 
     network: str
@@ -306,6 +311,7 @@ class PlaceView(View, frozen=True, kw_only=True):
     up: bool
     address6: str = ""
     egress: str = ""
+    leads_to: tuple[str, ...] = ()
 
 
 class HopView(View, frozen=True, kw_only=True):
