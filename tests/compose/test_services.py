@@ -9,6 +9,7 @@ from tests.compose.conftest import Load
 from skep.compose import ComposeError
 from skep.model.spec import (
     Dependency,
+    EndpointSpec,
     Extensions,
     FileMount,
     HealthCheck,
@@ -254,6 +255,11 @@ def test_resources_have_an_older_and_a_newer_place(web: Web, refused: Message) -
         ("x-skep: {system_disk: big}", "no size"),
         ("x-skep: {stateful: 3}", "must be true or false"),
         ("x-skep: {security_groups: web}", "Expected `array`"),
+        ("x-skep: {endpoints: ['a b.com']}", "is no host name"),
+        ("x-skep: {endpoints: [localhost]}", "take a name below it"),
+        ("x-skep: {endpoints: [{hosst: shop.localhost}]}", "did you mean host?"),
+        ("x-skep: {endpoints: [{rate: often}]}", "Expected `int"),
+        ("x-skep: {endpoints: 3}", "must be a list"),
         ("command: echo 'open", "cannot be split"),
         ("privileged: true", "privileged is not supported"),
         ("devices: [/dev/kvm]", "devices is not supported"),
@@ -468,6 +474,22 @@ def test_placement(web: Web, refused: Message) -> None:
         "deploy: {placement: {constraints: [engine.labels.x == y]}}"
     )
     assert "Hosts have no 'rack'" in refused("deploy: {placement: {preferences: [{spread: rack}]}}")
+
+
+def test_endpoints_are_texts_or_mappings_and_have_the_name_of_the_app(web: Web) -> None:
+    found = web(
+        """
+x-skep:
+  endpoints:
+    - https://Shop.localhost/api/
+    - {path: /img, sticky: true, rate: 5, timeout: 2m, tls: shop}
+"""
+    ).x_skep.endpoints
+
+    assert found == (
+        EndpointSpec(host="shop.localhost", path="/api"),
+        EndpointSpec(host="shop.localhost", path="/img", sticky=True, rate=5, timeout=120.0, tls="shop"),
+    )
 
 
 def test_security_groups_are_named_under_x_skep(web: Web) -> None:

@@ -8,7 +8,7 @@ import socket
 import msgspec
 import pytest
 from tests.providers.edge.conftest import HTTP, Load, Site, endpoint
-from tests.providers.network.conftest import HOST
+from tests.providers.network.conftest import HOST, publications
 
 from skep.model.errors import Conflict
 from skep.model.ids import AppId, new_id
@@ -135,4 +135,19 @@ async def test_a_taken_port_is_said_and_the_edge_comes_up_when_it_is_free(site: 
 
     async with asyncio.timeout(15):
         while await site.get("shop.localhost") != "200 one":
+            await asyncio.sleep(0.1)
+
+
+async def test_a_port_that_a_service_publishes_is_not_taken_from_it(site: Site) -> None:
+    one = await site.replica("one")
+    published = publications(site.net, HTTP, 8080, (one.address,))
+    await site.fabric.publish(published)
+
+    with pytest.raises(Conflict, match="a service publishes port 80"):
+        await site.tell(endpoint("shop.localhost", one))
+
+    assert await site.get("any.localhost") == "200 one"
+    await site.fabric.unpublish(published.service)
+    async with asyncio.timeout(15):
+        while await site.get("shop.localhost") != "200 one" or not living(Place.of(site.world.instance)):
             await asyncio.sleep(0.1)

@@ -17,7 +17,7 @@ from typing import Protocol, Self
 import structlog
 
 from skep.model.edge import AccessLine, AppEndpoints, EdgeEndpoint, EdgeServer, EndpointTraffic
-from skep.model.errors import HostFailure, SkepError, Unavailable, Unsupported
+from skep.model.errors import Conflict, HostFailure, SkepError, Unavailable, Unsupported
 from skep.model.host import PeersInForce
 from skep.model.ids import AppId, EndpointId, NetworkId
 from skep.providers.local.edge import changes, text
@@ -61,6 +61,9 @@ class Ways(Protocol):
         self, targets: Iterable[Target], *, heal: bool = False
     ) -> Mapping[Target, tuple[IPv4Address, int]]:
         """Where each is reached from the host; without those whose network is not here."""
+
+    def published(self) -> set[int]:
+        """TCP ports of the host that lead to services."""
 
 
 class HaproxyEdge:
@@ -207,6 +210,11 @@ class HaproxyEdge:
 
     async def _start(self, layout: Layout) -> None:
         self._have = None
+        if taken := self._ways.published() & {self._entrance.http, self._entrance.https}:
+            raise Conflict(
+                f"The edge of this host cannot listen: a service publishes port {min(taken)}. Publish "
+                "another one, or set 'edge_http' and 'edge_https' to other ports, or to 0."
+            )
         shown = _shown(await self._wanted())
         await self._certificates.prepare(shown)
         place = self._place

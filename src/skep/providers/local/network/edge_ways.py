@@ -47,6 +47,11 @@ class EdgeWays:
             found |= await self._lead(network, places, heal)
         return found
 
+    def published(self) -> set[int]:
+        """TCP ports of the host that lead to services."""
+        published = [route.publication for route in self._state.routes()]
+        return {one.published for one in published if one.protocol == "tcp" and one.addresses}
+
     async def _lead(self, network: NetworkId, places: set[Place], heal: bool) -> dict[Target, Place]:
         async with self._routers.lock[network]:
             config = self._state.networks.get(network)
