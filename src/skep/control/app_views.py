@@ -1,7 +1,7 @@
 """Rows as the API shows them: apps, replicas, releases, plans."""
 
 from collections.abc import Collection, Mapping
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -172,7 +172,12 @@ def replica(
         desired=member.desired,
         state=seen,
         health=status.health.value if status and seen != "unknown" else Health.NONE.value,
-        addresses=tuple(str(IPv4Address(port.address)) for port in ports),
+        addresses=tuple(
+            str(ip_address(address))
+            for port in ports
+            for address in (port.address, port.address6)
+            if address is not None
+        ),
         mac=ports[0].mac if ports else "",
         virtual_ips=virtual,
         ports=tuple(f"{port.host_ip}:{port.published}->{port.target}/{port.protocol}" for port in published),
