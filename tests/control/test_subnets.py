@@ -44,7 +44,12 @@ def on(name: str, replicas: int) -> AppSpec:
 
 
 def joining(name: str, network: str, replicas: int) -> AppSpec:
-    made = app(name, web=msgspec.structs.replace(service(replicas=replicas), networks={"n": ATTACHED}))
+    made = app(
+        name,
+        web=msgspec.structs.replace(
+            service(replicas=replicas, endpoint_mode="dnsrr"), networks={"n": ATTACHED}
+        ),
+    )
     return msgspec.structs.replace(made, networks={"n": AppNetwork(external=network)})
 
 
@@ -181,7 +186,7 @@ async def test_a_network_of_both_families_gives_each_replica_two_addresses(
     six = AppSubnet(subnet="fd00:1::/64")
     await house.control.networks.create(owner, "dual", subnet="10.9.0.0/24", more=[six])
     place = NetworkAttachment(ipv6_address="fd00:1::9")
-    fixed = app("fixed", web=msgspec.structs.replace(service(), networks={"n": place}))
+    fixed = app("fixed", web=msgspec.structs.replace(service(endpoint_mode="dnsrr"), networks={"n": place}))
     await put(house, owner, msgspec.structs.replace(fixed, networks={"n": AppNetwork(external="dual")}))
     await put(house, owner, joining("other", "dual", 2))
 

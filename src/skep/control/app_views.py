@@ -1,7 +1,7 @@
 """Rows as the API shows them: apps, replicas, releases, plans."""
 
 from collections.abc import Collection, Mapping
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
