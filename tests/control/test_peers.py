@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import msgspec
@@ -359,3 +359,16 @@ def test_a_mark_tells_ports_apart() -> None:
     )
 
     assert port.mark != msgspec.structs.replace(port, up=True).mark
+
+
+def test_hosts_hear_of_both_addresses_and_as_before_of_one() -> None:
+    six = msgspec.structs.replace(attachment(2, B), address6=int(IPv6Address("fd00:1::2")))
+    made = mapped([attachment(1, A), six, attachment(3, B)], [host(A), host(B)])
+
+    two, three = made.seen_from(A).ports
+
+    assert (two.address6, three.address6) == (IPv6Address("fd00:1::2"), None)
+    assert b"address6" not in msgspec.json.encode(three, enc_hook=str)
+    assert made.seen_from(A).digest == made.digest_from(A)
+    plain = mapped([attachment(1, A), attachment(2, B), attachment(3, B)], [host(A), host(B)])
+    assert made.digest_from(A) != plain.digest_from(A)

@@ -1,7 +1,7 @@
 """Networks of several subnets: made so, or grown while they are in use."""
 
 from collections.abc import AsyncIterator
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
 import msgspec
@@ -11,15 +11,18 @@ from tests.control.samples import network_row
 from tests.control.simulation import app, service
 
 from skep.control.callers import Caller, Role
+from skep.control.guards import guard_maps
 from skep.control.reconcilers.widening import Widening
 from skep.control.specifications import network_config
 from skep.control.subnets import join
 from skep.flow import RunId, RunState
 from skep.model.errors import Conflict, InvalidInput, NotFound
+from skep.model.groups import GroupRule
 from skep.model.host import NetworkConfig
-from skep.model.ids import HostName, NetworkId
+from skep.model.ids import GroupId, HostName, NetworkId, TenantId
 from skep.model.spec import AppNetwork, AppSpec, AppSubnet, NetworkAttachment
 from skep.model.views import SubnetView
+from skep.store.groups import GroupRow, MemberRow
 
 ATTACHED = NetworkAttachment()
 SMALL, NEXT = "10.1.0.0/29", AppSubnet(subnet="10.2.0.0/24")
@@ -224,9 +227,8 @@ async def test_ipv6_is_chosen_where_it_is_wanted_and_no_subnet_named(
 
 async def test_ipv6_joins_a_network_and_new_replicas_have_it(house: Installation, owner: Caller) -> None:
     await put(house, owner, on("first", 1))
-    wanted = app(
-        web=msgspec.structs.replace(service(), networks={"n": NetworkAttachment(ipv6_address="fd00:2::5")})
-    )
+    place = NetworkAttachment(ipv6_address="fd00:2::5")
+    wanted = app(web=msgspec.structs.replace(service(endpoint_mode="dnsrr"), networks={"n": place}))
     wanted = msgspec.structs.replace(wanted, networks={"n": AppNetwork(external="back")})
     accepted = await house.control.apps.apply(owner, wanted)
     refused = await house.flows.wait(RunId(str(accepted.run)), 30)
@@ -268,3 +270,34 @@ def test_a_host_is_told_both_families() -> None:
     assert config.ipv6
     assert (str(config.ipv6.cidr), str(config.ipv6.gateway)) == ("fd00:2::/64", "fd00:2::1")
     assert [str(one.cidr) for one in config.subnets] == ["10.1.0.0/24", "10.2.0.0/24"]
+
+
+def test_a_host_is_told_whom_its_groups_mean_in_both_families() -> None:
+    net, tenant, host = NetworkId("n"), TenantId("t"), HostName("a")
+    members = [
+        MemberRow(
+            tenant_id=tenant,
+            network_id=net,
+            address=number,
+            host=host,
+            security_groups=(group,),
+            address6=six,
+        )
+        for number, group, six in ((7, "web", int(IPv6Address("fd00::7"))), (8, "web", None))
+    ]
+    web = GroupRow(
+        id=GroupId("g"),
+        tenant_id=tenant,
+        name="web",
+        description="",
+        rules=(GroupRule(group="web"),),
+        created=0.0,
+        changed=0.0,
+        changed_by="",
+    )
+
+    told = guard_maps(1, members, [web])[net].seen_from(host)
+
+    assert [port.address6 for port in told.ports] == [IPv6Address("fd00::7"), None]
+    assert told.groups[0].members6 == (IPv6Address("fd00::7"),)
+    assert len(told.groups[0].members) == 2

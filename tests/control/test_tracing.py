@@ -1,7 +1,7 @@
 """Why one replica can or cannot reach another."""
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import msgspec
@@ -14,6 +14,7 @@ from skep.control import tracing
 from skep.control.callers import Role
 from skep.control.peers import maps
 from skep.model.errors import NotFound
+from skep.model.groups import GroupRule
 from skep.model.host import ContainerState, PeersInForce
 from skep.model.ids import EgressId, HostName, NetworkId, TenantId, ZoneName
 from skep.model.topology import Liveness
@@ -194,3 +195,28 @@ def test_who_cannot_leave_is_told_why() -> None:
     assert stopped_at(left({}, internal=True))[1] == "'default' is internal: nothing leaves it"
     assert "no host of zone z can lead it outside" in stopped_at(left(led(None)))[1]
     assert stopped_at(left(led(B), B))[0] == B
+
+
+def test_both_addresses_are_named_and_where_groups_decide_otherwise_over_ipv6() -> None:
+    rows = [
+        msgspec.structs.replace(one, address6=int(IPv6Address(f"fd00:1::{number}")))
+        for number, one in ((1, HERE), (2, THERE))
+    ]
+    places = {A: host(A), B: host(B)}
+    made = maps(1, rows, places.values())
+    ends = [tracing.end(rows, places, one.replica) for one in rows]
+    told = {name: {NET: PeersInForce(generation=1, digest=made[NET].digest_from(name))} for name in places}
+    asked = tracing.Asked(
+        protocol="tcp",
+        port=80,
+        groups={"web": (GroupRule(protocol="tcp", ports="80", cidr="10.0.0.0/24"),)},
+        members={(NET, THERE.address): ("web",)},
+    )
+
+    found = tracing.trace(ends[0], ends[1], {NET: row(NET, "default")}, made, told, asked)
+
+    said = [hop.what for hop in found.hops]
+    assert found.reachable
+    assert any("as 10.0.0.1, fd00:1::1, 02:00" in what for what in said)
+    assert any("10.0.0.2 and fd00:1::2 are on b" in what for what in said)
+    assert "over IPv6 it refuses fd00:1::1, other than over IPv4" in said
