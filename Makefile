@@ -9,7 +9,7 @@ PYTEST_PROCESSES ?= -n auto --dist loadfile --no-loadscope-reorder
 BENCH_ARGS ?=
 LOCK_ARGS ?=
 
-.PHONY: help up down purge install install-dev check lint format test bench bench-engine bench-flow bench-bus bench-network bench-edge bench-ha demo-flows demo-dc lock
+.PHONY: help up down purge install install-dev check lint format test bench bench-engine bench-flow bench-bus bench-network bench-dns bench-edge bench-ha demo-flows demo-dc lock
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -49,7 +49,7 @@ test: install-dev ## all tests; those that need root are skipped, with the reaso
 	@# Real parts have real time limits, which a busy machine may miss: what failed is tried once more, alone.
 	@$(BIN)/pytest $(PYTEST_PROCESSES) $(PYTEST_ARGS) || { echo "==> once more, alone"; $(BIN)/pytest --last-failed --last-failed-no-failures none; }
 
-bench: bench-engine bench-flow bench-bus bench-network bench-edge bench-ha ## every benchmark
+bench: bench-engine bench-flow bench-bus bench-network bench-dns bench-edge bench-ha ## every benchmark
 
 bench-engine: ## containers: speed and weight beside podman (one JSON line per figure)
 	@scripts/install --dev --bench >&2
@@ -67,6 +67,10 @@ bench-bus: ## commands and events within one process and over RabbitMQ (one JSON
 bench-network: ## networks over several hosts beside plain ones (one JSON line per figure)
 	@scripts/install --dev >&2
 	@$(BIN)/python -m tests.bench.network $(BENCH_ARGS)
+
+bench-dns: ## the resolver of networks beside kept servers (one JSON line per figure)
+	@scripts/install --dev --bench >&2
+	@$(BIN)/python -m tests.bench.dns $(BENCH_ARGS)
 
 bench-edge: ## endpoints beside a bare HAProxy (one JSON line per figure)
 	@scripts/install --dev --bench >&2

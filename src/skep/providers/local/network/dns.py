@@ -19,6 +19,7 @@ from dnslib import AAAA, CLASS, EDNS0, PTR, QTYPE, RCODE, RR, A, DNSError, DNSRe
 
 from skep.model.errors import Unavailable
 from skep.model.host import NetworkConfig
+from skep.providers.local.network import wire
 from skep.providers.local.network.directory import Directory
 from skep.providers.local.network.forward import Forwarder
 from skep.providers.local.network.namespaces import Namespaces, identity
@@ -60,6 +61,23 @@ def answer(
         return _addresses(query, addresses, directory.beside(asker, addresses), kind)
     if addresses is not None or "." not in name or network.internal:
         return _empty(query, RCODE.NXDOMAIN)
+    return None
+
+
+def usual_answer(
+    packet: bytes, asker: IPv4Address, network: NetworkConfig, directory: Directory
+) -> bytes | None:
+    """What `answer` says to the usual question, sooner; None: it is not usual, or not for us to answer."""
+    asked = wire.question(packet)
+    if asked is None or asked.name.endswith(".arpa"):
+        return None
+    addresses = directory.resolve(asker, asked.name)
+    if addresses:
+        beside = directory.beside(asker, addresses) if asked.kind == wire.AAAA else ()
+        found = addresses if asked.kind == wire.A else beside
+        return wire.answer(asked, random.sample(found, len(found)), TTL)
+    if addresses is not None or "." not in asked.name or network.internal:
+        return wire.missing(asked)
     return None
 
 
@@ -161,10 +179,13 @@ class Resolver:
 
     def received(self, packet: bytes, sender: tuple[str, int]) -> None:
         """A datagram came; called by the loop."""
+        asker = IPv4Address(sender[0])
+        if (usual := usual_answer(packet, asker, self.network, self.directory)) is not None:
+            self._transport.sendto(usual, sender)
+            return
         query = parse(packet)
         if query is None:
             return
-        asker = IPv4Address(sender[0])
         own = answer(query, asker, self.network, self.directory)
         if own is not None:
             self._transport.sendto(_packed(own, _udp_limit(query)), sender)
