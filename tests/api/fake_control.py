@@ -27,6 +27,7 @@ from skep.model.images import BuildSpec, RegistryCredentials
 from skep.model.names import ServiceName, TenantName
 from skep.model.plan_views import HostNeed, PlanDetail, ResourceChange, ServicePlan
 from skep.model.release_views import DifferenceView, ReleaseDetail, ReleaseDiff
+from skep.model.rollout_views import RolloutService, RolloutView
 from skep.model.spec import AppSpec, AppSubnet
 from skep.model.views import (
     Accepted,
@@ -365,6 +366,39 @@ class FakeReleases:
             note="rollback to 0",
             changed="web: image, replicas 2 → 3",
         )
+
+
+@dataclass
+class FakeRollouts:
+    world: World
+
+    async def show(self, caller: Caller, app: str) -> RolloutView:
+        return RolloutView(
+            app=self.world.app(app).name,
+            run="1",
+            revision=2,
+            strategy="rolling",
+            state="succeeded",
+            phase="in force",
+            done=9,
+            total=9,
+            services=(RolloutService(service="web", old=1, new=2, ready=1, old_weight=100, new_weight=100),),
+            created=THEN,
+            finished=THEN,
+        )
+
+    async def pause(self, caller: Caller, app: str) -> Accepted:
+        return self._steer(caller, app, "pause")
+
+    async def resume(self, caller: Caller, app: str) -> Accepted:
+        return self._steer(caller, app, "resume")
+
+    async def abort(self, caller: Caller, app: str) -> Accepted:
+        return self._steer(caller, app, "abort")
+
+    def _steer(self, caller: Caller, app: str, verb: str) -> Accepted:
+        writers_only(caller)
+        return self.world.start(f"{verb} {self.world.app(app).name}", (verb,))
 
 
 @dataclass
@@ -1285,6 +1319,7 @@ class FakeControl:
         self.apps = FakeApps(self.world)
         self.releases = FakeReleases(self.world)
         self.scaling = FakeScaling(self.world)
+        self.rollouts = FakeRollouts(self.world)
         self.replicas = FakeReplicas(self.world)
         self.images = FakeImages(self.world)
         self.runs = FakeRuns(self.world)

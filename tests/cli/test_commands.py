@@ -24,6 +24,7 @@ TABLES = {
     "releases": ["releases", "shop"],
     "releases-show": ["releases", "show", "shop", "1"],
     "diff": ["diff", "shop", "3"],
+    "rollout-status": ["rollout", "status", "shop"],
     "stats": ["stats"],
     "image-ls": ["image", "ls"],
     "disk-ls": ["disk", "ls"],

@@ -37,6 +37,10 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "stop": ("skep.cli.apps:stop", "Stop an app or a service."),
         "start": ("skep.cli.apps:start", "Start what was stopped."),
         "restart": ("skep.cli.apps:restart", "Stop and start."),
+        "rollout": (
+            "skep.cli.rollouts:app",
+            "A release that comes into force: status, watch, pause, resume, abort.",
+        ),
         "scale": ("skep.cli.scaling:scale", "Change how many replicas services have."),
         "rm": ("skep.cli.apps:rm", "Remove an app."),
         "releases": ("skep.cli.releases:app", "Revisions of an app: list, show."),

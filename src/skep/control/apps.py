@@ -333,7 +333,7 @@ class Apps:
             builder = await facts.build_host(connection)
         document = documents.apply(plan, spec, builder)
         title = f"{wanted.verb} {spec.name} (revision {plan.revision})"
-        return await self._run(app, document, title, insert)
+        return await self._run(app, document, title, insert, {"release": release.id})
 
     async def _keep_files(self, transaction: AsyncConnection, caller: Caller, spec: AppSpec) -> None:
         """Raises Overtaken: one is being forgotten, since nothing needed it."""
@@ -348,13 +348,14 @@ class Apps:
         document: str,
         title: str,
         transaction: Callable[[AsyncConnection], Awaitable[None]],
+        labels: Mapping[str, str] = {},
     ) -> Accepted:
         run = await self._flows.start(
             self._flows.parse(document),
             {},
             tenant=app.tenant_id,
             title=title,
-            labels={"app": app.id},
+            labels={"app": app.id, **labels},
             transaction=transaction,
         )
         return Accepted(run=run)

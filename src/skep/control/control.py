@@ -34,6 +34,7 @@ from skep.control.queues import Queues
 from skep.control.releases import Releases
 from skep.control.replicas import Replicas
 from skep.control.reservations import Reservations
+from skep.control.rollouts import Rollouts
 from skep.control.runs import Runs
 from skep.control.scaling import Scaling
 from skep.control.schedules import Schedules
@@ -54,6 +55,7 @@ class Control:
     apps: Apps
     releases: Releases
     scaling: Scaling
+    rollouts: Rollouts
     replicas: Replicas
     images: Images
     runs: Runs
@@ -107,6 +109,7 @@ def make_control(
         apps=apps,
         releases=Releases(database, apps),
         scaling=Scaling(database, apps),
+        rollouts=Rollouts(database, flows, room.clock),
         replicas=Replicas(database, directory),
         images=Images(database, flows, directory, settings, now),
         runs=Runs(database, flows, room.clock),
