@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from skep.compose.attachments import read_attachments
+from skep.compose.autoscaling import read_scale
 from skep.compose.builds import read_build
 from skep.compose.cursor import Cursor
 from skep.compose.dependencies import read_dependencies
@@ -187,6 +188,8 @@ def _read_extensions(service: Cursor, project: str) -> Extensions:
             value.error(f"unknown key {key[:40]!r}; {hint}")
         elif key == "endpoints":
             values[key] = read_endpoints(value, project)
+        elif key == "scale":
+            values[key] = read_scale(value)
         elif key in _SIZES:
             values[key] = value.size(least=1)
         else:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control import (
     app_views,
+    autoscaling,
     changes,
     endpoints,
     explaining,
@@ -56,7 +57,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     `images`: what its services are made of, whatever their references point at today; of the others the
     references decide.  `base`: the version of the app that this was thought out for.  `note`: why, in words;
     `verb`: what its run is called.  `rollback`: it was in force before.  `stamp`: of the plan that
-    it must come to, if one was shown.
+    it must come to, if one was shown.  `keep_scale`: services that scale by themselves keep their numbers.
     """
 
     spec: AppSpec
@@ -68,6 +69,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     rollback: bool = False
     force_recreate: bool = False
     stamp: str = ""
+    keep_scale: bool = False
 
 
 class Apps:
@@ -98,7 +100,7 @@ class Apps:
     async def plan(self, caller: Caller, spec: AppSpec) -> PlanDetail:
         """What `apply` would do, and what that means; changes nothing."""
         check(spec, caller)
-        wanted = _settle(spec)
+        wanted = await self._kept(caller, _settle(spec))
         plan, found, record = await self._plan(caller, wanted)
         settings, default_memory = self._settings, self._settings.limits.memory
         async with self._database.read() as connection:
@@ -145,7 +147,9 @@ class Apps:
             raise InvalidInput(f"The note has {len(note)} characters; {LONGEST_NOTE} are the most.")
         if stamp:
             explaining.in_force_when(stamp)
-        wanted = msgspec.structs.replace(_settle(spec), force_recreate=force_recreate, note=note, stamp=stamp)
+        wanted = msgspec.structs.replace(
+            _settle(spec), force_recreate=force_recreate, note=note, stamp=stamp, keep_scale=True
+        )
 
         async def unchanged() -> Wanted:
             return wanted
@@ -161,6 +165,8 @@ class Apps:
 
         async def attempt() -> Accepted:
             wanted = await think()
+            if wanted.keep_scale:
+                wanted = await self._kept(caller, wanted)
             plan, found, record = await self._plan(caller, wanted)
             if record is not None:
                 await changes.require_quiet(self._flows, record.app)
@@ -173,6 +179,17 @@ class Apps:
             return await self._start_apply(caller, wanted, plan, record)
 
         return await changes.settled(app, attempt)
+
+    async def _kept(self, caller: Caller, wanted: Wanted) -> Wanted:
+        """With as many replicas as the services that scale by themselves have come to."""
+        if not autoscaling.of(wanted.spec):
+            return wanted
+        async with self._database.read() as connection:
+            row = await apps.by_name(connection, caller.tenant, wanted.spec.name)
+            release = await releases.get(connection, row.release_id) if row and row.release_id else None
+        spec = autoscaling.kept(wanted.spec, release.spec if release else None)
+        base = wanted.base if row is None or wanted.base is not None else row.version
+        return msgspec.structs.replace(wanted, spec=spec, base=base)
 
     async def _stale(self, wanted: Wanted, record: AppRecord | None) -> Conflict:
         """Why a plan that was made before does not hold any more."""

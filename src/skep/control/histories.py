@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from skep.control.release_diff import differences, in_a_line, shape
-from skep.control.retention import IN_FORCE
+from skep.control.retention import AUTOSCALER, IN_FORCE
 from skep.model.release_views import DifferenceView
 from skep.store.releases import ReleaseRow
 
@@ -15,6 +15,16 @@ def before(history: Sequence[ReleaseRow], row: ReleaseRow) -> ReleaseRow | None:
     """The one that was in force until this one was, or would have been."""
     older = (one for one in history if one.revision < row.revision and one.state in IN_FORCE)
     return max(older, key=lambda one: one.revision, default=None)
+
+
+def before_by_hand(history: Sequence[ReleaseRow], row: ReleaseRow) -> ReleaseRow | None:
+    """The one that was in force before somebody made the app what it is; scaling itself does not count."""
+    while row.created_by == AUTOSCALER and (older := before(history, row)) is not None:
+        row = older
+    found = before(history, row)
+    while found is not None and found.created_by == AUTOSCALER:
+        found = before(history, found)
+    return found
 
 
 def between(first: ReleaseRow | None, second: ReleaseRow) -> tuple[DifferenceView, ...]:

@@ -12,7 +12,7 @@ from skep.control.apps import Apps, Wanted
 from skep.control.callers import Caller
 from skep.control.clock import rfc3339
 from skep.control.facts import AppRecord
-from skep.control.histories import before, between, changed
+from skep.control.histories import before, before_by_hand, between, changed
 from skep.control.retention import IN_FORCE
 from skep.control.validation import check
 from skep.flow import Database
@@ -68,6 +68,7 @@ class Releases:
                 note=f"rollback to {target.revision}",
                 verb="roll back",
                 rollback=True,
+                keep_scale=True,
             )
 
         return await self._apps.release(caller, app, think)
@@ -101,7 +102,7 @@ def _target(record: AppRecord, history: Sequence[ReleaseRow], revision: int | No
     if record.release is None:
         raise Conflict(f"App {app!r} has no release in force yet: there is nothing to go back from.")
     if revision is None:
-        target = before(history, record.release)
+        target = before_by_hand(history, record.release)
         if target is None:
             raise Conflict(f"App {app!r} has no release from before revision {record.app.revision}.")
         return target

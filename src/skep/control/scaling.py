@@ -6,14 +6,17 @@ from difflib import get_close_matches
 import msgspec
 
 from skep.control import facts
-from skep.control.apps import Apps, Wanted
-from skep.control.callers import Caller
+from skep.control.apps import LONGEST_NOTE, Apps, Wanted
+from skep.control.callers import Caller, Role
+from skep.control.retention import AUTOSCALER
 from skep.control.validation import check
 from skep.flow import Database
 from skep.model.errors import Conflict, InvalidInput, NotFound
-from skep.model.names import ServiceName
+from skep.model.ids import UserId
+from skep.model.names import ServiceName, TenantName
 from skep.model.spec import AppSpec, ServiceSpec
 from skep.model.views import Accepted
+from skep.store.apps import AppRow
 from skep.store.releases import ReleaseRow
 
 
@@ -42,6 +45,34 @@ class Scaling:
             return wanted_of(record.release, spec, record.app.version)
 
         return await self._apps.release(caller, app, think)
+
+    async def autoscale(
+        self, app: AppRow, tenant: TenantName, counts: Mapping[str, int], why: str
+    ) -> Accepted:
+        """The same on nobody's request, for what services do.
+
+        Raises:
+            Exhausted: there is no room, or the quota is used up.  Conflict: a run is changing the app.
+        """
+        nobody = Caller(
+            user=UserId("autoscaler"),
+            user_name=AUTOSCALER,
+            role=Role.MEMBER,
+            tenant=app.tenant_id,
+            tenant_name=tenant,
+        )
+
+        async def think() -> Wanted:
+            async with self._database.read() as connection:
+                record = await facts.load_app(connection, app.tenant_id, app.name)
+            if record.release is None or record.app.version != app.version:
+                raise Conflict(f"App {app.name!r} was changed meanwhile.")
+            wanted = wanted_of(record.release, scaled(record.release.spec, counts), app.version)
+            return msgspec.structs.replace(
+                wanted, verb="autoscale", note=f"{wanted.note}: {why}"[:LONGEST_NOTE]
+            )
+
+        return await self._apps.release(nobody, app.name, think)
 
 
 def wanted_of(current: ReleaseRow, spec: AppSpec, version: int) -> Wanted:

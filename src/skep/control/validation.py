@@ -101,6 +101,7 @@ def _service(name: ServiceName, service: ServiceSpec, spec: AppSpec, caller: Cal
         yield error.message
     yield from _references(service, spec)
     yield from _placement(service)
+    yield from _scale(service)
     for group in service.x_skep.security_groups:
         yield from _name(group, "security group")
     if len(service.x_skep.security_groups) > MOST_GROUPS:
@@ -132,6 +133,22 @@ def _service(name: ServiceName, service: ServiceSpec, spec: AppSpec, caller: Cal
         yield f"networks.{fixed[0]}: a fixed address needs replicas: 1, since no two replicas can share it"
     if len(service.networks) > 8:
         yield "more than 8 networks"
+
+
+def _scale(service: ServiceSpec) -> Iterator[str]:
+    policy = service.x_skep.scale
+    if policy is None:
+        return
+    if policy.min > policy.max or policy.max > MOST_REPLICAS:
+        yield f"scale: from {policy.min} to {policy.max} replicas is impossible (at most {MOST_REPLICAS})"
+    if policy.cpu is not None and service.resources.cpus is None:
+        yield "scale.cpu is percent of a limit that there is not: set deploy.resources.limits.cpus"
+    if service.x_skep.endpoints:
+        return
+    if policy.requests is not None or policy.latency is not None:
+        yield "scale.requests and scale.latency are those of endpoints, and it has none: add x-skep.endpoints"
+    if policy.min == 0:
+        yield "scale.min 0: without an endpoint no request could start it again; add x-skep.endpoints"
 
 
 def _placement(service: ServiceSpec) -> Iterator[str]:

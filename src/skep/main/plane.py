@@ -29,6 +29,7 @@ from skep.control.image_sources import ImageSources
 from skep.control.leadership import Leadership
 from skep.control.liveness import Heartbeats, HostNews, LivenessWatch
 from skep.control.peering import Peering
+from skep.control.reconcilers.autoscaler import Autoscaler
 from skep.control.reconcilers.reconciler import Reconciler
 from skep.control.settings import Settings
 from skep.control.setup import prepare_installation
@@ -164,9 +165,17 @@ async def _reconcile(base: Foundation, room: FlowRoom, control: Control) -> None
         egressing=egressing(base),
     )
 
+    autoscaler = Autoscaler(
+        database=base.database,
+        flows=room.flows,
+        directory=base.directory,
+        scaling=control.scaling,
+        monotonic=time.monotonic,
+    )
+
     async def lead(epoch: int) -> None:
         with stamped(leader(epoch)):
-            await reconciler.run()
+            await asyncio.gather(reconciler.run(), autoscaler.run())
 
     if base.shared:
         await Leadership(base.database, "reconciler", base.process).run(lead)
