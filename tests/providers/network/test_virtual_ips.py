@@ -1,9 +1,11 @@
 """Virtual IPs with real traffic: on one host, and over two."""
 
 import asyncio
+import itertools
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -26,7 +28,15 @@ from skep.model.host import (
     VirtualIp,
 )
 from skep.model.ids import GroupId, ServiceId
-from skep.providers.local.network import LocalFabric
+from skep.providers.local.network import (
+    LocalFabric,
+    balancing_messages,
+    netfilter,
+    nft,
+    nft_elements,
+    virtual_ips,
+)
+from skep.providers.local.network.nft import Table
 from skep.providers.local.network.virtual_ips import TABLE
 
 pytestmark = pytest.mark.root
@@ -351,6 +361,43 @@ async def test_what_comes_in_leaves_no_entries_in_a_sandbox(shop: Shop) -> None:
 
     assert before == 2
     assert tracked(shop.sandbox(shop.client)) == before
+
+
+async def test_messages_make_of_a_table_exactly_another(world: World) -> None:
+    net = network(subnet="10.1.0.0/20")
+
+    def table(**services: tuple[int, ...]) -> Table:
+        """Of virtual IPs, each with the weights behind it; a1000 has the address number 1000."""
+        return virtual_ips.table(
+            VirtualIp(
+                service=ServiceId(name),
+                address=net.subnet[int(name[1:])],
+                app="shop",
+                names=(name,),
+                backends=tuple(
+                    Backend(address=net.subnet[2 + n], weight=weight) for n, weight in enumerate(weights)
+                ),
+            )
+            for name, weights in services.items()
+        )
+
+    steps = [
+        table(a1000=(100,), a1001=()),
+        table(a1000=(100, 1, 0, 50), a1001=(7, 7, 7)),
+        table(a1001=(7, 7, 8), a1002=(1,) * 300, a1003=()),
+        table(a1002=(256, 1), a1004=(1, 1)),
+        table(a1000=(1,) * 3),
+    ]
+
+    def change(before: Table, after: Table) -> bool:
+        with netfilter.opened(1 << 17) as channel:
+            nft_elements.send(channel, balancing_messages.changes(after, before))
+        return nft.whole((after,))
+
+    await world.namespaces.on_host(lambda: nft.reconcile((steps[0],)))
+    for before, after in itertools.pairwise(steps):
+        assert balancing_messages.changes(after, after) == b""
+        assert await world.namespaces.on_host(partial(change, before, after))
 
 
 @pytest.fixture

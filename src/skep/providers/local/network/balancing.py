@@ -7,10 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from ipaddress import IPv4Address
 
-from skep.model.errors import HostFailure, Stale
+from skep.model.errors import Stale
 from skep.model.host import NetworkVirtualIps
 from skep.model.ids import NetworkId, ReplicaId
-from skep.providers.local.network import conntrack, links, netfilter, nft, nft_elements, virtual_ips
+from skep.providers.local.network import (
+    balancing_messages,
+    conntrack,
+    links,
+    netfilter,
+    nft,
+    nft_elements,
+    virtual_ips,
+)
 from skep.providers.local.network.host import HostSide
 from skep.providers.local.network.namespaces import exists
 from skep.providers.local.network.nft import Table
@@ -78,18 +86,18 @@ class Balancing:
         return await self._namespaces.inside(self._names.sandbox(replica), _has_table)
 
     async def _change(self, network: NetworkId) -> None:
-        """Elements alone by one message, the same for all that hold the same; else by what differs."""
+        """By messages, equal for all that hold the same; where the table is not known, by looking at it."""
         wanted = self._tables({port.replica for port in self._state.ports_on(network)})
         batches: dict[tuple[int, int], bytes] = {}
         quick: dict[ReplicaId, bytes] = {}
         for replica, table in wanted.items():
             have = self._held.get(replica)
-            if have is None or table is None or not _alike(have, table):
+            if have is None or table is None:
                 await self._make(replica, table)
                 continue
             pair = (id(have), id(table))
             if pair not in batches:
-                batches[pair] = nft_elements.changes(table, have)
+                batches[pair] = balancing_messages.changes(table, have)
             quick[replica] = batches[pair]
         for replica in await self._in_sandboxes(
             {one: partial(_send, batch) for one, batch in quick.items() if batch}
@@ -118,10 +126,11 @@ class Balancing:
         return [one for one, failure in zip(work, done, strict=True) if failure is not None]
 
     async def _make(self, replica: ReplicaId, wanted: Table | None) -> None:
-        sandbox, have = self._names.sandbox(replica), self._held.pop(replica, None)
+        self._held.pop(replica, None)
+        sandbox = self._names.sandbox(replica)
         if not exists(sandbox):
             return
-        await self._namespaces.inside(sandbox, lambda: _make(wanted, have))
+        await self._namespaces.inside(sandbox, lambda: _make(wanted))
         if wanted is not None:
             self._held[replica] = wanted
 
@@ -148,11 +157,6 @@ class Balancing:
         return virtual_ips.table(found) if found else None
 
 
-def _alike(one: Table, other: Table) -> bool:
-    """Whether they differ in what is behind virtual IPs only."""
-    return [found.name for found in one.sets] == [found.name for found in other.sets]
-
-
 def _close(channels: list[socket.socket]) -> None:
     for channel in channels:
         channel.close()
@@ -161,22 +165,12 @@ def _close(channels: list[socket.socket]) -> None:
 # Inside a sandbox.
 
 
-def _make(wanted: Table | None, have: Table | None) -> None:
-    """By what the table is known to hold; if that was wrong, or is not known, by what it is seen to hold."""
-    if wanted is None:
-        if ("inet", virtual_ips.TABLE) in nft.tables():
-            nft.commit(f"delete table inet {virtual_ips.TABLE}")
-    elif have is None or not _updated(wanted, have):
+def _make(wanted: Table | None) -> None:
+    if wanted is not None:
         nft.reconcile((wanted,))
         links.sysctl(virtual_ips.SETTINGS)
-
-
-def _updated(wanted: Table, have: Table) -> bool:
-    try:
-        nft.commit(nft.update(wanted, have))
-    except HostFailure:
-        return False
-    return True
+    elif ("inet", virtual_ips.TABLE) in nft.tables():
+        nft.commit(f"delete table inet {virtual_ips.TABLE}")
 
 
 def _has_table() -> bool:

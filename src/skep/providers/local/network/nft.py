@@ -149,12 +149,6 @@ def change_elements(table: Table, have: Table) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def update(table: Table, have: Table) -> str:
-    """The commands that turn one table into another, where the kernel holds that one."""
-    sets = {one.name: one.elements or {} for one in have.sets}
-    return plan(table, Found(sets, {chain.name: chain.tags for chain in have.chains}))
-
-
 def _quoted(key: str) -> str:
     """Interface names need quotes: they may begin with a digit or be a keyword.  Addresses bear them not."""
     first, *rest = key.split(" . ")

@@ -59,29 +59,29 @@ def table(virtual_ips: Iterable[VirtualIp]) -> Table:
     known: dict[IPv4Address, VirtualIp] = {}
     for one in virtual_ips:
         known.setdefault(one.address, one)
-    names = {str(address): f"{int(address):08x}" for address in sorted(known)}
+    addresses = [str(address) for address in sorted(known)]
     return Table(
         family="inet",
         name=TABLE,
         sets=(
-            Set("vips", "set", "type ipv4_addr;", dict.fromkeys(names, "")),
+            Set("vips", "set", "type ipv4_addr;", dict.fromkeys(addresses, "")),
             Set(
                 "ways",
                 "map",
                 "type ipv4_addr : verdict;",
-                {text: f"goto to_{name}" for text, name in names.items()},
+                {one: f"goto {chain_name(one)}" for one in addresses},
             ),
             Set(LED, "set", "type ipv4_addr; flags dynamic; timeout 5d; size 65536;", None),
             Set(TALKS, "set", _FLOW, None),
             *(
-                Set(f"at_{name}", "map", "type mark : ipv4_addr; flags interval;", _choices(one))
-                for name, one in zip(
-                    names.values(), (known[address] for address in sorted(known)), strict=True
+                Set(
+                    map_name(str(one.address)), "map", "type mark : ipv4_addr; flags interval;", _choices(one)
                 )
+                for _, one in sorted(known.items())
             ),
         ),
         chains=(
-            *(Chain(f"to_{name}", (f"dnat ip to meta mark map @at_{name}",)) for name in names.values()),
+            *(Chain(chain_name(one), (f"dnat ip to meta mark map @{map_name(one)}",)) for one in addresses),
             Chain("replies", _REPLIES),
             Chain(
                 "early_local",
@@ -113,6 +113,16 @@ def table(virtual_ips: Iterable[VirtualIp]) -> Table:
             ),
         ),
     )
+
+
+def map_name(address: str) -> str:
+    """Of the map of a virtual IP: numbers to replicas."""
+    return f"at_{int(IPv4Address(address)):08x}"
+
+
+def chain_name(address: str) -> str:
+    """Of the chain that asks it."""
+    return f"to_{int(IPv4Address(address)):08x}"
 
 
 _REPLIES = (
