@@ -43,7 +43,8 @@ async def guest(house: Installation) -> Caller:
 def on(network: str, *, name: str = "shop", address: str | None = None, mac: str | None = None) -> AppSpec:
     """An app of one replica on an external network."""
     place = NetworkAttachment(ipv4_address=address, mac_address=mac)
-    made = app(name, web=msgspec.structs.replace(service(), networks={"n": place}))
+    wanted = service(endpoint_mode="dnsrr")  # no virtual IP, which would have an address too
+    made = app(name, web=msgspec.structs.replace(wanted, networks={"n": place}))
     return msgspec.structs.replace(made, networks={"n": AppNetwork(external=network)})
 
 
