@@ -54,6 +54,9 @@ class Worker:
     async def removed(self, container: ContainerId) -> None:
         self.news.append(f"{container} removed")
 
+    async def belongs(self, host: HostName) -> bool:
+        return True
+
     async def heartbeat(
         self,
         host: HostName,

@@ -1043,6 +1043,9 @@ class FakeSecurityGroups:
         )
 
 
+_STAYS = StayingView(replica="shop/db-0", reason="its data disks are on this host")
+
+
 @dataclass
 class FakeHosts:
     world: World
@@ -1077,7 +1080,10 @@ class FakeHosts:
         (one,) = await self.list(caller)
         if host != one.name:
             raise NotFound(f"There is no host {host!r}; see 'skep host ls'.")
-        return HostDetail(host=one, replicas=("shop/db-0", "shop/web-0"), disks=("shop_data",))
+        staying = (_STAYS,) if self.world.host_state == "draining" else ()
+        return HostDetail(
+            host=one, replicas=("shop/db-0", "shop/web-0"), disks=("shop_data",), staying=staying
+        )
 
     async def cordon(self, caller: Caller, host: str) -> HostView:
         self.world.host_state = "cordoned"
@@ -1090,17 +1096,16 @@ class FakeHosts:
     async def drain(self, caller: Caller, host: str) -> DrainView:
         self.world.host_state = "draining"
         await self.show(caller, host)
-        staying = StayingView(replica="shop/db-0", reason="its data disks are on this host")
-        return DrainView(host=host, runs=("run-drain",), staying=(staying,))
+        return DrainView(host=host, runs=("run-drain",), staying=(_STAYS,))
 
     async def label(self, caller: Caller, host: str, labels: Mapping[str, str | None]) -> HostView:
         merged: dict[str, str | None] = {**self.world.host_labels, **labels}
         self.world.host_labels = {key: value for key, value in merged.items() if value is not None}
         return (await self.show(caller, host)).host
 
-    async def remove(self, caller: Caller, host: str, *, lost: bool = False) -> None:
+    async def remove(self, caller: Caller, host: str, *, lost: bool = False, fenced: bool = False) -> None:
         await self.show(caller, host)
-        if not lost:
+        if not (lost or fenced):
             raise Conflict(f"Replicas or disks are on host {host!r}.")
 
 

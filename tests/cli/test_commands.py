@@ -521,12 +521,15 @@ def test_hosts_are_cordoned_drained_labelled_and_removed(running: Skep) -> None:
     drained = running("host", "drain", "host1")
     assert "skep run follow run-drain" in drained.stderr
     assert drained.stdout == "shop/db-0 stays: its data disks are on this host\n"
+    waited = running("host", "drain", "host1", "--wait")
+    assert (waited.returncode, waited.stdout) == (5, drained.stdout)
     assert running("host", "uncordon", "host1").returncode == 0
     assert running("host", "label", "host1", "rack=7", "disk-").returncode == 0
     assert "rack=7" in running("host", "show", "host1").stdout
     assert running("host", "label", "host1", "rack").returncode != 0
     assert running("host", "rm", "host1").returncode != 0
     assert running("host", "rm", "host1", "--lost").returncode == 0
+    assert running("host", "rm", "host1", "--fenced").returncode == 0
 
 
 def test_zones_and_pools_come_and_go(running: Skep) -> None:

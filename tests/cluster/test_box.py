@@ -128,6 +128,10 @@ class Someone:
     def pid(self, host: str = "") -> int:
         return int((self.folder / "run" / (f"hosts/{host}" if host else "") / "skep.pid").read_text())
 
+    def runs(self, host: str) -> bool:
+        """Its agent does."""
+        return (self.folder / "run" / "hosts" / host / "skep.pid").exists()
+
     def containers(self, host: str) -> set[int]:
         """Processes of the host's containers."""
         group = f"{self.instance}-{host.removeprefix('host-')}"
@@ -340,6 +344,35 @@ def test_a_box_grows_while_its_containers_go_on(someone: Someone) -> None:
     someone.until_well()
 
     assert someone.containers("host-1") == before
+
+
+@pytest.mark.timeout(300)
+def test_what_a_host_ran_that_is_off_for_sure_runs_elsewhere_and_it_does_not_come_back(
+    someone: Someone,
+) -> None:
+    there = someone.of("host-3")
+    before = {name: one["addresses"] for name, one in someone.replicas().items()}
+
+    someone.type("box cut host-3")
+    someone.until(lambda: someone.hosts()["host-3"] == "lost")
+    someone.type("host rm host-3 --fenced")
+    someone.until(lambda: not someone.of("host-3"))
+    someone.until_well()
+    someone.until(lambda: "host-3" not in someone.hosts())
+    names = [someone.type(f"exec six/{name} -- hostname").strip() for name in there]
+    alone = someone.containers("host-3")
+    someone.type("box mend host-3")
+    someone.until(lambda: not someone.containers("host-3") and not someone.runs("host-3"))
+    someone.type("down")
+    someone.up()
+    someone.until_well()
+
+    assert names == there
+    assert {name: one["addresses"] for name, one in someone.replicas().items()} == before
+    assert len(alone) >= 2  # who is cut off cannot know
+    assert "host-3" not in someone.hosts()
+    assert not someone.runs("host-3")
+    assert "was removed" in someone.type("box start host-3", fails=True)
 
 
 def test_nothing_is_left_even_if_half_of_it_was_missing_already(someone: Someone) -> None:

@@ -96,6 +96,11 @@ async def drain(cloud: Cloud) -> None:
     await cloud.draining.move_off(HOST)
 
 
+async def evacuate(cloud: Cloud) -> None:
+    await cloud.database.write(partial(hosts.give_up, host=HOST, fenced=True))
+    await cloud.draining.move_off(HOST)
+
+
 async def three_laws(folder: Path, act: Act, before: Act = nothing, every: int = 1, hosts: int = 1) -> Proof:
     laboratory = Laboratory(folder, REGISTRY, hosts=hosts)
     await laboratory.prepare(act, before)
@@ -156,6 +161,16 @@ async def test_draining_a_host(tmp_path: Path) -> None:
         await cloud.done(await cloud.apps.apply(ALICE, app(web=service(replicas=3, ports=published))))
 
     proof = await three_laws(tmp_path, drain, placed, every=6, hosts=2)
+
+    assert proof.failures >= 3
+
+
+async def test_evacuating_a_host_that_is_off(tmp_path: Path) -> None:
+    async def placed(cloud: Cloud) -> None:
+        published = (PublishedPort(target=80, published=8080),)
+        await cloud.done(await cloud.apps.apply(ALICE, app(web=service(replicas=3, ports=published))))
+
+    proof = await three_laws(tmp_path, evacuate, placed, every=6, hosts=2)
 
     assert proof.failures >= 3
 

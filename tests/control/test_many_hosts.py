@@ -10,6 +10,7 @@ from tests.control.installation import Installation, installation
 from tests.control.simulation import DATA, app, service
 
 from skep.control.desired import DesiredState
+from skep.control.emptying import Emptying
 from skep.control.reconcilers.reconciler import Reconciler
 from skep.control.specifications import Limits
 from skep.flow import RunId, RunState
@@ -41,6 +42,10 @@ def reconciler(cloud: Installation) -> Reconciler:
         woken=asyncio.Event(),
         monotonic=cloud.clock,
     )
+
+
+def emptying(cloud: Installation) -> Emptying:
+    return Emptying(cloud.database, cloud.control.draining, cloud.clock)
 
 
 async def released(cloud: Installation, **services: object) -> dict[str, ReplicaView]:
@@ -311,6 +316,94 @@ async def test_a_host_is_removed_when_it_is_empty_or_lost_for_good(cloud: Instal
         await cloud.control.hosts.show(cloud.admin, spare)
     with pytest.raises(Conflict, match="must answer to be drained"):
         await cloud.control.hosts.drain(cloud.admin, used[0])
+
+
+async def test_what_a_fenced_host_ran_is_made_again_elsewhere_and_keeps_its_identity(
+    cloud: Installation,
+) -> None:
+    before = await released(cloud, web=service(replicas=3, ports=WEB))
+    dead = HostName(before["web-0"].host)
+    await mark_lost(cloud, dead)
+
+    await cloud.control.hosts.remove(cloud.admin, dead, fenced=True)
+    await idle(cloud)
+
+    after = await shown(cloud)
+    assert all(view.host != dead and view.state == "running" for view in after.values())
+    assert {name: (view.id, view.addresses, view.mac) for name, view in after.items()} == {
+        name: (view.id, view.addresses, view.mac) for name, view in before.items()
+    }
+    await emptying(cloud).reconcile()
+    assert dead not in {host.name for host in await cloud.control.hosts.list(cloud.admin)}
+
+
+async def test_what_has_data_on_a_fenced_host_says_what_can_be_done_and_that_can_be_done(
+    cloud: Installation,
+) -> None:
+    there = Placement(constraints=("node.hostname == host-3",))  # host-1 alone has the image
+    dead = THREE
+    await released(cloud, db=service(mounts=(DATA,), placement=there))
+    await mark_lost(cloud, dead)
+    await cloud.control.hosts.remove(cloud.admin, dead, lost=True)
+    await cloud.control.hosts.remove(cloud.admin, dead, fenced=True)
+
+    (stays,) = (await cloud.control.hosts.show(cloud.admin, dead)).staying
+    del cloud.hosts[dead]
+    cloud.directory.remove(dead)
+    await cloud.finish(await cloud.control.apps.remove(cloud.admin, "shop", volumes=True))
+    after = await released(cloud, db=service(mounts=(DATA,)))
+    await emptying(cloud).reconcile()
+
+    assert (stays.replica, stays.waits) == ("shop/db-0", False)
+    assert "skep rm shop --volumes" in stays.reason
+    assert after["db-0"].host != dead
+    assert dead not in {host.name for host in await cloud.control.hosts.list(cloud.admin)}
+
+
+async def test_a_disk_that_was_kept_on_a_fenced_host_can_be_removed(cloud: Installation) -> None:
+    before = await released(cloud, db=service(mounts=(DATA,)))
+    dead = HostName(before["db-0"].host)
+    await cloud.finish(await cloud.control.apps.remove(cloud.admin, "shop"))
+    await mark_lost(cloud, dead)
+    await cloud.control.hosts.remove(cloud.admin, dead, fenced=True)
+
+    accepted = await cloud.control.disks.remove(cloud.admin, "shop_data")
+
+    assert (accepted.run, await cloud.control.disks.list(cloud.admin)) == (None, [])
+
+
+async def test_nothing_is_taken_for_dead_that_is_not_fenced(cloud: Installation) -> None:
+    before = await released(cloud, web=service(replicas=3))
+    lost, answers = HostName(before["web-0"].host), before["web-1"].host
+    await mark_lost(cloud, lost)
+
+    await cloud.control.hosts.remove(cloud.admin, lost, lost=True)
+    await emptying(cloud).reconcile()
+    await idle(cloud)
+
+    assert (await shown(cloud))["web-0"].host == lost
+    with pytest.raises(Conflict, match="neither off nor cut"):
+        await cloud.control.hosts.remove(cloud.admin, answers, fenced=True)
+
+
+async def test_what_could_not_be_drained_yet_goes_when_it_can(cloud: Installation) -> None:
+    for host in (TWO, THREE):
+        await cloud.control.hosts.cordon(cloud.admin, host)
+    await released(cloud, web=service())
+    drained = await cloud.control.hosts.drain(cloud.admin, ONE)
+    kept = emptying(cloud)
+    await kept.reconcile()
+    (waiting,) = (await cloud.control.hosts.show(cloud.admin, ONE)).staying
+
+    await cloud.control.hosts.uncordon(cloud.admin, TWO)
+    (leaves,) = (await cloud.control.hosts.show(cloud.admin, ONE)).staying
+    await kept.reconcile()
+    await idle(cloud)
+
+    assert (drained.runs, waiting.waits, leaves.waits) == ((), True, True)
+    assert leaves.reason == "it is about to move to host host-2"
+    assert (await shown(cloud))["web-0"].host == TWO
+    assert (await cloud.control.hosts.show(cloud.admin, ONE)).staying == ()
 
 
 async def test_a_pool_of_one_tenant_is_for_it_alone(cloud: Installation) -> None:

@@ -203,6 +203,7 @@ OF_THE_TENANT = [
 """Use cases that name a thing of one tenant."""
 INTERNAL = {
     *("auth.authenticate", "apps.start_removal", "apps.release", "scaling.autoscale"),
+    *("draining.move_off", "draining.outlook"),
     *(f"enrolment.{name}" for name in ("admit", "join", "renew", "revoke", "forget")),
     *(f"authorities.{name}" for name in ("show", "signing", "issue", "record")),
     *(f"authorities.{name}" for name in ("recognise", "is_known", "identity")),

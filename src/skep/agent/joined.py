@@ -15,6 +15,7 @@ BUS_USER = "X-Skep-Bus-User"
 """The header that says what the host logs in to the bus with so far; empty: with nothing."""
 
 _FILE = "host.json"
+_FORMER = "removed.json"
 
 
 class JoinedHost(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +57,12 @@ def read_joined(directory: Path) -> JoinedHost:
     """Raises NotFound: the machine has not joined yet."""
     path = directory / _FILE
     if not is_joined(directory):
+        if was_removed(directory):
+            former = msgspec.json.decode((directory / _FORMER).read_bytes(), type=JoinedHost)
+            raise NotFound(
+                f"This machine was host {former.host!r} of {former.url} and was removed; its disks are still "
+                f"here. To make it a host again: skep host add {former.host} --zone {former.zone}"
+            )
         raise NotFound(
             f"This machine belongs to no installation ({path} is not there). On the control plane, "
             "'skep host add' prints the command that makes it a host."
@@ -66,6 +73,19 @@ def read_joined(directory: Path) -> JoinedHost:
         raise InvalidInput(
             f"{path} cannot be used: {error}. Join again: skep agent join … --force"
         ) from error
+
+
+def was_removed(directory: Path) -> bool:
+    """It was a host until the installation removed it, and has not joined since."""
+    return (directory / _FORMER).exists() and not is_joined(directory)
+
+
+def forget_joined(directory: Path) -> None:
+    """The installation has removed this host: what it proved itself with is worthless, and goes."""
+    former = msgspec.structs.replace(read_joined(directory), bus="")
+    write_private(directory / _FORMER, msgspec.json.encode(former).decode())
+    (directory / _FILE).unlink()
+    Identity.remove(directory)
 
 
 def write_joined(directory: Path, joined: JoinedHost) -> None:

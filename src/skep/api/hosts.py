@@ -48,10 +48,18 @@ async def label_host(
 
 @delete("/hosts/{host:str}", status_code=204)
 async def remove_host(
-    control: Control, caller: Caller, host: FromPath[str], lost: FromQuery[bool] = False
+    control: Control,
+    caller: Caller,
+    host: FromPath[str],
+    lost: FromQuery[bool] = False,
+    fenced: FromQuery[bool] = False,
 ) -> None:
-    """Take the host out of the installation; `lost`: with what it ran, since it never comes back."""
-    await control.hosts.remove(caller, host, lost=lost)
+    """Take the host out of the installation; `lost`: with what it ran, since it never comes back.
+
+    `fenced`: it is off or cut from the network for sure, so what it ran is made again elsewhere; until that
+    has happened the host can be looked at, and says what stays and why.
+    """
+    await control.hosts.remove(caller, host, lost=lost, fenced=fenced)
 
 
 @get("/zones")

@@ -1,10 +1,13 @@
 """`skep host`, `skep zone` and `skep pool`."""
 
+import time
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from skep.cli.client import Client
 from skep.cli.common import DEFAULT, Common
+from skep.cli.failures import Exit, Failure
 from skep.cli.names import complete_host
 from skep.cli.output import age, document, parse_span, say, show, size
 from skep.cli.values import labels_of
@@ -22,6 +25,9 @@ from skep.model.views import (
 host_app = App(name="host", help="Hosts: list, add, cordon, drain, label, remove; tokens, authority.")
 zone_app = App(name="zone", help="Zones: list, add, remove.")
 pool_app = App(name="pool", help="Pools of hosts: list, add, change, remove.")
+
+LOOK = 1.0
+"""Seconds between two looks at a host that is being emptied."""
 
 Host = Annotated[str, Parameter(completer=complete_host)]
 
@@ -79,6 +85,8 @@ def show_host(host: Host, /, *, common: Common = DEFAULT) -> None:
     ]
     for name, value in facts:
         print(f"{name:<11} {value}")
+    for stays in found.staying:
+        print(f"{stays.replica}: {stays.reason}")
 
 
 @host_app.command
@@ -112,19 +120,27 @@ def uncordon(host: Host, /, *, common: Common = DEFAULT) -> None:
 
 
 @host_app.command
-def drain(host: Host, /, *, common: Common = DEFAULT) -> None:
+def drain(
+    host: Host, /, *, wait: Annotated[bool, Parameter(negative=())] = False, common: Common = DEFAULT
+) -> None:
     """Cordon a host and move to others what has no data there, names and addresses kept. For admins.
 
-    Replicas with data stay and are named. Asked again, it moves what is left by then.
+    Replicas with data stay and are named. What cannot go yet goes when it can, until the host is uncordoned.
 
-    Example: `skep host drain host-1`
+    Examples: `skep host drain host-1`; `skep host drain host-1 --wait`
 
     Parameters
     ----------
     host
         Name of the host.
+    wait
+        Show what is left until all has gone that goes by itself.
     """
-    found = common.connect().post(f"/v1/hosts/{host}/drain", DrainView)
+    client = common.connect()
+    found = client.post(f"/v1/hosts/{host}/drain", DrainView)
+    if wait:
+        _until_empty(client, host)
+        return
     if common.output != "table":
         document(found, common.output)
         return
@@ -134,6 +150,26 @@ def drain(host: Host, /, *, common: Common = DEFAULT) -> None:
         print(f"{one.replica} stays: {one.reason}")
     if not found.runs and not found.staying:
         say(f"Nothing is on {host}.")
+
+
+def _until_empty(client: Client, host: str) -> None:
+    """Raises Failure: what is left does not go by itself."""
+    told = ""
+    while True:
+        shown = client.get(f"/v1/hosts/{host}", HostDetail)
+        waiting = [one for one in shown.staying if one.waits]
+        if not waiting:
+            break
+        news = "\n".join(f"  {one.replica}: {one.reason}" for one in waiting)
+        if news != told:
+            say(f"{len(shown.replicas)} replicas are on {host}, {len(waiting)} of them leave:\n{news}")
+            told = news
+        time.sleep(LOOK)
+    for one in shown.staying:
+        print(f"{one.replica} stays: {one.reason}")
+    if shown.replicas:
+        raise Failure(f"{len(shown.replicas)} replicas stay on {host}.", Exit.CONFLICT)
+    say(f"Nothing is on {host}.")
 
 
 @host_app.command(name="label")
@@ -155,10 +191,10 @@ def label_host(host: Host, labels: tuple[str, ...], /, *, common: Common = DEFAU
 
 
 @host_app.command(name="rm")
-def remove_host(host: Host, /, *, lost: bool = False, common: Common = DEFAULT) -> None:
+def remove_host(host: Host, /, *, lost: bool = False, fenced: bool = False, common: Common = DEFAULT) -> None:
     """Take an empty host out of the installation. For admins.
 
-    Examples: `skep host rm host-4`; `skep host rm host-4 --lost`
+    Examples: `skep host rm host-4`; `skep host rm host-4 --fenced`
 
     Parameters
     ----------
@@ -166,9 +202,25 @@ def remove_host(host: Host, /, *, lost: bool = False, common: Common = DEFAULT) 
         Name of the host.
     lost
         It does not answer and never comes back: remove it with what it ran, which stays unknown.
+    fenced
+        It is off or cut from the network for sure: make again elsewhere what has no data on it.
     """
-    common.connect().act("DELETE", f"/v1/hosts/{host}", lost=lost or None)
+    client = common.connect()
+    client.act("DELETE", f"/v1/hosts/{host}", lost=lost or None, fenced=fenced or None)
     say(f"Removed {host}.")
+    if fenced:
+        _say_what_stays(client, host)
+
+
+def _say_what_stays(client: Client, host: str) -> None:
+    try:
+        staying = client.get(f"/v1/hosts/{host}", HostDetail).staying
+    except Failure as failure:
+        if failure.exit is not Exit.NOT_FOUND:  # else nothing was on it
+            raise
+        return
+    for one in staying:
+        print(f"{one.replica}: {one.reason}")
 
 
 @host_app.command(name="add")

@@ -239,11 +239,13 @@ def _replica_change(change: ReplicaChange) -> PlanChange:
 
 
 async def removal_document(connection: AsyncConnection, row: AppRow, release: ReleaseRow | None) -> str:
-    """The flow that removes all that the app's rows know of."""
-    members = await replicas.find(connection, app=row.id)
+    """The flow that removes all that the app's rows know of; nothing is asked of hosts that are off."""
+    off = {host.name for host in await hosts.every(connection) if host.fenced is not None}
+    members = [one for one in await replicas.find(connection, app=row.id) if one.host not in off]
     places = {member.id: member.host for member in members}
-    containers = await replicas.containers_of(connection, row.id)
-    every_disk = await disks.every(connection, app=row.id)
+    every_container = await replicas.containers_of(connection, row.id)
+    containers = [container for container in every_container if container.replica_id in places]
+    every_disk = [disk for disk in await disks.every(connection, app=row.id) if disk.host not in off]
     tenant_networks = await networks.every(connection, row.tenant_id)
     of_replicas: dict[str, str] = {member.id: member.name for member in members}
     return documents.remove(

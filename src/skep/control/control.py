@@ -73,6 +73,7 @@ class Control:
     endpoints: Endpoints
     certificates: TlsCertificates
     hosts: Hosts
+    draining: Draining
     zones: Zones
     pools: Pools
     tenants: Tenants
@@ -104,6 +105,7 @@ def make_control(
     accounts = _accounts(settings, bus)
     enrolment = Enrolment(database, authorities, accounts, now)
     apps = Apps(database, flows, settings, now, new_id)
+    draining = Draining(database, flows, settings, new_id)
     return Control(
         auth=Auth(database, now),
         apps=apps,
@@ -126,7 +128,8 @@ def make_control(
         security_groups=SecurityGroups(database, guarding, now, new_id),
         endpoints=Endpoints(database, directory, edges, settings),
         certificates=TlsCertificates(database, settings.seal, edges, now, new_id),
-        hosts=Hosts(database, Draining(database, flows, settings, new_id), enrolment, bus),
+        hosts=Hosts(database, draining, enrolment, bus),
+        draining=draining,
         zones=Zones(database),
         pools=Pools(database),
         tenants=Tenants(database, now),

@@ -16,7 +16,7 @@ from skep.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from skep.model.host import DiskUsage
 from skep.model.ids import Bytes, DiskId, HostName
 from skep.model.views import Accepted, DiskView
-from skep.store import apps, disks, releases, replicas
+from skep.store import apps, disks, hosts, releases, replicas
 from skep.store.disks import DiskRow
 
 SMALLEST = 1024 * 1024
@@ -34,8 +34,12 @@ class Disks:
         async with self._database.read() as connection:
             row = await _find(connection, caller, disk)
             users = (await _users(connection, caller)).get(row.name, [])
+            host = await hosts.get(connection, row.host)
         if users:
             raise Conflict(f"Disk {disk!r} is used by {', '.join(users)}: remove the app first.")
+        if host is not None and host.fenced is not None:
+            await self._database.write(lambda connection: disks.delete(connection, [row.id]))
+            return Accepted(run=None, message=f"Disk {disk!r} is forgotten; its host {row.host} is off.")
         return await self._run(caller, row, "disk.delete", f"delete disk {row.name}")
 
     async def resize(self, caller: Caller, disk: str, size: int) -> Accepted:

@@ -9,12 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from skep.bus.bus import Bus
 from skep.control.callers import Caller
 from skep.control.clock import rfc3339
-from skep.control.draining import Draining
+from skep.control.draining import Draining, Staying
 from skep.control.enrolment import Enrolment
 from skep.flow import Database
 from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.ids import HostName
-from skep.model.topology import Intent, Liveness
+from skep.model.topology import Intent
 from skep.model.views import DrainView, HostDetail, HostView, StayingView
 from skep.store import apps, disks, hosts, replicas
 from skep.store.hosts import HostRow, PoolRow
@@ -40,10 +40,12 @@ class Hosts:
             members = await replicas.on_host(connection, row.name)
             data = [disk.name for disk in await disks.every(connection) if disk.host == row.name]
             kept = [disk.name for disk in await disks.every(connection) if disk.kind == "data"]
+        outlook = await self._draining.outlook(row.name) if row.leaving else []
         return HostDetail(
             host=view,
             replicas=tuple(f"{names[one.app_id]}/{one.name}" for one in members),
             disks=tuple(sorted(set(data) & set(kept))),
+            staying=_staying(outlook),
         )
 
     async def cordon(self, caller: Caller, host: str) -> HostView:
@@ -55,7 +57,7 @@ class Hosts:
         return await self._intend(caller, host, Intent.ACTIVE)
 
     async def drain(self, caller: Caller, host: str) -> DrainView:
-        """Cordon the host and start moving what has no data there; asked again, what is left by then.
+        """Cordon the host and start moving what has no data there; what cannot go yet goes when it can.
 
         Raises:
             Conflict: it does not answer, so nothing can be taken from it.
@@ -67,11 +69,7 @@ class Hosts:
             raise Conflict(f"Host {host!r} is {row.shown}: it must answer to be drained.")
         await self._intend(caller, host, Intent.DRAINING)
         found = await self._draining.move_off(row.name)
-        return DrainView(
-            host=row.name,
-            runs=found.runs,
-            staying=tuple(StayingView(replica=one.replica, reason=one.reason) for one in found.staying),
-        )
+        return DrainView(host=row.name, runs=found.runs, staying=_staying(found.staying))
 
     async def label(self, caller: Caller, host: str, labels: Mapping[str, str | None]) -> HostView:
         """Set labels, and remove those whose value is None; the others stay."""
@@ -92,31 +90,36 @@ class Hosts:
 
         return await self._database.write(change)
 
-    async def remove(self, caller: Caller, host: str, *, lost: bool = False) -> None:
+    async def remove(self, caller: Caller, host: str, *, lost: bool = False, fenced: bool = False) -> None:
         """Take the host out of the installation; its certificates are worthless from then on.
 
         `lost`: it is lost for good, with what it ran.  Its replicas keep their addresses and are shown as
-        unknown: whether they are made again elsewhere is decided by whoever knows that it is really dead.
+        unknown, for they may be running.  `fenced`: it is lost, and off or cut from the network for sure.
+        Then its replicas are made again elsewhere; `show` says which cannot be, and what can be done.  This
+        may also be said of a host that was removed before.
 
         Raises:
-            Conflict: something is on it, and it is not both lost and said to be.
+            Conflict: something is on it, and it is not both lost and said to be; or it is said to be off, and
+                answers.
             Unavailable: the bus does not answer, or cannot close the host's account; it still is a host.
         """
         caller.must_operate()
 
         async def change(connection: AsyncConnection) -> None:
-            row, used = await _removable(connection, host, lost)
+            row, used = await _removable(connection, host, lost=lost, fenced=fenced)
             await self._enrolment.revoke(connection, row.name)
             if used:
-                await hosts.set_state(connection, row.name, Liveness.GONE)
+                await hosts.give_up(connection, row.name, fenced=fenced)
             else:
                 await hosts.delete(connection, row.name)
 
         async with self._database.read() as connection:
-            row, _ = await _removable(connection, host, lost)
+            row, used = await _removable(connection, host, lost=lost, fenced=fenced)
         await self._enrolment.forget(row.name)
         await self._bus.drop(f"agent.{row.name}")  # or a later host of that name would do what waits there
         await self._database.write(change)
+        if used and fenced:
+            await self._draining.move_off(row.name)
 
     async def list(self, caller: Caller) -> list[HostView]:
         caller.must_operate()
@@ -135,19 +138,28 @@ class Hosts:
         return await self._database.write(change)
 
 
-async def _removable(connection: AsyncConnection, host: str, lost: bool) -> tuple[HostRow, bool]:
+def _staying(found: Iterable[Staying]) -> tuple[StayingView, ...]:
+    return tuple(StayingView(replica=one.replica, reason=one.reason, waits=one.waits) for one in found)
+
+
+async def _removable(
+    connection: AsyncConnection, host: str, *, lost: bool, fenced: bool
+) -> tuple[HostRow, bool]:
     """The host, and whether something is on it that is given up.  Raises Conflict: it cannot be removed."""
     row = await _find(connection, host)
     used = await hosts.in_use(connection, row.name)
+    if fenced and row.answers:
+        raise Conflict(f"Host {host!r} answers: it is neither off nor cut from the network.")
     if used and row.answers:
         raise Conflict(
             f"Replicas or disks are on host {host!r}: see 'skep host show {host}', and empty it with "
             f"'skep host drain {host}'."
         )
-    if used and not lost:
+    if used and not (lost or fenced):
         raise Conflict(
             f"Host {host!r} does not answer, and what is on it is unknown. If it never comes back, "
-            f"say so: skep host rm {host} --lost"
+            f"say so: skep host rm {host} --lost, or --fenced if it is off for sure, so that its replicas "
+            "are made again elsewhere."
         )
     return row, used
 

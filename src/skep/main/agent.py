@@ -4,27 +4,31 @@ The machine must have joined (`skep agent join`): from then on the directory `ag
 it is, where the bus is, and what it proves itself with.
 """
 
+import asyncio
 import socket
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from ipaddress import IPv4Address
 
 import structlog
 
-from skep.agent.joined import JoinedHost, agent_directory, read_joined
+from skep.agent.joined import JoinedHost, agent_directory, forget_joined, read_joined
 from skep.agent.renewal import keep_renewed
 from skep.agent.service import served_host
 from skep.agent.streams import build_streams, served_streams
 from skep.agent.zone import PACE, ZoneEvents, ZoneSigns, ZoneSupplies
+from skep.bus.bus import Bus
 from skep.bus.client import CallClient
 from skep.bus.opening import open_bus
 from skep.bus.signing import SignedBus
 from skep.configuration import Configuration
 from skep.control.liveness import PER_TIMEOUT
-from skep.main.heartbeat import send_heartbeats
+from skep.main.heartbeat import is_removed, send_heartbeats
 from skep.main.local_host import local_host
 from skep.main.plane import background
 from skep.main.process import alone, collect_garbage_seldom, stopped
+from skep.main.teardown import tear_down
 from skep.model.errors import InvalidInput
 from skep.model.ids import new_id
 from skep.providers.local.programs import require_programs
@@ -37,27 +41,57 @@ log = structlog.get_logger("skep")
 
 
 async def run(settings: Configuration) -> None:
-    """Serve control until SIGTERM or SIGINT.  Containers go on, and are adopted by the next agent."""
+    """Serve control until SIGTERM or SIGINT.  Containers go on, and are adopted by the next agent.
+
+    Raises:
+        NotFound: the installation has removed this host.  Its containers and networks are gone by then, since
+            others may have their addresses; its disks stay.
+    """
     collect_garbage_seldom()
     directory = agent_directory(settings.etc)
     member, identity = read_joined(directory), Identity(directory)
     stop = stopped()
     require_programs()
     with alone(settings):
-        async with AsyncExitStack() as stack:
-            await _serve(stack, settings, member, identity)
-            log.info("agent.up", host=member.host, zone=member.zone)
-            await stop.wait()
+        removed = await _until_removed(settings, member, identity, stop)
+    if removed:
+        log.warning("host.removed", host=member.host)
+        await tear_down(settings, purge=False)
+        forget_joined(directory)
+        read_joined(directory)
     log.info("skep.ended")
 
 
+async def _until_removed(
+    settings: Configuration, member: JoinedHost, identity: Identity, stop: asyncio.Event
+) -> bool:
+    """True: it was removed; False: it is to stop."""
+    removed = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        wire = await stack.enter_async_context(open_bus(member.bus, of_host=member.own_account))
+        bus = SignedBus(wire, Signatures(identity), required=settings.signatures == "required")
+        process = f"agent.{member.host}.{new_id()}"  # which the rights of its account on the bus name
+        calls = await stack.enter_async_context(CallClient(bus, process, pace=PACE))
+        if await is_removed(member.host, ZoneSigns(calls, member.zone)):
+            return True
+        await _serve(stack, settings, member, identity, bus, calls, removed.set)
+        log.info("agent.up", host=member.host, zone=member.zone)
+        ends = [asyncio.create_task(event.wait()) for event in (stop, removed)]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+    return removed.is_set()
+
+
 async def _serve(
-    stack: AsyncExitStack, settings: Configuration, member: JoinedHost, identity: Identity
+    stack: AsyncExitStack,
+    settings: Configuration,
+    member: JoinedHost,
+    identity: Identity,
+    bus: Bus,
+    calls: CallClient,
+    removed: Callable[[], None],
 ) -> None:
-    wire = await stack.enter_async_context(open_bus(member.bus, of_host=member.own_account))
-    bus = SignedBus(wire, Signatures(identity), required=settings.signatures == "required")
-    process = f"agent.{member.host}.{new_id()}"  # which the rights of its account on the bus name
-    calls = await stack.enter_async_context(CallClient(bus, process, pace=PACE))
     events = await stack.enter_async_context(ZoneEvents(calls, member.zone))
     underlay = _underlay(settings, member)
     host = await local_host(stack, settings, ZoneSupplies(calls, member.zone), events, underlay)
@@ -69,7 +103,7 @@ async def _serve(
     await stack.enter_async_context(streams)
     await stack.enter_async_context(background(keep_renewed(identity, member, time.time), "certificate"))
     beating = send_heartbeats(
-        member.host, host, ZoneSigns(calls, member.zone), settings.silence / PER_TIMEOUT
+        member.host, host, ZoneSigns(calls, member.zone), settings.silence / PER_TIMEOUT, removed
     )
     await stack.enter_async_context(background(beating, "heartbeat"))
     await stack.enter_async_context(served_host(bus, member.host, host, settings.data / "receipts.db"))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from skep.agent.joined import agent_directory, is_joined
+from skep.agent.joined import agent_directory, is_joined, was_removed
 from skep.configuration import Configuration
 from skep.main.layout import Layout, Member
 from skep.model.errors import HostFailure
@@ -56,6 +56,9 @@ class Box:
 
     def has_joined(self, host: HostName) -> bool:
         return is_joined(agent_directory(self._home(host) / "etc"))
+
+    def was_removed(self, host: HostName) -> bool:
+        return was_removed(agent_directory(self._home(host) / "etc"))
 
     def start(self, member: Member) -> None:
         """Start its agent, unless it runs."""

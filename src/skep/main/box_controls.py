@@ -41,6 +41,8 @@ async def _control(box: Box, verb: str, member: Member) -> None:
             await box.underlay.mend(member.number)
         case "kill":
             await box.cut_power(member)
+        case _ if box.was_removed(member.host):
+            raise Conflict(f"Host {member.host!r} was removed from the installation.")
         case _:
             await box.underlay.mend(member.number)
             box.start(member)

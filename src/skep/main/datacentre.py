@@ -84,9 +84,14 @@ async def _make_zones(database: Database, settings: Configuration, layout: Layou
 
 
 async def _raise(box: Box, base: Foundation, control: Control) -> None:
-    """Have every host join that has not, and start its agent."""
+    """Have every host join that has not, and start its agent.
+
+    That of one which was removed meanwhile hears so, takes down what it ran, and ends; it does not come back.
+    """
     operator = await control.auth.authenticate((base.settings.etc / "admin.token").read_text().strip())
     for one in box.layout.members():
+        if box.was_removed(one.host):
+            continue
         if not box.has_joined(one.host):
             await box.join(one, await control.join_tokens.create(operator, one.zone, host=one.host))
         box.start(one)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 
 import structlog
 
@@ -12,17 +13,39 @@ from skep.model.errors import SkepError
 from skep.model.ids import Bytes, HostName
 from skep.model.topology import HostLoad
 
+PATIENCE = 5.0
+"""Seconds that an agent which starts waits to hear whether its machine is still a host."""
+
 log = structlog.get_logger("skep.heartbeat")
 
 
-async def send_heartbeats(name: HostName, host: Host, signs: SignsOfLife, period: float) -> None:
-    """Every `period` seconds, until cancelled; what goes wrong is tried again."""
+def ignored() -> None:
+    """The process goes on: control is in it."""
+
+
+async def is_removed(name: HostName, signs: SignsOfLife) -> bool:
+    """Whether control says so; if it does not answer soon, or is of an older release, not."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return not await signs.belongs(name)
+    except (SkepError, CommitFailed, TimeoutError):
+        return False
+
+
+async def send_heartbeats(
+    name: HostName, host: Host, signs: SignsOfLife, period: float, removed: Callable[[], None] = ignored
+) -> None:
+    """Every `period` seconds, until cancelled; what goes wrong is tried again.
+
+    `removed` is called when control says that the host is none of its own any more.
+    """
     while True:
         try:
             load = await measure(host)
             known = await signs.heartbeat(name, facts=host.facts, version=__version__, load=load)
             if not known:
                 log.warning("host.unknown", host=name)
+                removed()
         except (SkepError, CommitFailed) as error:
             log.warning("heartbeat.failed", host=name, error=error.message)
         await asyncio.sleep(period)

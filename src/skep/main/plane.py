@@ -19,6 +19,7 @@ from skep.control.control import Control, make_control
 from skep.control.desired import DesiredState
 from skep.control.edges import Edges
 from skep.control.egressing import Egressing
+from skep.control.emptying import Emptying
 from skep.control.events import Observations
 from skep.control.flow_engine import FlowRoom, flow_room
 from skep.control.flows.catalogue import make_registry
@@ -163,6 +164,7 @@ async def _reconcile(base: Foundation, room: FlowRoom, control: Control) -> None
         edges=base.edges,
         balancing=base.balancing,
         egressing=egressing(base),
+        emptying=Emptying(base.database, control.draining, time.monotonic),
     )
 
     autoscaler = Autoscaler(

@@ -356,16 +356,23 @@ class HostView(View, frozen=True, kw_only=True):
 
 
 class HostDetail(View, frozen=True, kw_only=True):
-    """`replicas` as `shop/web-0`; `disks` are data disks by name."""
+    """`replicas` as `shop/web-0`; `disks` are data disks by name.
+
+    `staying`: of a host that is being emptied, why they are still there.
+    """
 
     host: HostView
     replicas: tuple[str, ...]
     disks: tuple[str, ...]
+    staying: "tuple[StayingView, ...]" = ()
 
 
 class StayingView(View, frozen=True, kw_only=True):
+    """`waits`: it goes by itself as soon as it can; otherwise somebody must act."""
+
     replica: str
     reason: str
+    waits: bool = False
 
 
 class DrainView(View, frozen=True, kw_only=True):

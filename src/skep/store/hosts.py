@@ -68,6 +68,8 @@ class HostRow(rows.Row, frozen=True, kw_only=True):
     load: HostLoad = HostLoad()
     seen: float | None = None
     lease_expires: float | None = None
+    fenced: float | None = None
+    """When its operator said that it is off for sure."""
 
     @property
     def facts(self) -> HostFacts:
@@ -85,6 +87,15 @@ class HostRow(rows.Row, frozen=True, kw_only=True):
     @property
     def answers(self) -> bool:
         return self.state == Liveness.READY
+
+    @property
+    def given_up(self) -> bool:
+        return self.state == Liveness.GONE
+
+    @property
+    def leaving(self) -> bool:
+        """What can go elsewhere is to go."""
+        return self.fenced is not None if self.given_up else self.answers and self.intent == Intent.DRAINING
 
     @property
     def schedulable(self) -> bool:
@@ -171,6 +182,19 @@ async def set_labels(connection: AsyncConnection, host: HostName, labels: dict[s
 
 async def set_state(connection: AsyncConnection, host: HostName, state: Liveness) -> None:
     await connection.execute(sa.update(hosts).where(hosts.c.name == host).values(state=state))
+
+
+async def give_up(connection: AsyncConnection, host: HostName, *, fenced: bool) -> None:
+    """It is gone, and if it is `fenced`, what it ran is dead; that is not taken back."""
+    values = {"state": Liveness.GONE} | ({"fenced": now(connection)} if fenced else {})
+    await connection.execute(sa.update(hosts).where(hosts.c.name == host).values(**values))
+
+
+async def forget_the_gone(connection: AsyncConnection) -> None:
+    """Those on which nothing is any more."""
+    for row in await every(connection):
+        if row.given_up and not await in_use(connection, row.name):
+            await delete(connection, row.name)
 
 
 async def set_certificate(connection: AsyncConnection, host: HostName, serial: str | None) -> None:

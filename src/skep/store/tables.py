@@ -91,6 +91,7 @@ hosts = Table(
     Column("load", Json(HostLoad), nullable=False, server_default="{}"),
     Column("seen", Float),
     Column("lease_expires", Float),
+    Column("fenced", Float),
 )
 
 authorities = Table(

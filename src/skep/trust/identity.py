@@ -55,6 +55,11 @@ class Identity:
         write_private(directory / IDENTITY, private_pem(key) + certificate)
         return cls(directory)
 
+    @staticmethod
+    def remove(directory: Path) -> None:
+        """Delete the key and its certificate; one that is not there is success."""
+        (directory / IDENTITY).unlink(missing_ok=True)
+
     @property
     def peer(self) -> Peer:
         """Who we are."""

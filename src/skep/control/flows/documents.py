@@ -126,8 +126,12 @@ def restart(app: AppId, spec: AppSpec, replicas: Iterable[ReplicaRow]) -> str:
     return _document("app.restart", f"app/{app}", steps)
 
 
-def relocate(app: AppId, spec: AppSpec, moves: Iterable[Move]) -> str:
-    """Replicas go to other hosts, those of one service one after the other."""
+def relocate(app: AppId, spec: AppSpec, moves: Iterable[Move], *, dead: bool = False) -> str:
+    """Replicas go to other hosts, those of one service one after the other.
+
+    `dead`: the host they were on is off.
+    """
+    flow = "replica.evacuate" if dead else "replica.relocate"
     steps: Steps = {}
     last: dict[str, list[str]] = {}
     chosen = list(moves)
@@ -143,7 +147,7 @@ def relocate(app: AppId, spec: AppSpec, moves: Iterable[Move]) -> str:
             "target": move.target,
             "running": running,
         }
-        steps[row.name] = {"flow": "replica.relocate", "with": values, "after": last.get(row.service, [])}
+        steps[row.name] = {"flow": flow, "with": values, "after": last.get(row.service, [])}
         last[row.service] = [row.name]
         if spec.services[ServiceName(row.service)].ports:
             published = f"{row.name}-published"

@@ -1,9 +1,9 @@
 """Desired against actual, for ever.
 
 What is missing becomes an `app.restore` run, a damaged network a `network.restore`, what is too much a
-`host.collect`, an unfinished removal a new `app.remove`.  An app with an active run is left alone.  Published
-ports follow the health of replicas directly: that is a reaction of the data plane, not a change anybody
-asked for.
+`host.collect`, an unfinished removal a new `app.remove`, what is on a host that is to be emptied an
+`app.relocate`.  An app with an active run is left alone.  Published ports follow the health of replicas
+directly: that is a reaction of the data plane, not a change anybody asked for.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from skep.control.changes import Overtaken
 from skep.control.desired import DesiredState
 from skep.control.edges import Edges
 from skep.control.egressing import Egressing
+from skep.control.emptying import Emptying
 from skep.control.flows import documents
 from skep.control.guarding import Guarding
 from skep.control.host_directory import HostDirectory
@@ -67,6 +68,7 @@ class Reconciler:
         edges: Edges | None = None,
         balancing: Balancing | None = None,
         egressing: Egressing | None = None,
+        emptying: Emptying | None = None,
     ) -> None:
         self._database = database
         self._flows = flows
@@ -81,6 +83,7 @@ class Reconciler:
         self._widening = Widening()
         self._edges = edges
         self._balancing = balancing
+        self._emptying = emptying
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._looking: dict[HostName, asyncio.Task[None]] = {}
 
@@ -121,6 +124,8 @@ class Reconciler:
         if self._looking:
             await asyncio.wait(list(self._looking.values()), timeout=PATIENCE)
         await self._removals()
+        if self._emptying is not None:
+            await self._emptying.reconcile()
 
     async def _look_at(self, name: HostName) -> None:
         async with self._at_once:
