@@ -54,9 +54,6 @@ class Worker:
     async def removed(self, container: ContainerId) -> None:
         self.news.append(f"{container} removed")
 
-    async def belongs(self, host: HostName) -> bool:
-        return True
-
     async def heartbeat(
         self,
         host: HostName,

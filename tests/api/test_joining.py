@@ -153,6 +153,26 @@ def test_each_address_has_a_turnstile_of_its_own() -> None:
         turnstile.enter("a")
 
 
+async def test_a_host_hears_whether_it_is_one_still(
+    http: httpx.AsyncClient, made: Installation, tmp_path: Path
+) -> None:
+    key = new_key()
+    joined = await http.post("/v1/hosts/join", json=body(key), headers=bearer((await token(made)).secret))
+    host, certificate = joined.json()["host"], joined.json()["certificate"]
+    identity = Identity.store(tmp_path / "agent", key, certificate, joined.json()["certificates"])
+    request = signing_request(new_key())
+    signature = base64.b64encode(identity.sign(request.encode())).decode()
+    asked = {"certificate": certificate, "request": request, "signature": signature}
+
+    before = await http.post("/v1/hosts/belongs", json=asked)
+    await made.control.hosts.remove(made.admin, host)
+    after = await http.post("/v1/hosts/belongs", json=asked)
+    forged = await http.post("/v1/hosts/belongs", json=asked | {"request": signing_request(key)})
+
+    assert (before.json(), after.json()) == ({"belongs": True}, {"belongs": False})
+    assert forged.status_code == 401
+
+
 async def test_a_removed_host_cannot_renew(
     http: httpx.AsyncClient, made: Installation, tmp_path: Path
 ) -> None:

@@ -22,10 +22,10 @@ GOLDEN = Path(__file__).parent / "golden" / "openapi.json"
 
 PUBLIC = {
     *("GET /v1", "GET /healthz", "GET /readyz", "GET /v1/openapi.json", "GET /v1/docs"),
-    *("GET /v1/authority", "POST /v1/hosts/renew"),
+    *("GET /v1/authority", "POST /v1/hosts/renew", "POST /v1/hosts/belongs"),
 }
 """`GET /metrics` looks at the token itself: an installation may open it to everybody.
-Hosts renew by a signature."""
+Hosts renew, and ask whether they are hosts still, by a signature."""
 
 
 def _routes() -> list[str]:

@@ -204,8 +204,8 @@ OF_THE_TENANT = [
 INTERNAL = {
     *("auth.authenticate", "apps.start_removal", "apps.release", "scaling.autoscale"),
     *("draining.move_off", "draining.outlook"),
-    *(f"enrolment.{name}" for name in ("admit", "join", "renew", "revoke", "forget")),
-    *(f"authorities.{name}" for name in ("show", "signing", "issue", "record")),
+    *(f"enrolment.{name}" for name in ("admit", "join", "renew", "belongs", "revoke", "forget")),
+    *(f"authorities.{name}" for name in ("show", "signing", "issue", "record", "owner")),
     *(f"authorities.{name}" for name in ("recognise", "is_known", "identity")),
 }
 """They take no caller: entrances and reconcilers answer for them; hosts prove themselves otherwise."""

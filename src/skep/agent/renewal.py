@@ -12,7 +12,7 @@ import structlog
 from skep.agent.joined import BUS_USER, JoinedHost, write_joined
 from skep.agent.joining import refusal
 from skep.model.errors import Forbidden, SkepError, Unavailable
-from skep.model.views import CertificateRenewed
+from skep.model.views import Belonging, CertificateRenewed
 from skep.trust.identity import Identity, new_key, signing_request
 
 log = structlog.get_logger(__name__)
@@ -45,21 +45,40 @@ async def renew(identity: Identity, joined: JoinedHost) -> JoinedHost:
         Unavailable: the API does not answer.
     """
     key = new_key()
-    request = signing_request(key)
+    answer = await _ask(identity, joined, "renew", signing_request(key))
+    renewed = msgspec.json.decode(answer, type=CertificateRenewed)
+    identity.renew(key, renewed.certificate, renewed.certificates)
+    return _noted(identity.directory, joined, renewed)
+
+
+async def belongs(identity: Identity, joined: JoinedHost) -> bool:
+    """Whether the installation still has this host; it does for all that is known, if it does not say."""
+    try:
+        answer = await _ask(identity, joined, "belongs", signing_request(new_key()))
+        return msgspec.json.decode(answer, type=Belonging).belongs
+    except (SkepError, OSError, msgspec.MsgspecError) as error:
+        log.info("membership.unknown", host=joined.host, reason=str(error))
+        return True
+
+
+async def _ask(identity: Identity, joined: JoinedHost, what: str, request: str) -> bytes:
+    """With the present certificate as proof.
+
+    Raises:
+        Forbidden: it is worth nothing.  Unavailable: the API does not answer.
+    """
     signature = base64.b64encode(identity.sign(request.encode())).decode()
     body = {"certificate": identity.certificate, "request": request, "signature": signature}
     try:
         async with httpx.AsyncClient(verify=joined.tls(identity), timeout=30, trust_env=False) as client:
             answer = await client.post(
-                f"{joined.url}/v1/hosts/renew", json=body, headers={BUS_USER: joined.bus_user}
+                f"{joined.url}/v1/hosts/{what}", json=body, headers={BUS_USER: joined.bus_user}
             )
     except httpx.HTTPError as error:
         raise Unavailable(f"{joined.url} does not answer: {error}") from error
     if not answer.is_success:
         raise refusal(answer)
-    renewed = msgspec.json.decode(answer.content, type=CertificateRenewed)
-    identity.renew(key, renewed.certificate, renewed.certificates)
-    return _noted(identity.directory, joined, renewed)
+    return answer.content
 
 
 def _noted(directory: Path, joined: JoinedHost, renewed: CertificateRenewed) -> JoinedHost:

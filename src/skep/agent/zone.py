@@ -46,9 +46,6 @@ class ZoneSigns:
         self._calls = calls
         self._key = key_of(zone)
 
-    async def belongs(self, host: HostName) -> bool:
-        return await self._calls.ask(self._key, "hosts.belongs", bool, {"host": host})
-
     async def heartbeat(
         self,
         host: HostName,

@@ -15,6 +15,7 @@ from skep.api.auth import PUBLIC, bearer_secret
 from skep.api.bodies import JoinHost, NewJoinToken, RenewCertificate
 from skep.model.views import (
     AuthorityView,
+    Belonging,
     CertificateRenewed,
     HostJoined,
     JoinTokenCreated,
@@ -95,6 +96,12 @@ async def renew_certificate(
     return await control.enrolment.renew(data.certificate, data.request, data.signature, _bus_user(request))
 
 
+@post("/hosts/belongs", status_code=200, opt=PUBLIC, security=[{}], guards=[not_too_often])
+async def host_belongs(control: Control, data: JSONBody[RenewCertificate]) -> Belonging:
+    """Whether a host with a certificate of ours is one of ours still.  Asked as for a renewal."""
+    return Belonging(belongs=await control.enrolment.belongs(data.certificate, data.request, data.signature))
+
+
 def _bus_user(request: Request[Any, Any, Any]) -> str | None:
     """What the host logs in to the bus with so far.
 
@@ -113,5 +120,6 @@ router = Router(
         revoke_join_token,
         join_host,
         renew_certificate,
+        host_belongs,
     ],
 )

@@ -114,6 +114,14 @@ class Authorities:
             "installation again, ask the operator for a join token: skep host add"
         )
 
+    async def owner(self, certificate: str) -> Peer:
+        """Whose certificate it is, revoked or not.
+
+        Raises:
+            Unauthenticated: it is of another authority, or its time is over.
+        """
+        return _signed_by(await self._rows(), certificate, self._now())
+
     async def is_known(self, host: HostName, serial: str) -> bool:
         """Whether the host's certificate counts: not once the host was removed."""
         async with self._database.read() as connection:

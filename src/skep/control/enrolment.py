@@ -155,6 +155,21 @@ class Enrolment:
             own_account=login.own,
         )
 
+    async def belongs(self, certificate: str, request: str, signature: bytes) -> bool:
+        """Whether the host of the certificate is one of ours still; False: it was removed, and should end.
+
+        Raises:
+            Unauthenticated: the certificate is of another authority, its time is over, or the request is not
+                signed with its key.
+        """
+        peer = await self._authorities.owner(certificate)
+        present = x509.load_pem_x509_certificate(certificate.encode())
+        if peer.role is not Role.AGENT or not _signed(present, request.encode(), signature):
+            raise Unauthenticated("The request is not signed with the key of a host's certificate.")
+        async with self._database.read() as connection:
+            row = await hosts.get(connection, HostName(peer.name))
+        return row is not None and not row.given_up
+
     async def revoke(self, connection: AsyncConnection, host: HostName) -> None:
         """Make the certificates of the host worthless, in the transaction that removes it."""
         await certificates.revoke(connection, Role.AGENT.value, host)

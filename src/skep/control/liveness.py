@@ -82,11 +82,6 @@ class Heartbeats:
             self._wake()
         return before is not None
 
-    async def belongs(self, host: HostName) -> bool:
-        async with self._database.read() as connection:
-            row = await hosts.get(connection, host)
-        return row is not None and not row.given_up
-
 
 class LivenessWatch:
     """Finds hosts whose lease has expired.  Every worker may watch; each loss is told once.

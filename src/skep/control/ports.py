@@ -392,9 +392,6 @@ class SignsOfLife(Protocol):
     ) -> bool:
         """False: the host was removed, and should end.  May be repeated, and come late."""
 
-    async def belongs(self, host: HostName) -> bool:
-        """The same, asked before the host does anything; no sign of life."""
-
 
 class Host(Protocol):
     """One host with all its parts."""

@@ -78,18 +78,10 @@ class HostDesk:
         version: str | None = None,
         load: HostLoad | None = None,
     ) -> bool:
-        """One that was removed is told so, though its certificate is worth nothing; but not one whose machine
-        has joined again since."""
-        if not await self.belongs(host):
-            return False
-        await self._host()
+        who = await self._host()
+        if who not in (None, host):
+            raise Forbidden(f"Host {who!r} cannot give signs of life of host {host!r}.")
         return await self._signs.heartbeat(host, facts=facts, version=version, load=load)
-
-    async def belongs(self, host: HostName) -> bool:
-        sender = asking()
-        if sender is not None and sender.host not in (None, host):
-            raise Forbidden(f"Host {sender.host!r} cannot give signs of life of host {host!r}.")
-        return await self._signs.belongs(host)
 
     async def _must_have(self, container: ContainerId) -> None:
         host = await self._host()

@@ -14,17 +14,17 @@ from ipaddress import IPv4Address
 import structlog
 
 from skep.agent.joined import JoinedHost, agent_directory, forget_joined, read_joined
-from skep.agent.renewal import keep_renewed
+from skep.agent.membership import Membership
+from skep.agent.renewal import belongs, keep_renewed
 from skep.agent.service import served_host
 from skep.agent.streams import build_streams, served_streams
 from skep.agent.zone import PACE, ZoneEvents, ZoneSigns, ZoneSupplies
-from skep.bus.bus import Bus
 from skep.bus.client import CallClient
 from skep.bus.opening import open_bus
 from skep.bus.signing import SignedBus
 from skep.configuration import Configuration
 from skep.control.liveness import PER_TIMEOUT
-from skep.main.heartbeat import is_removed, send_heartbeats
+from skep.main.heartbeat import send_heartbeats
 from skep.main.local_host import local_host
 from skep.main.plane import background
 from skep.main.process import alone, collect_garbage_seldom, stopped
@@ -66,21 +66,18 @@ async def _until_removed(
     settings: Configuration, member: JoinedHost, identity: Identity, stop: asyncio.Event
 ) -> bool:
     """True: it was removed; False: it is to stop."""
-    removed = asyncio.Event()
+    if not await belongs(identity, member):
+        return True
     async with AsyncExitStack() as stack:
-        wire = await stack.enter_async_context(open_bus(member.bus, of_host=member.own_account))
-        bus = SignedBus(wire, Signatures(identity), required=settings.signatures == "required")
-        process = f"agent.{member.host}.{new_id()}"  # which the rights of its account on the bus name
-        calls = await stack.enter_async_context(CallClient(bus, process, pace=PACE))
-        if await is_removed(member.host, ZoneSigns(calls, member.zone)):
-            return True
-        await _serve(stack, settings, member, identity, bus, calls, removed.set)
+        membership = Membership(identity, member, settings.silence)
+        await stack.enter_async_context(background(membership.watch(), "membership"))
+        await _serve(stack, settings, member, identity, membership.answered)
         log.info("agent.up", host=member.host, zone=member.zone)
-        ends = [asyncio.create_task(event.wait()) for event in (stop, removed)]
+        ends = [asyncio.create_task(event.wait()) for event in (stop, membership.ended)]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for end in ends:
             end.cancel()
-    return removed.is_set()
+    return membership.ended.is_set()
 
 
 async def _serve(
@@ -88,10 +85,12 @@ async def _serve(
     settings: Configuration,
     member: JoinedHost,
     identity: Identity,
-    bus: Bus,
-    calls: CallClient,
-    removed: Callable[[], None],
+    answered: Callable[[bool], None],
 ) -> None:
+    wire = await stack.enter_async_context(open_bus(member.bus, of_host=member.own_account))
+    bus = SignedBus(wire, Signatures(identity), required=settings.signatures == "required")
+    process = f"agent.{member.host}.{new_id()}"  # which the rights of its account on the bus name
+    calls = await stack.enter_async_context(CallClient(bus, process, pace=PACE))
     events = await stack.enter_async_context(ZoneEvents(calls, member.zone))
     underlay = _underlay(settings, member)
     host = await local_host(stack, settings, ZoneSupplies(calls, member.zone), events, underlay)
@@ -103,7 +102,7 @@ async def _serve(
     await stack.enter_async_context(streams)
     await stack.enter_async_context(background(keep_renewed(identity, member, time.time), "certificate"))
     beating = send_heartbeats(
-        member.host, host, ZoneSigns(calls, member.zone), settings.silence / PER_TIMEOUT, removed
+        member.host, host, ZoneSigns(calls, member.zone), settings.silence / PER_TIMEOUT, answered
     )
     await stack.enter_async_context(background(beating, "heartbeat"))
     await stack.enter_async_context(served_host(bus, member.host, host, settings.data / "receipts.db"))

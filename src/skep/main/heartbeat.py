@@ -13,31 +13,23 @@ from skep.model.errors import SkepError
 from skep.model.ids import Bytes, HostName
 from skep.model.topology import HostLoad
 
-PATIENCE = 5.0
-"""Seconds that an agent which starts waits to hear whether its machine is still a host."""
-
 log = structlog.get_logger("skep.heartbeat")
 
 
-def ignored() -> None:
-    """The process goes on: control is in it."""
-
-
-async def is_removed(name: HostName, signs: SignsOfLife) -> bool:
-    """Whether control says so; if it does not answer soon, or is of an older release, not."""
-    try:
-        async with asyncio.timeout(PATIENCE):
-            return not await signs.belongs(name)
-    except (SkepError, CommitFailed, TimeoutError):
-        return False
+def ignored(answered: bool) -> None:
+    """Nobody wants to know."""
 
 
 async def send_heartbeats(
-    name: HostName, host: Host, signs: SignsOfLife, period: float, removed: Callable[[], None] = ignored
+    name: HostName,
+    host: Host,
+    signs: SignsOfLife,
+    period: float,
+    answered: Callable[[bool], None] = ignored,
 ) -> None:
     """Every `period` seconds, until cancelled; what goes wrong is tried again.
 
-    `removed` is called when control says that the host is none of its own any more.
+    `answered` hears of each answer whether the host is known.
     """
     while True:
         try:
@@ -45,7 +37,7 @@ async def send_heartbeats(
             known = await signs.heartbeat(name, facts=host.facts, version=__version__, load=load)
             if not known:
                 log.warning("host.unknown", host=name)
-                removed()
+            answered(known)
         except (SkepError, CommitFailed) as error:
             log.warning("heartbeat.failed", host=name, error=error.message)
         await asyncio.sleep(period)

@@ -662,6 +662,12 @@ class HostJoined(View, frozen=True, kw_only=True):
     """On the bus: it is of this host alone, and has few rights."""
 
 
+class Belonging(View, frozen=True, kw_only=True):
+    """Whether a host is one of the installation; one that is not should take down what it runs."""
+
+    belongs: bool
+
+
 class CertificateRenewed(View, frozen=True, kw_only=True):
     """The new certificate of a host, the authority's certificates (PEM), and where the bus is by now."""
 
