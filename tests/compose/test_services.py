@@ -301,10 +301,7 @@ def test_what_asks_for_nothing_special_is_not_warned_about(warned: Message, body
             "container_name: cc",
             "compose.yaml:4: services.web.container_name: not acted on: containers",
         ),
-        (
-            "deploy: {update_config: {order: start-first}}",
-            "web.deploy.update_config: not acted on yet",
-        ),
+        ("deploy: {labels: {a: b}}", "web.deploy.labels: not acted on yet"),
         ("network_mode: bridge", "bridge: not acted on"),
         ("logging: {driver: syslog}", "logging"),
         ("dns: 1.1.1.1", "resolver"),

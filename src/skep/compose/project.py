@@ -6,7 +6,7 @@ import msgspec
 
 from skep.compose.problems import ComposeWarning
 from skep.documents import Position
-from skep.model.spec import AppFile, AppNetwork, AppVolume, ServiceSpec
+from skep.model.spec import AppExtensions, AppFile, AppNetwork, AppVolume, ServiceSpec
 
 
 class Build(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,5 +49,6 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     volumes: dict[str, AppVolume] = {}
     configs: dict[str, AppFile] = {}
     secrets: dict[str, AppFile] = {}
+    x_skep: AppExtensions = AppExtensions()
     disabled: tuple[str, ...] = ()
     warnings: tuple[ComposeWarning, ...] = ()

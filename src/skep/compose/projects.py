@@ -24,6 +24,7 @@ from skep.compose.problems import Problems
 from skep.compose.project import Project, Service
 from skep.compose.resources import read_content, read_network, read_volume
 from skep.compose.services import Known, read_service
+from skep.compose.rollouts import read_app_extensions
 from skep.compose.support import check_support
 from skep.compose.surroundings import Surroundings
 from skep.documents import Node, Position
@@ -200,6 +201,7 @@ class _Reader:
             volumes=self._section("volumes", volumes, read_volume),
             configs=self._section("configs", configs, lambda cursor: read_content(cursor, environment)),
             secrets=self._section("secrets", secrets, lambda cursor: read_content(cursor, environment)),
+            x_skep=read_app_extensions(self.root.get("x-skep")),
             disabled=disabled,
         )
 

@@ -23,6 +23,7 @@ def to_app_spec(project: Project, images: Mapping[str, str]) -> AppSpec:
         volumes=project.volumes,
         configs=project.configs,
         secrets=project.secrets,
+        x_skep=project.x_skep,
     )
 
 

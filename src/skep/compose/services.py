@@ -26,6 +26,7 @@ from skep.compose.process import (
 )
 from skep.compose.project import Build, Service
 from skep.compose.publications import read_publications
+from skep.compose.rollouts import read_update
 from skep.compose.storage import check_targets, read_files, read_mounts
 from skep.compose.surroundings import Surroundings
 from skep.model.errors import InvalidInput
@@ -98,6 +99,8 @@ def _placement(name: str, service: Cursor, known: Known, around: Surroundings) -
         "replicas": read_replicas(service),
         "resources": read_resources(service),
         "placement": read_placement(service.get("deploy").get("placement")),
+        "update": read_update(service.get("deploy").get("update_config")),
+        "rollback": read_update(service.get("deploy").get("rollback_config")),
         "endpoint_mode": _endpoint_mode(service.get("deploy").get("endpoint_mode")),
         "ulimits": read_ulimits(service.get("ulimits")),
         "sysctls": read_sysctls(service.get("sysctls")),

@@ -46,8 +46,13 @@ _OFF = (False, "false", None)
 _LATER = "not acted on yet"
 _NO_NEW_PRIVILEGES = (["no-new-privileges:true"], ["no-new-privileges"])
 
+_UPDATE = _yes("delay", "max_failure_ratio", "monitor", "order", "parallelism") | _yes(
+    "failure_action", note="`rollback` unless it says otherwise"
+)
+
 TABLE: dict[str, Keys] = {
     "": _yes("name", "include", "services", "networks", "volumes", "configs", "secrets")
+    | _yes("x-skep", note="`release`: how a release comes into force")
     | _warn("Compose files have no versions any more; remove it", "version")
     | _no("language models are not provided", "models"),
     "services.*": _yes(
@@ -103,8 +108,11 @@ TABLE: dict[str, Keys] = {
     | _no("builds get no more rights than the defaults", "entitlements")
     | _no("builds see nothing but their context", "additional_contexts", "secrets", "ssh"),
     "services.*.depends_on.*": _yes("condition", "required", "restart"),
-    "services.*.deploy": _yes("endpoint_mode", "placement", "replicas", "resources", "restart_policy")
-    | _warn(_LATER, "update_config", "rollback_config", "labels")
+    "services.*.deploy": _yes(
+        *("endpoint_mode", "placement", "replicas", "resources", "restart_policy"),
+        *("rollback_config", "update_config"),
+    )
+    | _warn(_LATER, "labels")
     | _warn(_LATER, "mode", harmless=("replicated",)),
     "services.*.deploy.placement": _yes(
         "constraints", note="on node.hostname, node.zone, node.region, node.pool, node.labels.NAME"
@@ -117,6 +125,8 @@ TABLE: dict[str, Keys] = {
     | _warn(_LATER, "cpus")
     | _no("devices of the host are not given out", "devices", "generic_resources"),
     "services.*.deploy.restart_policy": _yes("condition", "delay", "max_attempts", "window"),
+    "services.*.deploy.rollback_config": _UPDATE,
+    "services.*.deploy.update_config": _UPDATE,
     "services.*.env_file[]": _yes("path", "required", "format"),
     "services.*.healthcheck": _yes(
         *("disable", "interval", "retries", "start_interval", "start_period", "test", "timeout")
@@ -201,7 +211,7 @@ def _check(cursor: Cursor, place: str) -> None:
         if key in keys:
             _judge(child, key, keys[key])
         elif key == "x-skep":
-            child.warn("not acted on: x-skep belongs under a service or a volume")
+            child.warn("not acted on: x-skep belongs at the top, under a service or a volume")
         _check(child, _below(place, key))
     for item in cursor.items():
         _check(item, f"{place}[]")
