@@ -110,6 +110,9 @@ class Engine:
     async def usage(self, container: ContainerId) -> ContainerUsage:
         raise NotFound
 
+    async def connections(self, container: ContainerId) -> int:
+        return 0
+
 
 Connect = Callable[..., HostStreams]
 

@@ -25,6 +25,7 @@ from skep.control.ports import ContainerEvents, DiskPool, ExecSession, HostFabri
 from skep.model.errors import Conflict, NotFound
 from skep.model.host import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, LogLine
 from skep.model.ids import ContainerId
+from skep.providers.local.connections import inbound
 from skep.providers.local.runtime import Runtime
 
 _ROTATION = 2.0
@@ -145,6 +146,10 @@ class Supervisor:
 
     async def usage(self, container: ContainerId) -> ContainerUsage:
         return await asyncio.to_thread(self._runtime.cgroups.usage, self._get(container).spec.id)
+
+    async def connections(self, container: ContainerId) -> int:
+        pid = self._get(container).status().pid
+        return 0 if pid is None else await asyncio.to_thread(inbound, pid)
 
     async def _exec(self, container: Container, spec: ExecSpec) -> LocalExec:
         if not container.running:

@@ -23,8 +23,8 @@ from skep.compose.loading import STDIN, Loader
 from skep.compose.problems import Problems
 from skep.compose.project import Project, Service
 from skep.compose.resources import read_content, read_network, read_volume
-from skep.compose.services import Known, read_service
 from skep.compose.rollouts import read_app_extensions
+from skep.compose.services import Known, read_service
 from skep.compose.support import check_support
 from skep.compose.surroundings import Surroundings
 from skep.documents import Node, Position

@@ -1,4 +1,4 @@
-"""How a release comes into force: `deploy.update_config`, `rollback_config`, `endpoint_mode`, `x-skep.release`."""
+"""How a release comes into force: `update_config`, `rollback_config`, `endpoint_mode`, `x-skep.release`."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches

@@ -204,6 +204,7 @@ def _error(member: ReplicaRow, silent: Mapping[HostName, str]) -> str:
 _ACTIONS = {
     "create": Action.CREATE,
     "update": Action.RECREATE,
+    "stand-in": Action.RECREATE,
     "start": Action.UPDATE,
     "remove": Action.REMOVE,
     "keep": Action.KEEP,
@@ -231,7 +232,7 @@ def plan(made: Plan, found: Facts, spec: AppSpec) -> PlanView:
         for service in found.services
         if service.name not in spec.services
     ]
-    return PlanView(app=spec.name, revision=made.revision, changes=tuple(changes))
+    return PlanView(app=spec.name, revision=made.revision, changes=tuple(changes), warnings=made.remarks)
 
 
 def _replica_change(change: ReplicaChange) -> PlanChange:

@@ -22,6 +22,7 @@ from skep.control import (
     quotas,
     retention,
     security_groups,
+    strategies,
 )
 from skep.control.callers import Caller, Role
 from skep.control.clock import Now
@@ -302,15 +303,18 @@ class Apps:
             await self._check_quota(connection, caller, found.app, spec)
             await self._places_must_be_free(connection, spec, found, caller.tenant)
 
+        beside = strategies.stand_ins(found, spec, force_recreate=wanted.force_recreate)
         plan = make_plan(
             found,
             spec,
             new_id=self._new_id,
-            placing=assign(found, spec, caller.tenant, cluster, settings.limits.memory),
+            placing=assign(found, spec, caller.tenant, cluster, settings.limits.memory, beside),
             default_disk=settings.default_disk,
             force_recreate=wanted.force_recreate,
         )
-        return msgspec.structs.replace(plan, rollback=wanted.rollback), found, record
+        strategies.must_be_checked(plan, spec)
+        said = tuple(strategies.remarks(plan, spec))
+        return msgspec.structs.replace(plan, rollback=wanted.rollback, remarks=said), found, record
 
     async def _start_apply(
         self, caller: Caller, wanted: Wanted, plan: Plan, record: AppRecord | None
@@ -350,7 +354,8 @@ class Apps:
             builder = await facts.build_host(connection)
         document = documents.apply(plan, spec, builder)
         title = f"{wanted.verb} {spec.name} (revision {plan.revision})"
-        return await self._run(app, document, title, insert, {"release": release.id})
+        accepted = await self._run(app, document, title, insert, {"release": release.id})
+        return msgspec.structs.replace(accepted, message=" ".join(plan.remarks))
 
     async def _keep_files(self, transaction: AsyncConnection, caller: Caller, spec: AppSpec) -> None:
         """Raises Overtaken: one is being forgotten, since nothing needed it."""

@@ -5,13 +5,13 @@ whose volume exists already, are placed as one.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from skep.control.naming import disk_name
 from skep.control.plans import Facts, ordinals
-from skep.model.errors import Conflict
+from skep.model.errors import Conflict, Exhausted
 from skep.model.ids import Bytes, HostName, TenantId
 from skep.model.names import ServiceName
 from skep.model.placement import parse_constraint
@@ -31,14 +31,22 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     pins: tuple[HostName, ...]
 
 
-def assign(facts: Facts, spec: AppSpec, tenant: TenantId, cluster: Cluster, default_memory: Bytes) -> Placing:
-    """Where each replica goes that is not there yet.
+def assign(
+    facts: Facts,
+    spec: AppSpec,
+    tenant: TenantId,
+    cluster: Cluster,
+    default_memory: Bytes,
+    beside: Sequence[Position] = (),
+) -> Placing:
+    """Where each replica goes that is not there yet, and each stand-in `beside` one that is.
 
     Raises:
         Exhausted: no host has room, or the one with its disks does not take it.
         Conflict: its disks are on different hosts.
     """
-    return _Assignment(facts, spec, tenant, cluster, default_memory).hosts()
+    assignment = _Assignment(facts, spec, tenant, cluster, default_memory)
+    return assignment.hosts() | assignment.stand_ins(beside)
 
 
 def group_of(
@@ -82,7 +90,45 @@ class _Assignment:
             (name, one): None for name in spec.services for one in ordinals(facts, spec, name)
         }
 
-    def hosts(self) -> Placing:
+    def stand_ins(self, beside: Sequence[Position]) -> dict[Position, HostName]:
+        """Spread as if the ones they replace were gone; but there must be room for both.
+
+        In a rolling release so many stand beside the others as are replaced at a time.
+        """
+        chosen: dict[Position, HostName] = {}
+        for service in dict.fromkeys(name for name, _ in beside):
+            those = [position for position in beside if position[0] == service]
+            kept = Counter(
+                host
+                for position, host in (self.there | self.chosen).items()
+                if position[0] == service and position not in those
+            )
+            size = self._at_once(service, len(those))
+            for first in range(0, len(those), size):
+                batch = those[first : first + size]
+                group = group_of(self.spec, service, self.tenant, len(batch), kept, self.default_memory)
+                try:
+                    hosts = self.cluster.place(group)
+                except Exhausted as error:
+                    raise _no_room_for_both(service, error) from error
+                chosen |= dict(zip(batch, hosts, strict=True))
+                kept.update(hosts)
+                if size < len(those):
+                    self._release(group, batch)
+        return chosen
+
+    def _at_once(self, service: ServiceName, most: int) -> int:
+        if self.spec.x_skep.release.strategy != "rolling":
+            return most
+        return min(most, self.spec.services[service].update.parallelism or most)
+
+    def _release(self, group: Group, batch: Sequence[Position]) -> None:
+        """What the batch replaced is gone when the next one comes."""
+        less = msgspec.structs.replace(group, cpus=-group.cpus, memory=Bytes(-group.memory))
+        for position in batch:
+            self.cluster.promise(self.there[position], less)
+
+    def hosts(self) -> dict[Position, HostName]:
         for bundle in (bundle for bundle in self._bundles() if bundle.pins):
             for position in bundle.new:
                 self.cluster.put(self._group([position]), bundle.pins[0])
@@ -157,6 +203,13 @@ class _Assignment:
             present=hosts,
             **({"spread": first.placement.spread} if first.placement.spread else {}),
         )
+
+
+def _no_room_for_both(service: ServiceName, error: Exhausted) -> Exhausted:
+    return Exhausted(
+        f"Service {service!r} would run twice for a while, and there is no room for both. {error.message} "
+        "With `order: stop-first` and the strategy rolling none stands beside another."
+    )
 
 
 def _common_zones(services: Iterable[ServiceSpec]) -> tuple[str, ...]:

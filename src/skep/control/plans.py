@@ -4,6 +4,7 @@ Pure: facts and ids in, plan out.  `apps.py` gathers the facts, `flows/app_apply
 flow document, the steps of `flows/release.py` write its rows.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -25,6 +26,7 @@ from skep.model.ids import (
     ReleaseId,
     ReplicaId,
     ServiceId,
+    SnapshotId,
     ZoneName,
 )
 from skep.model.images import ImageInfo
@@ -90,16 +92,31 @@ class NewPort(msgspec.Struct, frozen=True, kw_only=True):
     address6: str | None = None
 
 
-class ReplicaChange(msgspec.Struct, frozen=True, kw_only=True):
-    """create: all new.  update: a new container in the old place.  start: as it is, but it was stopped."""
+class NewSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What a data disk holds before its replica is replaced; `restore`: the way back brings it back."""
 
-    action: Literal["create", "update", "start", "remove", "keep"]
+    id: SnapshotId
+    disk: DiskId
+    restore: bool
+
+
+class ReplicaChange(msgspec.Struct, frozen=True, kw_only=True):
+    """create: all new.  update: a new container in the old place.  start: as it is, but it was stopped.
+    stand-in: a new replica beside the old one, whose place it takes when the release is finished."""
+
+    action: Literal["create", "update", "stand-in", "start", "remove", "keep"]
     replica: ReplicaId
     service: ServiceName
     ordinal: int
     host: HostName
     container: ContainerId
     previous: ContainerId | None = None
+    replaces: ReplicaId | None = None
+    """Whose place a stand-in takes; `previous` is its container, on `previous_host`."""
+    previous_host: HostName | None = None
+    weight: int = 0
+    """The share of connections that what was there had until now."""
+    snapshots: tuple[NewSnapshot, ...] = ()
     system_disk: DiskId | None = None
     new_system_disk: Bytes | None = None
     """Its size, where the change makes one; None: the system disk of before is kept."""
@@ -135,6 +152,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     networks: tuple[NewNetwork, ...] = ()
     disks: tuple[NewDisk, ...] = ()
     services: dict[ServiceName, ServiceId] = {}
+    known_services: dict[ServiceName, ServiceId] = {}
+    """Those of before."""
     new_services: tuple[ServiceName, ...] = ()
     removed_services: tuple[ServiceId, ...] = ()
     replicas: tuple[ReplicaChange, ...] = ()
@@ -143,6 +162,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What the services in `republish` and the removed ones published until now."""
     published_on: dict[ServiceId, tuple[HostName, ...]] = {}
     """The hosts that published it."""
+    remarks: tuple[str, ...] = ()
+    """What people should know before."""
     respecified: bool = False
     """The spec differs from the current one, if only in what touches no replica (`depends_on`)."""
     rollback: bool = False
@@ -172,7 +193,7 @@ def make_plan(
 ) -> Plan:
     """Compare and decide.  An image that is not here yet is pulled, and its service's replicas re-created.
 
-    `placing` has a host for every replica that is not there yet (`placing.assign`).
+    `placing` has a host for every replica that is not there yet, and for every stand-in (`placing.assign`).
 
     Raises:
         NotFound: an external network or volume does not exist.
@@ -192,6 +213,21 @@ def found(row: ReplicaRow) -> Literal["running", "stopped", "ended"]:
     if row.desired != "running":
         return "stopped"
     return "ended" if row.status is not None and row.status.state is ContainerState.EXITED else "running"
+
+
+def difference(facts: Facts, spec: AppSpec, row: ReplicaRow, force_recreate: bool) -> str:
+    """Why the replica needs a new container; empty if it does not."""
+    name = ServiceName(row.service)
+    image = facts.images.get(name)
+    if force_recreate:
+        return "asked for"
+    if image is None:
+        return "its image has to be pulled"
+    if facts.containers[row.container_id].fingerprint == fingerprint(spec, name, image.digest):
+        return ""
+    before = facts.current.services.get(name) if facts.current else None
+    changed = _changed_fields(before, spec.services[name])
+    return f"changed: {', '.join(changed)}" if changed else "its image, files or networks changed"
 
 
 def _position(port: PortRow | None) -> int:
@@ -247,6 +283,7 @@ class _Planner:
             services={
                 name: self.known_services.get(name) or ServiceId(self.new_id()) for name in self.spec.services
             },
+            known_services=self.known_services,
             new_services=tuple(name for name in self.spec.services if name not in self.known_services),
             removed_services=tuple(
                 row.id for row in self.facts.services if ServiceName(row.name) not in self.spec.services
@@ -286,7 +323,9 @@ class _Planner:
 
     def _existing(self, row: ReplicaRow) -> ReplicaChange:
         name = ServiceName(row.service)
-        reason = self._difference(row)
+        reason = difference(self.facts, self.spec, row, self.force_recreate)
+        if reason and (name, row.ordinal) in self.placing:
+            return self._stand_in(row, reason)
         action: Literal["update", "start", "keep"] = "update" if reason else "keep"
         if not reason and row.desired != "running":
             action, reason = "start", "it was stopped"
@@ -316,9 +355,46 @@ class _Planner:
             new_system_disk=None if keep_disk else self._system_disk_size(name),
             ports=self._ports(name, row.ordinal, row.id),
             disks=self._disks(name, row.ordinal, row.host),
+            snapshots=self._snapshots(name, row.ordinal),
+            weight=row.weight,
             before=found(row),
             reason=reason,
         )
+
+    def _stand_in(self, row: ReplicaRow, reason: str) -> ReplicaChange:
+        made = self._creation(ServiceName(row.service), row.ordinal)
+        return msgspec.structs.replace(
+            made,
+            action="stand-in",
+            replaces=row.id,
+            previous=row.container_id,
+            previous_host=row.host,
+            weight=row.weight,
+            before=found(row),
+            reason=reason,
+        )
+
+    def _snapshots(self, name: ServiceName, ordinal: int) -> tuple[NewSnapshot, ...]:
+        """Of every data disk it writes to; one that others use, too, is not brought back under them."""
+        used = Counter(
+            disk
+            for service in self.spec.services
+            for number in range(self.spec.services[service].replicas)
+            for disk in {disk for disk, _ in self._mounted(service, number)}
+        )
+        return tuple(
+            NewSnapshot(id=SnapshotId(self.new_id()), disk=self.facts.disks[disk].id, restore=used[disk] == 1)
+            for disk in sorted({disk for disk, writes in self._mounted(name, ordinal) if writes})
+            if disk in self.facts.disks
+        )
+
+    def _mounted(self, name: ServiceName, ordinal: int) -> list[tuple[str, bool]]:
+        """Names of data disks, and whether they are written to."""
+        return [
+            (disk_name(self.spec.name, name, ordinal, mount, self.spec), not mount.read_only)
+            for mount in self.spec.services[name].mounts
+            if mount.type == "volume"
+        ]
 
     def _hosts_of(self, service: ServiceId) -> tuple[HostName, ...]:
         return tuple(sorted({row.host for row in self.facts.replicas if row.service_id == service}))
@@ -334,21 +410,9 @@ class _Planner:
             ordinal=row.ordinal,
             host=row.host,
             container=row.container_id,
+            weight=row.weight,
+            before=found(row),
         )
-
-    def _difference(self, row: ReplicaRow) -> str:
-        """Why the replica needs a new container; empty if it does not."""
-        name = ServiceName(row.service)
-        image = self.facts.images.get(name)
-        if self.force_recreate:
-            return "asked for"
-        if image is None:
-            return "its image has to be pulled"
-        if self.facts.containers[row.container_id].fingerprint == fingerprint(self.spec, name, image.digest):
-            return ""
-        before = self.facts.current.services.get(name) if self.facts.current else None
-        changed = _changed_fields(before, self.spec.services[name])
-        return f"changed: {', '.join(changed)}" if changed else "its image, files or networks changed"
 
     def _ports(self, name: ServiceName, ordinal: int, replica: ReplicaId | None) -> tuple[NewPort, ...]:
         """The replica's NICs; those it has already keep their id, place, address and MAC."""

@@ -43,6 +43,7 @@ from skep.model.ids import (
     PortId,
     ReplicaId,
     ServiceId,
+    SnapshotId,
 )
 from skep.model.images import BuildSpec, ImageInfo, RegistryCredentials
 from skep.model.topology import HostLoad
@@ -125,6 +126,9 @@ class Engine(Protocol):
 
     async def usage(self, container: ContainerId) -> ContainerUsage: ...
 
+    async def connections(self, container: ContainerId) -> int:
+        """Open TCP connections that others have made to it; 0 if it does not run.  Raises NotFound."""
+
 
 class DiskPool(Protocol):
     """The disks of one host."""
@@ -148,6 +152,25 @@ class DiskPool(Protocol):
     async def list(self) -> dict[DiskId, DiskUsage]: ...
 
     async def usage(self) -> PoolUsage: ...
+
+    async def snapshot(self, disk: DiskId, snapshot: SnapshotId) -> None:
+        """Keep what the disk holds at this moment.  A snapshot with this id that exists stays as it is.
+
+        Raises:
+            NotFound: there is no such disk.
+        """
+
+    async def restore(self, disk: DiskId, snapshot: SnapshotId) -> None:
+        """The disk, which nothing may use now, holds what it held then; the snapshot stays.
+
+        Raises:
+            NotFound: there is no such snapshot, or the disk is gone.
+        """
+
+    async def delete_snapshot(self, snapshot: SnapshotId) -> None: ...
+
+    async def snapshots(self) -> dict[SnapshotId, DiskId]:
+        """Every snapshot, with the disk it is of."""
 
 
 class Fabric(Protocol):

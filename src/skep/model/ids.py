@@ -31,6 +31,7 @@ GroupId = NewType("GroupId", str)
 EndpointId = NewType("EndpointId", str)
 CertificateId = NewType("CertificateId", str)
 DiskId = NewType("DiskId", str)
+SnapshotId = NewType("SnapshotId", str)
 ImageId = NewType("ImageId", str)
 Digest = NewType("Digest", str)
 """``sha256:`` and 64 hexadecimal digits."""

@@ -143,6 +143,12 @@ async def delete(connection: AsyncConnection, ids: Iterable[str]) -> None:
     await rows.delete(connection, replicas, ids)
 
 
+async def take_places(connection: AsyncConnection, ids: Iterable[ReplicaId]) -> None:
+    """Stand-ins become the replicas of their ordinals, which nobody has any more."""
+    for replica in ids:
+        await connection.execute(sa.update(replicas).where(replicas.c.id == replica).values(stand_in=False))
+
+
 async def set_container(connection: AsyncConnection, replica: ReplicaId, container: ContainerId) -> None:
     changed = sa.update(replicas).where(replicas.c.id == replica).values(container_id=container, status=None)
     await connection.execute(changed)

@@ -1,6 +1,7 @@
 """Every step and every flow of the cloud, checked when the process starts."""
 
-from skep.control.flows import app, disk, engine, host, image, network, release, replica, traffic
+from skep.control.canary import Counters
+from skep.control.flows import app, disk, engine, host, image, network, release, replica, rollout, traffic
 from skep.flow import Registry
 from skep.model import ids
 from skep.model.images import BuildSpec, ImageInfo
@@ -9,7 +10,7 @@ from skep.model.images import BuildSpec, ImageInfo
 def make_registry() -> Registry:
     """Raises FlowError: a document of this folder does not fit the steps."""
     registry = Registry()
-    for module in (app, disk, engine, host, image, network, release, replica, traffic):
+    for module in (app, disk, engine, host, image, network, release, replica, rollout, traffic):
         registry.add_module(module)
     registry.add_type(
         ids.AppId,
@@ -26,6 +27,9 @@ def make_registry() -> Registry:
         BuildSpec,
         ImageInfo,
         host.Leftovers,
+        ids.SnapshotId,
+        Counters,
+        rollout.Verdict,
     )
     registry.add_flows("skep.control.flows")
     return registry

@@ -2,7 +2,7 @@
 
 from skep.control.flows.environment import Cloud, OnHost
 from skep.flow import step
-from skep.model.ids import Bytes, DiskId
+from skep.model.ids import Bytes, DiskId, SnapshotId
 from skep.store import disks
 
 
@@ -26,6 +26,25 @@ async def ensure(cx: OnHost, disk: DiskId) -> None:
 @step(retry=3)
 async def delete(cx: OnHost, disk: DiskId) -> None:
     await cx.env.host.disks.delete(disk)
+
+
+@step
+async def snapshot(cx: OnHost, snapshots: dict[DiskId, SnapshotId], restore: list[DiskId]) -> None:
+    """Keep what the disks hold, which nothing uses now; undone, those of `restore` hold it again."""
+    for disk, snapshot in snapshots.items():
+        await cx.env.host.disks.snapshot(disk, snapshot)
+
+
+@snapshot.undo
+async def _restore(cx: OnHost, snapshots: dict[DiskId, SnapshotId], restore: list[DiskId]) -> None:
+    """A snapshot that is not there was never made, or all of this is done already."""
+    pool = cx.env.host.disks
+    there = await pool.snapshots()
+    for disk, snapshot in snapshots.items():
+        if snapshot in there:
+            if disk in restore:
+                await pool.restore(disk, snapshot)
+            await pool.delete_snapshot(snapshot)
 
 
 @step

@@ -1,10 +1,16 @@
 """Steps that start and stop containers.  All run on the replica's host."""
 
+import asyncio
+import contextlib
+
 from skep.control.flows.environment import OnHost
 from skep.flow import step
 from skep.model.errors import NotFound, Unavailable
 from skep.model.host import ContainerState
 from skep.model.ids import ContainerId
+
+BACK = 60.0
+"""Seconds that a container which was brought back has to become ready."""
 
 
 @step
@@ -32,7 +38,7 @@ async def _halt_resumed(cx: OnHost, container: ContainerId, stopped: bool = True
 
 @step
 async def halt(cx: OnHost, container: ContainerId, running: bool = True) -> None:
-    """Stop the container and keep it; undone, it runs again if it was `running` before."""
+    """Stop the container and keep it; undone, it runs again, and is ready if it can, if it was `running`."""
     await _stop_if_there(cx, container)
 
 
@@ -40,6 +46,10 @@ async def halt(cx: OnHost, container: ContainerId, running: bool = True) -> None
 async def _resume_halted(cx: OnHost, container: ContainerId, running: bool = True) -> None:
     if running:
         await cx.env.host.engine.start(await cx.env.desired.container(container))
+        # Connections come back after this: as soon as it can take them, but it may have been unwell before.
+        with contextlib.suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(BACK):
+                await cx.env.host.engine.wait_ready(container)
 
 
 @step

@@ -1,17 +1,24 @@
 """What steps are given: one environment for those that run in control, one for those that run on a host."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
+from typing import Protocol
 
 from skep.control.balancing import Balancing
+from skep.control.canary import Counters
 from skep.control.guarding import Guarding
 from skep.control.image_sources import ImageSources
 from skep.control.peering import Peering
 from skep.control.ports import Desired, Host
 from skep.control.traffic import Traffic
 from skep.flow import Context
-from skep.model.ids import HostName
+from skep.model.ids import HostName, ReplicaId, ServiceId
+
+
+class Counting(Protocol):
+    async def counts(self, services: Collection[ServiceId]) -> Mapping[ReplicaId, Counters]:
+        """What the replicas of the services have answered until now, all hosts together."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,8 @@ class CloudEnvironment:
     networks: IPv4Network
     """The range that tenants' subnets are cut from."""
     traffic: Traffic
+    counting: Counting | None = None
+    """What replicas have answered; None: nothing counts it."""
 
 
 @dataclass(frozen=True)

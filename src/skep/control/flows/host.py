@@ -7,7 +7,7 @@ import msgspec
 from skep.control.flows.environment import OnHost
 from skep.flow import step
 from skep.model.errors import SkepError
-from skep.model.ids import ContainerId, DiskId, NetworkId, PortId, ReplicaId, ServiceId
+from skep.model.ids import ContainerId, DiskId, NetworkId, PortId, ReplicaId, ServiceId, SnapshotId
 
 
 class Leftovers(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +19,7 @@ class Leftovers(msgspec.Struct, frozen=True, kw_only=True):
     sandboxes: list[ReplicaId] = []
     system_disks: list[DiskId] = []
     networks: list[NetworkId] = []
+    snapshots: list[SnapshotId] = []
 
     @property
     def ids(self) -> list[str]:
@@ -58,6 +59,8 @@ async def collect(cx: OnHost, leftovers: Leftovers) -> list[str]:
         await attempt(f"sandbox {replica}", host.fabric.remove_sandbox(replica))
     for disk in leftovers.system_disks:
         await attempt(f"disk {disk}", host.disks.delete(disk))
+    for snapshot in leftovers.snapshots:
+        await attempt(f"snapshot {snapshot}", host.disks.delete_snapshot(snapshot))
     for network in leftovers.networks:
         await attempt(f"network {network}", host.fabric.delete_network(network))
     return failed

@@ -117,6 +117,12 @@ async def _unpublish(cx: OnHost, service: ServiceId, host: str = "") -> None:
     await cx.env.host.fabric.unpublish(service)
 
 
+@step
+async def republish(cx: OnHost, service: ServiceId, host: str = "") -> None:
+    """As publish, of a service that was there: on the way back `traffic.recall` tells hosts again."""
+    await cx.env.host.fabric.publish(await cx.env.desired.publications(service, HostName(host)))
+
+
 @step(retry=3)
 async def unpublish(cx: OnHost, service: ServiceId) -> None:
     await cx.env.host.fabric.unpublish(service)

@@ -20,13 +20,17 @@ from skep.model.errors import Conflict, NotFound
 from skep.model.ids import AppId, DiskId, NetworkId, PortId, ReleaseId, ServiceId, new_id
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec
-from skep.store import apps, disks, endpoints, groups, networks, releases, replicas
+from skep.store import apps, disks, endpoints, groups, networks, releases, replicas, snapshots
 from skep.store import virtual_ips as virtual_ip_rows
 from skep.store.apps import AppRow
 from skep.store.disks import DiskRow
 from skep.store.releases import ReleaseRow
 from skep.store.replicas import ContainerRow, ReplicaRow, ServiceRow
+from skep.store.snapshots import SnapshotRow
 from skep.store.turns import Turn, take_turn
+
+NEW = ("create", "stand-in")
+"""Actions that make a replica."""
 
 
 @step(kind="transactional")
@@ -51,7 +55,7 @@ async def _abandon(cx: Cloud, release: ReleaseId) -> None:
 
 @step(kind="transactional")
 async def prepare(cx: Cloud, release: ReleaseId) -> None:
-    """Claim what the release needs and point its replicas at their new containers.
+    """Claim what the release needs and make the rows of its replicas and containers.
 
     Raises:
         Conflict: a port is taken.
@@ -72,6 +76,7 @@ async def prepare(cx: Cloud, release: ReleaseId) -> None:
     await _join_groups(cx.tx, plan, row)
     await _insert_disks(cx.tx, plan, row)
     await _insert_replicas(cx.tx, plan, row)
+    await _insert_snapshots(cx.tx, plan, app, now)
     await addresses.claim([(change.replica, port) for change in plan.replicas for port in change.ports])
     await addresses.claim_virtual_ips(await _led(cx.tx, row.spec, app))
     await _publish(cx.tx, plan, row)
@@ -93,6 +98,7 @@ async def finish(cx: Cloud, release: ReleaseId) -> None:
     """Make the release the current one; what only the one before needed loses its rows."""
     row, app, plan = await _load(cx.tx, release)
     removed = [change.replica for change in plan.replicas if change.action == "remove"]
+    removed += [change.replaces for change in plan.replicas if change.replaces is not None]
     obsolete = [change.container for change in plan.replicas if change.action == "remove"]
     obsolete += [change.previous for change in plan.replicas if change.previous is not None]
     kept = {change.system_disk for change in plan.replicas if change.action != "remove"}
@@ -101,6 +107,7 @@ async def finish(cx: Cloud, release: ReleaseId) -> None:
     await networks.delete_ports(cx.tx, await _obsolete_ports(cx.tx, plan, app.id))
     await replicas.delete_containers(cx.tx, obsolete)
     await replicas.delete(cx.tx, removed)
+    await replicas.take_places(cx.tx, [row.replica for row in plan.replicas if row.action == "stand-in"])
     stays = publications.kept(plan, row.spec).values()
     await networks.delete_published(cx.tx, [port.id for port in plan.published_before if port not in stays])
     await _settle_endpoints(cx.tx, plan, row)
@@ -131,11 +138,9 @@ async def _load(tx: AsyncConnection, release: ReleaseId) -> tuple[ReleaseRow, Ap
 
 
 async def _take_back(tx: AsyncConnection, plan: Plan) -> None:
-    created = [change for change in plan.replicas if change.action == "create"]
+    created = [change for change in plan.replicas if change.action in NEW]
     updated = [change for change in plan.replicas if change.action == "update"]
-    for change in updated:
-        if change.previous is not None:
-            await replicas.set_container(tx, change.replica, change.previous)
+    await snapshots.delete(tx, [one.id for change in updated for one in change.snapshots])
     await networks.delete_ports(tx, _new_ports(plan))
     await replicas.delete_containers(tx, [change.container for change in created + updated])
     await replicas.delete(tx, [change.replica for change in created])
@@ -219,7 +224,7 @@ async def _insert_disks(tx: AsyncConnection, plan: Plan, row: ReleaseRow) -> Non
 
 
 async def _insert_replicas(tx: AsyncConnection, plan: Plan, row: ReleaseRow) -> None:
-    created = [change for change in plan.replicas if change.action == "create"]
+    created = [change for change in plan.replicas if change.action in NEW]
     updated = [change for change in plan.replicas if change.action == "update"]
     await replicas.insert(
         tx,
@@ -235,14 +240,31 @@ async def _insert_replicas(tx: AsyncConnection, plan: Plan, row: ReleaseRow) -> 
                 container_id=change.container,
                 desired="running",
                 created=row.created,
+                weight=0,
+                stand_in=change.action == "stand-in",
             )
             for change in created
         ],
     )
     await replicas.insert_containers(tx, [_container(change, row) for change in created + updated])
-    for change in updated:
-        await replicas.set_container(tx, change.replica, change.container)
     await replicas.set_desired(tx, [change.replica for change in updated], "running")
+
+
+async def _insert_snapshots(tx: AsyncConnection, plan: Plan, app: AppRow, now: float) -> None:
+    """Of what the release before leaves; they are made when its containers have stopped."""
+    new = [
+        SnapshotRow(
+            id=one.id,
+            tenant_id=app.tenant_id,
+            disk_id=one.disk,
+            release_id=app.release_id,
+            host=change.host,
+            created=now,
+        )
+        for change in plan.replicas
+        for one in change.snapshots
+    ]
+    await snapshots.insert(tx, new)
 
 
 def _container(change: ReplicaChange, row: ReleaseRow) -> ContainerRow:
@@ -316,7 +338,7 @@ async def _release_endpoints(tx: AsyncConnection, plan: Plan, before: ReleaseRow
 
 async def _is_prepared(tx: AsyncConnection, plan: Plan) -> bool:
     for change in plan.replicas:
-        if change.action in ("create", "update"):
+        if change.action in (*NEW, "update"):
             return await replicas.container(tx, change.container) is not None
     return True
 
@@ -342,6 +364,7 @@ async def _unused_networks(tx: AsyncConnection, plan: Plan) -> list[NetworkId]:
 async def _obsolete_ports(tx: AsyncConnection, plan: Plan, app: AppId) -> list[PortId]:
     """Ports of removed replicas, and of networks that an updated replica left."""
     removed = {change.replica for change in plan.replicas if change.action == "remove"}
+    removed |= {change.replaces for change in plan.replicas if change.replaces is not None}
     kept = {
         change.replica: {port.id for port in change.ports}
         for change in plan.replicas

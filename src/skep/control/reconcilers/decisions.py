@@ -6,7 +6,7 @@ import msgspec
 
 from skep.control.flows.host import Leftovers
 from skep.model.host import ContainerState, ContainerStatus, DiskUsage, Health
-from skep.model.ids import ContainerId, DiskId, NetworkId, PortId, ReplicaId, ServiceId
+from skep.model.ids import ContainerId, DiskId, NetworkId, PortId, ReplicaId, ServiceId, SnapshotId
 from skep.store.networks import PortRow
 from skep.store.replicas import ReplicaRow
 
@@ -20,6 +20,7 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     networks: Set[NetworkId]
     services: Set[ServiceId]
     disks: Mapping[DiskId, DiskUsage]
+    snapshots: Set[SnapshotId] = frozenset()
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +32,7 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     networks: Set[NetworkId]
     services: Set[ServiceId]
     disks: Set[DiskId]
+    snapshots: Set[SnapshotId] = frozenset()
 
 
 def missing(
@@ -86,4 +88,5 @@ def leftovers(state: HostState, rows: Rows) -> Leftovers:
             disk for disk, usage in state.disks.items() if usage.kind == "system" and disk not in rows.disks
         ),
         networks=sorted(state.networks - rows.networks),
+        snapshots=sorted(state.snapshots - rows.snapshots),
     )

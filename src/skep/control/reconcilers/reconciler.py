@@ -33,7 +33,7 @@ from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, NotFound, SkepError, Unavailable
 from skep.model.host import ContainerStatus, ServicePublications
 from skep.model.ids import AppId, ContainerId, HostName, NetworkId, ReplicaId
-from skep.store import apps, disks, egress, networks, replicas
+from skep.store import apps, disks, egress, networks, replicas, snapshots
 from skep.store.egress import EgressRow
 from skep.store.networks import PortRow
 from skep.store.replicas import ReplicaRow
@@ -162,6 +162,7 @@ class Reconciler:
                 services={row.service_id for row in await networks.published_ports(connection)}
                 & {row.service_id for row in every if row.host == name},
                 disks={row.id for row in await disks.every(connection)},
+                snapshots={row.id for row in await snapshots.every(connection)},
             )
             led = [one for one in (await egress.by_network(connection)).values() if one.host == name]
             own = {row.id for row in every if row.host == name}
@@ -327,4 +328,5 @@ async def _look(host: Host) -> HostState:
         networks=await host.fabric.networks(),
         services=set(await host.fabric.published()),
         disks=await host.disks.list(),
+        snapshots=set(await host.disks.snapshots()),
     )

@@ -22,6 +22,8 @@ _MAGIC = 0x94
 _VOL_ARGS = 4096
 _FIRST_FREE_OBJECT = 256
 """The inode of a subvolume's root directory (BTRFS_FIRST_FREE_OBJECTID)."""
+_SUBVOL_READ_ONLY = 1 << 1
+_RENAME_EXCHANGE = 1 << 1
 _SUBVOL_SPEC_BY_ID = 1 << 4
 _ROOT_TREE = 1
 _ROOT_REF = 156
@@ -42,6 +44,7 @@ _SUBVOL_CREATE = _code(1, 14, _VOL_ARGS)
 _SNAP_DESTROY = _code(1, 15, _VOL_ARGS)
 _TREE_SEARCH = _code(3, 17, 4096)
 _INO_LOOKUP = _code(3, 18, 4096)
+_SNAP_CREATE_V2 = _code(1, 23, _VOL_ARGS)
 _SUBVOL_SETFLAGS = _code(1, 26, 8)
 _FS_INFO = _code(2, 31, 1024)
 _QUOTA_CTL = _code(3, 40, 16)
@@ -83,6 +86,20 @@ def is_subvolume(fd: int) -> bool:
 
 def create_subvolume(parent: int, name: str) -> None:
     _call(parent, _SUBVOL_CREATE, struct.pack("=q4088s", 0, name.encode()))
+
+
+def snapshot_subvolume(source: int, parent: int, name: str, *, read_only: bool) -> None:
+    """Make a subvolume of that name in `parent` that holds what `source` holds now."""
+    flags = _SUBVOL_READ_ONLY if read_only else 0
+    _call(parent, _SNAP_CREATE_V2, struct.pack("=qQQ32s4040s", source, 0, flags, b"", name.encode()))
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Each gets the other's name, at one moment (renameat2)."""
+    here = -100  # AT_FDCWD
+    if _libc.renameat2(here, os.fsencode(one), here, os.fsencode(other), _RENAME_EXCHANGE) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(one))
 
 
 def subvolume_id(fd: int) -> int:

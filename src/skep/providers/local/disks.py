@@ -22,8 +22,9 @@ import structlog
 
 from skep.model.errors import Conflict, Exhausted, HostFailure, InvalidInput, NotFound, SkepError
 from skep.model.host import DiskSpec, DiskUsage, PoolUsage
-from skep.model.ids import Bytes, DiskId
+from skep.model.ids import Bytes, DiskId, SnapshotId
 from skep.providers.local import btrfs
+from skep.providers.local.kept_snapshots import Kept, SnapshotFolder
 from skep.providers.local.pool_device import attach_pool, detach_pool, is_mounted
 
 log = structlog.get_logger()
@@ -45,6 +46,8 @@ class DiskRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     size: Bytes
     kind: Literal["system", "data"]
+    inherited: Bytes = Bytes(0)
+    """What a restored disk shares with its snapshot: simple quotas count it where it was written."""
 
 
 class BtrfsPool:
@@ -62,6 +65,7 @@ class BtrfsPool:
         self._size = size
         self._reserve = reserve
         self._disks = mount / "disks"
+        self._kept = SnapshotFolder(mount / "snapshots")
         self._groups = Path()
         self._subvolumes: dict[DiskId, int] = {}
 
@@ -94,6 +98,18 @@ class BtrfsPool:
         """Size and use; what was written within the last seconds and is still in memory is not counted."""
         return await asyncio.to_thread(self._list)
 
+    async def snapshot(self, disk: DiskId, snapshot: SnapshotId) -> None:
+        await asyncio.to_thread(self._snapshot, disk, snapshot)
+
+    async def restore(self, disk: DiskId, snapshot: SnapshotId) -> None:
+        await asyncio.to_thread(self._restore, disk, snapshot)
+
+    async def delete_snapshot(self, snapshot: SnapshotId) -> None:
+        await asyncio.to_thread(self._delete_snapshot, snapshot)
+
+    async def snapshots(self) -> dict[SnapshotId, DiskId]:
+        return await asyncio.to_thread(self._kept.disks)
+
     async def usage(self) -> PoolUsage:
         """Of what disks may take together; the reserve is not counted."""
         return self._usage_of_pool()
@@ -106,6 +122,7 @@ class BtrfsPool:
                 btrfs.create_group(pool, btrfs.ALL_DISKS)
             btrfs.limit_group(pool, btrfs.ALL_DISKS, self._for_disks())
         self._disks.mkdir(mode=0o700, exist_ok=True)
+        self._kept.path.mkdir(mode=0o700, exist_ok=True)
         for entry in list(self._disks.iterdir()):
             if entry.name.startswith(_HIDDEN):
                 self._destroy_left(entry)
@@ -150,19 +167,61 @@ class BtrfsPool:
     def _resize(self, disk: DiskId, size: Bytes) -> None:
         path = self._path(disk)
         record = self._record(disk)
-        wanted = DiskRecord(size=size, kind=record.kind)
+        wanted = msgspec.structs.replace(record, size=size)
         with _explained(disk), btrfs.directory(path) as fd:
             group = btrfs.group_of(btrfs.subvolume_id(fd))
             if size < record.size:
                 btrfs.sync(fd)
-                self._check_fits(disk, group, size)
+                self._check_fits(disk, Bytes(self._used(group) + record.inherited), size)
                 _write_record(fd, wanted)
-                btrfs.limit_group(fd, group, size)
+                btrfs.limit_group(fd, group, _limit(wanted))
             else:  # The limit first: a full disk has no room even for its record.
-                btrfs.limit_group(fd, group, size)
+                btrfs.limit_group(fd, group, _limit(wanted))
                 _write_record(fd, wanted)
 
+    def _snapshot(self, disk: DiskId, snapshot: SnapshotId) -> None:
+        if self._kept.find(snapshot) is not None:
+            return
+        record = self._record(disk)
+        self._check_room()
+        with _explained(disk), btrfs.directory(self._path(disk)) as fd:
+            btrfs.sync(fd)
+            held = self._used(btrfs.group_of(btrfs.subvolume_id(fd))) + record.inherited
+            self._kept.make(fd, Kept(snapshot=snapshot, disk=disk, held=Bytes(held)))
+
+    def _restore(self, disk: DiskId, snapshot: SnapshotId) -> None:
+        """A second disk is made of the snapshot, and changes places with the first one."""
+        kept = self._kept.find(snapshot)
+        if kept is None:
+            raise NotFound(f"There is no snapshot {snapshot} on this host.")
+        record = self._record(disk)
+        inherited = kept.held if self._simple() else Bytes(0)
+        wanted = msgspec.structs.replace(record, inherited=inherited)
+        hidden = self._disks / f"{_HIDDEN}back-{disk}"
+        self._destroy(hidden)
+        with _explained(disk), btrfs.directory(self._disks) as disks:
+            self._kept.copy(kept, disks, hidden.name)
+            with btrfs.directory(hidden) as fd:
+                _limit_new(fd, _limit(wanted))
+                _write_record(fd, wanted)
+            btrfs.exchange(hidden, self._path(disk))
+        self._subvolumes.pop(disk, None)
+        self._destroy(hidden)
+
+    def _delete_snapshot(self, snapshot: SnapshotId) -> None:
+        if (kept := self._kept.find(snapshot)) is not None:
+            self._destroy(self._kept.path / kept.name)
+
+    def _simple(self) -> bool:
+        try:
+            return (self._groups / "mode").read_text().strip() == "squota"
+        except FileNotFoundError:  # before Linux 6.7 there was but one mode
+            return False
+
     def _delete(self, disk: DiskId) -> None:
+        for snapshot, of in self._kept.disks().items():
+            if of == disk:
+                self._delete_snapshot(snapshot)
         hidden = self._disks / f"{_HIDDEN}gone-{disk}"
         self._destroy(hidden)
         self._subvolumes.pop(disk, None)
@@ -201,9 +260,8 @@ class BtrfsPool:
         if disk not in self._subvolumes:
             with btrfs.directory(self._path(disk)) as fd:
                 self._subvolumes[disk] = btrfs.subvolume_id(fd)
-        return DiskUsage(
-            size=record.size, used=self._used(btrfs.group_of(self._subvolumes[disk])), kind=record.kind
-        )
+        used = self._used(btrfs.group_of(self._subvolumes[disk])) + record.inherited
+        return DiskUsage(size=record.size, used=Bytes(used), kind=record.kind)
 
     def _used(self, group: int) -> Bytes:
         try:
@@ -249,8 +307,7 @@ class BtrfsPool:
             btrfs.sync(pool)
         return self._usage_of_pool()
 
-    def _check_fits(self, disk: DiskId, group: int, size: Bytes) -> None:
-        used = self._used(group)
+    def _check_fits(self, disk: DiskId, used: Bytes, size: Bytes) -> None:
         if size < used:
             raise InvalidInput(f"Disk {disk} holds {_mib(used)} and cannot become {_mib(size)} large.")
 
@@ -267,6 +324,11 @@ async def teardown(root: Path, mount: Path, *, purge: bool = False) -> None:
         if mount.exists() and not is_mounted(mount):
             with contextlib.suppress(OSError):
                 mount.rmdir()
+
+
+def _limit(record: DiskRecord) -> Bytes:
+    """What its quota group may hold, so that with what it inherited it is no larger than its size."""
+    return Bytes(max(_ROOM_FOR_A_DISK, record.size - record.inherited))
 
 
 def _limit_new(fd: int, size: Bytes) -> None:
@@ -315,7 +377,7 @@ def _enable_quota(pool: int, groups: Path) -> None:
 
 
 def _check_equal(disk: DiskId, there: DiskRecord, wanted: DiskRecord) -> None:
-    if there != wanted:
+    if (there.size, there.kind) != (wanted.size, wanted.kind):
         raise Conflict(
             f"Disk {disk} exists as a {there.kind} disk of {_mib(there.size)}, "
             f"not as a {wanted.kind} disk of {_mib(wanted.size)}."

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from skep.model.host import DiskSpec, DiskUsage, PoolUsage
-from skep.model.ids import Bytes, DiskId
+from skep.model.ids import Bytes, DiskId, SnapshotId
 from skep.providers.remote.line import Line
 
 
@@ -29,3 +29,15 @@ class RemoteDisks:
 
     async def usage(self) -> PoolUsage:
         return await self._line.ask("usage", PoolUsage)
+
+    async def snapshot(self, disk: DiskId, snapshot: SnapshotId) -> None:
+        await self._line.tell("snapshot", disk=disk, snapshot=snapshot)
+
+    async def restore(self, disk: DiskId, snapshot: SnapshotId) -> None:
+        await self._line.tell("restore", disk=disk, snapshot=snapshot)
+
+    async def delete_snapshot(self, snapshot: SnapshotId) -> None:
+        await self._line.tell("delete_snapshot", snapshot=snapshot)
+
+    async def snapshots(self) -> dict[SnapshotId, DiskId]:
+        return await self._line.ask("snapshots", dict[SnapshotId, DiskId])

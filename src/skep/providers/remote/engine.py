@@ -53,5 +53,8 @@ class RemoteEngine:
     async def exec(self, container: ContainerId, spec: ExecSpec) -> RemoteSession:
         return await self._streams.exec(container, spec)
 
+    async def connections(self, container: ContainerId) -> int:
+        return await self._line.ask("connections", int, container=container)
+
     async def usage(self, container: ContainerId) -> ContainerUsage:
         return await self._line.ask("usage", ContainerUsage, container=container)

@@ -8,7 +8,7 @@ import msgspec
 
 from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound
 from skep.model.host import DiskSpec, DiskUsage, PoolUsage
-from skep.model.ids import Bytes, DiskId
+from skep.model.ids import Bytes, DiskId, SnapshotId
 
 _METADATA = 1024 * 1024
 """Bytes that the pool must have free for another disk, as the local one."""
@@ -26,6 +26,7 @@ class SimulatedPool:
         self._size = size
         self._root = root
         self._disks: dict[DiskId, DiskUsage] = {}
+        self._snapshots: dict[SnapshotId, tuple[DiskId, Bytes]] = {}
 
     async def create(self, disk: DiskSpec) -> None:
         there = self._disks.get(disk.id)
@@ -56,6 +57,22 @@ class SimulatedPool:
     async def usage(self) -> PoolUsage:
         free = self._free()
         return PoolUsage(total=self._size, used=Bytes(self._size - free), free=Bytes(free))
+
+    async def snapshot(self, disk: DiskId, snapshot: SnapshotId) -> None:
+        usage = self._find(disk)
+        self._snapshots.setdefault(snapshot, (disk, usage.used))
+
+    async def restore(self, disk: DiskId, snapshot: SnapshotId) -> None:
+        usage = self._find(disk)
+        if snapshot not in self._snapshots:
+            raise NotFound(f"There is no snapshot {snapshot} on this host.")
+        self._disks[disk] = msgspec.structs.replace(usage, used=self._snapshots[snapshot][1])
+
+    async def delete_snapshot(self, snapshot: SnapshotId) -> None:
+        self._snapshots.pop(snapshot, None)
+
+    async def snapshots(self) -> dict[SnapshotId, DiskId]:
+        return {snapshot: disk for snapshot, (disk, _) in self._snapshots.items()}
 
     def fill(self, disk: DiskId, used: Bytes) -> None:
         """Let the disk hold so many bytes, as if a container had written them.
