@@ -62,7 +62,7 @@ def removal(spec: AppSpec, facts: Facts) -> str:
     )
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(apps(), apps(), st.booleans())
 def test_every_apply_fits_the_steps(before: AppSpec, after: AppSpec, here: bool) -> None:
     facts = released(before)

@@ -20,7 +20,7 @@ __all__ = ["apply", "relocate", "remove", "restart", "restore", "switch_off", "s
 
 
 def switch_on(app: AppId, spec: AppSpec, replicas: Iterable[ReplicaRow]) -> str:
-    """Start what was stopped, in the order of `depends_on`."""
+    """Start what was stopped, in the order of `depends_on`; connections come when all is ready."""
     chosen = list(replicas)
     nodes = by_service(chosen)
     steps: Steps = {"want": _want("running", chosen)}
@@ -29,35 +29,55 @@ def switch_on(app: AppId, spec: AppSpec, replicas: Iterable[ReplicaRow]) -> str:
             "after": ["want", *dependencies(spec, ServiceName(row.service), nodes)]
         }
         steps[f"{row.name}-ready"] = ready(row, spec)
+    steps["told"] = _announce(chosen, list(steps))
     add_completions(steps, spec, chosen)
     return document("app.start", f"app/{app}", steps)
 
 
 def switch_off(app: AppId, spec: AppSpec, replicas: Iterable[ReplicaRow]) -> str:
-    """Stop, dependants first."""
+    """No more connections, then stop, dependants first."""
     chosen = list(replicas)
     nodes = by_service(chosen)
-    steps: Steps = {"want": _want("stopped", chosen)}
+    steps: Steps = {
+        "recall": _recall(chosen, []),
+        "want": _want("stopped", chosen) | {"after": ["recall"]},
+        "told": _announce(chosen, ["want"]),
+    }
     for row in chosen:
         values = {"container": row.container_id, "running": found(row) == "running"}
         steps[row.name] = on_host(row, "engine.halt", values) | {
-            "after": ["want", *dependants(spec, ServiceName(row.service), nodes)]
+            "after": ["told", *dependants(spec, ServiceName(row.service), nodes)]
         }
     return document("app.stop", f"app/{app}", steps)
 
 
 def restart(app: AppId, spec: AppSpec, replicas: Iterable[ReplicaRow]) -> str:
-    """Stop and start each replica again, dependencies first."""
+    """Withdraw, drain, stop and start each again, dependencies first; connections come back at the end."""
     chosen = list(replicas)
     nodes = by_service(chosen)
-    steps: Steps = {"want": _want("running", chosen)}
+    running = [row for row in chosen if row.desired == "running"]
+    weights, nothing = {row.id: row.weight for row in running}, {row.id: 0 for row in running}
+    steps: Steps = {
+        "want": _want("running", chosen),
+        "recall": _recall(running, ["want"]),
+        "withdraw": _shift(nothing, weights, ["recall"]),
+        "withdrawn": _announce(running, ["withdraw"]),
+    }
     for row in chosen:
         before = spec.services[ServiceName(row.service)].depends_on
+        after = ["withdrawn", *(f"{node}-ready" for name in before for node in nodes.get(name, []))]
+        if row.desired == "running":
+            grace = spec.services[ServiceName(row.service)].stop_grace_period
+            drain = {"container": row.container_id, "seconds": grace}
+            steps[f"{row.name}-drain"] = on_host(row, "rollout.drain", drain) | {"after": after}
+            after = [f"{row.name}-drain"]
         use = "engine.restart" if row.desired == "running" else "engine.resume"
         values = {"container": row.container_id} if row.desired == "running" else _resumed(row)
-        steps[row.name] = on_host(row, use, values) | {
-            "after": ["want", *(node for name in before for node in nodes.get(name, []))]
-        }
+        steps[row.name] = on_host(row, use, values) | {"after": after}
+        steps[f"{row.name}-ready"] = ready(row, spec)
+    steps["return"] = _recall(chosen, list(steps))
+    steps["admit"] = _shift(weights, nothing, ["return"])
+    steps["told"] = _announce(chosen, ["admit"])
     return document("app.restart", f"app/{app}", steps)
 
 
@@ -160,3 +180,20 @@ def _want(desired: str, replicas: Iterable[ReplicaRow]) -> Step:
 
 def _resumed(row: ReplicaRow) -> dict[str, object]:
     return {"container": row.container_id, "stopped": found(row) != "running"}
+
+
+def _announce(replicas: Iterable[ReplicaRow], after: list[str]) -> Step:
+    services = list(dict.fromkeys(row.service_id for row in replicas))
+    return {"use": "traffic.announce", "with": {"services": services}, "after": after}
+
+
+def _recall(replicas: Iterable[ReplicaRow], after: list[str]) -> Step:
+    return _announce(replicas, after) | {"use": "traffic.recall"}
+
+
+def _shift(weights: Mapping[ReplicaId, int], before: Mapping[ReplicaId, int], after: list[str]) -> Step:
+    return {
+        "use": "traffic.shift",
+        "with": {"weights": dict(weights), "before": dict(before)},
+        "after": after,
+    }

@@ -59,10 +59,9 @@ def switch(parts: Parts, after: list[str]) -> None:
     old = [*_replacing(second), *leaving]
     if not old:
         return
-    drain = parts.spec.x_skep.release.drain
-    parts.steps["drain"] = {"wait": "for", "with": {"duration": f"{drain:g}s"}, "after": [told]}
+    drained = parts.wait("drain", parts.spec.x_skep.release.drain, [told])
     for change in old:
-        parts.halt_old(change, ["drain"])
+        parts.halt_old(change, drained)
 
 
 def services_of(changes: Sequence[ReplicaChange]) -> list[ServiceName]:

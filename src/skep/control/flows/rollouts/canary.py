@@ -49,17 +49,15 @@ def _step(
         parts.steps[f"{change.name}-at-{percent}-percent"] = route(
             "rollout.restarts", change.host, {"container": change.container}, [told]
         )
-    policy = parts.spec.x_skep.release
-    parts.steps[f"{name}-wait"] = {
-        "wait": "for",
-        "with": {"duration": f"{policy.interval:g}s"},
-        "after": [f"{name}-counted", *(f"{change.name}-at-{percent}-percent" for change in new)],
-    }
-    judged = [_compare(parts, service, new, percent, name) for service in services]
-    return judged + [_still_well(parts, change, percent, name) for change in new]
+    counted = [f"{name}-counted", *(f"{change.name}-at-{percent}-percent" for change in new)]
+    waited = parts.wait(f"{name}-wait", parts.spec.x_skep.release.interval, counted)
+    judged = [_compare(parts, service, new, percent, name, waited) for service in services]
+    return judged + [_still_well(parts, change, percent, waited) for change in new]
 
 
-def _compare(parts: Parts, service: ServiceName, new: list[ReplicaChange], percent: int, name: str) -> str:
+def _compare(
+    parts: Parts, service: ServiceName, new: list[ReplicaChange], percent: int, name: str, after: list[str]
+) -> str:
     policy = parts.spec.x_skep.release
     those = [change for change in new if change.service == service]
     step = f"{service}-at-{percent}-percent-judged"
@@ -73,14 +71,14 @@ def _compare(parts: Parts, service: ServiceName, new: list[ReplicaChange], perce
             "max_error_rate": policy.max_error_rate,
             "max_latency": policy.max_latency,
         },
-        "after": [f"{name}-wait"],
+        "after": after,
     }
     return step
 
 
-def _still_well(parts: Parts, change: ReplicaChange, percent: int, name: str) -> str:
+def _still_well(parts: Parts, change: ReplicaChange, percent: int, after: list[str]) -> str:
     """What a health check and restarts say, also of what has no endpoint."""
     step = f"{change.name}-well-at-{percent}-percent"
     values = {"container": change.container, "restarts": f"${{{change.name}-at-{percent}-percent}}"}
-    parts.steps[step] = route("rollout.still_well", change.host, values, [f"{name}-wait"])
+    parts.steps[step] = route("rollout.still_well", change.host, values, after)
     return step

@@ -129,6 +129,17 @@ class Parts:
         self.steps[shifted] = {"use": "traffic.shift", "with": values, "after": latest}
         return self.tell(told, services, [shifted])
 
+    def wait(self, name: str, seconds: float, after: Iterable[str]) -> list[str]:
+        """Let so much time pass; answers what comes last then."""
+        if not seconds:
+            return list(after)
+        self.steps[name] = {
+            "wait": "for",
+            "with": {"duration": f"{seconds:g}s"},
+            "after": list(after),
+        }
+        return [name]
+
     def tell(self, name: str, services: Collection[ServiceName], after: Iterable[str]) -> str:
         self.steps[name] = {
             "use": "traffic.announce",

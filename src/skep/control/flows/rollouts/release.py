@@ -32,7 +32,7 @@ def apply(plan: Plan, spec: AppSpec, builder: HostName) -> str:
     _add_publications(parts)
     _add_endpoints(parts)
     steps["finish"] = {"use": "release.finish", "with": {"release": plan.release}, "after": list(steps)}
-    return document("app.apply", f"app/{plan.app}", steps, timeout=spec.x_skep.release.deadline)
+    return document("app.apply", f"app/{plan.app}", steps, timeout=spec.x_skep.release.deadline or None)
 
 
 def _beginning(plan: Plan, builder: HostName) -> Steps:

@@ -53,13 +53,8 @@ def batches(parts: Parts, name: ServiceName, changes: Sequence[ReplicaChange]) -
     judged = ""
     for number, batch in enumerate(_split(ordered, 1 if stateful else config.parallelism), start=1):
         prefix = f"{name}-batch-{number}"
-        if number > 1 and config.delay:
-            parts.steps[f"{prefix}-wait"] = {
-                "wait": "for",
-                "with": {"duration": f"{config.delay:g}s"},
-                "after": last,
-            }
-            last = [f"{prefix}-wait"]
+        if number > 1:
+            last = parts.wait(f"{prefix}-wait", config.delay, last)
         _clear(parts, prefix, batch, last)
         ends = [_try(parts, change, config) for change in batch]
         if tolerant(config):
