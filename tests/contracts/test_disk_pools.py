@@ -13,7 +13,7 @@ from tests.contracts.remote import Parts, elsewhere
 from skep.control.ports import DiskPool
 from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.host import DiskSpec
-from skep.model.ids import Bytes, DiskId, new_id
+from skep.model.ids import Bytes, DiskId, SnapshotId, new_id
 from skep.providers.local.disks import BtrfsPool, teardown
 from skep.providers.simulated import SimulatedPool
 
@@ -101,6 +101,58 @@ class DiskPoolContract(ABC):
             await pool.path(DiskId(new_id()))
         with pytest.raises(NotFound):
             await pool.resize(DiskId(new_id()), Bytes(MIB))
+
+    async def test_a_restored_disk_holds_what_it_held_and_counts_it(self, pool: DiskPool) -> None:
+        spec, kept = disk(), SnapshotId(new_id())
+        await pool.create(spec)
+        await self.write(pool, spec.id, 2 * MIB)
+        await pool.snapshot(spec.id, kept)
+        await self.write(pool, spec.id, 6 * MIB)
+
+        await pool.snapshot(spec.id, kept)
+        await pool.restore(spec.id, kept)
+        await pool.restore(spec.id, kept)
+
+        found = (await pool.list())[spec.id]
+        assert (found.size, found.kind) == (spec.size, "data")
+        assert 2 * MIB <= found.used < 4 * MIB
+        assert await pool.snapshots() == {kept: spec.id}
+        assert list(await pool.list()) == [spec.id]
+
+    async def test_a_restored_disk_takes_no_more_than_its_size(self, pool: DiskPool) -> None:
+        spec, kept = disk(8 * MIB), SnapshotId(new_id())
+        await pool.create(spec)
+        await self.write(pool, spec.id, 4 * MIB)
+        await pool.snapshot(spec.id, kept)
+        await pool.restore(spec.id, kept)
+
+        with pytest.raises(OSError) as caught:
+            await self.write(pool, spec.id, 16 * MIB)
+
+        assert caught.value.errno == errno.EDQUOT
+
+    async def test_a_snapshot_goes_when_it_is_asked_to_and_with_its_disk(self, pool: DiskPool) -> None:
+        spec, one, other = disk(), SnapshotId(new_id()), SnapshotId(new_id())
+        await pool.create(spec)
+        await pool.snapshot(spec.id, one)
+        await pool.snapshot(spec.id, other)
+
+        await pool.delete_snapshot(one)
+        await pool.delete_snapshot(one)
+        left = await pool.snapshots()
+        await pool.delete(spec.id)
+
+        assert left == {other: spec.id}
+        assert await pool.snapshots() == {}
+
+    async def test_only_what_is_there_is_kept_or_restored(self, pool: DiskPool) -> None:
+        spec = disk()
+        await pool.create(spec)
+
+        with pytest.raises(NotFound):
+            await pool.snapshot(DiskId(new_id()), SnapshotId(new_id()))
+        with pytest.raises(NotFound):
+            await pool.restore(spec.id, SnapshotId(new_id()))
 
     async def test_the_parts_of_the_pool_make_the_whole(self, pool: DiskPool) -> None:
         usage = await pool.usage()

@@ -27,6 +27,17 @@ SLEEP = ("/bin/sleep", "1000")
 
 
 class EngineContract:
+    async def test_nobody_is_connected_to_what_has_no_port_open(
+        self, engine: Engine, make_spec: MakeSpec
+    ) -> None:
+        spec = make_spec(*SLEEP)
+        await engine.start(spec)
+        await engine.wait_ready(spec.id)
+
+        assert await engine.connections(spec.id) == 0
+        with pytest.raises(NotFound):
+            await engine.connections(ContainerId("nothing"))
+
     async def test_a_started_container_runs_and_starting_it_again_is_success(
         self, engine: Engine, make_spec: MakeSpec
     ) -> None:

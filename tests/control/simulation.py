@@ -19,6 +19,7 @@ from skep.control.callers import Caller, Role
 from skep.control.desired import DesiredState
 from skep.control.disks import Disks
 from skep.control.draining import Draining
+from skep.control.edge_counts import EdgeCounts
 from skep.control.edges import Edges
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
 from skep.control.host_directory import HostDirectory
@@ -191,7 +192,8 @@ class CloudWorld:
             publishing = Publishing(self.database, self.directory, self.desired)
             edges = Edges(self.database, self.directory, self.desired, Peering(self.database, self.directory))
             traffic = Traffic(self.database, self.directory, [publishing, edges])
-            return CloudEnvironment(now=self.now, networks=NETWORKS, traffic=traffic)
+            counting = EdgeCounts(self.database, self.directory)
+            return CloudEnvironment(now=self.now, networks=NETWORKS, traffic=traffic, counting=counting)
         name = HostName(route.removeprefix("agent."))
         sources = ImageSources(self.directory)
         return HostEnvironment(name=name, host=self.hosts[name], desired=self.desired, sources=sources)

@@ -1,13 +1,13 @@
 """Whether what is new answers as well as what is old.  Pure: counts in, verdict out.
 
-Counts only ever grow, by replica; a count that became smaller began anew, and counts from zero.
+Counts only ever grow; one that became smaller began anew, and counts from zero.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable
 
 import msgspec
 
-from skep.model.ids import ReplicaId
+from skep.model.edge import EndpointTraffic
 from skep.model.spec import ReleasePolicy
 
 FEWEST = 20
@@ -15,37 +15,42 @@ FEWEST = 20
 
 
 class Counters(msgspec.Struct, frozen=True, kw_only=True):
-    """What a replica has answered: requests, those with a 5xx or no answer, and seconds for all together."""
+    """What was answered: requests, those with a 5xx, and milliseconds that one took of late, on average."""
 
     requests: int = 0
     errors: int = 0
-    seconds: float = 0.0
+    latency: float = 0.0
 
     @property
     def error_rate(self) -> float:
         return self.errors / self.requests if self.requests else 0.0
 
-    @property
-    def latency(self) -> float:
-        return self.seconds / self.requests if self.requests else 0.0
 
-    def __add__(self, other: "Counters") -> "Counters":
-        return Counters(
-            requests=self.requests + other.requests,
-            errors=self.errors + other.errors,
-            seconds=self.seconds + other.seconds,
-        )
+class Sides(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one service what its new revision has answered, and what the others have."""
+
+    new: Counters = Counters()
+    old: Counters = Counters()
 
 
-Counts = Mapping[ReplicaId, Counters]
+def sides(counted: Iterable[EndpointTraffic], revision: int) -> Sides:
+    """All endpoints and hosts of one service together."""
+    found = list(counted)
+    return Sides(
+        new=_together(one for one in found if one.revision == revision),
+        old=_together(one for one in found if one.revision != revision),
+    )
 
 
-def since(before: Counts, after: Counts, replicas: Collection[ReplicaId]) -> Counters:
-    """What the replicas have answered together in between."""
-    total = Counters()
-    for replica in replicas:
-        total += _grown(before.get(replica, Counters()), after.get(replica, Counters()))
-    return total
+def since(before: Counters, after: Counters) -> Counters:
+    """What was answered in between."""
+    if after.requests < before.requests:
+        return after
+    return Counters(
+        requests=after.requests - before.requests,
+        errors=max(0, after.errors - before.errors),
+        latency=after.latency,
+    )
 
 
 def fault(new: Counters, old: Counters, policy: ReleasePolicy) -> str:
@@ -59,17 +64,19 @@ def fault(new: Counters, old: Counters, policy: ReleasePolicy) -> str:
         )
     if old.requests >= FEWEST and new.latency > old.latency * policy.max_latency:
         return (
-            f"an answer took {new.latency * 1000:.0f} ms, of the old revision {old.latency * 1000:.0f} ms; "
+            f"an answer took {new.latency:.0f} ms, of the old revision {old.latency:.0f} ms; "
             f"{policy.max_latency:g} times as long is allowed"
         )
     return ""
 
 
-def _grown(before: Counters, after: Counters) -> Counters:
-    if after.requests < before.requests:
-        return after
+def _together(counted: Iterable[EndpointTraffic]) -> Counters:
+    """Times are weighed by requests."""
+    found = list(counted)
+    requests = sum(one.requests for one in found)
+    milliseconds = sum(one.requests * one.response_time for one in found)
     return Counters(
-        requests=after.requests - before.requests,
-        errors=max(0, after.errors - before.errors),
-        seconds=max(0.0, after.seconds - before.seconds),
+        requests=requests,
+        errors=sum(one.server_errors for one in found),
+        latency=milliseconds / requests if requests else 0.0,
     )

@@ -147,7 +147,8 @@ class DiskPool(Protocol):
     async def path(self, disk: DiskId) -> Path:
         """Where the disk is mounted on the host.  Raises NotFound."""
 
-    async def delete(self, disk: DiskId) -> None: ...
+    async def delete(self, disk: DiskId) -> None:
+        """With its snapshots."""
 
     async def list(self) -> dict[DiskId, DiskUsage]: ...
 

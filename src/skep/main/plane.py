@@ -17,6 +17,7 @@ from skep.control.authorities import Authorities
 from skep.control.balancing import Balancing, Leading
 from skep.control.control import Control, make_control
 from skep.control.desired import DesiredState
+from skep.control.edge_counts import EdgeCounts
 from skep.control.edges import Edges
 from skep.control.egressing import Egressing
 from skep.control.emptying import Emptying
@@ -261,7 +262,12 @@ async def _flow_room(base: Foundation, works: bool) -> AsyncIterator[FlowRoom]:
 
 def _environments(base: Foundation) -> Callable[[str], object]:
     """What steps find, by their route: control itself, or a host."""
-    cloud = CloudEnvironment(now=time.time, networks=base.settings.networks, traffic=base.traffic)
+    cloud = CloudEnvironment(
+        now=time.time,
+        networks=base.settings.networks,
+        traffic=base.traffic,
+        counting=EdgeCounts(base.database, base.directory),
+    )
     sources = ImageSources(base.directory)
 
     def environment(route: str) -> object:

@@ -1,6 +1,6 @@
 """Every step and every flow of the cloud, checked when the process starts."""
 
-from skep.control.canary import Counters
+from skep.control.canary import Counters, Sides
 from skep.control.flows import app, disk, engine, host, image, network, release, replica, rollout, traffic
 from skep.flow import Registry
 from skep.model import ids
@@ -29,6 +29,7 @@ def make_registry() -> Registry:
         host.Leftovers,
         ids.SnapshotId,
         Counters,
+        Sides,
         rollout.Verdict,
     )
     registry.add_flows("skep.control.flows")

@@ -6,19 +6,19 @@ from ipaddress import IPv4Network
 from typing import Protocol
 
 from skep.control.balancing import Balancing
-from skep.control.canary import Counters
+from skep.control.canary import Sides
 from skep.control.guarding import Guarding
 from skep.control.image_sources import ImageSources
 from skep.control.peering import Peering
 from skep.control.ports import Desired, Host
 from skep.control.traffic import Traffic
 from skep.flow import Context
-from skep.model.ids import HostName, ReplicaId, ServiceId
+from skep.model.ids import HostName, ServiceId
 
 
 class Counting(Protocol):
-    async def counts(self, services: Collection[ServiceId]) -> Mapping[ReplicaId, Counters]:
-        """What the replicas of the services have answered until now, all hosts together."""
+    async def counts(self, services: Collection[ServiceId], revision: int) -> Mapping[ServiceId, Sides]:
+        """What was answered until now, of all hosts together; nothing of services that nobody counts."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class CloudEnvironment:
     """The range that tenants' subnets are cut from."""
     traffic: Traffic
     counting: Counting | None = None
-    """What replicas have answered; None: nothing counts it."""
+    """What services have answered; None: nothing counts it."""
 
 
 @dataclass(frozen=True)

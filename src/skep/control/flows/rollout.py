@@ -6,7 +6,7 @@ import contextlib
 import msgspec
 
 from skep.control import canary
-from skep.control.canary import Counters
+from skep.control.canary import Sides
 from skep.control.flows.environment import Cloud, OnHost
 from skep.flow import step
 from skep.model.errors import NotFound, SkepError, Unavailable
@@ -116,36 +116,36 @@ async def judge(
 
 
 @step
-async def count(cx: Cloud, services: list[ServiceId]) -> dict[ReplicaId, Counters]:
-    """What the replicas of the services have answered until now."""
+async def count(cx: Cloud, services: list[ServiceId], revision: int) -> dict[ServiceId, Sides]:
+    """What endpoints have counted until now of the services, of the revision and of others."""
     if cx.env.counting is None:
         return {}
-    return dict(await cx.env.counting.counts(services))
+    return dict(await cx.env.counting.counts(services, revision))
 
 
 @step
 async def compare(
     cx: Cloud,
     service: ServiceId,
-    new: list[ReplicaId],
-    old: list[ReplicaId],
-    before: dict[ReplicaId, Counters],
+    revision: int,
+    before: dict[ServiceId, Sides],
     max_error_rate: float,
     max_latency: float,
 ) -> str:
     """What was compared, in words.
 
     Raises:
-        Unavailable: what is new answers worse than what is old, by more than is allowed.
+        Unavailable: the revision answers worse than what it is to replace, by more than is allowed.
     """
-    if cx.env.counting is None:
-        return "no requests are counted: readiness, restarts and health were looked at"
-    now = await cx.env.counting.counts([service])
+    counted = {} if cx.env.counting is None else await cx.env.counting.counts([service], revision)
+    if service not in counted:
+        return "It has no endpoint: readiness, restarts and health were looked at."
+    then, now = before.get(service, Sides()), counted[service]
+    new, old = canary.since(then.new, now.new), canary.since(then.old, now.old)
     policy = ReleasePolicy(max_error_rate=max_error_rate, max_latency=max_latency)
-    ours, theirs = canary.since(before, now, new), canary.since(before, now, old)
-    if wrong := canary.fault(ours, theirs, policy):
+    if wrong := canary.fault(new, old, policy):
         raise Unavailable(f"The new revision answers worse: {wrong}.")
-    return f"{ours.requests} requests of the new revision, {theirs.requests} of the old one"
+    return f"{new.requests} requests of the new revision, {old.requests} of the old one: as good."
 
 
 @step

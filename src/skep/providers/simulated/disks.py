@@ -50,6 +50,7 @@ class SimulatedPool:
 
     async def delete(self, disk: DiskId) -> None:
         self._disks.pop(disk, None)
+        self._snapshots = {name: kept for name, kept in self._snapshots.items() if kept[0] != disk}
 
     async def list(self) -> dict[DiskId, DiskUsage]:
         return dict(self._disks)

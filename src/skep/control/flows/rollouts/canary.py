@@ -42,7 +42,7 @@ def _step(
     told = parts.shift(name, weights, before, services, after, words=APP_WIDE)
     parts.steps[f"{name}-counted"] = {
         "use": "rollout.count",
-        "with": {"services": parts.service_ids(services)},
+        "with": {"services": parts.service_ids(services), "revision": parts.plan.revision},
         "after": [told],
     }
     for change in new:
@@ -51,22 +51,18 @@ def _step(
         )
     counted = [f"{name}-counted", *(f"{change.name}-at-{percent}-percent" for change in new)]
     waited = parts.wait(f"{name}-wait", parts.spec.x_skep.release.interval, counted)
-    judged = [_compare(parts, service, new, percent, name, waited) for service in services]
+    judged = [_compare(parts, service, percent, name, waited) for service in services]
     return judged + [_still_well(parts, change, percent, waited) for change in new]
 
 
-def _compare(
-    parts: Parts, service: ServiceName, new: list[ReplicaChange], percent: int, name: str, after: list[str]
-) -> str:
+def _compare(parts: Parts, service: ServiceName, percent: int, name: str, after: list[str]) -> str:
     policy = parts.spec.x_skep.release
-    those = [change for change in new if change.service == service]
     step = f"{service}-at-{percent}-percent-judged"
     parts.steps[step] = {
         "use": "rollout.compare",
         "with": {
             "service": parts.service_ids([service])[0],
-            "new": [change.replica for change in those],
-            "old": [change.replaces for change in those],
+            "revision": parts.plan.revision,
             "before": f"${{{name}-counted}}",
             "max_error_rate": policy.max_error_rate,
             "max_latency": policy.max_latency,

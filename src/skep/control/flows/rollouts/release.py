@@ -5,7 +5,7 @@ from skep.control.flows.rollouts import atomic, canary, rolling
 from skep.control.flows.rollouts.parts import APP_WIDE, Parts, none, old_weights
 from skep.control.flows.writing import Steps, document, named, route, safe
 from skep.control.plans import Plan
-from skep.model.ids import HostName
+from skep.model.ids import HostName, ServiceId
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec
 
@@ -17,7 +17,7 @@ def apply(plan: Plan, spec: AppSpec, builder: HostName) -> str:
 
     An image that is nowhere yet is fetched by a host that needs it; by the `builder`, if none does.
     """
-    steps = _beginning(plan, builder)
+    steps = _beginning(plan, spec, builder)
     disks = _add_disks(steps, plan)
     parts = Parts(plan, spec, steps, disks)
     match spec.x_skep.release.strategy:
@@ -35,7 +35,7 @@ def apply(plan: Plan, spec: AppSpec, builder: HostName) -> str:
     return document("app.apply", f"app/{plan.app}", steps, timeout=spec.x_skep.release.deadline or None)
 
 
-def _beginning(plan: Plan, builder: HostName) -> Steps:
+def _beginning(plan: Plan, spec: AppSpec, builder: HostName) -> Steps:
     steps: Steps = {"begin": {"use": "release.begin", "with": {"release": plan.release}}}
     for service, reference in plan.pulls.items():
         host = next(iter(hosts_of(plan, service)), builder)
@@ -45,15 +45,19 @@ def _beginning(plan: Plan, builder: HostName) -> Steps:
             "after": ["begin"],
         }
     fetched = list(steps)
-    republished = [plan.services[name] for name in plan.republish if name not in plan.new_services]
-    republished += [port.service_id for port in plan.published_before]
-    if republished:
+    if services := _known_to_hosts(plan, spec):
         # On the way back hosts are told when the rows are as they were before.
-        services = list(dict.fromkeys(republished))
         steps["recall"] = {"use": "traffic.recall", "with": {"services": services}, "after": ["begin"]}
         fetched.append("recall")
     steps["prepare"] = {"use": "release.prepare", "with": {"release": plan.release}, "after": fetched}
     return steps
+
+
+def _known_to_hosts(plan: Plan, spec: AppSpec) -> list[ServiceId]:
+    """Services of before whose ports or endpoints may change."""
+    led = [name for name in spec.services if name in plan.republish or spec.services[name].x_skep.endpoints]
+    found = [plan.services[name] for name in led if name not in plan.new_services]
+    return list(dict.fromkeys([*found, *(port.service_id for port in plan.published_before)]))
 
 
 def _add_disks(steps: Steps, plan: Plan) -> dict[str, str]:
