@@ -77,6 +77,7 @@ def test_every_apply_fits_the_steps(before: AppSpec, after: AppSpec, here: bool)
     assert ancestors(flow)["finish"] == set(names) - {"finish"}
 
 
+@settings(deadline=None)
 @given(apps())
 def test_nothing_starts_before_what_it_depends_on(spec: AppSpec) -> None:
     made = plan(known(nothing(), spec), spec)
@@ -98,6 +99,7 @@ def test_nothing_starts_before_what_it_depends_on(spec: AppSpec) -> None:
                     assert needed <= before[step]
 
 
+@settings(deadline=None)
 @given(apps())
 def test_switching_fits_the_steps_and_stops_users_before_used(spec: AppSpec) -> None:
     rows = released(spec).replicas
@@ -112,6 +114,7 @@ def test_switching_fits_the_steps_and_stops_users_before_used(spec: AppSpec) -> 
                 assert row.name in before[f"{other}-{number}"]
 
 
+@settings(deadline=None)
 @given(apps())
 def test_a_removal_goes_from_users_to_used_and_ends_with_the_rows(spec: AppSpec) -> None:
     facts = released(spec)
@@ -135,6 +138,7 @@ def test_a_removal_goes_from_users_to_used_and_ends_with_the_rows(spec: AppSpec)
     assert before["forget"] == set(before) - {"forget"}
 
 
+@settings(deadline=None)
 @given(apps())
 def test_restoring_fits_the_steps(spec: AppSpec) -> None:
     missing = [(row, number % 2 == 0) for number, row in enumerate(released(spec).replicas)]
