@@ -379,7 +379,7 @@ class _Planner:
         used = Counter(
             disk
             for service in self.spec.services
-            for number in range(self.spec.services[service].replicas)
+            for number in ordinals(self.facts, self.spec, service)
             for disk in {disk for disk, _ in self._mounted(service, number)}
         )
         return tuple(

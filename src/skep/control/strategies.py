@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from skep.control.draining import has_data
 from skep.control.flows.rollouts.parts import jobs
 from skep.control.naming import attachments
-from skep.control.plans import Facts, Plan, difference
+from skep.control.plans import Facts, Plan, difference, ordinals
 from skep.control.specifications import health_check
 from skep.model.errors import InvalidInput
 from skep.model.names import ServiceName
@@ -16,11 +16,11 @@ Position = tuple[ServiceName, int]
 
 def stand_ins(facts: Facts, spec: AppSpec, *, force_recreate: bool = False) -> list[Position]:
     """Replicas that run, have to change, and are replaced by one that stands beside them first."""
+    staying = {(name, one) for name in spec.services for one in ordinals(facts, spec, name)}
     return [
         (name, row.ordinal)
         for row in facts.replicas
-        if (name := ServiceName(row.service)) in spec.services
-        and row.ordinal < spec.services[name].replicas
+        if ((name := ServiceName(row.service)), row.ordinal) in staying
         and row.desired == "running"
         and beside(spec, name)
         and difference(facts, spec, row, force_recreate)
