@@ -48,7 +48,6 @@ def test_without_a_word_of_it_a_service_is_updated_as_the_defaults_have_it(web: 
         ("deploy: {update_config: {parallelism: -1}}", "from 0 to"),
         ("deploy: {update_config: {max_failure_ratio: 2}}", "from 0 to 1"),
         ("deploy: {rollback_config: {delay: soon}}", "no duration"),
-        ("deploy: {endpoint_mode: vp}", "did you mean vip?"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(refused: Refused, body: str, words: str) -> None:
