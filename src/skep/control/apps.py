@@ -303,7 +303,9 @@ class Apps:
             await self._check_quota(connection, caller, found.app, spec)
             await self._places_must_be_free(connection, spec, found, caller.tenant)
 
-        beside = strategies.stand_ins(found, spec, force_recreate=wanted.force_recreate)
+        beside = strategies.stand_ins(
+            found, spec, rollback=wanted.rollback, force_recreate=wanted.force_recreate
+        )
         plan = make_plan(
             found,
             spec,
@@ -312,9 +314,10 @@ class Apps:
             default_disk=settings.default_disk,
             force_recreate=wanted.force_recreate,
         )
+        plan = msgspec.structs.replace(plan, rollback=wanted.rollback)
         strategies.must_be_checked(plan, spec)
         said = tuple(strategies.remarks(plan, spec))
-        return msgspec.structs.replace(plan, rollback=wanted.rollback, remarks=said), found, record
+        return msgspec.structs.replace(plan, remarks=said), found, record
 
     async def _start_apply(
         self, caller: Caller, wanted: Wanted, plan: Plan, record: AppRecord | None

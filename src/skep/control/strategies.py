@@ -14,7 +14,9 @@ from skep.model.spec import AppSpec, ServiceSpec
 Position = tuple[ServiceName, int]
 
 
-def stand_ins(facts: Facts, spec: AppSpec, *, force_recreate: bool = False) -> list[Position]:
+def stand_ins(
+    facts: Facts, spec: AppSpec, *, rollback: bool = False, force_recreate: bool = False
+) -> list[Position]:
     """Replicas that run, have to change, and are replaced by one that stands beside them first."""
     staying = {(name, one) for name in spec.services for one in ordinals(facts, spec, name)}
     return [
@@ -22,15 +24,23 @@ def stand_ins(facts: Facts, spec: AppSpec, *, force_recreate: bool = False) -> l
         for row in facts.replicas
         if ((name := ServiceName(row.service)), row.ordinal) in staying
         and row.desired == "running"
-        and beside(spec, name)
+        and beside(spec, name, rollback=rollback)
         and difference(facts, spec, row, force_recreate)
     ]
 
 
-def beside(spec: AppSpec, name: ServiceName) -> bool:
+def beside(spec: AppSpec, name: ServiceName, *, rollback: bool = False) -> bool:
     """Whether the service is to have stand-ins, and can."""
-    wanted = spec.x_skep.release.strategy != "rolling" or spec.services[name].update.order == "start-first"
-    return wanted and name not in jobs(spec) and not why_alone(spec.services[name])
+    return (
+        _asked(spec, spec.services[name], rollback)
+        and name not in jobs(spec)
+        and not why_alone(spec.services[name])
+    )
+
+
+def _asked(spec: AppSpec, service: ServiceSpec, rollback: bool) -> bool:
+    order = service.rollback.order if rollback else service.update.order
+    return spec.x_skep.release.strategy != "rolling" or order == "start-first"
 
 
 def why_alone(service: ServiceSpec) -> str:
@@ -77,10 +87,8 @@ def remarks(plan: Plan, spec: AppSpec) -> list[str]:
 
 def _in_place(plan: Plan, spec: AppSpec) -> Iterator[str]:
     updated = {change.service for change in plan.replicas if change.action == "update"}
-    strategy = spec.x_skep.release.strategy
     for name, service in spec.services.items():
-        asked = strategy != "rolling" or service.update.order == "start-first"
-        if name in updated and asked and (reason := why_alone(service)):
+        if name in updated and _asked(spec, service, plan.rollback) and (reason := why_alone(service)):
             yield f"Service {name!r} is updated stop-first, in its place, since {reason}."
 
 
