@@ -1,13 +1,16 @@
 """Virtual IPs from the use case to what hosts are told."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import msgspec
 import pytest
+from tests import machines
 from tests.control.installation import Installation, installation
 from tests.control.simulation import app, service
+from tests.machines import Machine
 
 from skep.control.balancing import Balancing, Leading
 from skep.control.virtual_ips import weights
@@ -257,3 +260,29 @@ def test_who_is_leaving_keeps_what_it_has_and_who_is_unwell_or_gone_does_not() -
 
     assert weights(rows) == {"well": 50, "leaving": 0}
     assert weights(rows[1:2]) == {"unwell": 100}
+
+
+@pytest.mark.root
+async def test_containers_reach_a_service_by_its_address_while_somebody_serves(cloud: Machine) -> None:
+    await cloud.apply(machines.app(web=machines.service(replicas=2), client=machines.service("sleep", "1d")))
+    (address,) = (await cloud.control.apps.show(cloud.admin, "shop")).virtual_ips["web"]
+    asked = "wget -qO- http://web/ 2>&1"
+
+    async def ask() -> str:
+        return await cloud.output("shop", "client", "sh", "-c", asked)
+
+    named = await cloud.output("shop", "client", "nslookup", "web")
+    each = await cloud.output("shop", "client", "nslookup", "tasks.web")
+    served = await ask()
+    itself = await cloud.output("shop", "web-0", "sh", "-c", asked)
+    traced = await cloud.control.networks.trace(cloud.admin, "shop/client-0", "shop/web")
+    await cloud.finish(await cloud.control.apps.stop(cloud.admin, "shop", "web"))
+    async with asyncio.timeout(15):
+        while "refused" not in await ask():
+            await asyncio.sleep(0.1)
+
+    assert address in named
+    assert address not in each
+    assert (served, itself) == ("hello\n", "hello\n")
+    assert traced.reachable, traced.hops
+    assert address in await cloud.output("shop", "client", "nslookup", "web")
