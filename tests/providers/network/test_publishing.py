@@ -134,6 +134,33 @@ async def test_deleting_the_network_takes_its_publications_along(world: World, f
     assert await world.ask(world.client, HOST, 80) == "refused"
 
 
+async def test_a_client_by_udp_is_led_on_when_its_replica_is_gone(world: World, fabric: LocalFabric) -> None:
+    net = network()
+    one, two = port(net, 5), port(net, 6)
+    await fabric.ensure_network(net)
+    loop = asyncio.get_running_loop()
+    listening = []
+    for nic in (one, two):
+        await fabric.plug(nic)
+        where = fabric.sandbox(nic.replica)
+        listening.append(await world.socket(where, socket.SOCK_DGRAM, (str(nic.address), 53)))
+    items = publications(net, 5353, 53, (one.address,), protocol="udp")
+    await fabric.publish(items)
+
+    with await world.socket(world.client, socket.SOCK_DGRAM, None) as client, listening[0], listening[1]:
+        await loop.sock_sendto(client, b"first", (HOST, 5353))
+        async with asyncio.timeout(2):
+            first = await loop.sock_recv(listening[0], 100)
+        await fabric.publish(
+            publications(net, 5353, 53, (two.address,), protocol="udp", service=items.service)
+        )
+        await loop.sock_sendto(client, b"second", (HOST, 5353))
+        async with asyncio.timeout(2):
+            second = await loop.sock_recv(listening[1], 100)
+
+    assert (first, second) == (b"first", b"second")
+
+
 async def test_udp_is_published_too(world: World, fabric: LocalFabric) -> None:
     net = network()
     one = port(net, 5)

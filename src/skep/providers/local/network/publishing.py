@@ -3,19 +3,22 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from ipaddress import ip_address
+from functools import partial
+from ipaddress import IPv4Address, ip_address
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, socket
 
 from skep.model.errors import Conflict, InvalidInput, Unsupported
 from skep.model.host import NetworkConfig, Publication, ServicePublications
 from skep.model.ids import NetworkId, ServiceId
-from skep.providers.local.network import rules
+from skep.providers.local.network import conntrack, netfilter, rules
 from skep.providers.local.network.host import HostSide
 from skep.providers.local.network.listeners import conflicting, host_listeners
 from skep.providers.local.network.namespaces import exists
 from skep.providers.local.network.routers import Routers
 from skep.providers.local.network.rules import ANY_ADDRESS
 from skep.providers.local.network.state import ServiceRecord
+
+_Targets = dict[NetworkId, set[IPv4Address]]
 
 
 class Publishing:
@@ -32,8 +35,10 @@ class Publishing:
             self._check(item)
         async with self._holding(self._touched(wanted.service) | _networks(wanted.publications)) as networks:
             await self._refuse_conflicts(wanted)
+            before = self._state.services.get(wanted.service)
             await self._state.save_service(self._record(wanted))
             await self._apply(networks)
+            await self._end_flows(_targets(before.publications if before else None), _targets(wanted))
 
     async def unpublish(self, service: ServiceId) -> None:
         if service not in self._state.services:
@@ -85,6 +90,13 @@ class Publishing:
             if config is not None and exists(self._routers.path(network)):
                 await self._routers.apply_rules(config)
         await self._host.apply()
+
+    async def _end_flows(self, before: _Targets, after: _Targets) -> None:
+        """What clients send by UDP to replicas that are gone begins anew: who keeps its port would stay."""
+        for network, addresses in before.items():
+            gone, router = addresses - after.get(network, set()), self._routers.path(network)
+            if gone and exists(router):
+                await self._host.namespaces.inside(router, partial(_forget_led_to, gone))
 
     async def _is_whole(self, network: NetworkId) -> bool:
         config = self._state.networks.get(network)
@@ -148,6 +160,21 @@ class Publishing:
             if other != service
             for item in record.publications.publications
         ]
+
+
+def _targets(told: ServicePublications | None) -> _Targets:
+    """Where datagrams are led."""
+    found: _Targets = {}
+    for item in told.publications if told else ():
+        if item.protocol == "udp":
+            found.setdefault(item.network, set()).update(item.addresses)
+    return found
+
+
+def _forget_led_to(gone: set[IPv4Address]) -> None:
+    """In the router namespace."""
+    with netfilter.opened() as channel:
+        conntrack.forget_led_to(channel, gone)
 
 
 def _networks(items: Iterable[Publication]) -> set[NetworkId]:
