@@ -68,8 +68,11 @@ async def figures(report: Report, name: str, do: Do, scale: float) -> None:
     took = sorted(await serial(do, int(SERIAL * scale)))
     report.add(f"{name}, median", statistics.median(took) * 1000, "ms", note="one at a time")
     report.add(f"{name}, p99", took[int(len(took) * 0.99)] * 1000, "ms", note="one at a time")
-    rate = await per_second(do, int(MANY * scale))
+    worked, count = time.process_time(), int(MANY * scale)
+    rate = await per_second(do, count)
+    worked = time.process_time() - worked
     report.add(f"{name}", rate, "/s", note=f"{AT_ONCE} at a time")
+    report.add(f"{name}, processor time", worked / count * 1000, "ms", note="asker and host, each call")
 
 
 async def remote(
