@@ -395,6 +395,18 @@ def test_an_ipv6_subnet_must_make_sense(subnets: list[str], error: type[Exceptio
         join(network(), [(one, None) for one in subnets], [])
 
 
+@pytest.mark.parametrize("address", ["fd00:1::1:0", "fd00:1::5:0:0:1", "fd00:2::5", "10.1.0.5"])
+def test_an_ipv6_address_is_on_the_link_or_refused(address: str) -> None:
+    row = join(network(), [("fd00:1::/64", None)], [])
+
+    with pytest.raises(InvalidInput, match=r"is not in subnet fd00:1::/64 \(up to fd00:1::ffff\)"):
+        choose_ipv6_addresses(row, [address], set())
+    with pytest.raises(InvalidInput, match="no address of a machine"):
+        join(network(), [("fd00:1::/64", address)], [])
+
+    assert choose_ipv6_addresses(row, ["fd00:1::ff"], set())[0] == [int(IPv6Address("fd00:1::ff"))]
+
+
 def test_what_routers_have_of_ipv6_is_no_tenants() -> None:
     for own in (LINKS6, ROUTERS6):
         with pytest.raises(InvalidInput, match="no machine"):

@@ -186,8 +186,7 @@ _ADDRESSES: list[Column[AddressView]] = [
 
 def _subnet(one: SubnetView) -> str:
     """With how full it is, where that is ours to know."""
-    free = "plenty" if one.free is not None and one.free >= 2**32 else one.free
-    full = "" if one.free is None else f" ({one.used} used, {one.reserved} reserved, {free} free)"
+    full = "" if one.free is None else f" ({one.used} used, {one.reserved} reserved, {one.free} free)"
     return f"{one.subnet} via {one.gateway}{full}"
 
 

@@ -322,8 +322,8 @@ def _fixed_address(
         address = ip_address(text)
     except ValueError as error:
         raise InvalidInput(f"{text!r} is not an IPv{known[0].cidr.version} address.") from error
-    if not any(address in one.cidr for one in known):
-        subnets = ", ".join(str(one.cidr) for one in known)
+    if not any(address in one.cidr and int(address) in one for one in known):
+        subnets = ", ".join(one.text for one in known)
         raise InvalidInput(f"Address {address} is not in subnet {subnets} of network {name!r}.")
     if int(address) in used:
         raise Conflict(f"Address {address} of network {name!r} is in use.")

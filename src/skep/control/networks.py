@@ -63,8 +63,6 @@ PATIENCE = 2.0
 """Seconds that a host may take to say what it knows."""
 
 
-PLENTY = 2**53 - 1
-"""More is not counted: the largest number that every reader of JSON has."""
 MOST = 256
 """Networks that a tenant makes; the numbers of all of an installation are 16,383."""
 
@@ -429,6 +427,6 @@ def _fill(one: Range, used: set[int], kept: Sequence[Reserved]) -> SubnetView:
         subnet=str(one.cidr),
         gateway=str(one.gateway),
         used=here,
-        reserved=min(reserved, PLENTY),
-        free=min(one.room - here - reserved, PLENTY),
+        reserved=reserved,
+        free=one.room - here - reserved,
     )

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 import msgspec
 
 from skep.model.errors import Conflict, Exhausted, InvalidInput
+from skep.model.host import LINK6_BITS
 from skep.store.networks import NetworkRow
 from skep.store.subnets import Subnet
 
@@ -48,7 +49,9 @@ class Range(msgspec.Struct, frozen=True):
 
     @property
     def last(self) -> int:
-        return int(self.cidr.broadcast_address)
+        """Of those that may be given out: of IPv6 the first 65,536 (model/host.py)."""
+        last = int(self.cidr.broadcast_address)
+        return last if self.cidr.version == 4 else min(last, self.first + 2 ** (128 - LINK6_BITS) - 1)
 
     @property
     def own(self) -> frozenset[int]:
@@ -58,7 +61,14 @@ class Range(msgspec.Struct, frozen=True):
     @property
     def room(self) -> int:
         """How many replicas may live in it."""
-        return self.cidr.num_addresses - len(self.own)
+        return self.last - self.first + 1 - len(self.own)
+
+    @property
+    def text(self) -> str:
+        """With the part that may be given out, where that is not all."""
+        last = type(self.gateway)(self.last)
+        whole = self.last == int(self.cidr.broadcast_address)
+        return str(self.cidr) if whole else f"{self.cidr} (up to {last})"
 
     def kept(self) -> Subnet:
         """As the row has it."""
@@ -171,7 +181,10 @@ def choose_gateway(wanted: str | None, name: str, subnet: Network) -> Address:
         gateway = ip_address(wanted)
     except ValueError as error:
         raise InvalidInput(f"Network {name!r}: the gateway {wanted!r} is not an address.") from error
-    if gateway not in subnet or gateway in (subnet.network_address, subnet.broadcast_address):
+    if int(gateway) not in Range.fresh(subnet, gateway) or gateway in (
+        subnet.network_address,
+        subnet.broadcast_address,
+    ):
         raise InvalidInput(f"Network {name!r}: the gateway {gateway} is no address of a machine in {subnet}.")
     return gateway
 

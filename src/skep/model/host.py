@@ -30,6 +30,8 @@ from skep.model.ids import (
 )
 from skep.model.spec import HealthCheck, RestartPolicy, Ulimit
 
+LINK6_BITS = 112
+
 
 class HostStruct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of the values that travel between control and hosts."""
@@ -51,10 +53,18 @@ class HostSubnet(HostStruct, frozen=True, kw_only=True):
 
 
 class HostSubnet6(HostStruct, frozen=True, kw_only=True):
-    """The IPv6 addresses of a network."""
+    """The IPv6 addresses of a network.
+
+    Of a subnet the first 65,536 are on the `link`: whoever is looked for there takes a place in the table of
+    neighbours, which all namespaces of a machine share.
+    """
 
     cidr: IPv6Network
     gateway: IPv6Address
+
+    @property
+    def link(self) -> IPv6Network:
+        return IPv6Network((self.cidr.network_address, max(self.cidr.prefixlen, LINK6_BITS)))
 
 
 class NetworkConfig(HostStruct, frozen=True, kw_only=True):
@@ -88,7 +98,7 @@ class NetworkConfig(HostStruct, frozen=True, kw_only=True):
         return self.home(address) is not None and all(address != one.gateway for one in self.subnets)
 
     def fits6(self, address: IPv6Address) -> bool:
-        return self.ipv6 is not None and address in self.ipv6.cidr and address != self.ipv6.gateway
+        return self.ipv6 is not None and address in self.ipv6.link and address != self.ipv6.gateway
 
 
 class PortConfig(HostStruct, frozen=True, kw_only=True):

@@ -79,6 +79,21 @@ async def test_two_hosts_share_a_network_of_both_families(two: Hosts) -> None:
     assert await a.fabric.ports() == {one.id, again.id}
 
 
+async def test_only_the_link_is_looked_for_as_neighbours(world: World, fabric: LocalFabric) -> None:
+    net = dual(network())
+    one = dual_port(net, 5)
+    await fabric.ensure_network(net)
+    await fabric.plug(one)
+    beyond, router = "fd00:1::9:0:0:1", Names(world.instance).router(net.id)
+
+    assert await world.ask(fabric.sandbox(one.replica), "fd00:1::77", 80) in ("silence", "refused")
+    assert await world.ask(fabric.sandbox(one.replica), beyond, 80) == "silence"
+
+    for place in (fabric.sandbox(one.replica), router, world.host):
+        assert beyond not in inside(place, "ip", "-6", "neigh")
+    assert "fd00:1::77" in inside(fabric.sandbox(one.replica), "ip", "-6", "neigh")
+
+
 async def test_names_lead_to_both_addresses_and_back(two: Hosts) -> None:
     net = dual(network())
     await two.ensure(net)
@@ -256,7 +271,7 @@ async def test_what_is_damaged_of_ipv6_is_found_and_made_again(world: World, fab
     inside(router, "nft", "flush", "set", "bridge", "skep", "advertised")
     without_element = await fabric.ports()
     await fabric.plug(one)
-    inside(router, "ip", "-6", "address", "delete", "fd00:1::1/64", "dev", "br0")
+    inside(router, "ip", "-6", "address", "delete", "fd00:1::1/112", "dev", "br0")
     without_gateway = await fabric.networks()
     await fabric.ensure_network(net)
 

@@ -51,7 +51,7 @@ def of_bridge(network: NetworkConfig) -> Addressing:
     """A gateway for every subnet."""
     found: list[Interface] = [IPv4Interface((one.gateway, one.cidr.prefixlen)) for one in network.subnets]
     if network.ipv6:
-        found.append(IPv6Interface((network.ipv6.gateway, network.ipv6.cidr.prefixlen)))
+        found.append(IPv6Interface((network.ipv6.gateway, network.ipv6.link.prefixlen)))
     return Addressing(frozenset(found))
 
 
@@ -71,7 +71,7 @@ def of_port(port: PortConfig, network: NetworkConfig) -> Addressing:
         routes.append((_EVERYWHERE, home.gateway))
     addresses: list[Interface] = [IPv4Interface((port.address, home.cidr.prefixlen))]
     if network.ipv6 and port.address6:
-        addresses.append(IPv6Interface((port.address6, network.ipv6.cidr.prefixlen)))
+        addresses.append(IPv6Interface((port.address6, network.ipv6.link.prefixlen)))
         routes += [(_EVERYWHERE6, network.ipv6.gateway)] if port.default_route else []
     return Addressing(frozenset(addresses), frozenset(routes))
 

@@ -154,10 +154,11 @@ def raise_neighbour_limits() -> None:
     its /20 would leave none for the others.  Limits that are higher already stay; only the machine's own
     namespace shows them (kernel: net/core/neighbour.c).
     """
-    for name, most in _NEIGHBOUR_LIMITS.items():
-        path = Path("/proc/sys/net/ipv4/neigh/default", name)
-        if path.exists() and int(path.read_text()) < most:
-            path.write_text(str(most))
+    for family in ("ipv4", "ipv6"):
+        for name, most in _NEIGHBOUR_LIMITS.items():
+            path = Path("/proc/sys/net", family, "neigh/default", name)
+            if path.exists() and int(path.read_text()) < most:
+                path.write_text(str(most))
 
 
 def _ask(control: socket.socket, request: int, name: str) -> bytes:

@@ -459,7 +459,7 @@ def _forward(network: NetworkConfig) -> tuple[str, ...]:
         "ct state established,related accept",
         "ct state invalid drop",
         f"ip daddr {ROUTERS} drop",
-        *((six.NO_ROUTERS,) if network.ipv6 else ()),
+        *((six.NO_ROUTERS, six.nowhere(network.ipv6.cidr)) if network.ipv6 else ()),
         f'iifname "{BRIDGE}" oifname "{UPLINK}" accept',
         f'iifname "{UPLINK}" oifname "{BRIDGE}" ct status dnat accept',
     )

@@ -133,6 +133,11 @@ def to_self(gateway: IPv6Address) -> tuple[str, ...]:
 NO_ROUTERS = f"ip6 daddr {ROUTERS6} drop"
 
 
+def nowhere(subnet: IPv6Network) -> str:
+    """What is in the subnet and not on the link is nowhere, and not outside either."""
+    return f'oifname "{UPLINK}" ip6 daddr {subnet} drop'
+
+
 def inward(link: IPv6Address) -> str:
     return f'iifname "{UPLINK}" ip6 daddr {link} meta l4proto . th dport vmap @dispatch6'
 
