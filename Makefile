@@ -9,7 +9,7 @@ PYTEST_PROCESSES ?= -n auto --dist loadfile --no-loadscope-reorder
 BENCH_ARGS ?=
 LOCK_ARGS ?=
 
-.PHONY: help up down purge install install-dev check lint format test bench bench-engine bench-flow bench-bus bench-network bench-dns bench-edge bench-ha demo-flows demo-dc lock
+.PHONY: help up down purge install install-dev check lint format test bench bench-engine bench-flow bench-bus bench-network bench-dns bench-edge bench-ha bench-release demo-flows demo-dc demo-release lock
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -49,7 +49,7 @@ test: install-dev ## all tests; those that need root are skipped, with the reaso
 	@# Real parts have real time limits, which a busy machine may miss: what failed is tried once more, alone.
 	@$(BIN)/pytest $(PYTEST_PROCESSES) $(PYTEST_ARGS) || { echo "==> once more, alone"; $(BIN)/pytest --last-failed --last-failed-no-failures none; }
 
-bench: bench-engine bench-flow bench-bus bench-network bench-dns bench-edge bench-ha ## every benchmark
+bench: bench-engine bench-flow bench-bus bench-network bench-dns bench-edge bench-ha bench-release ## every benchmark
 
 bench-engine: ## containers: speed and weight beside podman (one JSON line per figure)
 	@scripts/install --dev --bench >&2
@@ -80,11 +80,18 @@ bench-ha: ## kills of everything under load: how long until it goes on (one JSON
 	@scripts/install --dev >&2
 	@$(BIN)/python -m tests.bench.ha $(BENCH_ARGS)
 
+bench-release: ## releases under load beside a recreate with podman: what clients notice (one JSON line per figure)
+	@scripts/install --dev --bench >&2
+	@$(BIN)/python -m tests.bench.release $(BENCH_ARGS)
+
 demo-flows: install ## flows you can watch: an approval, a fan-out of 1,000, an undo, a hot update under load
 	@$(BIN)/python examples/flows/demo.py
 
 demo-dc: install ## a data centre you can watch: six hosts, a shop across them, a host and control killed meanwhile (root)
 	@$(BIN)/python examples/datacentre/demo.py
+
+demo-release: install ## releases nobody notices: a shop under load, rolling, atomic, canary, rollback (root)
+	@$(BIN)/python examples/release/demo.py
 
 lock: ## write requirements*.lock anew from pyproject.toml (LOCK_ARGS=--upgrade: newest versions)
 	@scripts/install --tools

@@ -23,7 +23,10 @@ class Installation:
     Runs beside an installed skep: nothing is shared but the kernel.
     """
 
-    def __init__(self, *, instance: str, networks: str, links: str, pool_size: str) -> None:
+    def __init__(
+        self, *, instance: str, networks: str, links: str, pool_size: str, edge_http: int = 0
+    ) -> None:
+        self.instance = instance
         self.directory = Path(tempfile.mkdtemp(prefix=f"{instance}-", dir="/srv"))
         self.listen = f"127.0.0.1:{free_port()}"
         self.environment: Mapping[str, str] = {
@@ -36,6 +39,8 @@ class Installation:
             "SKEP_POOL_SIZE": pool_size,
             "SKEP_NETWORKS": networks,
             "SKEP_LINKS": links,
+            "SKEP_EDGE_HTTP": str(edge_http),
+            "SKEP_EDGE_HTTPS": "0",
         }
         self.log = self.directory / "skep.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -89,6 +94,15 @@ class Installation:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+    def command(self, *words: str) -> str:
+        """What `skep …` prints."""
+        who = {"SKEP_URL": f"http://{self.listen}", "SKEP_TOKEN": self.http.headers["Authorization"][7:]}
+        skep = Path(sys.executable).with_name("skep")
+        done = subprocess.run(
+            [skep, *words], env={**self.environment, **who}, check=True, capture_output=True, text=True
+        )
+        return done.stdout
 
     def import_image(self, archive: Path, reference: str) -> None:
         with archive.open("rb") as body:

@@ -53,6 +53,13 @@ class Podman:
         self._names.append(name)
         return took
 
+    def publish(self, name: str, image: str, command: list[str], port: str, variable: str) -> None:
+        """A container with a port of the host."""
+        limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
+        place = ("--network", NETWORK, "--publish", port, "--env", variable)
+        self._run("run", "--detach", "--name", name, *place, *limits, image, *command)
+        self._names.append(name)
+
     def start_many(self, prefix: str, count: int, image: str, command: list[str], *, parallel: int) -> float:
         """Answers the seconds until all of them ran."""
         began = time.monotonic()

@@ -1,5 +1,6 @@
 """The shop's API: products and orders, kept in PostgreSQL."""
 
+import itertools
 import os
 import socket
 import time
@@ -56,6 +57,11 @@ prepare()
 app = flask.Flask(__name__)
 
 
+FAULTS = int(os.environ.get("SHOP_FAULTS") or 0)
+"""One question for the shop in so many is answered with an error: what a bad release looks like."""
+asked = itertools.count(1)
+
+
 @app.get("/api/health")
 def health():
     query("SELECT 1")
@@ -64,6 +70,8 @@ def health():
 
 @app.get("/api/shop")
 def shop():
+    if FAULTS and next(asked) % FAULTS == 0:
+        return {"error": "this release is broken"}, 500
     rows = query("SELECT id, name, cents FROM products ORDER BY id")
     products = [{"id": number, "name": name, "cents": cents} for number, name, cents in rows]
     return {
