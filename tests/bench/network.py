@@ -36,16 +36,19 @@ from skep.control.ports import DiskPool, Edge, Engine, Fabric, ImageStore, Spool
 from skep.flow import Database
 from skep.model.groups import GroupRule
 from skep.model.host import (
+    Backend,
     GroupPolicy,
     GuardedPort,
     HostFacts,
     NetworkConfig,
     NetworkGuards,
     NetworkPeers,
+    NetworkVirtualIps,
     PortConfig,
     RemotePort,
+    VirtualIp,
 )
-from skep.model.ids import GroupId, HostName, PortId, ReplicaId, new_id
+from skep.model.ids import GroupId, HostName, PortId, ReplicaId, ServiceId, new_id
 from skep.providers.simulated import SimulatedHost
 from skep.store import hosts as host_rows
 from skep.store.schema import migrate
@@ -72,6 +75,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=1.5, help="of traffic in each turn")
     parser.add_argument("--ports", type=int, default=10_000, help="ports on another host to program")
     parser.add_argument("--plugs", type=int, default=100, help="plugs until reachable")
+    parser.add_argument("--sandboxes", type=int, default=100, help="sandboxes that hear of each new weight")
     parser.add_argument("--hosts", type=int, default=50, help="hosts that are told of each plug")
     return parser.parse_args()
 
@@ -94,6 +98,8 @@ async def measure(report: Report, arguments: argparse.Namespace) -> None:
                 peer = "plain VXLAN, hosts with NAT"
                 compare(report, "across hosts with NAT", far, (first, second, SECOND), peer, arguments)
             await measure_guards(report, two, near, far, arguments)
+            await measure_virtual_ips(report, two, near, far, arguments)
+            await measure_balancing(report, two, arguments.sandboxes)
             await measure_programming(report, two, arguments.ports)
         with tempfile.TemporaryDirectory() as other:
             async with hosts(Path(other), 2) as fresh:
@@ -169,6 +175,83 @@ async def measure_guards(
         site = a if where == "same host" else b
         place = (a.sandbox(ports[0]), site.sandbox(target), str(target.address))
         compare(report, f"{where}, group of 10 rules", place, free, "without groups", arguments, 0.6)
+
+
+async def measure_virtual_ips(
+    report: Report, two: Hosts, near: Place, far: Place, arguments: argparse.Namespace
+) -> None:
+    """By virtual IP, and directly where there are virtual IPs, beside a network without."""
+    net = network(10, "10.10.0.0/16")
+    await two.ensure(net)
+    a, b = two.sites
+    ports = [await a.plug(port(net, 5)), await a.plug(port(net, 6)), await b.plug(port(net, 7))]
+    await two.tell(net)
+    addresses = {"same host": net.subnet[100], "across hosts": net.subnet[101]}
+    for site in two.sites:
+        await site.fabric.set_virtual_ips(
+            NetworkVirtualIps(
+                network=net.id,
+                generation=1,
+                virtual_ips=tuple(
+                    _led(str(n), address, (target.address,))
+                    for n, (address, target) in enumerate(zip(addresses.values(), ports[1:], strict=True))
+                ),
+            )
+        )
+    for where, target, free in (("same host", ports[1], near), ("across hosts", ports[2], far)):
+        source, sandbox = a.sandbox(ports[0]), (a if where == "same host" else b).sandbox(target)
+        led, direct = (source, sandbox, str(addresses[where])), (source, sandbox, str(target.address))
+        compare(report, f"{where}, by virtual IP", led, free, "direct, none there", arguments, 0.6)
+        compare(report, f"{where}, direct beside virtual IPs", direct, free, "none there", arguments, 0.8)
+
+
+async def measure_balancing(report: Report, two: Hosts, count: int) -> None:
+    """New weights of one service of ten, in every sandbox of a host."""
+    net, site = network(11, "10.0.0.0/16"), two.sites[0]
+    await site.fabric.ensure_network(net)
+    plugged = [_plugged(net, 100 + number) for number in range(count)]
+    ports = [
+        await site.plug(msgspec.structs.replace(one, replica=ReplicaId(new_id()), id=PortId(new_id())))
+        for one in plugged
+    ]
+    took, used = [], []
+    for generation in range(1, 21):
+        weights = [50 + generation, *([100] * 9)]
+        told = NetworkVirtualIps(
+            network=net.id,
+            generation=generation,
+            virtual_ips=tuple(
+                _led(str(n), net.subnet[30_000 + n], tuple(one.address for one in ports[:3]), weight)
+                for n, weight in enumerate(weights)
+            ),
+        )
+        time_, processor = await _timed(partial(site.fabric.set_virtual_ips, told))
+        if generation > 1:  # the first one makes the tables
+            took.append(time_)
+            used.append(processor)
+    note = f"{count} sandboxes on one host, 10 services of 3; processor {statistics.median(used):.0f} ms"
+    report.add(
+        "new weights of a virtual IP",
+        statistics.median(took),
+        "ms",
+        target=Target("at most", 50),
+        note=note,
+    )
+    for one in ports:
+        await site.unplug(one)
+
+
+def _led(
+    service: str, address: IPv4Address, replicas: tuple[IPv4Address, ...], weight: int = 100
+) -> VirtualIp:
+    first, *others = replicas
+    return VirtualIp(
+        service=ServiceId(service),
+        address=address,
+        app="shop",
+        names=(service,),
+        backends=(Backend(address=first, weight=weight), *(Backend(address=one) for one in others)),
+    )
 
 
 @contextmanager

@@ -127,12 +127,13 @@ def chain_name(address: str) -> str:
 
 _REPLIES = (
     f"{_FROM} @{TALKS} update @{TALKS} {{ {_FROM} }} accept",
-    f"ip saddr @{LED} tcp flags & (syn | ack) != syn accept",
-    f"ip saddr @{LED} icmp type echo-reply accept",
+    f"tcp flags & (syn | ack) != syn ip saddr @{LED} accept",
+    f"icmp type echo-reply ip saddr @{LED} accept",
     "icmp type { destination-unreachable, time-exceeded, parameter-problem } accept",
 )
 
 _CHOSEN = (
+    "ct state untracked accept",
     f"ct status dnat ct state new limit rate over {PACE} drop",
     f"ct status dnat ct state new ct count over {MOST_FLOWS} drop",
     # Whoever was led has another destination by now.
