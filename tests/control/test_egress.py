@@ -264,3 +264,11 @@ async def _more_networks(site: Site, count: int) -> None:
         for number in range(count)
     ]
     await site.database.write(partial(networks.insert, new=new))
+
+
+def test_a_host_that_is_alone_is_told_that_it_leads() -> None:
+    alone = host(A, underlay="")
+
+    seen = maps(1, [attachment(1, A)], [alone], egress={NET: row(A)})[NET].seen_from(A)
+
+    assert (seen.hosts, seen.ports, seen.egress) == ((), (), Egress(address=FIXED, here=True))

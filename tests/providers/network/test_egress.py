@@ -6,14 +6,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.providers.network.conftest import inside, network, port
+from tests.providers.network.conftest import CLIENT, HOST, World, inside, network, port
 from tests.providers.network.hosts import Hosts, Site, hosts
 
 from skep.model.errors import InvalidInput, Unsupported
 from skep.model.groups import GroupRule
 from skep.model.host import Egress, GroupPolicy, GuardedPort, NetworkGuards, NetworkPeers, PortConfig
 from skep.model.ids import GroupId
-from skep.providers.local.network import teardown
+from skep.providers.local.network import LocalFabric, teardown
 from skep.providers.local.network.naming import NETNS
 
 OUTSIDE, FIXED = "198.51.100.250", IPv4Address("198.51.100.200")
@@ -188,3 +188,19 @@ async def test_security_groups_let_it_pass_and_still_decide(three: Hosts) -> Non
     await b.fabric.set_guards(NetworkGuards(network=NET.id, generation=1, ports=ports, groups=groups))
 
     assert (await asks(b, nic), await asks(b, other)) == (f"saw {FIXED}", "silence")
+
+
+async def test_a_host_that_is_alone_leads_its_networks_itself(world: World, fabric: LocalFabric) -> None:
+    nic, fixed = port(NET, 5), IPv4Address("192.0.2.50")
+    await fabric.ensure_network(NET)
+    await fabric.plug(nic)
+    await world.serve(world.client, 80, "saw")
+    before = await world.ask(fabric.sandbox(nic.replica), CLIENT, 80)
+
+    await fabric.set_peers(
+        NetworkPeers(network=NET.id, generation=1, egress=Egress(address=fixed, here=True))
+    )
+
+    assert before == f"saw {HOST}"
+    assert await world.ask(fabric.sandbox(nic.replica), CLIENT, 80) == f"saw {fixed}"
+    assert await fabric.networks() == {NET.id}
