@@ -65,6 +65,11 @@ def _release(address: IPv4Address) -> None:
                 raise
 
 
+def found(addresses: Iterable[IPv4Address]) -> list[IPv4Address]:
+    """Those of them that this host has."""
+    return [address for address in addresses if _interface_with(address)]
+
+
 def _interface_with(address: IPv4Address) -> str:
     """The interface that has the address; "": none has."""
     return next((one.ifname for one in _ip("address", "show", "to", f"{address}/32") if one.ifname), "")

@@ -43,6 +43,7 @@ class HostSide:
         self._private = private
         self._private6 = private6
         self.underlay = underlay
+        self._confirmed: set[IPv4Address] = set()
 
     async def prepare(self) -> None:
         """Switch on forwarding, remembering what it was, and set the rules."""
@@ -100,9 +101,12 @@ class HostSide:
 
     async def _hold_addresses(self) -> None:
         """What is held is on record before it is, so that nothing is held for ever."""
-        wanted, record = tuple(sorted(self._egress().values())), self.state.host
-        if record is None or not (wanted or record.egress):
+        record, known = self.state.host, self._egress()
+        if record is None or not (known or record.egress):
             return
+        due = [address for link, address in known.items() if link in self._confirmed]
+        kept = await self.namespaces.on_host(lambda: egress.found(known.values()))
+        wanted = tuple(sorted({*due, *kept}))
         both = tuple(sorted({*wanted, *record.egress}))
         if record.egress != both:
             await self.state.save_host(msgspec.structs.replace(record, egress=both))
@@ -121,6 +125,13 @@ class HostSide:
                 and egress.holds(held)
             )
         )
+
+    def confirm(self, network: NetworkConfig) -> None:
+        """This process was told of the network: its egress address is still ours, if it was.
+
+        After a boot it may be another host's by now, so it waits for that; one that is there is kept.
+        """
+        self._confirmed.add(self.link(network)[1])
 
     def _egress(self) -> dict[IPv4Address, IPv4Address]:
         """The egress addresses that this host has, by the link addresses of their networks."""

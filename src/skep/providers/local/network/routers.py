@@ -122,6 +122,7 @@ class Routers:
                 await self._remove(network.id)
             if before != network:
                 await self._state.save_network(network)
+            self._host.confirm(network)
             await self._host.ensure()
             await self._namespaces.create(self.path(network.id), lambda: links.sysctl(_SETTINGS))
             await self._leave_lost(network.id)
@@ -147,6 +148,7 @@ class Routers:
                 )
             far, named = self._far(network), self._remote_ports(network.id)
             await self._state.save_peers(peers)
+            self._host.confirm(network)
             self._rename(network.id, named)
             leaving = before.egress if before else None
             if before is None or set(before.hosts) != set(peers.hosts) or leaving != peers.egress:
