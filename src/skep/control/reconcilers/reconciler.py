@@ -112,8 +112,6 @@ class Reconciler:
             await self._peering.reconcile()
         if self._guarding is not None:
             await self._guarding.reconcile()
-        if self._edges is not None:
-            await self._edges.reconcile()
         if self._balancing is not None:
             await self._balancing.reconcile()
         for name in self._hosts.names():
@@ -126,6 +124,8 @@ class Reconciler:
         await self._removals()
         if self._emptying is not None:
             await self._emptying.reconcile()
+        if self._edges is not None:
+            await self._edges.reconcile()
 
     async def _look_at(self, name: HostName) -> None:
         async with self._at_once:
