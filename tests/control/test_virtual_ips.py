@@ -226,7 +226,14 @@ async def test_a_trace_to_a_service_that_nobody_serves_says_so(house: Installati
     assert "refused at once" in found.hops[-1].what
 
 
-def replica(name: str, *, weight: int = 100, health: Health = Health.NONE, runs: bool = True) -> ReplicaRow:
+def replica(
+    name: str,
+    *,
+    weight: int = 100,
+    health: Health = Health.NONE,
+    runs: bool = True,
+    host: str = "host-1",
+) -> ReplicaRow:
     status = ContainerStatus(
         id=ContainerId(name),
         replica=ReplicaId(name),
@@ -240,7 +247,7 @@ def replica(name: str, *, weight: int = 100, health: Health = Health.NONE, runs:
         service_id=ServiceId("s"),
         service="web",
         ordinal=0,
-        host=HostName("host-1"),
+        host=HostName(host),
         container_id=ContainerId(name),
         desired="running",
         status=status,
@@ -260,6 +267,13 @@ def test_who_is_leaving_keeps_what_it_has_and_who_is_unwell_or_gone_does_not() -
 
     assert weights(rows) == {"well": 50, "leaving": 0}
     assert weights(rows[1:2]) == {"unwell": 100}
+
+
+def test_nobody_is_sent_to_a_silent_host_unless_all_are_on_such() -> None:
+    here, there = replica("here"), replica("there", host="host-2")
+
+    assert weights([here, there], {HostName("host-2")}) == {"here": 100, "there": 0}
+    assert weights([here, there], {HostName("host-1"), HostName("host-2")}) == {"here": 100, "there": 100}
 
 
 @pytest.mark.root

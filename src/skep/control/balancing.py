@@ -10,7 +10,7 @@ from skep.control.telling import Known, Telling
 from skep.control.virtual_ips import NOTHING, VirtualMap, virtual_maps
 from skep.model.errors import Unsupported
 from skep.model.ids import HostName, NetworkId, ServiceId
-from skep.store import networks, virtual_ips
+from skep.store import hosts, networks, virtual_ips
 
 
 class Balancing(Telling[VirtualMap]):
@@ -42,6 +42,7 @@ class Balancing(Telling[VirtualMap]):
             addresses,
             await networks.attachments(connection, concerned),
             await virtual_ips.members(connection, concerned),
+            {row.name for row in await hosts.every(connection) if not row.answers},
         )
 
     def _empty(self, network: NetworkId) -> VirtualMap:

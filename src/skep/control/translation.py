@@ -11,7 +11,7 @@ from skep.control.virtual_ips import NOTHING, virtual_maps
 from skep.model.host import PeersInForce, VirtualIp
 from skep.model.ids import HostName, NetworkId, TenantId
 from skep.model.views import HopView, PlaceView
-from skep.store import virtual_ips
+from skep.store import hosts, virtual_ips
 from skep.store.networks import AttachmentRow
 
 _ANY = HostName("")
@@ -47,6 +47,7 @@ async def read(
     """The ways to the tenant's services on the chosen networks; `attached` is who is on these."""
     rows, ports = await virtual_ips.named(connection, chosen), list(attached)
     members = await virtual_ips.members(connection, chosen)
+    silent = {row.name for row in await hosts.every(connection) if not row.answers}
     services = {
         (row.network_id, IPv4Address(row.address)): f"{row.app}/{row.service}"
         for row in rows
@@ -61,7 +62,7 @@ async def read(
             backends=_shares(one, {address: name for (on, address), name in names.items() if on == network}),
             digest=found.digest_from(_ANY),
         )
-        for network, found in virtual_maps(0, rows, ports, members).items()
+        for network, found in virtual_maps(0, rows, ports, members, silent).items()
         for one in found.seen_from(_ANY).virtual_ips
         if (network, one.address) in services
     ]

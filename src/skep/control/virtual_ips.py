@@ -1,6 +1,6 @@
 """Where connections to the services of a network are led, as each of its hosts must know it.  Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from ipaddress import IPv4Address
 
@@ -27,12 +27,14 @@ class VirtualMap:
         addresses: Iterable[NamedVirtualIpRow],
         attached: Iterable[AttachmentRow],
         members: Mapping[ServiceId, list[ReplicaRow]],
+        silent: Collection[HostName] = (),
     ) -> None:
         self.network = network
         self.generation = generation
         self._addresses = list(addresses)
         self._ports = {row.replica_id: row for row in attached}
         self._members = members
+        self._silent = silent
         self.hosts = sorted({row.host for row in self._ports.values()})
 
     def seen_from(self, host: HostName, at_least: int = 0) -> NetworkVirtualIps:
@@ -63,16 +65,27 @@ class VirtualMap:
             names=_names(row.service, [self._ports[one.id] for one in members]),
             backends=tuple(
                 Backend(address=IPv4Address(self._ports[replica].address), weight=weight)
-                for replica, weight in sorted(weights(members).items())
+                for replica, weight in sorted(weights(members, self._silent).items())
             ),
         )
 
 
-def weights(members: Iterable[ReplicaRow]) -> dict[ReplicaId, int]:
-    """Who gets connections of a service, and with 0 who keeps those it has: it runs, and is to go."""
+def weights(members: Iterable[ReplicaRow], silent: Collection[HostName] = ()) -> dict[ReplicaId, int]:
+    """Who gets connections of a service, and with 0 who keeps those it has: it runs, and is to go.
+
+    Or its host is `silent`: what runs there may be talking, but nobody else is sent there, unless all are.
+    """
     known = list(members)
-    leaving = {row.id: 0 for row in known if row.weight == 0 and row.desired == "running" and _runs(row)}
-    return leaving | {row.id: row.weight for row in serving(known)}
+    kept = {row.id: 0 for row in known if row.desired == "running" and _runs(row) and _leaves(row, silent)}
+    return kept | {row.id: row.weight for row in _reached(serving(known), silent)}
+
+
+def _leaves(row: ReplicaRow, silent: Collection[HostName]) -> bool:
+    return row.weight == 0 or row.host in silent
+
+
+def _reached(rows: list[ReplicaRow], silent: Collection[HostName]) -> list[ReplicaRow]:
+    return [row for row in rows if row.host not in silent] or rows
 
 
 def _runs(row: ReplicaRow) -> bool:
@@ -92,8 +105,9 @@ def virtual_maps(
     addresses: Iterable[NamedVirtualIpRow],
     attached: Iterable[AttachmentRow],
     members: Iterable[ReplicaRow],
+    silent: Collection[HostName] = (),
 ) -> dict[NetworkId, VirtualMap]:
-    """A map of every network on which a service has an address."""
+    """A map of every network on which a service has an address; `silent` hosts do not answer."""
     services: dict[ServiceId, list[ReplicaRow]] = {}
     for member in members:
         services.setdefault(member.service_id, []).append(member)
@@ -104,7 +118,7 @@ def virtual_maps(
     for port in attached:
         ports.setdefault(port.network_id, []).append(port)
     return {
-        network: VirtualMap(network, generation, found, ports.get(network, ()), services)
+        network: VirtualMap(network, generation, found, ports.get(network, ()), services, silent)
         for network, found in led.items()
     }
 
