@@ -27,7 +27,7 @@ from skep.model.images import BuildSpec, RegistryCredentials
 from skep.model.names import ServiceName, TenantName
 from skep.model.plan_views import HostNeed, PlanDetail, ResourceChange, ServicePlan
 from skep.model.release_views import DifferenceView, ReleaseDetail, ReleaseDiff
-from skep.model.rollout_views import RolloutService, RolloutView
+from skep.model.rollout_views import AppStatus, DriftView, RolloutService, RolloutView, ScaleView
 from skep.model.spec import AppSpec, AppSubnet
 from skep.model.views import (
     Accepted,
@@ -399,6 +399,23 @@ class FakeRollouts:
     def _steer(self, caller: Caller, app: str, verb: str) -> Accepted:
         writers_only(caller)
         return self.world.start(f"{verb} {self.world.app(app).name}", (verb,))
+
+
+@dataclass
+class FakeStatus:
+    world: World
+
+    async def show(self, caller: Caller, app: str) -> AppStatus:
+        detail = await FakeApps(self.world).show(caller, app)
+        rollout = await FakeRollouts(self.world).show(caller, app)
+        return AppStatus(
+            app=detail.app,
+            rollout=rollout,
+            drift=(
+                DriftView(what="web-0", is_="exited (137)", wanted="running", doing="it is started again"),
+            ),
+            scales=(ScaleView(service="web", replicas=2, policy="2 to 10 replicas by cpu 50%"),),
+        )
 
 
 @dataclass
@@ -1325,6 +1342,7 @@ class FakeControl:
         self.releases = FakeReleases(self.world)
         self.scaling = FakeScaling(self.world)
         self.rollouts = FakeRollouts(self.world)
+        self.status = FakeStatus(self.world)
         self.replicas = FakeReplicas(self.world)
         self.images = FakeImages(self.world)
         self.runs = FakeRuns(self.world)

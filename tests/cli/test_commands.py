@@ -100,6 +100,14 @@ def test_a_stale_plan_is_refused_and_says_what_became_of_the_app(shop: Skep) -> 
     assert "became another" in done.stderr
 
 
+def test_the_status_of_an_app_names_what_is_not_as_it_should_be(running: Skep) -> None:
+    done = running("status", "shop")
+
+    assert done.returncode == 1
+    assert "web-0  exited (137)  running    it is started again" in done.stdout
+    assert "web has 2 of 2 to 10 replicas by cpu 50%." in done.stderr
+
+
 def test_what_is_no_plan_is_refused(shop: Skep) -> None:
     done = shop("apply", "--plan", "compose.yaml")
 

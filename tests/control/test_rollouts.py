@@ -13,11 +13,11 @@ from skep.control.phases import phase, services
 from skep.flow import Priority, RunId, RunRecord, StepRecord
 from skep.flow.runs import RunState, StepState
 from skep.model.errors import Conflict
-from skep.model.spec import HealthCheck
+from skep.model.spec import HealthCheck, UpdateConfig
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 SICK = HealthCheck(test=("CMD", "false"), interval=0.01, retries=1)
-SLOW = HealthCheck(test=("CMD", "false"), interval=60.0, retries=3)
+WATCHED = UpdateConfig(monitor=600.0)
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ async def test_a_release_that_failed_says_why(house: Installation) -> None:
 async def test_a_release_is_paused_resumed_and_aborted(house: Installation) -> None:
     control, admin = house.control, house.admin
     await house.finish(await control.apps.apply(admin, app(web=service())))
-    accepted = await control.apps.apply(admin, app(web=service(healthcheck=SLOW)))
+    accepted = await control.apps.apply(admin, app(web=service(environment={"MODE": "two"}, update=WATCHED)))
     assert accepted.run is not None
 
     await control.rollouts.pause(admin, "shop")

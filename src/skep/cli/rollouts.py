@@ -5,12 +5,12 @@ import time
 
 from cyclopts import App
 
-from skep.cli.apps import AppArgument
+from skep.cli.apps import AppArgument, tally
 from skep.cli.common import DEFAULT, Common
 from skep.cli.failures import Exit
 from skep.cli.follow import finish
-from skep.cli.output import age, say, show, show_one
-from skep.model.rollout_views import RolloutView
+from skep.cli.output import age, document, say, show, show_one
+from skep.model.rollout_views import AppStatus, RolloutView
 from skep.model.views import Accepted
 
 app = App(name="rollout", help="A release that comes into force: status, watch, pause, resume, abort.")
@@ -153,3 +153,26 @@ def print_rollout(found: RolloutView, output: str) -> None:
 def _share(old: int, new: int) -> str:
     """What part of new connections goes to the new replicas."""
     return f"{round(100 * new / (old + new))}% new" if old + new else "none"
+
+
+def show_status(name: str, common: Common) -> int:
+    found = common.connect().get(f"/v1/apps/{name}/status", AppStatus)
+    if common.output != "table":
+        document(found, common.output)
+        return Exit.FAILED if found.drift else Exit.OK
+    say(f"{name} is {found.app.state.value}: {tally(found.app, 'replicas run')}.")
+    if found.rollout is not None:
+        say(in_a_line(found.rollout))
+    for scale in found.scales:
+        say(f"{scale.service} has {scale.replicas} of {scale.policy}.")
+    if not found.drift:
+        say(f"Everything is as revision {found.app.revision} says.")
+        return Exit.OK
+    columns = [
+        ("WHAT", lambda one: one.what),
+        ("IS", lambda one: one.is_),
+        ("SHOULD BE", lambda one: one.wanted),
+        ("WHAT IS DONE", lambda one: one.doing),
+    ]
+    show(found.drift, columns, "table")
+    return Exit.FAILED

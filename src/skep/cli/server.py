@@ -17,6 +17,7 @@ from cyclopts import Parameter
 
 from skep.cli.common import DEFAULT, Common
 from skep.cli.failures import Exit, Failure
+from skep.cli.names import complete_app
 from skep.cli.output import confirm, document, say
 from skep.cli.settings import local_token_file, local_url, server_setting
 
@@ -113,11 +114,25 @@ def purge(*, yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative=())] 
     return _child("purge", "skep is gone from this machine, with all data.")
 
 
-def status(*, common: Common = DEFAULT) -> int:
-    """Show whether the server is up. Exit code 6 when it is not.
+def status(
+    app: Annotated[str | None, Parameter(completer=complete_app)] = None, /, *, common: Common = DEFAULT
+) -> int:
+    """Show whether the server is up (exit code 6 when it is not), or how an app is.
 
-    Example: `skep status`
+    Of an app: its last release, and what is not as that release says, with what becomes of it. Exit code 1
+    when there is something.
+
+    Examples: `skep status`; `skep status shop`
+
+    Parameters
+    ----------
+    app
+        Name of the app.
     """
+    if app is not None:
+        from skep.cli.rollouts import show_status
+
+        return show_status(app, common)
     from skep.cli.client import Client
     from skep.cli.settings import resolve
     from skep.model.views import VersionView

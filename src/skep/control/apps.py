@@ -112,9 +112,9 @@ class Apps:
         return PlanDetail(
             **{name: getattr(shown, name) for name in shown.__struct_fields__},
             stamp=_stamp(plan, found, wanted.spec, record),
-            differences=differences(
-                shape(found.current, current.images if current else {}), shape(wanted.spec, plan.images)
-            ),
+            differences=differences(shape(current.spec, current.images), shape(wanted.spec, plan.images))
+            if current
+            else (),
             services=tuple(explaining.services(plan, found, wanted.spec)),
             order=explaining.order(documents.apply(plan, wanted.spec, builder)) if not plan.empty else (),
             peak=tuple(

@@ -41,6 +41,7 @@ from skep.control.schedules import Schedules
 from skep.control.security_groups import SecurityGroups
 from skep.control.settings import Settings
 from skep.control.shares import Shares
+from skep.control.status import Status
 from skep.control.tenants import Tenants
 from skep.control.tls_certificates import TlsCertificates
 from skep.control.tokens import Tokens
@@ -56,6 +57,7 @@ class Control:
     releases: Releases
     scaling: Scaling
     rollouts: Rollouts
+    status: Status
     replicas: Replicas
     images: Images
     runs: Runs
@@ -106,12 +108,14 @@ def make_control(
     enrolment = Enrolment(database, authorities, accounts, now)
     apps = Apps(database, flows, settings, now, new_id)
     draining = Draining(database, flows, settings, new_id)
+    rollouts = Rollouts(database, flows, room.clock)
     return Control(
         auth=Auth(database, now),
         apps=apps,
         releases=Releases(database, apps),
         scaling=Scaling(database, apps),
-        rollouts=Rollouts(database, flows, room.clock),
+        rollouts=rollouts,
+        status=Status(database, flows, apps, rollouts),
         replicas=Replicas(database, directory),
         images=Images(database, flows, directory, settings, now),
         runs=Runs(database, flows, room.clock),

@@ -1,8 +1,10 @@
 """What a plan means: what restarts, what moves, who notices, what it takes and what it costs.  Pure."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from graphlib import TopologicalSorter
 from typing import Any
 
 import msgspec
@@ -107,15 +109,24 @@ def _interruption(name: ServiceName, changes: Sequence[ReplicaChange], found: Fa
 def order(document: str) -> tuple[tuple[str, ...], ...]:
     """The steps of a flow document in groups, each of which needs only what is in groups before it."""
     steps: Mapping[str, Any] = yaml.load(document, Loader=_Loader)["steps"]  # noqa: S506  (a safe one)
-    depth: dict[str, int] = {}
-    for name, step in steps.items():  # documents name what a step comes after before the step
-        depth[name] = 1 + max((depth.get(before, 0) for before in step.get("after", ())), default=-1)
-    groups: dict[int, list[str]] = {}
-    for name, level in depth.items():
-        groups.setdefault(level, []).append(name)
-    return tuple(tuple(groups[level]) for level in sorted(groups))
+    sorter = TopologicalSorter({name: _needs(step) & steps.keys() for name, step in steps.items()})
+    sorter.prepare()
+    places = {name: number for number, name in enumerate(steps)}
+    groups = []
+    while sorter.is_active():
+        ready = sorter.get_ready()
+        groups.append(tuple(sorted(ready, key=places.__getitem__)))
+        sorter.done(*ready)
+    return tuple(groups)
 
 
+def _needs(step: Mapping[str, Any]) -> Set[str]:
+    """What it comes after, by name and by what it refers to."""
+    written = msgspec.json.encode(step).decode()
+    return {*step.get("after", ()), *_REFERENCE.findall(written)}
+
+
+_REFERENCE = re.compile(r"\$([A-Za-z0-9_-]+)\.")
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from skep.control.naming import fingerprint
 from skep.control.victims import serves
 from skep.flow import RunRecord, StepRecord
 from skep.flow.runs import RunState, StepState
 from skep.model.flow_views import WaitView
 from skep.model.ids import ContainerId
+from skep.model.names import ServiceName
 from skep.model.rollout_views import RolloutService
 from skep.store.releases import ReleaseRow
 from skep.store.replicas import ContainerRow, ReplicaRow
@@ -63,11 +65,18 @@ def services(
     containers: Mapping[ContainerId, ContainerRow],
     release: ReleaseRow | None,
 ) -> tuple[RolloutService, ...]:
-    """What there is of this release and of others, service by service."""
+    """What there is of this release and of others, service by service.
+
+    What the release left as it was is of it, whichever release it was made for.
+    """
+    wanted: dict[str, str] = {}
+    if release is not None:
+        for name, info in release.images.items():
+            wanted[name] = fingerprint(release.spec, ServiceName(name), info.digest)
     found: dict[str, list[tuple[ReplicaRow, bool]]] = {}
     for row in members:
         made = containers.get(row.container_id)
-        new = made is not None and release is not None and made.release_id == release.id
+        new = made is not None and made.fingerprint == wanted.get(row.service)
         found.setdefault(row.service, []).append((row, new))
     return tuple(
         RolloutService(

@@ -48,7 +48,7 @@ class PlanDetail(PlanView, frozen=True, kw_only=True):
 
     stamp: str
     differences: tuple[DifferenceView, ...] = ()
-    """From the current release."""
+    """From the current release, if there is one."""
     services: tuple[ServicePlan, ...] = ()
     order: tuple[tuple[str, ...], ...] = ()
     """Steps of the run; those of one group need nothing of each other, and all of the groups before."""

@@ -1,5 +1,7 @@
 """What the API answers about a release that comes into force, and about what an app has become meanwhile."""
 
+import msgspec
+
 from skep.model.views import AppView, View
 
 
@@ -46,9 +48,17 @@ class DriftView(View, frozen=True, kw_only=True):
     """Something that is not as the current release says, and what becomes of it."""
 
     what: str
-    is_: str
+    is_: str = msgspec.field(name="is")
     wanted: str
     doing: str
+
+
+class ScaleView(View, frozen=True, kw_only=True):
+    """A service that scales by itself: how many replicas it has come to, and by what."""
+
+    service: str
+    replicas: int
+    policy: str
 
 
 class AppStatus(View, frozen=True, kw_only=True):
@@ -57,3 +67,4 @@ class AppStatus(View, frozen=True, kw_only=True):
     app: AppView
     rollout: RolloutView | None = None
     drift: tuple[DriftView, ...] = ()
+    scales: tuple[ScaleView, ...] = ()
