@@ -20,7 +20,7 @@ from skep.control.flows.host import Leftovers
 from skep.flow.testing import Proof, Trial, check_one_way, check_three_laws
 from skep.model.host import DiskSpec, NetworkConfig, PortConfig, ServicePublications
 from skep.model.ids import Bytes, ContainerId, DiskId, NetworkId, PortId, ReplicaId, ServiceId
-from skep.model.spec import Dependency, Extensions, PublishedPort
+from skep.model.spec import AppSubnet, Dependency, Extensions, PublishedPort
 from skep.model.topology import Intent
 from skep.providers.simulated import SimulatedHost
 from skep.store import hosts
@@ -68,6 +68,10 @@ async def resize_disk(cloud: Cloud) -> None:
 
 async def delete_network(cloud: Cloud) -> None:
     await cloud.networks.remove(ALICE, "default")
+
+
+async def widen_network(cloud: Cloud) -> None:
+    await cloud.networks.add_subnet(ALICE, "default", AppSubnet(subnet="10.1.0.0/24"))
 
 
 async def load_image(cloud: Cloud) -> None:
@@ -247,3 +251,7 @@ async def test_collecting_what_nobody_needs(tmp_path: Path) -> None:
 
 async def test_deleting_a_network(tmp_path: Path) -> None:
     await one_way(tmp_path, delete_network, removed, every=3)
+
+
+async def test_a_subnet_that_joins_a_network(tmp_path: Path) -> None:
+    await one_way(tmp_path, widen_network, applied)
