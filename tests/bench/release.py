@@ -25,6 +25,8 @@ IMAGE = "release-bench:latest"
 SITE = "site.localhost"
 REPLICAS = 4
 NONE = Target("at most", 0)
+DRAIN = 40
+"""Seconds for which what is old keeps connections that last: longer than the load."""
 LEAD = 3.0
 """Seconds of load before a release begins."""
 
@@ -55,7 +57,7 @@ class Site:
                 "start_period": 20,
                 "start_interval": 0.5,
             },
-            "stop_grace_period": 15,
+            "stop_grace_period": 60,
             "update": update,
             "rollback": update,
             "x_skep": {"endpoints": [{"host": SITE, "port": 8080}]},
@@ -215,8 +217,8 @@ def main() -> None:
             bench.open()
             bench.measure("rolling, start-first", {}, {"order": "start-first"})
             bench.measure("rolling, stop-first", {}, {"order": "stop-first"})
-            bench.measure("atomic", {"strategy": "atomic", "drain": 5}, {}, at_once=True)
-            bench.measure("canary", {"strategy": "canary", "steps": [25], "interval": 5, "drain": 5}, {})
+            bench.measure("atomic", {"strategy": "atomic", "drain": DRAIN}, {}, at_once=True)
+            bench.measure("canary", {"strategy": "canary", "steps": [25], "interval": 5, "drain": DRAIN}, {})
             bench.measure_rollback("rollback")
             if Podman.usable():
                 peer = stack.enter_context(Podman())
