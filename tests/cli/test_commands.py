@@ -132,6 +132,17 @@ def test_apply_builds_releases_follows_and_prints_the_urls(shop: Skep) -> None:
     assert shop.world.apps["shop"].services["web"].image == "shop-web:latest"  # type: ignore[index]
 
 
+def test_a_network_has_several_subnets_and_grows(skep: Skep) -> None:
+    subnets = ("--subnet", "10.1.0.0/24", "--subnet", "fd00:1::/64")
+    made = skep("net", "create", "wide", *subnets, "--gateway", "fd00:1::9", "--ipv6")
+    lost = skep("net", "create", "wide", *subnets, "--gateway", "10.9.0.1")
+    grown = skep("net", "subnet", "add", "wide", "10.2.0.0/24")
+
+    assert made.stderr == "Network wide has 10.1.0.0/24, fd00:1::/64.\n"
+    assert (lost.returncode, grown.returncode) == (2, 0)
+    assert "10.9.0.1 is in none of the subnets" in lost.stderr
+
+
 def test_networks_are_made_reserved_from_and_shared(skep: Skep) -> None:
     made = skep("net", "create", "back", "--subnet", "10.1.0.0/24", "--internal")
     assert (made.returncode, made.stderr) == (0, "Network back has 10.1.0.0/24.\n")
