@@ -8,7 +8,7 @@ from typing import Protocol
 
 from skep.cli.client import Client
 from skep.cli.failures import Exit, Failure
-from skep.cli.output import say
+from skep.cli.output import say, warn
 from skep.model.views import Accepted, RunDetail, RunEventView, RunView
 
 _MARKS = {
@@ -142,6 +142,8 @@ def finish(client: Client, accepted: Accepted, *, wait: bool = True, quiet: bool
     if accepted.run is None:
         say(accepted.message or "Nothing to do.")
         return None
+    if accepted.message:
+        warn(accepted.message)
     if not wait:
         say(f"Run {accepted.run} has begun; `skep run follow {accepted.run}` shows it.")
         return None
