@@ -164,8 +164,9 @@ async def set_desired(connection: AsyncConnection, ids: Iterable[ReplicaId], des
 
 
 async def set_weights(connection: AsyncConnection, weights: Mapping[ReplicaId, int]) -> None:
-    for replica, weight in weights.items():
-        await connection.execute(sa.update(replicas).where(replicas.c.id == replica).values(weight=weight))
+    for weight in sorted(set(weights.values())):
+        those = [replica for replica, wanted in weights.items() if wanted == weight]
+        await connection.execute(sa.update(replicas).where(replicas.c.id.in_(those)).values(weight=weight))
 
 
 async def set_status(connection: AsyncConnection, status: ContainerStatus) -> None:
