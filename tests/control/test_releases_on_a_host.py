@@ -166,3 +166,15 @@ async def test_data_of_a_stateful_service_comes_back_when_its_release_fails(clou
     await cloud.apply(app(db=spoils), expect="failed")
 
     assert await cloud.output("shop", "db", "cat", "/data/file") == "before\n"
+
+
+async def test_what_is_not_in_force_by_its_deadline_is_taken_back(cloud: Machine) -> None:
+    await cloud.apply(app(web=web("one")))
+    slow = HealthCheck(test=("CMD", "false"), interval=0.5, retries=1000)
+
+    async with visited() as visitor:
+        after = policy(app(web=web("two", healthcheck=slow)), strategy="atomic", deadline=4)
+        await cloud.apply(after, expect="failed")
+
+    assert visitor.failures == []
+    assert set(visitor.answers) == {"one"}

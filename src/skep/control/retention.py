@@ -1,7 +1,7 @@
 """How many releases of an app are kept to go back to, and with them what they are made of.
 
-A release that is kept keeps its images and the contents of its configs and secrets; what no release needs
-any more goes with the next `image prune`.
+A release that is kept keeps its images, the contents of its configs and secrets, and snapshots of its data; what
+no release needs any more goes with the next `image prune`.
 """
 
 from collections.abc import Collection, Sequence
@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.model.ids import AppId, ReleaseId
-from skep.store import releases, replicas
+from skep.store import releases, replicas, snapshots
 from skep.store.releases import ReleaseRow
 
 AUTOSCALER = "(autoscaler)"
@@ -24,7 +24,9 @@ async def forget_old(connection: AsyncConnection, app: AppId, keep: int) -> None
     """
     history = await releases.of_app(connection, app)
     used = {row.release_id for row in await replicas.containers_of(connection, app)}
-    await releases.delete(connection, obsolete(history, used, keep))
+    gone = obsolete(history, used, keep)
+    await snapshots.delete_of(connection, gone)
+    await releases.delete(connection, gone)
 
 
 def obsolete(history: Sequence[ReleaseRow], used: Collection[ReleaseId], keep: int) -> list[ReleaseId]:

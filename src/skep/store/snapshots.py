@@ -37,5 +37,10 @@ async def insert(connection: AsyncConnection, new: Iterable[SnapshotRow]) -> Non
     await rows.insert(connection, snapshots, new)
 
 
+async def delete_of(connection: AsyncConnection, ids: Iterable[ReleaseId]) -> None:
+    """Those that hold the data of these releases; their hosts are cleaned up by the reconciler."""
+    await connection.execute(sa.delete(snapshots).where(snapshots.c.release_id.in_(list(ids))))
+
+
 async def delete(connection: AsyncConnection, ids: Iterable[str]) -> None:
     await rows.delete(connection, snapshots, ids)
