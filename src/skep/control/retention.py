@@ -1,7 +1,7 @@
 """How many releases of an app are kept to go back to, and with them what they are made of.
 
-A release that is kept keeps its images, the contents of its configs and secrets, and snapshots of its data; what
-no release needs any more goes with the next `image prune`.
+A release that is kept keeps its images, the contents of its configs and secrets, and snapshots of its data;
+what no release needs any more goes with the next `image prune`.
 """
 
 from collections.abc import Collection, Sequence
