@@ -13,7 +13,7 @@ from skep.providers.local.edge.place import Place
 COOKIE = "skep-replica"
 
 SERVER = (
-    "check inter 10s fastinter 1s downinter 1s fall 2 rise 1 observe layer4 error-limit 3 on-error mark-down"
+    "check inter 30s fastinter 1s downinter 1s fall 2 rise 1 observe layer4 error-limit 3 on-error mark-down"
 )
 """Of every server.  Connections that fail take a replica out at once, and a connection that succeeds brings
 it back: what it answers is its own affair."""
