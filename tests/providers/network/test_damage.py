@@ -107,6 +107,25 @@ async def test_damage_is_reported_and_healed(site: Site, name: str) -> None:
     assert await site.works()
 
 
+async def test_what_the_release_before_made_is_taken_over(site: Site) -> None:
+    """Its set of who is plugged in has another type, and so another name."""
+    there = """
+        delete table bridge skep
+        table bridge skep {
+            set members { type ifname . ether_addr . ipv4_addr; }
+            chain from_ports {
+                type filter hook prerouting priority -300; policy drop;
+                ether type ip iifname . ether saddr . ip saddr @members accept comment "as-of-old"
+            }
+        }
+    """
+    shell("ip", "netns", "exec", _router(site), "nft", there)
+
+    await site.make()
+
+    assert await site.works()
+
+
 async def test_after_a_reboot_the_same_calls_make_everything_again(world: World) -> None:
     async with world.open() as fabric:
         site = Site(world, fabric)

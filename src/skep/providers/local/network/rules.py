@@ -30,7 +30,9 @@ ROUTER = "skep"
 
 OVERLAY_TABLE = "skep_overlay"
 
-MEMBERS = "members"
+MEMBERS = "plugged"
+"""Who is plugged in.  A set of another type needs another name: agents take over the tables of the release
+before and of the one after, and the kernel changes the type of no set."""
 _KNOWN_PEER = "0x5e9"
 """The mark of a frame that came through the overlay from a known peer."""
 LEAVING = "0xe9"
@@ -47,11 +49,11 @@ PACE = "1000/second burst 5000 packets"
 """Of new connections of one network: those that are closed are not counted as open, yet stay in the table
 for a while (`links.CONNECTIONS`)."""
 
-_KNOWN_SENDER = "iif . ether saddr . ip saddr @members"
+_KNOWN_SENDER = "iif . ether saddr . ip saddr @plugged"
 """Interfaces by their numbers: by name, a lookup costs 0.5 us more."""
 _UNBRIDGED = f'iifname != {{ "lo", "{BRIDGE}", "{UPLINK}" }} drop'
 """What reaches the router in the name of a port of its bridge."""
-_KNOWN_ARP_SENDER = "iif . ether saddr . arp saddr ip @members iif . arp saddr ether . arp saddr ip @members"
+_KNOWN_ARP_SENDER = "iif . ether saddr . arp saddr ip @plugged iif . arp saddr ether . arp saddr ip @plugged"
 
 
 class Route(msgspec.Struct, frozen=True):
