@@ -347,7 +347,9 @@ class FakeReleases:
         same = before == (after or 1)
         return ReleaseDiff(app=app, before=before, after=after or 1, differences=() if same else CHANGES)
 
-    async def rollback(self, caller: Caller, app: str, revision: int | None = None) -> Accepted:
+    async def rollback(
+        self, caller: Caller, app: str, revision: int | None = None, *, with_data: bool = False
+    ) -> Accepted:
         writers_only(caller)
         return self.world.start(f"roll back {self.world.app(app).name}", ("rollback",))
 

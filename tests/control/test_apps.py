@@ -64,6 +64,18 @@ async def test_a_replica_keeps_address_mac_and_data_when_it_is_made_anew(cloud: 
     assert await cloud.output("shop", "db", "ls", "/tmp") == ""
 
 
+async def test_going_back_with_data_brings_back_what_the_disks_held(cloud: Machine) -> None:
+    data = Mount(type="volume", source="data", target="/data")
+    await cloud.apply(app(db=service("sleep", "1000", mounts=(data,))))
+    await cloud.output("shop", "db", "sh", "-c", "echo one > /data/file; sync")
+    await cloud.apply(app(db=service("sleep", "2000", mounts=(data,))))
+    await cloud.output("shop", "db", "sh", "-c", "echo two > /data/file; sync")
+
+    await cloud.finish(await cloud.control.releases.rollback(cloud.admin, "shop", with_data=True))
+
+    assert await cloud.output("shop", "db", "cat", "/data/file") == "one\n"
+
+
 async def test_what_a_new_release_no_longer_has_is_removed(cloud: Machine) -> None:
     await cloud.apply(app(web=service(replicas=3), old=service()))
 

@@ -7,10 +7,12 @@ import msgspec
 import pytest
 from tests.control.installation import Installation, installation
 from tests.control.samples import TENANT
-from tests.control.simulation import app, service
+from tests.control.simulation import DATA, app, service
 
+from skep.control.histories import before_by_hand
 from skep.control.release_diff import differences, in_a_line, shape
-from skep.control.retention import obsolete
+from skep.control.retention import AUTOSCALER, obsolete
+from skep.flow import RunId
 from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.ids import AppId, Digest, ImageId, ReleaseId, new_id
 from skep.model.images import ImageInfo
@@ -18,7 +20,7 @@ from skep.model.names import ServiceName
 from skep.model.release_views import DifferenceView
 from skep.model.spec import AppFile, AppSpec, FileMount, HealthCheck, ServiceSpec
 from skep.providers.simulated.images import image
-from skep.store import apps, images
+from skep.store import apps, images, snapshots
 from skep.store.images import ImageRow
 from skep.store.releases import ReleaseRow
 
@@ -140,6 +142,33 @@ async def test_a_tag_that_moves_changes_nothing_until_something_is_applied(house
     assert release.changed == "web: image"
 
 
+async def test_data_goes_back_to_what_a_release_left(house: Installation) -> None:
+    def shop(mode: str) -> AppSpec:
+        return app(db=service(mounts=(DATA,), environment={"MODE": mode}))
+
+    await applied(house, shop("one"))
+    await applied(house, shop("two"))
+    async with house.database.read() as connection:
+        [first] = await snapshots.every(connection)
+
+    accepted = await house.control.releases.rollback(house.admin, "shop", with_data=True)
+    await house.finish(accepted)
+
+    assert accepted.run is not None
+    done = [one.name for one in await house.flows.steps(RunId(accepted.run))]
+    assert done.index("db-0-snapshot") < done.index("db-0-data") < done.index("db-0")
+    async with house.database.read() as connection:
+        assert [row.disk_id for row in await snapshots.every(connection)] == [first.disk_id] * 2
+
+
+async def test_without_snapshots_data_cannot_go_back(house: Installation) -> None:
+    await applied(house, app(web=service(environment={"MODE": "one"})))
+    await applied(house, app(web=service(environment={"MODE": "two"})))
+
+    with pytest.raises(Conflict, match="no snapshots"):
+        await house.control.releases.rollback(house.admin, "shop", with_data=True)
+
+
 async def test_there_must_be_something_to_go_back_to(house: Installation) -> None:
     await applied(house, app(web=service()))
 
@@ -203,6 +232,16 @@ def test_the_last_releases_that_were_in_force_are_kept() -> None:
     assert obsolete(found, set(), 2) == ["r3", "r2"]
     assert obsolete(found, {ReleaseId("r3")}, 2) == ["r2"]
     assert obsolete(found, set(), 1) == ["r4", "r3", "r2", "r1"]
+
+
+def test_releases_by_which_a_service_scaled_itself_push_none_out() -> None:
+    found = [
+        msgspec.structs.replace(row, created_by=AUTOSCALER if row.revision in (2, 3, 5) else "alice")
+        for row in history("current", *["superseded"] * 5)
+    ]
+
+    assert obsolete(found, set(), 3) == ["r3", "r2"]
+    assert [before_by_hand(found, row) for row in found[1:2]] == [found[5]]
 
 
 def test_a_difference_is_a_value_with_its_place() -> None:

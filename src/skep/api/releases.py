@@ -62,10 +62,17 @@ async def compare_releases(
 
 @post("/{app:str}/rollback", status_code=202)
 async def roll_back(
-    control: Control, caller: Caller, app: FromPath[str], revision: FromQuery[int | None] = None
+    control: Control,
+    caller: Caller,
+    app: FromPath[str],
+    revision: FromQuery[int | None] = None,
+    with_data: FromQuery[bool] = False,
 ) -> Response[Accepted]:
-    """Release anew what the app was in an older revision, by default in the one in force before this one."""
-    return follow_run(await control.releases.rollback(caller, app, revision))
+    """Release anew what the app was in an older revision, by default in the one in force before this one.
+
+    `with_data`: its data disks hold again what they held when that revision was left.
+    """
+    return follow_run(await control.releases.rollback(caller, app, revision, with_data=with_data))
 
 
 @post("/{app:str}/scale", status_code=202)

@@ -1,14 +1,15 @@
 """`skep releases`, `skep diff` and `skep rollback`."""
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from skep.cli.apps import AppArgument
 from skep.cli.common import DEFAULT, Common
 from skep.cli.follow import finish
-from skep.cli.output import age, document, say, show, show_one
+from skep.cli.output import age, confirm, document, say, show, show_one
 from skep.model.release_views import DifferenceView, ReleaseDetail, ReleaseDiff
 from skep.model.views import Accepted, ReleaseView
 
@@ -94,13 +95,21 @@ def diff(name: AppArgument, before: int, after: int | None = None, /, *, common:
 
 
 def rollback(
-    name: AppArgument, to: int | None = None, /, *, wait: bool = True, common: Common = DEFAULT
+    name: AppArgument,
+    to: int | None = None,
+    /,
+    *,
+    with_data: Annotated[bool, Parameter(negative=())] = False,
+    yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative=())] = False,
+    wait: bool = True,
+    common: Common = DEFAULT,
 ) -> None:
     """Go back to what an app was in an older revision: images, environment, configs, secrets, scale, ports.
 
-    That is a release of its own, so going back can be taken back. Data on disks stays as it is.
+    That is a release of its own, so going back can be taken back. Data on disks stays as it is, unless
+    --with-data brings it back too.
 
-    Examples: `skep rollback shop`; `skep rollback shop 3`
+    Examples: `skep rollback shop`; `skep rollback shop 3 --with-data`
 
     Parameters
     ----------
@@ -108,11 +117,17 @@ def rollback(
         Name of the app.
     to
         The revision; by default the one that was in force before the current one.
+    with_data
+        Let data disks hold again what they held when that revision was left; what was written since is lost.
+    yes
+        Do not ask.
     wait
         Follow the work to its end.
     """
+    if with_data:
+        confirm(f"Lose what {name} wrote to its data disks since that revision was left?", yes)
     client = common.connect()
-    accepted = client.post(f"/v1/apps/{name}/rollback", Accepted, revision=to)
+    accepted = client.post(f"/v1/apps/{name}/rollback", Accepted, revision=to, with_data=with_data or None)
     finish(client, accepted, wait=wait)
 
 

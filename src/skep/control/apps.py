@@ -37,7 +37,7 @@ from skep.control.settings import Settings
 from skep.control.validation import check
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, InvalidInput, NotFound
-from skep.model.ids import AppId, TenantId
+from skep.model.ids import AppId, DiskId, SnapshotId, TenantId
 from skep.model.images import ImageInfo
 from skep.model.plan_views import PlanDetail
 from skep.model.references import normalize
@@ -59,6 +59,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     references decide.  `base`: the version of the app that this was thought out for.  `note`: why, in words;
     `verb`: what its run is called.  `rollback`: it was in force before.  `stamp`: of the plan that
     it must come to, if one was shown.  `keep_scale`: services that scale by themselves keep their numbers.
+    `data`: disks that go back to what they held, as of these snapshots.
     """
 
     spec: AppSpec
@@ -71,6 +72,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     force_recreate: bool = False
     stamp: str = ""
     keep_scale: bool = False
+    data: Mapping[DiskId, SnapshotId] = {}
 
 
 class Apps:
@@ -299,6 +301,7 @@ class Apps:
             found = await facts.gather(
                 connection, caller.tenant, record, AppId(self._new_id()), spec, wanted.images
             )
+            found = msgspec.structs.replace(found, data=wanted.data)
             cluster = await facts.cluster(connection, settings.limits.memory)
             await self._check_quota(connection, caller, found.app, spec)
             await self._places_must_be_free(connection, spec, found, caller.tenant)

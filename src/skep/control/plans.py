@@ -59,6 +59,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     zones: Mapping[HostName, ZoneName] = {}
     silent: frozenset[HostName] = frozenset()
     """Hosts that do not answer."""
+    data: Mapping[DiskId, SnapshotId] = {}
+    """Disks that are to go back to what they held, as of these snapshots."""
 
 
 class NewNetwork(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,11 +95,15 @@ class NewPort(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """What a data disk holds before its replica is replaced; `restore`: the way back brings it back."""
+    """What a data disk holds before its replica is replaced; `restore`: the way back brings it back.
+
+    `then`: the snapshot that the disk is brought back to, before the replica starts again.
+    """
 
     id: SnapshotId
     disk: DiskId
     restore: bool
+    then: SnapshotId | None = None
 
 
 class ReplicaChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,10 +230,16 @@ def difference(facts: Facts, spec: AppSpec, row: ReplicaRow, force_recreate: boo
     if image is None:
         return "its image has to be pulled"
     if facts.containers[row.container_id].fingerprint == fingerprint(spec, name, image.digest):
-        return ""
+        return "its data goes back" if _goes_back(facts, spec, row) else ""
     before = facts.current.services.get(name) if facts.current else None
     changed = _changed_fields(before, spec.services[name])
     return f"changed: {', '.join(changed)}" if changed else "its image, files or networks changed"
+
+
+def _goes_back(facts: Facts, spec: AppSpec, row: ReplicaRow) -> bool:
+    mounts = [one for one in spec.services[ServiceName(row.service)].mounts if one.type == "volume"]
+    names = [disk_name(spec.name, row.service, row.ordinal, mount, spec) for mount in mounts]
+    return any(facts.disks[name].id in facts.data for name in names if name in facts.disks)
 
 
 def _position(port: PortRow | None) -> int:
@@ -383,7 +395,12 @@ class _Planner:
             for disk in {disk for disk, _ in self._mounted(service, number)}
         )
         return tuple(
-            NewSnapshot(id=SnapshotId(self.new_id()), disk=self.facts.disks[disk].id, restore=used[disk] == 1)
+            NewSnapshot(
+                id=SnapshotId(self.new_id()),
+                disk=self.facts.disks[disk].id,
+                restore=used[disk] == 1,
+                then=self.facts.data.get(self.facts.disks[disk].id) if used[disk] == 1 else None,
+            )
             for disk in sorted({disk for disk, writes in self._mounted(name, ordinal) if writes})
             if disk in self.facts.disks
         )

@@ -17,9 +17,10 @@ from skep.control.retention import IN_FORCE
 from skep.control.validation import check
 from skep.flow import Database
 from skep.model.errors import Conflict, NotFound
+from skep.model.ids import DiskId, SnapshotId
 from skep.model.release_views import ReleaseDetail, ReleaseDiff
 from skep.model.views import Accepted, ReleaseView
-from skep.store import releases
+from skep.store import releases, snapshots
 from skep.store.releases import ReleaseRow
 
 
@@ -46,10 +47,13 @@ class Releases:
             differences=between(first, second),
         )
 
-    async def rollback(self, caller: Caller, app: str, revision: int | None = None) -> Accepted:
+    async def rollback(
+        self, caller: Caller, app: str, revision: int | None = None, *, with_data: bool = False
+    ) -> Accepted:
         """Make the app what it was in an older revision, by default in the one in force before this one.
 
-        Its images are those of then, wherever their references point today.
+        Its images are those of then, wherever their references point today.  `with_data`: so is what its data
+        disks hold, as it left them; what was written since is lost, unless this is taken back.
 
         Raises:
             NotFound: there is no such revision any more.  Conflict: it was never in force, or is now, or
@@ -61,6 +65,12 @@ class Releases:
             record, history = await self._history(caller, app)
             target = _target(record, history, revision)
             check(target.spec, caller)
+            data = await self._data(target) if with_data else {}
+            if with_data and not data:
+                raise Conflict(
+                    f"There are no snapshots of the data that revision {target.revision} left: they are made "
+                    "when a replica that writes to data disks is replaced."
+                )
             return Wanted(
                 spec=target.spec,
                 images=target.images,
@@ -69,6 +79,7 @@ class Releases:
                 verb="roll back",
                 rollback=True,
                 keep_scale=True,
+                data=data,
             )
 
         return await self._apps.release(caller, app, think)
@@ -77,6 +88,12 @@ class Releases:
         """Newest first."""
         record, history = await self._history(caller, app)
         return [_view(record, history, row) for row in history]
+
+    async def _data(self, target: ReleaseRow) -> dict[DiskId, SnapshotId]:
+        """What each disk held when the release was left last."""
+        async with self._database.read() as connection:
+            made = await snapshots.every(connection, tenant=target.tenant_id, release=target.id)
+        return {row.disk_id: row.id for row in made}
 
     async def _history(self, caller: Caller, app: str) -> tuple[AppRecord, Sequence[ReleaseRow]]:
         async with self._database.read() as connection:

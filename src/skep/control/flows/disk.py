@@ -48,6 +48,13 @@ async def _restore(cx: OnHost, snapshots: dict[DiskId, SnapshotId], restore: lis
 
 
 @step
+async def restore(cx: OnHost, snapshots: dict[DiskId, SnapshotId]) -> None:
+    """The disks, which nothing uses now, hold what they held then; the way back is `disk.snapshot`'s."""
+    for disk, snapshot in snapshots.items():
+        await cx.env.host.disks.restore(disk, snapshot)
+
+
+@step
 async def resize(cx: OnHost, disk: DiskId, size: Bytes) -> None:
     """Raises InvalidInput: smaller than what is used."""
     await cx.env.host.disks.resize(disk, size)

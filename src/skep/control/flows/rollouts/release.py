@@ -83,7 +83,7 @@ def _names_like_disks(plan: Plan) -> set[str]:
     )
 
 
-REPLICA_ENDS = ("furnish", "drain", "stop", "snapshot", "ready", "proven", "completed", "old")
+REPLICA_ENDS = ("furnish", "drain", "stop", "snapshot", "data", "ready", "proven", "completed", "old")
 BATCH_ENDS = ("wait", "back", "withdraw", "withdrawn", "verdict", "approval", "recall", "admit", "admitted")
 SERVICE_ENDS = ("image", "recall", "admit", "admitted", "publish")
 

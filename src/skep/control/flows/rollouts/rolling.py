@@ -130,6 +130,10 @@ def _swap(parts: Parts, change: ReplicaChange, gone: str) -> None:
             "disk.snapshot", change.host, {"snapshots": kept, "restore": back}, [latest]
         )
         latest = f"{change.name}-snapshot"
+    then = {one.disk: one.then for one in change.snapshots if one.then is not None}
+    if then:
+        parts.steps[f"{change.name}-data"] = route("disk.restore", change.host, {"snapshots": then}, [latest])
+        latest = f"{change.name}-data"
     parts.steps[change.name] = route("engine.start", change.host, {"container": change.container}, [latest])
 
 
