@@ -178,3 +178,25 @@ async def test_what_is_not_in_force_by_its_deadline_is_taken_back(cloud: Machine
 
     assert visitor.failures == []
     assert set(visitor.answers) == {"one"}
+
+
+async def test_a_release_that_asks_goes_on_when_it_is_told_to(cloud: Machine) -> None:
+    update = UpdateConfig(order="start-first", failure_action="pause")
+    await cloud.apply(app(web=web("one", replicas=1)))
+    sick = HealthCheck(test=("CMD", "false"), interval=0.2, retries=2)
+    accepted = await cloud.control.apps.apply(
+        cloud.admin, app(web=web("two", replicas=1, healthcheck=sick, update=update))
+    )
+
+    async with asyncio.timeout(60):
+        while not await _asks(cloud, accepted.run or ""):
+            await asyncio.sleep(0.1)
+    await cloud.control.rollouts.resume(cloud.admin, "shop")
+
+    await cloud.finish(accepted)
+    assert (await cloud.replica("shop", "web-0")).revision == 2
+
+
+async def _asks(cloud: Machine, run: str) -> bool:
+    steps = (await cloud.control.runs.show(cloud.admin, run)).steps
+    return any(one.name == "web-batch-1-approval" and one.state == "waiting" for one in steps)
