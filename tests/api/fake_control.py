@@ -99,7 +99,7 @@ CHANGES = (
     DifferenceView(path="services.web.replicas", after=3),
     DifferenceView(path="services.cron", before={"image": "cron:1"}),
 )
-STAMP = "3.2.0123456789abcdef0123"
+MARK = "3.2.0123456789abcdef0123"
 SERVICE_PLAN = ServicePlan(
     service="web",
     strategy="rolling stop-first, 1 at a time",
@@ -270,7 +270,7 @@ class FakeApps:
             app=spec.name,
             revision=1,
             changes=changes,
-            stamp=STAMP,
+            mark=MARK,
             services=() if known else (SERVICE_PLAN,),
             order=() if known else (("begin",), ("web-0", "web-1"), ("finish",)),
             peak=() if known else (HostNeed(host="host1", cpus=0.5, memory=Bytes(1 << 30), cpus_free=3.0),),
@@ -278,10 +278,10 @@ class FakeApps:
         )
 
     async def apply(
-        self, caller: Caller, spec: AppSpec, *, force_recreate: bool = False, note: str = "", stamp: str = ""
+        self, caller: Caller, spec: AppSpec, *, force_recreate: bool = False, note: str = "", mark: str = ""
     ) -> Accepted:
         writers_only(caller)
-        if stamp not in ("", STAMP):
+        if mark not in ("", MARK):
             raise Conflict("The plan is stale: since then app 'shop' became another. Plan again.")
         if self.world.apps.get(spec.name) == spec and not force_recreate:
             return Accepted(run=None, message="Nothing to do.")

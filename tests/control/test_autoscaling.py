@@ -8,13 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.control.installation import Clock, Installation, installation
 from tests.control.simulation import app, service
+from tests.control.test_scaling import replica
 
 from skep.control.autoscaling import Opinion, Seen, decide, in_words, kept, opinion
+from skep.control.measuring import Look, seen
 from skep.control.reconcilers.autoscaler import Autoscaler
 from skep.flow import RunId
+from skep.model.edge import EndpointTraffic
 from skep.model.errors import InvalidInput
+from skep.model.host import ContainerUsage
+from skep.model.ids import AppId, Bytes, EndpointId, HostName, ServiceId, TenantId
 from skep.model.names import ServiceName
-from skep.model.spec import AppSpec, Autoscale, Extensions, Resources
+from skep.model.spec import AppSpec, Autoscale, EndpointSpec, Extensions, Resources
+from skep.store.endpoints import EndpointRow
 
 CPU = Autoscale(min=1, max=10, cpu=50)
 WEB = ServiceName("web")
@@ -93,6 +99,38 @@ def test_a_decision_is_never_beyond_what_seemed_right(
     found = decide(policy, replicas, held, 500.0).replicas
 
     assert found == replicas or found in {one.replicas for one in held}
+
+
+def test_what_hosts_counted_between_two_looks_is_what_a_service_did() -> None:
+    """Two hosts have the endpoint; the second one's count began anew."""
+    row = EndpointRow(
+        id=EndpointId("e"),
+        tenant_id=TenantId("t"),
+        app_id=AppId("app"),
+        service_id=ServiceId("service"),
+        host="shop.localhost",
+        path="/",
+        spec=EndpointSpec(host="shop.localhost"),
+        created=0.0,
+    )
+    wanted = service(resources=Resources(cpus=0.5), x_skep=Extensions(scale=CPU))
+    container = replica(0).container_id
+
+    def look(time: float, seconds: float, *requests: int) -> Look:
+        counted = {
+            (HostName(f"host-{number}"), row.id, 1): EndpointTraffic(
+                endpoint=row.id, revision=1, requests=count, response_time=200.0
+            )
+            for number, count in enumerate(requests)
+        }
+        used = ContainerUsage(cpu_seconds=seconds, memory=Bytes(25), memory_limit=Bytes(100), pids=1)
+        return Look(time=time, usage={container: used}, traffic=counted)
+
+    found = seen(wanted, [replica(0)], [row], look(0.0, 1.0, 100, 500), look(10.0, 3.0, 170, 30))
+
+    assert (found.cpu, found.memory, found.measured) == (40.0, 25.0, 1)
+    assert found.requests == 10.0
+    assert found.latency == pytest.approx(0.2)
 
 
 def test_an_apply_keeps_the_number_within_its_bounds() -> None:

@@ -101,16 +101,16 @@ def test_steps_are_told_in_groups_that_need_only_those_before() -> None:
     assert explaining.order(f"steps: {steps}") == (("a", "c"), ("b",), ("d",))
 
 
-def test_a_stamp_tells_plans_apart_that_do_something_else() -> None:
+def test_a_mark_tells_plans_apart_that_do_something_else() -> None:
     spec = app(web=service(environment=OTHER))
     facts = released(app(web=service()))
     one, same = (plan(known(facts, spec), spec, new_id=ids(prefix)) for prefix in "ab")
     other = plan(known(facts, spec, image("c" * 64, 5)), spec, new_id=ids())
 
-    stamps = [explaining.stamp(made, spec, (), 1) for made in (one, same, other)]
+    marks = [explaining.mark(made, spec, (), 1) for made in (one, same, other)]
 
-    assert stamps[0] == stamps[1] != stamps[2]
-    assert explaining.in_force_when(stamps[0]) == (facts.version, 1)
+    assert marks[0] == marks[1] != marks[2]
+    assert explaining.in_force_when(marks[0]) == (facts.version, 1)
     with pytest.raises(InvalidInput):
         explaining.in_force_when("1.x.2")
 
@@ -123,10 +123,10 @@ async def test_a_plan_is_carried_out_as_shown_or_not_at_all(house: Installation)
     await house.finish(await control.scaling.scale(admin, "shop", {"web": 2}))
 
     with pytest.raises(Conflict, match=r"since then app 'shop' became revision 2 by admin \(scale web=2\)"):
-        await control.apps.apply(admin, wanted, stamp=shown.stamp)
+        await control.apps.apply(admin, wanted, mark=shown.mark)
 
     again = await control.apps.plan(admin, wanted)
-    await house.finish(await control.apps.apply(admin, wanted, stamp=again.stamp))
+    await house.finish(await control.apps.apply(admin, wanted, mark=again.mark))
     assert [one.path for one in again.differences] == [
         "services.web.environment",
         "services.web.replicas",

@@ -20,15 +20,15 @@ async def create_release(
     data: JSONBody[AppSpec],
     force_recreate: FromQuery[bool] = False,
     note: FromQuery[str] = "",
-    stamp: FromQuery[str] = "",
+    mark: FromQuery[str] = "",
 ) -> Response[Accepted]:
     """Release a new revision of the app; it is made when it does not exist.
 
     Answers at once with the run that carries it out; follow `/v1/runs/{run}` to its end.
     With `force_recreate` every replica is made anew, changed or not.  `note`: why, for the list of releases.
-    `stamp`: of a plan that was shown; if this would do anything else by now, it is refused.
+    `mark`: of a plan that was shown; if this would do anything else by now, it is refused.
     """
-    made = control.apps.apply(caller, named(data, app), force_recreate=force_recreate, note=note, stamp=stamp)
+    made = control.apps.apply(caller, named(data, app), force_recreate=force_recreate, note=note, mark=mark)
     return follow_run(await made)
 
 

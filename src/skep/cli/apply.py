@@ -81,11 +81,11 @@ def _apply_plan(file: Path, options: ApplyOptions, common: Common) -> None:
     planned = plans.read(file)
     if options.dry_run or options.force_recreate:
         raise Failure("A plan is carried out as it is, or not at all.", Exit.INVALID)
-    _release(common.connect(), planned.spec, options, common, planned.stamp)
+    _release(common.connect(), planned.spec, options, common, planned.mark)
 
 
 def _release(
-    client: Client, spec: AppSpec, options: ApplyOptions, common: Common, stamp: str | None = None
+    client: Client, spec: AppSpec, options: ApplyOptions, common: Common, mark: str | None = None
 ) -> None:
     accepted = client.post(
         f"/v1/apps/{spec.name}/releases",
@@ -93,7 +93,7 @@ def _release(
         spec,
         force_recreate=options.force_recreate,
         note=options.note or None,
-        stamp=stamp,
+        mark=mark,
     )
     finish(client, accepted, wait=options.wait)
     if options.wait:
@@ -121,7 +121,7 @@ def plan(
     planned = _plan(common.connect(), spec)
     print_plan(planned, common)
     if out is not None:
-        plans.write(out, spec, planned.stamp)
+        plans.write(out, spec, planned.mark)
 
 
 def config(

@@ -18,16 +18,16 @@ HOURS_OF_A_MONTH = 730
 
 
 class PlanFile(msgspec.Struct, frozen=True, kw_only=True):
-    """What was planned, with the contents of its configs and secrets, and the stamp of the plan."""
+    """What was planned, with the contents of its configs and secrets, and the mark of the plan."""
 
     skep_plan: int = 1
-    stamp: str
+    mark: str
     spec: AppSpec
 
 
-def write(path: Path, spec: AppSpec, stamp: str) -> None:
+def write(path: Path, spec: AppSpec, mark: str) -> None:
     """For its owner alone: it holds what the secrets hold."""
-    content = msgspec.json.encode(PlanFile(stamp=stamp, spec=spec))
+    content = msgspec.json.encode(PlanFile(mark=mark, spec=spec))
     try:
         path.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

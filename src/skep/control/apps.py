@@ -57,7 +57,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     `images`: what its services are made of, whatever their references point at today; of the others the
     references decide.  `base`: the version of the app that this was thought out for.  `note`: why, in words;
-    `verb`: what its run is called.  `rollback`: it was in force before.  `stamp`: of the plan that
+    `verb`: what its run is called.  `rollback`: it was in force before.  `mark`: of the plan that
     it must come to, if one was shown.  `keep_scale`: services that scale by themselves keep their numbers.
     `data`: disks that go back to what they held, as of these snapshots.
     """
@@ -70,7 +70,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     verb: str = "apply"
     rollback: bool = False
     force_recreate: bool = False
-    stamp: str = ""
+    mark: str = ""
     keep_scale: bool = False
     data: Mapping[DiskId, SnapshotId] = {}
 
@@ -113,7 +113,7 @@ class Apps:
         current = record.release if record else None
         return PlanDetail(
             **{name: getattr(shown, name) for name in shown.__struct_fields__},
-            stamp=_stamp(plan, found, wanted.spec, record),
+            mark=_mark(plan, found, wanted.spec, record),
             differences=differences(shape(current.spec, current.images), shape(wanted.spec, plan.images))
             if current
             else (),
@@ -134,11 +134,11 @@ class Apps:
         *,
         force_recreate: bool = False,
         note: str = "",
-        stamp: str = "",
+        mark: str = "",
     ) -> Accepted:
         """Release a new revision of the app; the `note` says why, to whom looks at its releases.
 
-        `stamp`: of the plan that this is to be, no other.
+        `mark`: of the plan that this is to be, no other.
 
         Raises:
             InvalidInput: everything that is wrong with the spec.  Exhausted: beyond the tenant's quota.
@@ -148,10 +148,10 @@ class Apps:
         check(spec, caller)
         if len(note) > LONGEST_NOTE:
             raise InvalidInput(f"The note has {len(note)} characters; {LONGEST_NOTE} are the most.")
-        if stamp:
-            explaining.in_force_when(stamp)
+        if mark:
+            explaining.in_force_when(mark)
         wanted = msgspec.structs.replace(
-            _settle(spec), force_recreate=force_recreate, note=note, stamp=stamp, keep_scale=True
+            _settle(spec), force_recreate=force_recreate, note=note, mark=mark, keep_scale=True
         )
 
         async def unchanged() -> Wanted:
@@ -173,7 +173,7 @@ class Apps:
             plan, found, record = await self._plan(caller, wanted)
             if record is not None:
                 await changes.require_quiet(self._flows, record.app)
-            if wanted.stamp not in ("", _stamp(plan, found, wanted.spec, record)):
+            if wanted.mark not in ("", _mark(plan, found, wanted.spec, record)):
                 raise await self._stale(wanted, record)
             if wanted.base not in (None, plan.base_version):
                 raise changes.Overtaken
@@ -196,7 +196,7 @@ class Apps:
 
     async def _stale(self, wanted: Wanted, record: AppRecord | None) -> Conflict:
         """Why a plan that was made before does not hold any more."""
-        version, revision = explaining.in_force_when(wanted.stamp)
+        version, revision = explaining.in_force_when(wanted.mark)
         app = wanted.spec.name
         if record is None:
             return Conflict(f"The plan is stale: there is no app {app!r} any more. Plan again.")
@@ -423,9 +423,9 @@ class Apps:
         )
 
 
-def _stamp(plan: Plan, found: Facts, spec: AppSpec, record: AppRecord | None) -> str:
+def _mark(plan: Plan, found: Facts, spec: AppSpec, record: AppRecord | None) -> str:
     listed = app_views.plan(plan, found, spec).changes
-    return explaining.stamp(plan, spec, listed, record.app.revision if record else 0)
+    return explaining.mark(plan, spec, listed, record.app.revision if record else 0)
 
 
 def _settle(spec: AppSpec) -> Wanted:

@@ -11,12 +11,11 @@ import msgspec
 import yaml
 
 from skep.control.plans import Facts, Plan, ReplicaChange
-from skep.control.victims import has_own_data
 from skep.model.errors import InvalidInput
 from skep.model.ids import Bytes, HostName
 from skep.model.names import ServiceName
 from skep.model.plan_views import HostNeed, ResourceChange, ServicePlan
-from skep.model.spec import AppSpec, ServiceSpec
+from skep.model.spec import AppSpec, ServiceSpec, UpdateConfig
 from skep.model.views import PlanChange
 from skep.schedule.candidates import Candidate
 
@@ -24,7 +23,7 @@ GIB = 1024**3
 NEW_PROCESS = ("create", "update", "stand-in")
 BESIDE = "stand-in"
 DIGITS = 20
-"""Of the digest in a stamp."""
+"""Of the digest in a mark."""
 
 
 def services(plan: Plan, found: Facts, spec: AppSpec) -> Iterator[ServicePlan]:
@@ -52,7 +51,7 @@ def _service(
             if places.get((one.service, one.ordinal), one.host) != one.host
         ),
         touches=tuple(_touched(name, changes, plan, found, spec)),
-        interruption=_interruption(name, changes, found, spec),
+        interruption=_interruption(name, changes, plan, found, spec),
     )
 
 
@@ -63,9 +62,13 @@ def _strategy(changes: Sequence[ReplicaChange], plan: Plan, wanted: ServiceSpec 
     how = spec.x_skep.release.strategy
     if how != "rolling" and replaced == {BESIDE}:
         return how
-    config = wanted.rollback if plan.rollback else wanted.update
     order = "start-first" if BESIDE in replaced else "stop-first"
-    return f"rolling {order}, {config.parallelism or 'all'} at a time"
+    at_once = 1 if wanted.x_skep.stateful else config(plan, wanted).parallelism or "all"
+    return f"rolling {order}, {at_once} at a time"
+
+
+def config(plan: Plan, service: ServiceSpec) -> UpdateConfig:
+    return service.rollback if plan.rollback else service.update
 
 
 def _touched(
@@ -86,7 +89,9 @@ def _endpoints(service: ServiceSpec | None) -> Set[str]:
     return {f"{one.host}{one.path}" for one in service.x_skep.endpoints} if service else set()
 
 
-def _interruption(name: ServiceName, changes: Sequence[ReplicaChange], found: Facts, spec: AppSpec) -> str:
+def _interruption(
+    name: ServiceName, changes: Sequence[ReplicaChange], plan: Plan, found: Facts, spec: AppSpec
+) -> str:
     present = [row for row in found.replicas if row.service == name and row.desired == "running"]
     wanted = spec.services.get(name)
     if not present:
@@ -97,13 +102,12 @@ def _interruption(name: ServiceName, changes: Sequence[ReplicaChange], found: Fa
         return "it has no replica afterwards"
     in_place = [one for one in changes if one.action == "update" and one.before == "running"]
     leaving = [one for one in changes if one.action == "remove"]
-    at_once = wanted.update.parallelism or len(in_place)
+    at_once = 1 if wanted.x_skep.stateful else config(plan, wanted).parallelism or len(in_place)
     if not in_place or len(present) - len(leaving) > min(at_once, len(in_place)):
         return ""
     if len(in_place) == 1:
         return "its only replica is replaced in its place: nothing answers until the new one is ready"
-    why = "each has data of its own" if has_own_data(wanted) else "`parallelism` is that high"
-    return f"all its replicas are replaced in their places at the same time ({why})"
+    return "all its replicas are replaced in their places at the same time (`parallelism` is that high)"
 
 
 def order(document: str) -> tuple[tuple[str, ...], ...]:
@@ -159,7 +163,7 @@ def _added(plan: Plan, spec: AppSpec) -> Counter[tuple[ServiceName, HostName]]:
     added = Counter((one.service, one.host) for one in plan.replicas if one.action == "create")
     beside = Counter((one.service, one.host) for one in plan.replicas if one.action == BESIDE)
     for (service, host), count in beside.items():
-        update = spec.services[service].update
+        update = config(plan, spec.services[service])
         rolling = spec.x_skep.release.strategy == "rolling" and update.parallelism
         added[service, host] += min(count, update.parallelism) if rolling else count
     return added
@@ -191,19 +195,19 @@ def _sum(spec: AppSpec | None, default_memory: Bytes) -> tuple[float, float, flo
 
 
 def in_force_when(shown: str) -> tuple[int, int]:
-    """The version and the revision of the app that a stamp was given for.
+    """The version and the revision of the app that a mark was given for.
 
     Raises:
-        InvalidInput: it is no stamp.
+        InvalidInput: it is no mark.
     """
     version, _, rest = shown.partition(".")
     revision, _, digest = rest.partition(".")
     if not (version.isdecimal() and revision.isdecimal() and len(digest) == DIGITS):
-        raise InvalidInput("This is no stamp of a plan: make one with 'skep plan --out FILE'.")
+        raise InvalidInput("This is no mark of a plan: make one with 'skep plan --out FILE'.")
     return int(version[:9]), int(revision[:9])
 
 
-def stamp(plan: Plan, spec: AppSpec, changes: Sequence[PlanChange], revision: int) -> str:
+def mark(plan: Plan, spec: AppSpec, changes: Sequence[PlanChange], revision: int) -> str:
     """What a plan was made of and what it does: equal only for plans that do the same to the same.
 
     `revision`: the one in force.

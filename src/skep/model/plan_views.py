@@ -44,9 +44,9 @@ class ResourceChange(View, frozen=True, kw_only=True):
 
 
 class PlanDetail(PlanView, frozen=True, kw_only=True):
-    """`stamp`: an apply that shows it is refused if it would do anything else than this by then."""
+    """`mark`: an apply that shows it is refused if it would do anything else than this by then."""
 
-    stamp: str
+    mark: str
     differences: tuple[DifferenceView, ...] = ()
     """From the current release, if there is one."""
     services: tuple[ServicePlan, ...] = ()
