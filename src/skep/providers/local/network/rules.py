@@ -50,7 +50,7 @@ PACE = "1000/second burst 5000 packets"
 for a while (`links.CONNECTIONS`)."""
 
 _KNOWN_SENDER = "iif . ether saddr . ip saddr @plugged"
-"""Interfaces by their numbers: by name, a lookup costs 0.5 us more."""
+"""Interfaces by their numbers: looking up names takes longer (docs/decisions/0012)."""
 _UNBRIDGED = f'iifname != {{ "lo", "{BRIDGE}", "{UPLINK}" }} drop'
 """What reaches the router in the name of a port of its bridge."""
 _KNOWN_ARP_SENDER = "iif . ether saddr . arp saddr ip @plugged iif . arp saddr ether . arp saddr ip @plugged"
