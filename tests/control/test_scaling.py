@@ -150,7 +150,7 @@ async def test_scaling_changes_the_number_and_nothing_else(house: Installation) 
 
 
 async def test_what_cannot_be_scaled_says_why(house: Installation) -> None:
-    bounds = Extensions(scale=Autoscale(min=2, max=4, cpu=50))
+    bounds = Extensions(scale=Autoscale(min=2, max=4, memory=50))
     spec = app(web=service(replicas=2, x_skep=bounds), worker=service())
     await house.finish(await house.control.apps.apply(house.admin, spec))
     scale = house.control.scaling.scale
