@@ -537,6 +537,33 @@ async def test_replicas_have_shares_of_the_connections(store: Store) -> None:
     assert found.weight == 5
 
 
+async def test_a_stand_in_takes_the_place_of_its_ordinal(store: Store) -> None:
+    beside = changed(REPLICA, id=ReplicaId("beside"), ordinal=1, stand_in=True)
+    await store.do(replicas.insert, [beside])
+
+    await store.do(replicas.take_places, [beside.id])
+
+    assert [row.stand_in for row in await store.see(replicas.find)] == [False, False]
+    assert await store.see(replicas.containers_on, [REPLICA.id, beside.id]) == [CONTAINER]
+
+
+async def test_a_host_that_is_given_up_stays_as_long_as_something_is_on_it(store: Store) -> None:
+    await store.do(hosts.save, changed(MACHINE, name=HostName("idle")))
+    for name in (HOST, HostName("idle")):
+        await store.do(hosts.give_up, name, fenced=True)
+
+    await store.do(hosts.forget_the_gone)
+
+    assert [(row.name, row.given_up) for row in await store.see(hosts.every)] == [(HOST, True)]
+
+
+async def test_contents_have_owners(store: Store) -> None:
+    for tenant in (A, B):
+        await store.do(apps.save_files, tenant, {"d": b"one"})
+
+    assert await store.see(apps.owners, "d") == {A, B}
+
+
 async def test_old_releases_can_be_forgotten(store: Store) -> None:
     await store.do(releases.insert, changed(RELEASE, id=ReleaseId("second"), revision=2))
 
