@@ -14,7 +14,7 @@ from skep.control.emptying import Emptying
 from skep.control.reconcilers.reconciler import Reconciler
 from skep.control.specifications import Limits
 from skep.flow import RunId, RunState
-from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound
+from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound, Unsupported
 from skep.model.host import ContainerState, ContainerStatus
 from skep.model.ids import HostName, ServiceId
 from skep.model.spec import Extensions, Placement, PublishedPort
@@ -462,3 +462,20 @@ async def test_labels_of_hosts_are_set_and_removed(cloud: Installation) -> None:
     many: dict[str, str | None] = {f"label-{number}": "" for number in range(65)}
     with pytest.raises(InvalidInput, match="64 at most"):
         await cloud.control.hosts.label(cloud.admin, ONE, many)
+
+
+async def test_a_host_of_the_release_before_gets_releases_without_snapshots(
+    cloud: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await released(cloud, db=service(mounts=(DATA,)))
+
+    async def unknown(*_arguments: object) -> None:
+        raise Unsupported("Release 0.1 does not know 'disks.snapshot'.")
+
+    for name in ("snapshot", "snapshots"):
+        monkeypatch.setattr(cloud.hosts[HostName(before["db-0"].host)].disks, name, unknown)
+
+    after = await released(cloud, db=service("sleep", "1000", mounts=(DATA,)))
+    await reconciler(cloud).reconcile()
+
+    assert (after["db-0"].state, after["db-0"].revision) == ("running", 2)

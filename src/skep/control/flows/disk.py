@@ -2,6 +2,7 @@
 
 from skep.control.flows.environment import Cloud, OnHost
 from skep.flow import step
+from skep.model.errors import Unsupported
 from skep.model.ids import Bytes, DiskId, SnapshotId
 from skep.store import disks
 
@@ -30,16 +31,26 @@ async def delete(cx: OnHost, disk: DiskId) -> None:
 
 @step
 async def snapshot(cx: OnHost, snapshots: dict[DiskId, SnapshotId], restore: list[DiskId]) -> None:
-    """Keep what the disks hold, which nothing uses now; undone, those of `restore` hold it again."""
+    """Keep what the disks hold, which nothing uses now; undone, those of `restore` hold it again.
+
+    Agents of the release before keep nothing: while hosts are upgraded a release goes without.
+    """
     for disk, snapshot in snapshots.items():
-        await cx.env.host.disks.snapshot(disk, snapshot)
+        try:
+            await cx.env.host.disks.snapshot(disk, snapshot)
+        except Unsupported as error:
+            cx.progress(f"nothing is kept to go back to: {error.message}")
+            return
 
 
 @snapshot.undo
 async def _restore(cx: OnHost, snapshots: dict[DiskId, SnapshotId], restore: list[DiskId]) -> None:
     """A snapshot that is not there was never made, or all of this is done already."""
     pool = cx.env.host.disks
-    there = await pool.snapshots()
+    try:
+        there = await pool.snapshots()
+    except Unsupported:
+        return
     for disk, snapshot in snapshots.items():
         if snapshot in there:
             if disk in restore:

@@ -30,9 +30,9 @@ from skep.control.reconcilers.backoff import Backoff
 from skep.control.reconcilers.decisions import HostState, Rows, leftovers, missing, vanished
 from skep.control.reconcilers.widening import Widening
 from skep.flow import Database, FlowEngine
-from skep.model.errors import Conflict, NotFound, SkepError, Unavailable
+from skep.model.errors import Conflict, NotFound, SkepError, Unavailable, Unsupported
 from skep.model.host import ContainerStatus, ServicePublications
-from skep.model.ids import AppId, ContainerId, HostName, NetworkId, ReplicaId
+from skep.model.ids import AppId, ContainerId, HostName, NetworkId, ReplicaId, SnapshotId
 from skep.store import apps, disks, egress, networks, replicas, snapshots
 from skep.store.egress import EgressRow
 from skep.store.networks import PortRow
@@ -320,6 +320,14 @@ async def _inspect(host: Host, container: ContainerId) -> ContainerStatus | None
         return None
 
 
+async def _snapshots(host: Host) -> set[SnapshotId]:
+    """None on a host of the release before, which makes none."""
+    try:
+        return set(await host.disks.snapshots())
+    except Unsupported:
+        return set()
+
+
 async def _look(host: Host) -> HostState:
     return HostState(
         containers={status.id: status for status in await host.engine.list()},
@@ -328,5 +336,5 @@ async def _look(host: Host) -> HostState:
         networks=await host.fabric.networks(),
         services=set(await host.fabric.published()),
         disks=await host.disks.list(),
-        snapshots=set(await host.disks.snapshots()),
+        snapshots=await _snapshots(host),
     )
