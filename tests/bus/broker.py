@@ -1,67 +1,40 @@
 """A RabbitMQ broker for the tests of a session, started when the first of them wants it."""
 
 import secrets
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager
 
 import pytest
+from tests import servers
+from tests.servers import SCRIPTS, Server
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "rabbitmq"
 
+class Broker(Server):
+    """`url` is that of the first virtual host, too; `management` that of its management API."""
 
-class Broker:
-    """In a directory of its own; `url` is that of its administrator and of the first virtual host,
-    `management` that of its management API."""
-
-    def __init__(self, directory: Path, address: str = "127.0.0.1") -> None:
-        self.directory = directory
-        self.address = address
-        self.url = ""
-        self.management = ""
+    name = "RabbitMQ"
+    script = SCRIPTS / "rabbitmq"
+    management = ""
 
     def start(self) -> None:
-        """Start it, or start it again on the same port."""
-        self.url = self._script("start", self.address)
-        self.management = self._script("management")
-
-    def stop(self) -> None:
-        """End it in order."""
-        self._script("stop")
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        self._script("kill")
+        super().start()
+        self.management = self.run("management")
 
     def control(self, *words: str) -> str:
         """What `rabbitmqctl` does and answers."""
-        return self._script("ctl", *words)
-
-    def _script(self, command: str, *words: str) -> str:
-        answer = subprocess.run(
-            [SCRIPT, command, self.directory, *words],
-            check=False,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
-        if answer.returncode:
-            raise RuntimeError(answer.stderr.strip() or answer.stdout.strip())
-        return answer.stdout.strip()
+        return self.run("ctl", *words)
 
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
-    """One for the whole session and process; it is gone when the session ends, however it ends."""
+    """One for the whole session and process."""
     with serve() as broker:
         yield broker
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def own_broker() -> Iterator[Broker]:
-    """One for the tests of one file alone, which may stop it if they start it again."""
+    """One beside it for tests that may stop it, if they start it again."""
     with serve() as broker:
         yield broker
 
@@ -72,28 +45,6 @@ def key() -> str:
     return f"test.{secrets.token_hex(6)}"
 
 
-@contextmanager
-def serve(address: str = "127.0.0.1") -> Iterator[Broker]:
+def serve(address: str = "127.0.0.1") -> AbstractContextManager[Broker]:
     """A broker for as long as the context, or this process, lives."""
-    directory = Path(tempfile.mkdtemp(prefix="skep-rabbitmq-"))
-    with _undertaker(directory):
-        broker = Broker(directory, address)
-        try:
-            broker.start()
-        except RuntimeError as error:
-            pytest.skip(f"no RabbitMQ: {error}")
-        yield broker
-
-
-@contextmanager
-def _undertaker(directory: Path) -> Iterator[None]:
-    """A process that clears the broker away once nobody writes to it any more, as when this one is killed."""
-    bury = 'read -r _; "$0" kill "$1"; rm -rf "$1"'
-    with subprocess.Popen(
-        ["sh", "-c", bury, SCRIPT, directory],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ):
-        yield
+    return servers.serve(Broker, address)

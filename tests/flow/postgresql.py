@@ -1,38 +1,26 @@
 """A PostgreSQL server for the tests of a session, started when the first of them wants it."""
 
 import secrets
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 
 import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
+from tests import servers
+from tests.servers import SCRIPTS, Server
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "postgresql"
 
+class Cluster(Server):
+    """`url` is that of its superuser and first database."""
 
-class Cluster:
-    """A server in a directory of its own; `url` is that of its superuser and first database."""
+    name = "PostgreSQL"
+    script = SCRIPTS / "postgresql"
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.url = ""
+    def __init__(self, directory: Path, *words: str) -> None:
+        super().__init__(directory, *words)
         self.templates: set[str] = set()
-
-    def start(self) -> None:
-        """Start it, or start it again on the same port."""
-        self.url = self._script("start")
-
-    def stop(self) -> None:
-        """End it in order: connections are closed, what was committed is there again after `start`."""
-        self._script("stop")
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        self._script("kill")
 
     def of(self, database: str) -> str:
         return make_url(self.url).set(database=database).render_as_string(hide_password=False)
@@ -52,18 +40,6 @@ class Cluster:
             )
         finally:
             await connection.close()
-
-    def _script(self, command: str) -> str:
-        answer = subprocess.run(
-            [SCRIPT, command, self.directory],
-            check=False,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
-        if answer.returncode:
-            raise RuntimeError(answer.stderr.strip() or answer.stdout.strip())
-        return answer.stdout.strip()
 
 
 @pytest.fixture(scope="session")
@@ -87,31 +63,9 @@ def own_cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-@contextmanager
-def serve() -> Iterator[Cluster]:
+def serve() -> AbstractContextManager[Cluster]:
     """A server for as long as the context, or this process, lives."""
-    directory = Path(tempfile.mkdtemp(prefix="skep-postgresql-"))
-    with _undertaker(directory):
-        cluster = Cluster(directory)
-        try:
-            cluster.start()
-        except RuntimeError as error:
-            pytest.skip(f"no PostgreSQL: {error}")
-        yield cluster
-
-
-@contextmanager
-def _undertaker(directory: Path) -> Iterator[None]:
-    """A process that clears the server away once nobody writes to it any more, as when this one is killed."""
-    bury = 'read -r _; "$0" kill "$1"; rm -rf "$1"'
-    with subprocess.Popen(
-        ["sh", "-c", bury, SCRIPT, directory],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ):
-        yield
+    return servers.serve(Cluster)
 
 
 @asynccontextmanager

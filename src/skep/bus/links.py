@@ -22,8 +22,9 @@ log = structlog.get_logger()
 
 S = TypeVar("S")
 
-_TROUBLE = (AMQPError, RuntimeError, OSError, TimeoutError)
-"""What a connection that goes away raises, at whatever point it does."""
+_TROUBLE = (AMQPError, RuntimeError, OSError, TimeoutError, asyncio.InvalidStateError)
+"""What a connection that goes away raises, at whatever point it does; the last one where nobody waits any
+more for what aiormq has an answer to."""
 
 CLOSING = 2.0
 """Seconds for a goodbye: a broker that has an alarm does not read it."""
