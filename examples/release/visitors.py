@@ -3,6 +3,7 @@
 import http.client
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 PATIENCE = 10.0
@@ -10,14 +11,21 @@ PATIENCE = 10.0
 
 @dataclass(frozen=True)
 class Count:
-    """`pause`: the longest time without an answer, in seconds."""
+    """`pause`: the longest time without an answer, in seconds.  `reasons`: of failures, and how many each."""
 
     answered: int
-    failed: int
+    reasons: Counter[str]
     pause: float
 
+    @property
+    def failed(self) -> int:
+        return self.reasons.total()
+
     def __str__(self) -> str:
-        return f"{self.answered} answered, {self.failed} failed, longest pause {self.pause * 1000:.0f} ms"
+        why = "".join(f" ({number} x {reason})" for reason, number in self.reasons.most_common(3))
+        return (
+            f"{self.answered} answered, {self.failed} failed{why}, longest pause {self.pause * 1000:.0f} ms"
+        )
 
 
 class Visitors:
@@ -28,7 +36,7 @@ class Visitors:
         self._lock = threading.Lock()
         self._enough = threading.Event()
         self._ends: list[float] = [time.monotonic()]
-        self._failed = 0
+        self._reasons = Counter[str]()
         self._threads = [
             threading.Thread(target=self._ask_on, args=(number % 2 == 0,), daemon=True)
             for number in range(threads)
@@ -40,11 +48,11 @@ class Visitors:
         """Since the last time it was asked."""
         with self._lock:
             ends, self._ends = self._ends, self._ends[-1:]
-            failed, self._failed = self._failed, 0
+            reasons, self._reasons = self._reasons, Counter[str]()
         ends.sort()
         now = time.monotonic()
         pauses = [after - before for before, after in zip(ends, [*ends[1:], now], strict=True)]
-        return Count(answered=len(ends) - 1, failed=failed, pause=max(pauses))
+        return Count(answered=len(ends) - 1, reasons=reasons, pause=max(pauses))
 
     def stop(self) -> None:
         self._enough.set()
@@ -57,21 +65,22 @@ class Visitors:
         while not self._enough.wait(0.01):
             path = self._paths[number % len(self._paths)]
             number += 1
-            well = self._ask(connection, path, keep_alive)
+            wrong = self._ask(connection, path, keep_alive)
             with self._lock:
-                if well:
-                    self._ends.append(time.monotonic())
+                if wrong:
+                    self._reasons[f"{path}: {wrong}"] += 1
                 else:
-                    self._failed += 1
-            if not (well and keep_alive):
+                    self._ends.append(time.monotonic())
+            if wrong or not keep_alive:
                 connection.close()
 
-    def _ask(self, connection: http.client.HTTPConnection, path: str, keep_alive: bool) -> bool:
+    def _ask(self, connection: http.client.HTTPConnection, path: str, keep_alive: bool) -> str:
+        """What went wrong; "" is well."""
         headers = {"Host": self._host} | ({} if keep_alive else {"Connection": "close"})
         try:
             connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
             answer.read()
-        except (OSError, http.client.HTTPException):
-            return False
-        return answer.status == 200
+        except (OSError, http.client.HTTPException) as error:
+            return repr(error)
+        return "" if answer.status == 200 else str(answer.status)
