@@ -16,6 +16,7 @@ from litestar.exceptions import HTTPException
 from skep.api.patience import database_is_away
 from skep.flow import CommitFailed, Fenced
 from skep.flow.storage import effects
+from skep.flow.storage.refusals import is_away, is_conflict
 from skep.model.errors import (
     Conflict,
     Exhausted,
@@ -124,11 +125,16 @@ def problem_of(error: BaseException) -> Problem:
 
 def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """Litestar's exception handler for everything."""
-    if isinstance(error, CommitFailed | Fenced):
+    if isinstance(error, CommitFailed | Fenced) and _may_pass(error.__cause__):
         database_is_away(request.scope)
     problem = problem_of(error)
     headers = _HEADERS.get(HTTPStatus(problem.status), {})
     return Response(problem, status_code=problem.status, media_type=PROBLEM_JSON, headers=headers)
+
+
+def _may_pass(cause: BaseException | None) -> bool:
+    """In a moment, as a restart does; a full disk does not."""
+    return cause is None or is_away(cause) or is_conflict(cause)
 
 
 def _refused(error: HTTPException) -> Problem:

@@ -375,7 +375,7 @@ class Apps:
         app: AppRow,
         document: str,
         title: str,
-        transaction: Callable[[AsyncConnection], Awaitable[None]],
+        before: Callable[[AsyncConnection], Awaitable[None]],
         labels: Mapping[str, str] = {},
     ) -> Accepted:
         run = await self._flows.start(
@@ -384,7 +384,7 @@ class Apps:
             tenant=app.tenant_id,
             title=title,
             labels={"app": app.id, **labels},
-            transaction=transaction,
+            before=before,
         )
         return Accepted(run=run)
 

@@ -118,7 +118,7 @@ class Draining:
             tenant=app.tenant_id,
             title=f"move {app.name}/{names} off host {host.name}",
             labels={"app": app.id, "drain": host.name},
-            transaction=partial(claim, flows=self._flows, app=app),
+            before=partial(claim, flows=self._flows, app=app),
         )
 
     async def _moves(

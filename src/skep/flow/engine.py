@@ -221,13 +221,15 @@ class FlowEngine:
         labels: Mapping[str, str] | None = None,
         key: str | None = None,
         transaction: Transaction | None = None,
+        before: Transaction | None = None,
         priority: Priority | None = None,
         deadline: datetime | None = None,
     ) -> RunId:
         """Begin a run; return once it is durable.
 
-        The same `key` of the same tenant answers the run it began first.  `transaction` comes before the
-        run's creation and commits together with it (not if the key was known); if it raises, there is no run.
+        The same `key` of the same tenant answers the run it began first.  `before` comes before the run's
+        creation, `transaction` after it, and all commit together (not if the key was known); if one raises,
+        there is no run.
 
         Raises:
             UnknownFlow: no flow of that name.
@@ -240,7 +242,7 @@ class FlowEngine:
         check_words(title=row.title, tenant=tenant, key=key)
         for name, value in row.labels.items():
             check_words(**{"the name of a label": name, f"label {name!r}": value})
-        return await self._starting.start(run, found, transaction)
+        return await self._starting.start(run, found, transaction, before)
 
     def parse(self, text: str, file: str = "<generated>") -> Flow:
         """Check a generated document; it may use registered flows as sub-flows.  Raises FlowError."""

@@ -101,12 +101,14 @@ class Starting:
         new.row.labels = old.labels | ({"started-by": by} if by else {})
         return await self.start(new, flow, None)
 
-    async def start(self, run: ActiveRun, flow: Flow, transaction: Transaction | None) -> RunId:
+    async def start(
+        self, run: ActiveRun, flow: Flow, transaction: Transaction | None, before: Transaction | None = None
+    ) -> RunId:
         """The run is taken up as soon as it is durable, also if the caller has gone by then."""
         await self.store_definition(flow)
         run.row.worker = self._tenure.claim(coming=run)
         take = self._unclaimed if run.row.worker is None else partial(self._tenure.take, run)
-        if run.row.key is None and transaction is None:
+        if run.row.key is None and transaction is None and before is None:
             journal = self._ledger.journal
             effects.current().done = True
             journal.create_run(run.row)
@@ -114,7 +116,7 @@ class Starting:
             await journal.flushed()
             journal.require_taken(run.id)
             return run.id
-        return await self._start_within(run, transaction, take)
+        return await self._start_within(run, transaction, before, take)
 
     async def store_definition(self, flow: Flow) -> None:
         """Durable before the first run that needs it; the same content is stored once, and made sure of now
@@ -147,7 +149,11 @@ class Starting:
             await asyncio.sleep(LOOK_AGAIN)
 
     async def _start_within(
-        self, run: ActiveRun, transaction: Transaction | None, take: Callable[[], None]
+        self,
+        run: ActiveRun,
+        transaction: Transaction | None,
+        before: Transaction | None,
+        take: Callable[[], None],
     ) -> RunId:
         journal, row = self._ledger.journal, run.row
         in_doubt = False
@@ -158,9 +164,11 @@ class Starting:
             known = row.key and await records.by_key(connection, row.tenant, row.key)
             if known:
                 return known
+            if before is not None:
+                await before(connection)
+            await journal.write_run(connection, row)
             if transaction is not None:
                 await transaction(connection)
-            await journal.write_run(connection, row)
             return run.id
 
         def created(done: asyncio.Future[RunId]) -> None:
