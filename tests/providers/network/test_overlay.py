@@ -336,6 +336,17 @@ async def test_a_published_port_leads_to_replicas_on_other_hosts(two: Hosts) -> 
     assert await at.a.fabric.published() == {both.service: both}
 
 
+async def test_a_published_port_answers_the_machines_of_other_hosts(two: Hosts) -> None:
+    """Whose addresses no replica may speak to of itself."""
+    at = await pair(two, network())
+    await at.a.world.serve(at.a.sandbox(at.one), 8080, "one")
+    await at.a.fabric.publish(publications(at.net, 80, 8080, (at.one.address,)))
+    await at.b.world.serve(at.b.world.host, 9000, "host")
+
+    assert await at.b.world.ask(at.b.world.host, str(at.a.address), 80) == f"one {at.b.address}"
+    assert await at.a.world.ask(at.a.sandbox(at.one), str(at.b.address), 9000) == "silence"
+
+
 async def test_a_published_port_follows_its_replica_to_another_host(two: Hosts) -> None:
     at = await pair(two, network())
     await at.a.fabric.publish(publications(at.net, 80, 8080, (at.other.address,)))

@@ -159,8 +159,9 @@ def host_table(
                 "forward",
                 (
                     f"iifname != {ours} oifname != {ours} accept",
-                    *([f"iifname {ours} ip daddr @underlay drop"] if tunnel else []),
+                    # First: the machine of another host may ask for what is published here, and be answered.
                     "ct state established,related accept",
+                    *([f"iifname {ours} ip daddr @underlay drop"] if tunnel else []),
                     # First the cheap question: counting takes longer the more there are.
                     f"iifname {ours} ct state new update @paces {{ ip saddr limit rate over {PACE} }} drop",
                     f"iifname {ours} ct state new add @flows {{ ip saddr ct count over {MOST_FLOWS} }} drop",
