@@ -1,11 +1,10 @@
 """Telling hosts who is where on their networks."""
 
-import asyncio
 from collections.abc import Collection
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from skep.control.following import Following
 from skep.control.host_directory import HostDirectory
 from skep.control.peers import NOBODY, NetworkMap, maps
 from skep.control.ports import Fabric
@@ -13,8 +12,6 @@ from skep.control.telling import Known, Telling
 from skep.flow import Database
 from skep.model.ids import HostName, NetworkId, ReplicaId
 from skep.store import egress, endpoints, hosts, networks
-
-log = structlog.get_logger("skep.peering")
 
 
 class Peering(Telling[NetworkMap]):
@@ -25,32 +22,20 @@ class Peering(Telling[NetworkMap]):
 
     def __init__(self, database: Database, directory: HostDirectory) -> None:
         super().__init__(database, directory)
-        self._changed: set[ReplicaId] = set()
-        self._following: asyncio.Task[None] | None = None
+        self._following = Following("peers", self._follow)
 
     def replica_changed(self, replica: ReplicaId) -> None:
         """It began or ceased to run: its names must follow on the other hosts.  Never waits."""
-        if len(self._directory.names()) < 2:
-            return
-        self._changed.add(replica)
-        if self._following is None or self._following.done():
-            self._following = asyncio.get_running_loop().create_task(self._follow(), name="peering")
+        if len(self._directory.names()) > 1:
+            self._following.changed(replica)
 
     async def close(self) -> None:
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+        await self._following.close()
 
-    async def _follow(self) -> None:
-        """What changed while the last change was told is told together."""
-        while self._changed:
-            taken, self._changed = self._changed, set()
-            try:
-                async with self._database.read() as connection:
-                    chosen = await networks.networks_of(connection, taken)
-                await self.announce(chosen)
-            except Exception:
-                log.exception("peers.failed")
+    async def _follow(self, taken: set[ReplicaId]) -> None:
+        async with self._database.read() as connection:
+            chosen = await networks.networks_of(connection, taken)
+        await self.announce(chosen)
 
     async def _maps(
         self, connection: AsyncConnection, time: int, chosen: Collection[NetworkId] | None

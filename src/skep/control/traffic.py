@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from skep.control.following import Following
 from skep.control.host_directory import HostDirectory
 from skep.control.ports import Desired
 from skep.flow import Database
@@ -67,8 +68,7 @@ class Traffic:
         self._database = database
         self._directory = directory
         self._leaders = tuple(leaders)
-        self._changed: set[ReplicaId] = set()
-        self._following: asyncio.Task[None] | None = None
+        self._following = Following("traffic", self._follow)
 
     async def announce(self, services: Collection[ServiceId]) -> None:
         """Raises Unavailable: a host that is not known to be lost has not heard it; ask again."""
@@ -79,24 +79,15 @@ class Traffic:
 
     def replica_changed(self, replica: ReplicaId) -> None:
         """It came up, went down, or became (un)healthy.  Never waits."""
-        self._changed.add(replica)
-        if self._following is None or self._following.done():
-            self._following = asyncio.get_running_loop().create_task(self._follow(), name="traffic")
+        self._following.changed(replica)
 
     async def close(self) -> None:
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+        await self._following.close()
 
-    async def _follow(self) -> None:
-        """What changed while the last change was told is told together."""
-        while self._changed:
-            taken, self._changed = self._changed, set()
-            try:
-                async with self._database.read() as connection:
-                    rows = [await replicas.get(connection, replica) for replica in taken]
-                await self.announce({row.service_id for row in rows if row is not None})
-            except SkepError as error:
-                log.warning("traffic.unheard", error=error.message)
-            except Exception:
-                log.exception("traffic.failed")
+    async def _follow(self, taken: set[ReplicaId]) -> None:
+        async with self._database.read() as connection:
+            rows = [await replicas.get(connection, replica) for replica in taken]
+        try:
+            await self.announce({row.service_id for row in rows if row is not None})
+        except SkepError as error:
+            log.warning("traffic.unheard", error=error.message)

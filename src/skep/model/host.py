@@ -6,14 +6,15 @@ Control computes these from releases; the agent and the providers carry them out
 import functools
 import hashlib
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
+from skep.model.errors import Stale
 from skep.model.groups import GroupRule
 from skep.model.ids import (
     Bytes,
@@ -31,6 +32,9 @@ from skep.model.ids import (
 from skep.model.spec import HealthCheck, RestartPolicy, Ulimit
 
 LINK6_BITS = 112
+
+
+K = TypeVar("K")
 
 
 class HostStruct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -179,6 +183,30 @@ class PeersInForce(HostStruct, frozen=True, kw_only=True):
 
     generation: int
     digest: str
+
+
+class Told(Protocol):
+    """Something that a host was told as a whole, as of a generation."""
+
+    @property
+    def generation(self) -> int: ...
+    @property
+    def digest(self) -> str: ...
+
+
+def in_force(told: Mapping[K, Told]) -> dict[K, PeersInForce]:
+    """What a host answers about it."""
+    return {
+        key: PeersInForce(generation=known.generation, digest=known.digest) for key, known in told.items()
+    }
+
+
+def must_be_news(what: str, told: Told, before: Told | None) -> None:
+    """The same generation again is none, and does no harm.  Raises Stale: a younger one is in force."""
+    if before is not None and told.generation < before.generation:
+        raise Stale(
+            f"Generation {told.generation} of {what} is older than {before.generation}, which is in force."
+        )
 
 
 def digest_of(marks: Iterable[int]) -> str:

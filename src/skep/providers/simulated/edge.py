@@ -1,8 +1,7 @@
 """The edge of a simulated host: it knows who would answer."""
 
 from skep.model.edge import AccessLine, AppEndpoints, EdgeEndpoint, EndpointTraffic
-from skep.model.errors import Stale
-from skep.model.host import PeersInForce
+from skep.model.host import PeersInForce, in_force, must_be_news
 from skep.model.ids import AppId, EndpointId
 
 
@@ -15,15 +14,11 @@ class SimulatedEdge:
         self.lines: dict[EndpointId, list[AccessLine]] = {}
 
     async def set_endpoints(self, told: AppEndpoints) -> None:
-        before = self.told.get(told.app)
-        if before is not None and told.generation < before.generation:
-            raise Stale(f"Generation {told.generation} is older than {before.generation}, which is in force.")
+        must_be_news(f"the endpoints of app {told.app}", told, self.told.get(told.app))
         self.told[told.app] = told
 
     async def endpoints(self) -> dict[AppId, PeersInForce]:
-        return {
-            app: PeersInForce(generation=one.generation, digest=one.digest) for app, one in self.told.items()
-        }
+        return in_force(self.told)
 
     async def traffic(self) -> list[EndpointTraffic]:
         found = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from skep.model.errors import Conflict, InvalidInput, NotFound, Stale
+from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.host import (
     NetworkConfig,
     NetworkGuards,
@@ -16,6 +16,8 @@ from skep.model.host import (
     PortConfig,
     Publication,
     ServicePublications,
+    in_force,
+    must_be_news,
 )
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
 
@@ -96,36 +98,22 @@ class SimulatedFabric:
             raise InvalidInput(
                 f"Two peers of network {network.name!r}, or one and its gateway, are the same."
             )
-        before = self._peers.get(peers.network)
-        if before is not None and peers.generation < before.generation:
-            raise Stale(
-                f"Generation {peers.generation} is older than {before.generation}, which is in force."
-            )
+        must_be_news(f"the peers of network {peers.network}", peers, self._peers.get(peers.network))
         self._peers[peers.network] = peers
 
     async def peers(self) -> dict[NetworkId, PeersInForce]:
-        return {
-            network: PeersInForce(generation=known.generation, digest=known.digest)
-            for network, known in self._peers.items()
-        }
+        return in_force(self._peers)
 
     async def set_guards(self, guards: NetworkGuards) -> None:
         self._known(guards.network)
         known = {group.id for group in guards.groups}
         if strange := {name for port in guards.ports for name in port.groups} - known:
             raise InvalidInput(f"A port is in group {min(strange)}, which is none of the groups.")
-        before = self._guards.get(guards.network)
-        if before is not None and guards.generation < before.generation:
-            raise Stale(
-                f"Generation {guards.generation} is older than {before.generation}, which is in force."
-            )
+        must_be_news(f"the guards of network {guards.network}", guards, self._guards.get(guards.network))
         self._guards[guards.network] = guards
 
     async def guards(self) -> dict[NetworkId, PeersInForce]:
-        return {
-            network: PeersInForce(generation=known.generation, digest=known.digest)
-            for network, known in self._guards.items()
-        }
+        return in_force(self._guards)
 
     def known_networks(self) -> dict[NetworkId, NetworkConfig]:
         """What the host was told, in full."""
@@ -147,16 +135,11 @@ class SimulatedFabric:
         addresses = [one.address for one in told.virtual_ips]
         if len(set(addresses)) < len(addresses) or not all(map(network.fits, addresses)):
             raise InvalidInput(f"A virtual IP is none of network {network.name!r}, or is there twice.")
-        before = self._virtual_ips.get(told.network)
-        if before is not None and told.generation < before.generation:
-            raise Stale(f"Generation {told.generation} is older than {before.generation}, which is in force.")
+        must_be_news(f"the virtual IPs of network {told.network}", told, self._virtual_ips.get(told.network))
         self._virtual_ips[told.network] = told
 
     async def virtual_ips(self) -> dict[NetworkId, PeersInForce]:
-        return {
-            network: PeersInForce(generation=known.generation, digest=known.digest)
-            for network, known in self._virtual_ips.items()
-        }
+        return in_force(self._virtual_ips)
 
     def known_virtual_ips(self) -> dict[NetworkId, NetworkVirtualIps]:
         """What the host was told, in full."""

@@ -12,8 +12,8 @@ import msgspec
 import structlog
 
 from skep.model.edge import AppEndpoints
-from skep.model.errors import InvalidInput, Stale
-from skep.model.host import PeersInForce
+from skep.model.errors import InvalidInput
+from skep.model.host import PeersInForce, in_force, must_be_news
 from skep.model.ids import AppId
 
 log = structlog.get_logger()
@@ -36,11 +36,7 @@ class Records:
         if not _ID.fullmatch(told.app):
             raise InvalidInput(f"{told.app[:100]!r} is not an id.")
         before = self.apps.get(told.app)
-        if before is not None and told.generation < before.generation:
-            raise Stale(
-                f"Generation {told.generation} of the endpoints of app {told.app} is older than "
-                f"{before.generation}, which is in force."
-            )
+        must_be_news(f"the endpoints of app {told.app}", told, before)
 
     async def save(self, told: AppEndpoints) -> None:
         path, content = self._path(told.app), msgspec.json.encode(told, enc_hook=str)
@@ -48,9 +44,7 @@ class Records:
         self.apps[told.app] = told
 
     def in_force(self) -> dict[AppId, PeersInForce]:
-        return {
-            app: PeersInForce(generation=one.generation, digest=one.digest) for app, one in self.apps.items()
-        }
+        return in_force(self.apps)
 
     def _path(self, app: AppId) -> Path:
         return self._directory / f"app-{app}.json"

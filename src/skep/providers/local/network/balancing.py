@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from ipaddress import IPv4Address
 
-from skep.model.errors import Stale
-from skep.model.host import NetworkVirtualIps
+from skep.model.host import NetworkVirtualIps, must_be_news
 from skep.model.ids import NetworkId, ReplicaId
 from skep.providers.local.network import (
     balancing_messages,
@@ -50,11 +49,7 @@ class Balancing:
         virtual_ips.check(told, network)
         async with self._lock:
             before = self._state.virtual_ips.get(network.id)
-            if before is not None and told.generation < before.generation:
-                raise Stale(
-                    f"Generation {told.generation} of the virtual IPs of network {network.id} is older than "
-                    f"{before.generation}, which is in force."
-                )
+            must_be_news(f"the virtual IPs of network {network.id}", told, before)
             await self._state.save_virtual_ips(told)
             self._routers.directory(network.id).lead(told.virtual_ips)
             if before == told:

@@ -7,8 +7,16 @@ from pathlib import Path
 
 import msgspec
 
-from skep.model.errors import Conflict, NotFound, Stale
-from skep.model.host import Egress, NetworkConfig, NetworkGuards, NetworkPeers, PortConfig, RemotePort
+from skep.model.errors import Conflict, NotFound
+from skep.model.host import (
+    Egress,
+    NetworkConfig,
+    NetworkGuards,
+    NetworkPeers,
+    PortConfig,
+    RemotePort,
+    must_be_news,
+)
 from skep.model.ids import NetworkId, ReplicaId
 from skep.providers.local.network import (
     addressing,
@@ -141,11 +149,7 @@ class Routers:
         overlay.check(peers, network, self._host.underlay)
         async with self.lock[network.id]:
             before = self._state.peers.get(network.id)
-            if before is not None and peers.generation < before.generation:
-                raise Stale(
-                    f"Generation {peers.generation} of the peers of network {network.id} is older than "
-                    f"{before.generation}, which is in force."
-                )
+            must_be_news(f"the peers of network {network.id}", peers, before)
             far, named = self._far(network), self._remote_ports(network.id)
             await self._state.save_peers(peers)
             self._host.confirm(network)
@@ -162,11 +166,7 @@ class Routers:
         guards.check(told)
         async with self.lock[network.id]:
             before = self._state.guards.get(network.id)
-            if before is not None and told.generation < before.generation:
-                raise Stale(
-                    f"Generation {told.generation} of the guards of network {network.id} is older than "
-                    f"{before.generation}, which is in force."
-                )
+            must_be_news(f"the guards of network {network.id}", told, before)
             await self._state.save_guards(told)
             if exists(self.path(network.id)):
                 await self._guard(network)

@@ -22,6 +22,7 @@ from skep.model.host import (
     PeersInForce,
     PortConfig,
     ServicePublications,
+    in_force,
 )
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
 from skep.providers.local.network.namespaces import Namespaces
@@ -131,16 +132,10 @@ class State:
         }
 
     def guards_in_force(self) -> dict[NetworkId, PeersInForce]:
-        return {
-            network: PeersInForce(generation=known.generation, digest=known.digest)
-            for network, known in self.guards.items()
-        }
+        return in_force(self.guards)
 
     def virtual_ips_in_force(self) -> dict[NetworkId, PeersInForce]:
-        return {
-            network: PeersInForce(generation=known.generation, digest=known.digest)
-            for network, known in self.virtual_ips.items()
-        }
+        return in_force(self.virtual_ips)
 
     async def save_network(self, record: NetworkConfig) -> None:
         await self._write("network", record.id, record)
