@@ -87,12 +87,14 @@ class Captured(FlowEngine):
         flow: str | Flow,
         input: Mapping[str, object],  # noqa: A002
         *,
+        before: Callable[[AsyncConnection], Awaitable[None]] | None = None,
         transaction: Callable[[AsyncConnection], Awaitable[None]] | None = None,
         **_about: Any,
     ) -> RunId:
         self.flow, self.input = flow, input
-        if transaction is not None:
-            await self._database.write(transaction)
+        for rows in (before, transaction):
+            if rows is not None:
+                await self._database.write(rows)
         return RunId("captured")
 
 
