@@ -27,7 +27,8 @@ from tests.control.test_documents import ancestors
 from skep.control import strategies
 from skep.control.flows.catalogue import make_registry
 from skep.control.flows.rollouts import apply
-from skep.control.plans import Facts, Plan, make_plan
+from skep.control.planning import make_plan
+from skep.control.plans import Facts, Plan
 from skep.flow import Flow
 from skep.model.errors import InvalidInput
 from skep.model.ids import HostName

@@ -29,7 +29,8 @@ from skep.control.clock import Now
 from skep.control.facts import AppRecord
 from skep.control.flows import documents
 from skep.control.placing import assign
-from skep.control.plans import Facts, Plan, make_plan
+from skep.control.planning import make_plan
+from skep.control.plans import Facts, Plan
 from skep.control.publications import clash
 from skep.control.quotas import Defaults
 from skep.control.release_diff import differences, shape

@@ -15,9 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control import facts
 from skep.control.changes import Overtaken, claim
+from skep.control.comparing import found
 from skep.control.flows import documents
 from skep.control.placing import group_of
-from skep.control.plans import Move, found
+from skep.control.plans import Move
 from skep.control.settings import Settings
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, Exhausted

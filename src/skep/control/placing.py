@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from skep.control.comparing import ordinals
 from skep.control.naming import disk_name
-from skep.control.plans import Facts, ordinals
+from skep.control.plans import Facts
 from skep.model.errors import Conflict, Exhausted
 from skep.model.ids import Bytes, HostName, TenantId
 from skep.model.names import ServiceName

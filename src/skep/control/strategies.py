@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+from skep.control.comparing import difference, ordinals
 from skep.control.draining import has_data
 from skep.control.flows.rollouts.parts import jobs
 from skep.control.naming import attachments
-from skep.control.plans import Facts, Plan, difference, ordinals
+from skep.control.plans import Facts, Plan
 from skep.control.specifications import health_check
 from skep.model.errors import InvalidInput
 from skep.model.names import ServiceName
