@@ -92,9 +92,9 @@ class Captured(FlowEngine):
         **_about: Any,
     ) -> RunId:
         self.flow, self.input = flow, input
-        for rows in (before, transaction):
-            if rows is not None:
-                await self._database.write(rows)
+        for write in (before, transaction):
+            if write is not None:
+                await self._database.write(write)
         return RunId("captured")
 
 
