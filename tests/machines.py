@@ -24,7 +24,9 @@ from skep.model.errors import NotFound
 from skep.model.ids import Bytes
 from skep.model.names import AppName, ServiceName
 from skep.model.spec import AppSpec, AppVolume, ServiceSpec
-from skep.model.views import Accepted, ReplicaView, RunView
+from skep.model.views.apps import ReplicaView
+from skep.model.views.base import Accepted
+from skep.model.views.runs import RunView
 
 MiB = 1024 * 1024
 APPLETS = """

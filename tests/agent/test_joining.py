@@ -25,7 +25,7 @@ from skep.control.bus_accounts import Login, SharedBusAccount
 from skep.control.control import Control
 from skep.model.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
 from skep.model.ids import HostName, ZoneName
-from skep.model.views import HostJoined
+from skep.model.views.joining import HostJoined
 from skep.providers.simulated.host import FACTS
 from skep.trust.api_contexts import api_context
 from skep.trust.authority import Authority

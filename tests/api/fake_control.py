@@ -25,62 +25,34 @@ from skep.model.host import ExecSpec, LogLine
 from skep.model.ids import Bytes, TenantId, UserId
 from skep.model.images import BuildSpec, RegistryCredentials
 from skep.model.names import ServiceName, TenantName
-from skep.model.plan_views import HostNeed, PlanDetail, ResourceChange, ServicePlan
-from skep.model.release_views import DifferenceView, ReleaseDetail, ReleaseDiff
-from skep.model.rollout_views import AppStatus, DriftView, RolloutService, RolloutView, ScaleView
 from skep.model.spec import AppSpec, AppSubnet
-from skep.model.views import (
-    Accepted,
-    AccessView,
-    Action,
+from skep.model.views.apps import AppDetail, AppState, AppView, EventView, ReplicaView, UsageView
+from skep.model.views.base import Accepted
+from skep.model.views.disks import DiskView
+from skep.model.views.endpoints import AccessView, CertificateView, EndpointTrafficView, EndpointView
+from skep.model.views.hosts import DrainView, HostDetail, HostView, PoolView, StayingView, ZoneView
+from skep.model.views.images import ImageView, PruneView
+from skep.model.views.joining import JoinTokenCreated, JoinTokenView
+from skep.model.views.networks import (
     AddressView,
-    AppDetail,
-    AppState,
-    AppView,
-    CertificateView,
-    DeadLetterView,
-    DiskView,
-    DrainView,
     EgressView,
-    EndpointTrafficView,
-    EndpointView,
-    EventView,
-    GroupRuleView,
     HopView,
-    HostDetail,
-    HostView,
-    ImageView,
-    JoinTokenCreated,
-    JoinTokenView,
     NetworkDetail,
     NetworkView,
     PlaceView,
-    PlanChange,
-    PoolView,
     PortView,
-    PruneView,
-    QueueView,
-    Quota,
-    ReleaseView,
-    ReplicaView,
     ReservationView,
-    RunDetail,
-    RunEventView,
-    RunView,
-    SecurityGroupView,
     ShareView,
-    StayingView,
-    StepView,
     SubnetView,
-    TenantView,
-    TokenCreated,
-    TokenView,
     TraceView,
-    UsageView,
-    UserView,
-    WhoAmI,
-    ZoneView,
 )
+from skep.model.views.plans import Action, HostNeed, PlanChange, PlanDetail, ResourceChange, ServicePlan
+from skep.model.views.releases import DifferenceView, ReleaseDetail, ReleaseDiff, ReleaseView
+from skep.model.views.rollouts import AppStatus, DriftView, RolloutService, RolloutView, ScaleView
+from skep.model.views.runs import RunDetail, RunEventView, RunView, StepView
+from skep.model.views.security_groups import GroupRuleView, SecurityGroupView
+from skep.model.views.system import DeadLetterView, QueueView
+from skep.model.views.tenants import Quota, TenantView, TokenCreated, TokenView, UserView, WhoAmI
 
 # inside a class with a method `list` the builtin has no name
 Releases = list[ReleaseView]

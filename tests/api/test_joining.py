@@ -15,7 +15,7 @@ from tests.control.installation import Installation, installation
 from skep.api.errors import TooMany
 from skep.api.turnstile import BURST, Turnstile
 from skep.control.control import Control
-from skep.model.views import HostJoined, JoinTokenCreated
+from skep.model.views.joining import HostJoined, JoinTokenCreated
 from skep.providers.simulated.host import FACTS
 from skep.trust.authority import fingerprint
 from skep.trust.identity import Identity, new_key, signing_request

@@ -12,7 +12,7 @@ from tests.cli.conftest import Skep, command
 
 from skep.cli.follow import plain_line
 from skep.model.host import LogLine
-from skep.model.views import RunEventView
+from skep.model.views.runs import RunEventView
 from skep.streams import pump
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -11,7 +11,7 @@ from tests.cli.house import House, housed
 from skep.cli.client import Client
 from skep.cli.follow import Picture
 from skep.cli.settings import Context
-from skep.model.views import RunDetail, RunEventView
+from skep.model.views.runs import RunDetail, RunEventView
 
 
 @pytest.fixture(scope="module")

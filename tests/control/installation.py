@@ -31,7 +31,7 @@ from skep.control.traffic import Publishing, Traffic
 from skep.flow import Database, FlowEngine, Registry, RunId, RunState
 from skep.flow.storage.retention import RetentionPolicy
 from skep.model.ids import Bytes, HostName, ImageId, RegionName, ZoneName, new_id
-from skep.model.views import Accepted
+from skep.model.views.base import Accepted
 from skep.providers.simulated import SimulatedHost
 from skep.providers.simulated.host import FACTS
 from skep.providers.simulated.images import image

@@ -46,7 +46,7 @@ from skep.model.ids import (
 from skep.model.names import AppName, ServiceName, TenantName
 from skep.model.spec import AppSpec, AppVolume, Mount, ServiceSpec
 from skep.model.topology import PoolName
-from skep.model.views import Accepted
+from skep.model.views.base import Accepted
 from skep.providers.simulated import SimulatedHost
 from skep.providers.simulated.host import FACTS
 from skep.providers.simulated.images import image

@@ -232,7 +232,7 @@ async def test_nonsense_is_refused_with_every_problem_named(cloud: Machine) -> N
 
 async def test_a_tenant_cannot_exceed_its_quota_or_mount_the_host(cloud: Machine) -> None:
     from skep.control.callers import Role
-    from skep.model.views import Quota
+    from skep.model.views.tenants import Quota
 
     await cloud.control.tenants.create(cloud.admin, "acme", Quota(replicas=2))
     await cloud.control.users.create(cloud.admin, "ann", "acme", Role.MEMBER)

@@ -25,7 +25,7 @@ from skep.model.spec import (
     Mount,
     NetworkAttachment,
 )
-from skep.model.views import Quota
+from skep.model.views.tenants import Quota
 
 MiB = 1024**2
 

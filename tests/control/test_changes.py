@@ -18,7 +18,7 @@ from skep.model.errors import Conflict, NotFound
 from skep.model.ids import Bytes, new_id
 from skep.model.names import AppName, ServiceName
 from skep.model.spec import AppSpec, Dependency, RestartPolicy, ServiceSpec
-from skep.model.views import Accepted
+from skep.model.views.base import Accepted
 from skep.store import apps
 
 __all__ = ["cluster"]

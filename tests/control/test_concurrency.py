@@ -8,7 +8,7 @@ from tests.machines import Machine, app, fetch, service
 from skep.control.callers import Caller, Role
 from skep.model.errors import Conflict
 from skep.model.spec import AppSpec, HealthCheck, PublishedPort
-from skep.model.views import Accepted
+from skep.model.views.base import Accepted
 
 pytestmark = pytest.mark.root
 

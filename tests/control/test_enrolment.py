@@ -17,7 +17,7 @@ from skep.control.settings import Settings
 from skep.model.errors import Conflict, InvalidInput, NotFound, Unauthenticated, Unavailable
 from skep.model.ids import HostName, ZoneName
 from skep.model.topology import Intent, Liveness
-from skep.model.views import HostJoined, JoinTokenCreated
+from skep.model.views.joining import HostJoined, JoinTokenCreated
 from skep.providers.simulated.host import FACTS
 from skep.store import hosts, tables
 from skep.trust.authority import Authority, fingerprint

@@ -13,8 +13,8 @@ from skep.control import explaining
 from skep.control.plans import Facts
 from skep.model.errors import Conflict, InvalidInput
 from skep.model.ids import Bytes
-from skep.model.plan_views import ServicePlan
 from skep.model.spec import AppSpec, EndpointSpec, Extensions, PublishedPort, Resources, UpdateConfig
+from skep.model.views.plans import ServicePlan
 from skep.providers.simulated.images import image
 from skep.schedule.candidates import Candidate
 

@@ -14,7 +14,7 @@ from skep.model.errors import Exhausted, Unavailable
 from skep.model.host import ExecSpec
 from skep.model.ids import HostName
 from skep.model.topology import HostLoad
-from skep.model.views import AppState, EventView
+from skep.model.views.apps import AppState, EventView
 from skep.providers.simulated.host import FACTS
 from skep.store import hosts
 from skep.store.hosts import HostRow

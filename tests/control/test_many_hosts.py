@@ -19,7 +19,7 @@ from skep.model.host import ContainerState, ContainerStatus
 from skep.model.ids import HostName, ServiceId
 from skep.model.spec import Extensions, Placement, PublishedPort
 from skep.model.topology import Liveness
-from skep.model.views import ReplicaView
+from skep.model.views.apps import ReplicaView
 from skep.store import hosts, replicas
 
 ONE, TWO, THREE = (HostName(f"host-{number}") for number in (1, 2, 3))

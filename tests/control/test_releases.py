@@ -17,8 +17,8 @@ from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.ids import AppId, Digest, ImageId, ReleaseId, new_id
 from skep.model.images import ImageInfo
 from skep.model.names import ServiceName
-from skep.model.release_views import DifferenceView
 from skep.model.spec import AppFile, AppSpec, FileMount, HealthCheck, ServiceSpec
+from skep.model.views.releases import DifferenceView
 from skep.providers.simulated.images import image
 from skep.store import apps, images, snapshots
 from skep.store.images import ImageRow

@@ -21,7 +21,7 @@ from skep.model.groups import GroupRule
 from skep.model.host import NetworkConfig
 from skep.model.ids import GroupId, HostName, NetworkId, TenantId
 from skep.model.spec import AppNetwork, AppSpec, AppSubnet, NetworkAttachment
-from skep.model.views import SubnetView
+from skep.model.views.networks import SubnetView
 from skep.store.groups import GroupRow, MemberRow
 
 ATTACHED = NetworkAttachment()

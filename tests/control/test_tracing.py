@@ -18,7 +18,7 @@ from skep.model.groups import GroupRule
 from skep.model.host import ContainerState, PeersInForce
 from skep.model.ids import EgressId, HostName, NetworkId, TenantId, ZoneName
 from skep.model.topology import Liveness
-from skep.model.views import TraceView
+from skep.model.views.networks import TraceView
 from skep.store.egress import EgressRow
 from skep.store.hosts import HostRow
 from skep.store.networks import AttachmentRow, NetworkRow

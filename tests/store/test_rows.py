@@ -35,7 +35,7 @@ from skep.model.ids import (
 from skep.model.names import AppName, ServiceName, TenantName
 from skep.model.spec import AppFile, AppSpec, HealthCheck, ServiceSpec
 from skep.model.topology import HostLoad, Intent, Liveness, PoolName
-from skep.model.views import Quota
+from skep.model.views.tenants import Quota
 from skep.providers.simulated.images import image
 from skep.store import (
     apps,

@@ -20,7 +20,7 @@ from skep.agent.joined import BUS_USER, JoinedHost, agent_directory, is_joined, 
 from skep.model.errors import Conflict, Forbidden, InvalidInput, SkepError, Unavailable
 from skep.model.host import HostFacts
 from skep.model.ids import HostName, ZoneName
-from skep.model.views import HostJoined
+from skep.model.views.joining import HostJoined
 from skep.providers.local.cgroups import Cgroups
 from skep.trust.api_contexts import verifying
 from skep.trust.authority import Authority

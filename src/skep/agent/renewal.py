@@ -12,7 +12,7 @@ import structlog
 from skep.agent.joined import BUS_USER, JoinedHost, write_joined
 from skep.agent.joining import refusal
 from skep.model.errors import Forbidden, SkepError, Unavailable
-from skep.model.views import Belonging, CertificateRenewed
+from skep.model.views.joining import Belonging, CertificateRenewed
 from skep.trust.identity import Identity, new_key, signing_request
 
 log = structlog.get_logger(__name__)

@@ -3,7 +3,7 @@
 from litestar import Response
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
-from skep.model.views import Accepted
+from skep.model.views.base import Accepted
 
 
 def follow(accepted: Accepted) -> Response[Accepted]:

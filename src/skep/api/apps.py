@@ -9,9 +9,10 @@ from skep.api.asking import Caller, Control
 from skep.api.bodies import named
 from skep.api.log_merge import app_log, follow_app_log
 from skep.api.streams import NDJSON, answers, event_stream, json_lines
-from skep.model.plan_views import PlanDetail
 from skep.model.spec import AppSpec
-from skep.model.views import Accepted, AppDetail, AppView, LogView
+from skep.model.views.apps import AppDetail, AppView, LogView
+from skep.model.views.base import Accepted
+from skep.model.views.plans import PlanDetail
 
 
 @get("/")

@@ -11,7 +11,7 @@ from skep.model.errors import InvalidInput
 from skep.model.groups import GroupRule
 from skep.model.host import HostFacts
 from skep.model.spec import AppSpec, AppSubnet, Count, Positive
-from skep.model.views import Quota
+from skep.model.views.tenants import Quota
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,7 +7,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 
 from skep.api.asking import Caller, Control
 from skep.model.errors import InvalidInput
-from skep.model.flow_views import BundleView, PreflightView
+from skep.model.views.bundles import BundleView, PreflightView
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of a bundle as it is sent."""

@@ -6,7 +6,8 @@ from litestar.params import FromPath, JSONBody
 from skep.api.answers import follow
 from skep.api.asking import Caller, Control
 from skep.api.bodies import ResizeDisk
-from skep.model.views import Accepted, DiskView
+from skep.model.views.base import Accepted
+from skep.model.views.disks import DiskView
 
 
 @get("/")

@@ -4,7 +4,7 @@ from typing import Any
 
 from litestar import Response
 
-from skep.model.flow_views import DrawnView
+from skep.model.views.flows import DrawnView
 
 SVG = "image/svg+xml"
 _TYPES = {"svg": SVG, "mermaid": "text/vnd.mermaid; charset=utf-8", "text": "text/plain; charset=utf-8"}

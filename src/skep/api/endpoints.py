@@ -5,7 +5,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 
 from skep.api.asking import Caller, Control
 from skep.api.bodies import PutCertificate
-from skep.model.views import AccessView, CertificateView, EndpointView
+from skep.model.views.endpoints import AccessView, CertificateView, EndpointView
 
 
 @get("/v1/endpoints")

@@ -6,7 +6,7 @@ from litestar.response import Stream
 
 from skep.api.asking import Caller, Control
 from skep.api.streams import EVENT_STREAM, answers, event_stream
-from skep.model.views import EventView
+from skep.model.views.apps import EventView
 
 
 @get("/", responses=answers(EventView, EVENT_STREAM))

@@ -9,8 +9,8 @@ from skep.api.answers import follow
 from skep.api.asking import Caller, Control
 from skep.api.bodies import CheckFlows, DrawFlows, StartFlow
 from skep.api.drawing import drawn
-from skep.model.flow_views import CheckView, CodeView, DrawnView, FlowDetail, FlowView
-from skep.model.views import Accepted
+from skep.model.views.base import Accepted
+from skep.model.views.flows import CheckView, CodeView, DrawnView, FlowDetail, FlowView
 
 
 @get("/flows")

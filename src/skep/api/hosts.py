@@ -5,7 +5,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 
 from skep.api.asking import Caller, Control
 from skep.api.bodies import NewZone, SetLabels, SetPool
-from skep.model.views import DrainView, HostDetail, HostView, PoolView, ZoneView
+from skep.model.views.hosts import DrainView, HostDetail, HostView, PoolView, ZoneView
 
 
 @get("/hosts")

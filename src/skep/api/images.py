@@ -14,7 +14,8 @@ from skep.api.bodies import BootstrapImage, PullImage
 from skep.api.uploads import receive
 from skep.model.errors import InvalidInput
 from skep.model.images import BuildSpec, RegistryCredentials
-from skep.model.views import Accepted, ImageView, PruneView
+from skep.model.views.base import Accepted
+from skep.model.views.images import ImageView, PruneView
 
 
 @get("/")

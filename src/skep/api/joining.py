@@ -13,7 +13,7 @@ from litestar.params import FromPath, JSONBody
 from skep.api.asking import Caller, Control
 from skep.api.auth import PUBLIC, bearer_secret
 from skep.api.bodies import JoinHost, NewJoinToken, RenewCertificate
-from skep.model.views import (
+from skep.model.views.joining import (
     AuthorityView,
     Belonging,
     CertificateRenewed,

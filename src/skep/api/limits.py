@@ -5,7 +5,7 @@ from litestar.params import FromQuery, JSONBody
 
 from skep.api.asking import Caller, Control
 from skep.api.bodies import SetLimit
-from skep.model.flow_views import LimitView
+from skep.model.views.limits import LimitView
 
 
 @get("/")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from skep.control.callers import Caller
 from skep.model.errors import NotFound
 from skep.model.host import LogLine
-from skep.model.views import LogView
+from skep.model.views.apps import LogView
 from skep.streams.pump import close
 
 if TYPE_CHECKING:

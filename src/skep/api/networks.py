@@ -7,8 +7,8 @@ from skep.api.answers import follow
 from skep.api.asking import Caller, Control
 from skep.api.bodies import AcceptNetwork, AssignEgress, NewEgressAddresses, NewNetwork, OfferNetwork, Reserve
 from skep.model.spec import AppSubnet
-from skep.model.views import (
-    Accepted,
+from skep.model.views.base import Accepted
+from skep.model.views.networks import (
     EgressView,
     NetworkDetail,
     NetworkView,

@@ -4,7 +4,7 @@ from litestar import Router, get
 from litestar.params import FromQuery
 
 from skep.api.asking import Caller, Control
-from skep.model.views import DeadLetterView, QueueView
+from skep.model.views.system import DeadLetterView, QueueView
 
 
 @get("/queues")

@@ -7,9 +7,9 @@ from skep.api.answers import follow as follow_run
 from skep.api.asking import Caller, Control
 from skep.api.bodies import Scale, named
 from skep.model.errors import NotFound
-from skep.model.release_views import ReleaseDetail, ReleaseDiff
 from skep.model.spec import AppSpec
-from skep.model.views import Accepted, ReleaseView
+from skep.model.views.base import Accepted
+from skep.model.views.releases import ReleaseDetail, ReleaseDiff, ReleaseView
 
 
 @post("/{app:str}/releases", status_code=202)

@@ -10,7 +10,7 @@ from skep.api.asking import Caller, Control
 from skep.api.exec_socket import exec_in_replica
 from skep.api.log_merge import replica_log
 from skep.api.streams import EVENT_STREAM, NDJSON, answers, event_stream, json_lines
-from skep.model.views import LogView, ReplicaView, UsageView
+from skep.model.views.apps import LogView, ReplicaView, UsageView
 
 
 @get("/replicas")

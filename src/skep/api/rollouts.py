@@ -5,8 +5,8 @@ from litestar.params import FromPath
 
 from skep.api.answers import follow as follow_run
 from skep.api.asking import Caller, Control
-from skep.model.rollout_views import AppStatus, RolloutView
-from skep.model.views import Accepted
+from skep.model.views.base import Accepted
+from skep.model.views.rollouts import AppStatus, RolloutView
 
 
 @get("/rollout")

@@ -14,8 +14,16 @@ from skep.api.bodies import ActOnRuns, Approve, ResolveStep, SendSignal
 from skep.api.drawing import SVG, drawn
 from skep.api.streams import EVENT_STREAM, answers, event_stream
 from skep.control.run_selection import Selection
-from skep.model.flow_views import ActedView, CriticalPathView, RunGraph, WaitView
-from skep.model.views import Accepted, RunDetail, RunEventView, RunView
+from skep.model.views.base import Accepted
+from skep.model.views.runs import (
+    ActedView,
+    CriticalPathView,
+    RunDetail,
+    RunEventView,
+    RunGraph,
+    RunView,
+    WaitView,
+)
 from skep.streams.pump import close
 
 

@@ -6,8 +6,8 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from skep.api.answers import follow
 from skep.api.asking import Caller, Control
 from skep.api.bodies import SetSchedule
-from skep.model.flow_views import ScheduleView
-from skep.model.views import Accepted
+from skep.model.views.base import Accepted
+from skep.model.views.schedules import ScheduleView
 
 
 @get("/")

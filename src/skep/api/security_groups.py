@@ -6,7 +6,7 @@ from litestar.params import FromPath, JSONBody
 from skep.api.asking import Caller, Control
 from skep.api.bodies import PutSecurityGroup
 from skep.model.groups import GroupRule
-from skep.model.views import SecurityGroupView
+from skep.model.views.security_groups import SecurityGroupView
 
 
 @get("/")

@@ -9,7 +9,7 @@ from skep import __version__
 from skep.api.auth import PUBLIC
 from skep.api.openapi import document
 from skep.model.errors import Unavailable
-from skep.model.views import VersionView
+from skep.model.views.system import VersionView
 
 
 @get("/v1", opt=PUBLIC, tags=["system"], security=[{}])

@@ -5,7 +5,7 @@ from litestar.params import FromPath, JSONBody
 
 from skep.api.asking import Caller, Control
 from skep.api.bodies import NewTenant
-from skep.model.views import TenantView
+from skep.model.views.tenants import TenantView
 
 
 @get("/")

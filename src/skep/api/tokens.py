@@ -5,7 +5,7 @@ from litestar.params import FromPath, JSONBody
 
 from skep.api.asking import Caller, Control
 from skep.api.bodies import NewToken
-from skep.model.views import TokenCreated, TokenView
+from skep.model.views.tenants import TokenCreated, TokenView
 
 
 @get("/")

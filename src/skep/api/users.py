@@ -5,7 +5,7 @@ from litestar.params import FromPath, JSONBody
 
 from skep.api.asking import Caller, Control
 from skep.api.bodies import NewUser
-from skep.model.views import UserView, WhoAmI
+from skep.model.views.tenants import UserView, WhoAmI
 
 
 @get("/users")

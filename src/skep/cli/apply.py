@@ -16,9 +16,10 @@ from skep.cli.output import document, say, warn
 from skep.cli.plans import print_plan
 from skep.cli.project import DEFAULT_PROJECT, ProjectOptions, load
 from skep.model.images import BuildSpec
-from skep.model.plan_views import PlanDetail
 from skep.model.spec import AppSpec
-from skep.model.views import Accepted, AppDetail
+from skep.model.views.apps import AppDetail
+from skep.model.views.base import Accepted
+from skep.model.views.plans import PlanDetail
 
 if TYPE_CHECKING:
     from skep.compose import Project

@@ -8,7 +8,8 @@ from skep.cli.common import DEFAULT, Common
 from skep.cli.follow import finish
 from skep.cli.names import complete_app, complete_service, split
 from skep.cli.output import age, confirm, show, show_one, size
-from skep.model.views import Accepted, AppDetail, AppView, ReplicaView, UsageView
+from skep.model.views.apps import AppDetail, AppView, ReplicaView, UsageView
+from skep.model.views.base import Accepted
 
 AppArgument = Annotated[str, Parameter(completer=complete_app)]
 ServiceArgument = Annotated[str, Parameter(completer=complete_service)]

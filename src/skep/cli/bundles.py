@@ -15,7 +15,7 @@ from skep.cli.common import DEFAULT, Common
 from skep.cli.failures import Exit, Failure
 from skep.cli.names import complete_bundle
 from skep.cli.output import age, confirm, document, say, show, show_one, size
-from skep.model.flow_views import BundleView, PreflightView
+from skep.model.views.bundles import BundleView, PreflightView
 
 app = App(name="bundle", help="Bundles: push flows and plug-in code, switch them on and back. For admins.")
 

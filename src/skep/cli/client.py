@@ -14,7 +14,7 @@ from skep.cli.failures import Exit, Failure, from_problem, unreachable
 from skep.cli.settings import Context
 from skep.cli.trust import UNTRUSTED, tls, untrusted
 from skep.model.images import BuildSpec
-from skep.model.views import RunEventView
+from skep.model.views.runs import RunEventView
 
 T = TypeVar("T")
 

@@ -7,7 +7,8 @@ from cyclopts import App, Parameter
 from skep.cli.common import DEFAULT, Common
 from skep.cli.follow import finish
 from skep.cli.output import age, confirm, parse_size, show, size
-from skep.model.views import Accepted, DiskView
+from skep.model.views.base import Accepted
+from skep.model.views.disks import DiskView
 
 app = App(name="disk", help="Disks: list, resize, remove.")
 

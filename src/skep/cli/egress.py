@@ -6,7 +6,7 @@ from cyclopts import App, Parameter
 
 from skep.cli.common import DEFAULT, Common
 from skep.cli.output import age, say, show
-from skep.model.views import EgressView
+from skep.model.views.networks import EgressView
 
 egress_app = App(
     name="egress",

@@ -9,7 +9,7 @@ from skep.cli.common import DEFAULT, Common
 from skep.cli.failures import Exit, Failure
 from skep.cli.names import complete_app
 from skep.cli.output import age, document, say, show, warn
-from skep.model.views import AccessView, CertificateView, EndpointView
+from skep.model.views.endpoints import AccessView, CertificateView, EndpointView
 
 app = App(name="endpoint", help="HTTP(S) endpoints: list, show, who asked for what.")
 certificate_app = App(name="cert", help="Certificates for endpoints: list, add, remove.")

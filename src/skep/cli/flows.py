@@ -12,8 +12,8 @@ from skep.cli.follow import finish
 from skep.cli.names import complete_flow
 from skep.cli.output import document, say, show
 from skep.cli.values import documents, inputs
-from skep.model.flow_views import CheckView, CodeView, DrawnView, FlowDetail, FlowView
-from skep.model.views import Accepted
+from skep.model.views.base import Accepted
+from skep.model.views.flows import CheckView, CodeView, DrawnView, FlowDetail, FlowView
 
 app = App(name="flow", help="Flows: list, check, show, draw, start; the steps they are made of.")
 

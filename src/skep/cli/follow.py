@@ -9,7 +9,8 @@ from typing import Protocol
 from skep.cli.client import Client
 from skep.cli.failures import Exit, Failure
 from skep.cli.output import say, warn
-from skep.model.views import Accepted, RunDetail, RunEventView, RunView
+from skep.model.views.base import Accepted
+from skep.model.views.runs import RunDetail, RunEventView, RunView
 
 _MARKS = {
     "succeeded": "✓",

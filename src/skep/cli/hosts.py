@@ -11,16 +11,8 @@ from skep.cli.failures import Exit, Failure
 from skep.cli.names import complete_host
 from skep.cli.output import age, document, parse_span, say, show, size
 from skep.cli.values import labels_of
-from skep.model.views import (
-    AuthorityView,
-    DrainView,
-    HostDetail,
-    HostView,
-    JoinTokenCreated,
-    JoinTokenView,
-    PoolView,
-    ZoneView,
-)
+from skep.model.views.hosts import DrainView, HostDetail, HostView, PoolView, ZoneView
+from skep.model.views.joining import AuthorityView, JoinTokenCreated, JoinTokenView
 
 host_app = App(name="host", help="Hosts: list, add, cordon, drain, label, remove; tokens, authority.")
 zone_app = App(name="zone", help="Zones: list, add, remove.")

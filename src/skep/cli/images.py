@@ -12,7 +12,8 @@ from skep.cli.common import DEFAULT, Common
 from skep.cli.failures import Exit, Failure
 from skep.cli.follow import finish
 from skep.cli.output import age, say, show, size
-from skep.model.views import Accepted, ImageView, PruneView
+from skep.model.views.base import Accepted
+from skep.model.views.images import ImageView, PruneView
 
 app = App(name="image", help="Images: list, pull, import, build, remove.")
 

@@ -8,7 +8,7 @@ from skep.cli.common import DEFAULT, Common
 from skep.cli.names import complete_limit
 from skep.cli.output import age, document, say, show
 from skep.cli.values import rate_of, rate_text
-from skep.model.flow_views import LimitView
+from skep.model.views.limits import LimitView
 
 app = App(name="limit", help="Limits of flows, steps, hosts, tenants and any other key.")
 

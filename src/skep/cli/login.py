@@ -10,7 +10,8 @@ from skep.cli.failures import Failure
 from skep.cli.output import document, say, show_one
 from skep.cli.settings import Context, config_path, read_config, resolve, write_config
 from skep.cli.trust import learn
-from skep.model.views import VersionView, WhoAmI
+from skep.model.views.system import VersionView
+from skep.model.views.tenants import WhoAmI
 
 
 def login(url: str, /, *, name: str | None = None, ca: str | None = None, common: Common = DEFAULT) -> None:

@@ -10,7 +10,7 @@ from skep.cli.common import DEFAULT, Common
 from skep.cli.failures import Exit, Failure
 from skep.cli.names import complete_service, split
 from skep.cli.output import colourful
-from skep.model.views import LogView, ReplicaView
+from skep.model.views.apps import LogView, ReplicaView
 
 _COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 

@@ -37,7 +37,7 @@ def complete_service(_: Any) -> list[str]:
 
 def complete_replica(_: Any) -> list[str]:
     """Candidates for a replica."""
-    from skep.model.views import ReplicaView
+    from skep.model.views.apps import ReplicaView
 
     return quietly(
         lambda client: [f"{one.app}/{one.name}" for one in client.get("/v1/replicas", list[ReplicaView])]
@@ -46,21 +46,21 @@ def complete_replica(_: Any) -> list[str]:
 
 def complete_run(_: Any) -> list[str]:
     """Candidates for a run: the newest."""
-    from skep.model.views import RunView
+    from skep.model.views.runs import RunView
 
     return quietly(lambda client: [run.id for run in client.get("/v1/runs", list[RunView])])
 
 
 def complete_flow(_: Any) -> list[str]:
     """Candidates for a flow."""
-    from skep.model.flow_views import FlowView
+    from skep.model.views.flows import FlowView
 
     return quietly(lambda client: [flow.name for flow in client.get("/v1/flows", list[FlowView])])
 
 
 def complete_bundle(_: Any) -> list[str]:
     """Candidates for a bundle: names, and the beginnings of hashes."""
-    from skep.model.flow_views import BundleView
+    from skep.model.views.bundles import BundleView
 
     def ask(client: Any) -> list[str]:
         found = client.get("/v1/bundles", list[BundleView])
@@ -71,21 +71,21 @@ def complete_bundle(_: Any) -> list[str]:
 
 def complete_schedule(_: Any) -> list[str]:
     """Candidates for a schedule."""
-    from skep.model.flow_views import ScheduleView
+    from skep.model.views.schedules import ScheduleView
 
     return quietly(lambda client: [one.name for one in client.get("/v1/schedules", list[ScheduleView])])
 
 
 def complete_limit(_: Any) -> list[str]:
     """Candidates for the key of a limit."""
-    from skep.model.flow_views import LimitView
+    from skep.model.views.limits import LimitView
 
     return quietly(lambda client: [one.key for one in client.get("/v1/limits", list[LimitView])])
 
 
 def complete_group(_: Any) -> list[str]:
     """Candidates for the name of a security group."""
-    from skep.model.views import SecurityGroupView
+    from skep.model.views.security_groups import SecurityGroupView
 
     return quietly(
         lambda client: [one.name for one in client.get("/v1/security-groups", list[SecurityGroupView])]
@@ -94,7 +94,7 @@ def complete_group(_: Any) -> list[str]:
 
 def complete_host(_: Any) -> list[str]:
     """Candidates for the name of a host."""
-    from skep.model.views import HostView
+    from skep.model.views.hosts import HostView
 
     return quietly(lambda client: [one.name for one in client.get("/v1/hosts", list[HostView])])
 
@@ -103,7 +103,7 @@ Run = Annotated[str, Parameter(completer=complete_run)]
 
 
 def _apps(client: Any) -> Any:
-    from skep.model.views import AppView
+    from skep.model.views.apps import AppView
 
     return client.get("/v1/apps", list[AppView])
 

@@ -13,8 +13,8 @@ from skep.cli.names import complete_replica
 from skep.cli.output import Column, age, document, say, show, show_one
 from skep.cli.security_groups import group_app, rule_app
 from skep.model.spec import AppSubnet
-from skep.model.views import (
-    Accepted,
+from skep.model.views.base import Accepted
+from skep.model.views.networks import (
     AddressView,
     EgressView,
     NetworkDetail,

@@ -9,8 +9,8 @@ from skep.cli.common import Common
 from skep.cli.failures import Exit, Failure
 from skep.cli.output import document, say, show, size, warn
 from skep.cli.releases import print_differences
-from skep.model.plan_views import PlanDetail, ResourceChange
 from skep.model.spec import AppSpec
+from skep.model.views.plans import PlanDetail, ResourceChange
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of a plan file."""

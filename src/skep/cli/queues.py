@@ -4,7 +4,7 @@ from cyclopts import App
 
 from skep.cli.common import DEFAULT, Common
 from skep.cli.output import age, show
-from skep.model.views import DeadLetterView, QueueView
+from skep.model.views.system import DeadLetterView, QueueView
 
 app = App(name="bus", help="The bus: queues, dead letters.")
 

@@ -10,8 +10,8 @@ from skep.cli.apps import AppArgument
 from skep.cli.common import DEFAULT, Common
 from skep.cli.follow import finish
 from skep.cli.output import age, confirm, document, say, show, show_one
-from skep.model.release_views import DifferenceView, ReleaseDetail, ReleaseDiff
-from skep.model.views import Accepted, ReleaseView
+from skep.model.views.base import Accepted
+from skep.model.views.releases import DifferenceView, ReleaseDetail, ReleaseDiff, ReleaseView
 
 app = App(name="releases", help="Revisions of an app: list, show.")
 

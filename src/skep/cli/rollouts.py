@@ -10,8 +10,8 @@ from skep.cli.common import DEFAULT, Common
 from skep.cli.failures import Exit
 from skep.cli.follow import finish
 from skep.cli.output import age, document, say, show, show_one
-from skep.model.rollout_views import AppStatus, RolloutView
-from skep.model.views import Accepted
+from skep.model.views.base import Accepted
+from skep.model.views.rollouts import AppStatus, RolloutView
 
 app = App(name="rollout", help="A release that comes into force: status, watch, pause, resume, abort.")
 PAUSE = 1.0

@@ -13,8 +13,8 @@ from skep.cli.failures import Exit, Failure
 from skep.cli.names import Run, complete_app, complete_flow
 from skep.cli.output import complain, confirm, document, say
 from skep.cli.values import json_value
-from skep.model.flow_views import ActedView
-from skep.model.views import Accepted
+from skep.model.views.base import Accepted
+from skep.model.views.runs import ActedView
 
 State = Literal[
     "pending",

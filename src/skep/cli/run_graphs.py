@@ -13,7 +13,7 @@ from skep.cli.common import DEFAULT, Common
 from skep.cli.names import Run
 from skep.cli.output import colourful, document, say, show, style
 from skep.cli.spans import lasting
-from skep.model.flow_views import CriticalPathView, GraphNode, RunGraph
+from skep.model.views.runs import CriticalPathView, GraphNode, RunGraph
 
 _REDRAW = 0.5
 """Seconds between two looks at a run that is followed."""

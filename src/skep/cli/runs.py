@@ -12,8 +12,8 @@ from skep.cli.names import Run, complete_app, complete_flow
 from skep.cli.output import age, document, say, show, show_one
 from skep.cli.run_control import State
 from skep.cli.spans import lasting
-from skep.model.flow_views import WaitView
-from skep.model.views import EventView, RunDetail, RunView, StepView
+from skep.model.views.apps import EventView
+from skep.model.views.runs import RunDetail, RunView, StepView, WaitView
 
 app = App(name="run", help="Runs: list, show, why, steer, approve, draw.")
 

@@ -4,7 +4,7 @@ from skep.cli.apps import AppArgument
 from skep.cli.common import DEFAULT, Common
 from skep.cli.failures import Exit, Failure
 from skep.cli.follow import finish
-from skep.model.views import Accepted
+from skep.model.views.base import Accepted
 
 
 def scale(app: AppArgument, /, *counts: str, wait: bool = True, common: Common = DEFAULT) -> None:

@@ -9,8 +9,9 @@ from skep.cli.flows import Flow, Priority
 from skep.cli.names import complete_schedule
 from skep.cli.output import age, document, say, show
 from skep.cli.values import inputs
-from skep.model.flow_views import FlowDetail, ScheduleView
-from skep.model.views import Accepted
+from skep.model.views.base import Accepted
+from skep.model.views.flows import FlowDetail
+from skep.model.views.schedules import ScheduleView
 
 app = App(name="schedule", help="Schedules: flows that start by the clock.")
 

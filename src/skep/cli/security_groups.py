@@ -7,7 +7,7 @@ from cyclopts import App, Parameter
 from skep.cli.common import DEFAULT, Common
 from skep.cli.names import complete_group
 from skep.cli.output import age, document, say, show
-from skep.model.views import GroupRuleView, SecurityGroupView
+from skep.model.views.security_groups import GroupRuleView, SecurityGroupView
 
 group_app = App(name="group", help="Security groups: list, show, create, remove.")
 rule_app = App(name="rule", help="Rules of security groups: add, remove.")

@@ -135,7 +135,7 @@ def status(
         return show_status(app, common)
     from skep.cli.client import Client
     from skep.cli.settings import resolve
-    from skep.model.views import VersionView
+    from skep.model.views.system import VersionView
 
     context = resolve(common.url, common.token, common.tenant)
     ready = _ready(context.url)

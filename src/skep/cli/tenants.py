@@ -7,7 +7,7 @@ from cyclopts import App, Parameter
 from skep.cli.common import DEFAULT, Common
 from skep.cli.output import age, confirm, parse_size, say, show, show_one, size
 from skep.model.ids import Bytes
-from skep.model.views import Quota, TenantView
+from skep.model.views.tenants import Quota, TenantView
 
 app = App(name="tenant", help="Tenants: list, create, remove.")
 

@@ -4,7 +4,7 @@ from cyclopts import App
 
 from skep.cli.common import DEFAULT, Common
 from skep.cli.output import age, document, parse_span, say, show
-from skep.model.views import TokenCreated, TokenView
+from skep.model.views.tenants import TokenCreated, TokenView
 
 app = App(name="token", help="Tokens: list, create, revoke.")
 

@@ -6,7 +6,7 @@ from cyclopts import App, Parameter
 
 from skep.cli.common import DEFAULT, Common
 from skep.cli.output import age, confirm, say, show, show_one
-from skep.model.views import UserView
+from skep.model.views.tenants import UserView
 
 app = App(name="user", help="Users: list, create, remove.")
 

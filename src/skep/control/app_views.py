@@ -14,14 +14,8 @@ from skep.control.settings import Settings
 from skep.model.host import ContainerState, Health
 from skep.model.ids import HostName
 from skep.model.spec import AppSpec
-from skep.model.views import (
-    Action,
-    AppState,
-    AppView,
-    PlanChange,
-    PlanView,
-    ReplicaView,
-)
+from skep.model.views.apps import AppState, AppView, ReplicaView
+from skep.model.views.plans import Action, PlanChange, PlanView
 from skep.store import disks, endpoints, hosts, networks, releases, replicas, virtual_ips
 from skep.store.apps import AppRow
 from skep.store.networks import PortRow, PublishedRow

@@ -40,10 +40,11 @@ from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.ids import AppId, DiskId, SnapshotId, TenantId
 from skep.model.images import ImageInfo
-from skep.model.plan_views import PlanDetail
 from skep.model.references import normalize
 from skep.model.spec import AppFile, AppSpec
-from skep.model.views import Accepted, AppDetail, AppView
+from skep.model.views.apps import AppDetail, AppView
+from skep.model.views.base import Accepted
+from skep.model.views.plans import PlanDetail
 from skep.store import apps, groups, networks, releases, replicas, tenants
 from skep.store import endpoints as stored_endpoints
 from skep.store.apps import AppRow

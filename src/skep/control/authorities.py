@@ -16,7 +16,7 @@ from skep.flow import Database
 from skep.model.errors import InvalidInput, NotFound, Unauthenticated, Unavailable
 from skep.model.ids import HostName, Seconds, new_id
 from skep.model.topology import Liveness
-from skep.model.views import AuthorityView
+from skep.model.views.joining import AuthorityView
 from skep.store import certificates, hosts
 from skep.store.certificates import AuthorityRow, CertificateRow
 from skep.trust.authority import LIFETIME, Address, Authority, Issued

@@ -9,7 +9,7 @@ from skep.flow import FlowEngine
 from skep.flow.bundles import bundles
 from skep.flow.bundles.preflight import Preflight
 from skep.flow.bundles.records import BundleInfo
-from skep.model.flow_views import BundleView, FateView, PreflightView
+from skep.model.views.bundles import BundleView, FateView, PreflightView
 
 
 class Bundles:

@@ -15,7 +15,8 @@ from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from skep.model.host import DiskUsage
 from skep.model.ids import Bytes, DiskId, HostName
-from skep.model.views import Accepted, DiskView
+from skep.model.views.base import Accepted
+from skep.model.views.disks import DiskView
 from skep.store import apps, disks, hosts, releases, replicas
 from skep.store.disks import DiskRow
 

@@ -8,8 +8,8 @@ from skep.control.naming import fingerprint
 from skep.model.host import ContainerState, ContainerStatus, Health
 from skep.model.ids import ContainerId, HostName
 from skep.model.names import ServiceName
-from skep.model.rollout_views import DriftView
 from skep.model.spec import RestartPolicy
+from skep.model.views.rollouts import DriftView
 from skep.store.releases import ReleaseRow
 from skep.store.replicas import ContainerRow, ReplicaRow
 

@@ -18,7 +18,7 @@ from skep.control.reservations import parse_range
 from skep.flow import Database
 from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound
 from skep.model.ids import EgressId, HostName, NetworkId, TenantId, ZoneName, new_id
-from skep.model.views import EgressView
+from skep.model.views.networks import EgressView
 from skep.store import egress, hosts, networks, tenants
 from skep.store.egress import EgressRow
 from skep.store.networks import NetworkRow

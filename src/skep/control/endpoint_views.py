@@ -15,7 +15,7 @@ from skep.flow import Database
 from skep.model.edge import AccessLine, EndpointTraffic
 from skep.model.errors import NotFound, SkepError
 from skep.model.ids import EndpointId, HostName
-from skep.model.views import AccessView, EndpointTrafficView, EndpointView
+from skep.model.views.endpoints import AccessView, EndpointTrafficView, EndpointView
 from skep.store import apps, endpoints, replicas
 from skep.store.endpoints import EndpointRow
 

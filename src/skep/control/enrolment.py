@@ -25,7 +25,7 @@ from skep.model.host import HostFacts
 from skep.model.ids import HostName, ZoneName
 from skep.model.names import check_name
 from skep.model.topology import Liveness, PoolName
-from skep.model.views import CertificateRenewed, HostJoined
+from skep.model.views.joining import CertificateRenewed, HostJoined
 from skep.store import certificates, hosts, join_tokens
 from skep.store.hosts import HostRow
 from skep.store.join_tokens import JoinTokenRow

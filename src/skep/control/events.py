@@ -12,7 +12,7 @@ from skep.control.clock import Now, rfc3339
 from skep.flow import Database, RunRecord
 from skep.model.host import ContainerStatus, Health
 from skep.model.ids import ContainerId, ReplicaId
-from skep.model.views import EventView
+from skep.model.views.apps import EventView
 from skep.store import replicas
 from skep.store.replicas import ReplicaOwner
 

@@ -14,9 +14,8 @@ from skep.control.plans import Facts, Plan, ReplicaChange
 from skep.model.errors import InvalidInput
 from skep.model.ids import Bytes, HostName
 from skep.model.names import ServiceName
-from skep.model.plan_views import HostNeed, ResourceChange, ServicePlan
 from skep.model.spec import AppSpec, ServiceSpec, UpdateConfig
-from skep.model.views import PlanChange
+from skep.model.views.plans import HostNeed, PlanChange, ResourceChange, ServicePlan
 from skep.schedule.candidates import Candidate
 
 GIB = 1024**3

@@ -13,8 +13,8 @@ from skep.flow.definition import picture
 from skep.flow.definition.catalogue import Code
 from skep.flow.definition.hints import describe
 from skep.model.errors import InvalidInput, NotFound
-from skep.model.flow_views import CheckView, CodeView, DrawnView, FlowDetail, FlowView, ProblemView
-from skep.model.views import Accepted
+from skep.model.views.base import Accepted
+from skep.model.views.flows import CheckView, CodeView, DrawnView, FlowDetail, FlowView, ProblemView
 
 Format = Literal["svg", "mermaid", "text"]
 MOST_DOCUMENTS = 500

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from skep.control.release_diff import differences, in_a_line, shape
 from skep.control.retention import AUTOSCALER, IN_FORCE
-from skep.model.release_views import DifferenceView
+from skep.model.views.releases import DifferenceView
 from skep.store.releases import ReleaseRow
 
 MOST = 10

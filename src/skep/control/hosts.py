@@ -15,7 +15,7 @@ from skep.flow import Database
 from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.ids import HostName
 from skep.model.topology import Intent
-from skep.model.views import DrainView, HostDetail, HostView, StayingView
+from skep.model.views.hosts import DrainView, HostDetail, HostView, StayingView
 from skep.store import apps, disks, hosts, replicas
 from skep.store.hosts import HostRow, PoolRow
 

@@ -21,7 +21,8 @@ from skep.model.errors import Conflict, InvalidInput, NotFound, SkepError, Unava
 from skep.model.ids import Bytes, Digest, HostName, new_id
 from skep.model.images import BuildSpec, RegistryCredentials
 from skep.model.references import normalize
-from skep.model.views import Accepted, ImageView, PruneView
+from skep.model.views.base import Accepted
+from skep.model.views.images import ImageView, PruneView
 from skep.store import apps, images
 
 

@@ -20,7 +20,7 @@ from skep.flow import Database
 from skep.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from skep.model.ids import HostName, Seconds, ZoneName
 from skep.model.names import check_name
-from skep.model.views import JoinTokenCreated, JoinTokenView
+from skep.model.views.joining import JoinTokenCreated, JoinTokenView
 from skep.store import hosts, join_tokens
 from skep.store.join_tokens import JoinTokenRow
 

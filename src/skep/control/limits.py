@@ -9,7 +9,7 @@ from skep.flow import Database, FlowEngine
 from skep.flow.admission.policies import Policy
 from skep.flow.storage.settings import Setting
 from skep.model.errors import InvalidInput, NotFound
-from skep.model.flow_views import LimitView
+from skep.model.views.limits import LimitView
 from skep.store import tenants
 
 _TENANT = "tenant"

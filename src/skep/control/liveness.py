@@ -18,7 +18,7 @@ from skep.flow import Database
 from skep.model.host import HostFacts
 from skep.model.ids import HostName, TenantId
 from skep.model.topology import HostLoad, Liveness
-from skep.model.views import EventView
+from skep.model.views.apps import EventView
 from skep.store import hosts, replicas, tenants
 from skep.store.hosts import HostRow
 

@@ -30,8 +30,8 @@ from skep.model.host import PeersInForce
 from skep.model.ids import HostName, NetworkId, new_id
 from skep.model.names import check_name
 from skep.model.spec import AppSubnet
-from skep.model.views import (
-    Accepted,
+from skep.model.views.base import Accepted
+from skep.model.views.networks import (
     AddressView,
     HopView,
     NetworkDetail,

@@ -6,10 +6,10 @@ from skep.control.naming import fingerprint
 from skep.control.victims import serves
 from skep.flow import RunRecord, StepRecord
 from skep.flow.runs import RunState, StepState
-from skep.model.flow_views import WaitView
 from skep.model.ids import ContainerId
 from skep.model.names import ServiceName
-from skep.model.rollout_views import RolloutService
+from skep.model.views.rollouts import RolloutService
+from skep.model.views.runs import WaitView
 from skep.store.releases import ReleaseRow
 from skep.store.replicas import ContainerRow, ReplicaRow
 

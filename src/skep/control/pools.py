@@ -12,7 +12,7 @@ from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.ids import TenantId, ZoneName
 from skep.model.names import check_name
 from skep.model.topology import PoolName
-from skep.model.views import PoolView
+from skep.model.views.hosts import PoolView
 from skep.store import hosts, tenants
 from skep.store.hosts import PoolRow
 

@@ -8,7 +8,7 @@ from skep.control.callers import Caller
 from skep.control.clock import rfc3339
 from skep.control.zone_desk import key_of
 from skep.flow import Database
-from skep.model.views import DeadLetterView, QueueView
+from skep.model.views.system import DeadLetterView, QueueView
 from skep.store import hosts
 
 

@@ -7,7 +7,7 @@ from skep.control.naming import disk_name
 from skep.model.errors import Exhausted
 from skep.model.ids import AppId, Bytes, TenantId
 from skep.model.spec import AppSpec
-from skep.model.views import Quota
+from skep.model.views.tenants import Quota
 from skep.store import apps, disks, releases, tenants
 from skep.store.disks import DiskRow
 

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from skep.model.images import ImageInfo
-from skep.model.release_views import DifferenceView
 from skep.model.spec import AppSpec
+from skep.model.views.releases import DifferenceView
 
 LONGEST = 120
 """Characters of a line about a release."""

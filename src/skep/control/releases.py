@@ -18,8 +18,8 @@ from skep.control.validation import check
 from skep.flow import Database
 from skep.model.errors import Conflict, NotFound
 from skep.model.ids import DiskId, SnapshotId
-from skep.model.release_views import ReleaseDetail, ReleaseDiff
-from skep.model.views import Accepted, ReleaseView
+from skep.model.views.base import Accepted
+from skep.model.views.releases import ReleaseDetail, ReleaseDiff, ReleaseView
 from skep.store import releases, snapshots
 from skep.store.releases import ReleaseRow
 

@@ -10,7 +10,7 @@ from skep.flow import Database
 from skep.model.errors import NotFound, SkepError
 from skep.model.host import ExecSpec, LogLine
 from skep.model.ids import Bytes
-from skep.model.views import ReplicaView, UsageView
+from skep.model.views.apps import ReplicaView, UsageView
 from skep.store import apps, replicas
 from skep.store.replicas import ReplicaRow
 

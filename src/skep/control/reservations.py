@@ -11,7 +11,7 @@ from skep.control.subnets import ranges
 from skep.flow import Database
 from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound
 from skep.model.ids import ReservationId, new_id
-from skep.model.views import ReservationView
+from skep.model.views.networks import ReservationView
 from skep.store import reservations
 from skep.store.networks import NetworkRow
 from skep.store.reservations import ReservationRow

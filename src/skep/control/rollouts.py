@@ -12,8 +12,8 @@ from skep.control.run_finding import RunFinder
 from skep.flow import Database, FlowEngine, RunFilter, RunRecord, StepRecord
 from skep.flow.runs import StepState
 from skep.model.errors import Conflict, NotFound
-from skep.model.rollout_views import RolloutService, RolloutView
-from skep.model.views import Accepted
+from skep.model.views.base import Accepted
+from skep.model.views.rollouts import RolloutService, RolloutView
 from skep.store import releases, replicas
 from skep.store.apps import AppRow
 from skep.store.releases import ReleaseRow

@@ -8,7 +8,7 @@ from skep.flow.storage import archive, records
 from skep.flow.storage.archive import ArchivedRun
 from skep.model.errors import Conflict, NotFound
 from skep.model.ids import TenantId
-from skep.model.views import RunView
+from skep.model.views.runs import RunView
 from skep.store import tenants
 
 

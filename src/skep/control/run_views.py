@@ -9,8 +9,7 @@ from skep.control.clock import rfc3339
 from skep.flow import Reason, RunEvent, RunRecord, StepRecord, StepWait
 from skep.flow.definition.plan import PlannedStep
 from skep.flow.monitoring.critical_path import Timing, timings
-from skep.model.flow_views import GraphNode, ReasonView, WaitView
-from skep.model.views import RunEventView, RunView, StepView
+from skep.model.views.runs import GraphNode, ReasonView, RunEventView, RunView, StepView, WaitView
 
 _TELLING = (
     "needs-operator",

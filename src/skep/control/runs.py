@@ -20,9 +20,19 @@ from skep.flow.definition import picture
 from skep.flow.monitoring.critical_path import critical_path
 from skep.flow.storage import archive
 from skep.model.errors import Conflict, InvalidInput, SkepError
-from skep.model.flow_views import ActedView, CriticalPathView, DrawnView, PathStep, RunGraph, WaitView
 from skep.model.ids import TenantId
-from skep.model.views import Accepted, RunDetail, RunEventView, RunView
+from skep.model.views.base import Accepted
+from skep.model.views.flows import DrawnView
+from skep.model.views.runs import (
+    ActedView,
+    CriticalPathView,
+    PathStep,
+    RunDetail,
+    RunEventView,
+    RunGraph,
+    RunView,
+    WaitView,
+)
 
 TOGETHER = 50
 """Runs of many that are acted on at once, so that they share commits."""

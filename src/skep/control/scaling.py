@@ -15,7 +15,7 @@ from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.ids import UserId
 from skep.model.names import ServiceName, TenantName
 from skep.model.spec import AppSpec, ServiceSpec
-from skep.model.views import Accepted
+from skep.model.views.base import Accepted
 from skep.store.apps import AppRow
 from skep.store.releases import ReleaseRow
 

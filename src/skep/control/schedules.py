@@ -9,8 +9,8 @@ from skep.control.flow_documents import priority_named
 from skep.control.flow_faults import translated
 from skep.flow import Database, schedules
 from skep.flow.schedules import Missed, Overlap, Schedule
-from skep.model.flow_views import ScheduleView
-from skep.model.views import Accepted
+from skep.model.views.base import Accepted
+from skep.model.views.schedules import ScheduleView
 from skep.store import tenants
 
 

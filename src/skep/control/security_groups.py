@@ -20,7 +20,7 @@ from skep.model.groups import GroupRule, settled
 from skep.model.ids import GroupId, TenantId
 from skep.model.names import check_name
 from skep.model.spec import AppSpec
-from skep.model.views import GroupRuleView, SecurityGroupView
+from skep.model.views.security_groups import GroupRuleView, SecurityGroupView
 from skep.store import groups
 from skep.store.groups import GroupRow
 

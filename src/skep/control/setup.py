@@ -14,7 +14,7 @@ from skep.model.host import HostFacts
 from skep.model.ids import Bytes, HostName, RegionName, TenantId, TokenId, UserId, ZoneName
 from skep.model.names import TenantName
 from skep.model.topology import Liveness
-from skep.model.views import Quota
+from skep.model.views.tenants import Quota
 from skep.store import hosts, schema, tenants, users
 from skep.store.hosts import HostRow, ZoneRow
 from skep.store.tenants import TenantRow

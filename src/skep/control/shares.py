@@ -18,7 +18,7 @@ from skep.flow import Database
 from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound
 from skep.model.ids import ShareId, new_id
 from skep.model.names import check_name
-from skep.model.views import ShareView
+from skep.model.views.networks import ShareView
 from skep.store import networks, shares
 from skep.store.shares import OfferRow, ShareRow
 from skep.store.turns import Turn, take_turn

@@ -8,7 +8,7 @@ from skep.control.drift import Standing, drift
 from skep.control.rollouts import Rollouts
 from skep.flow import Database, FlowEngine
 from skep.model.errors import NotFound
-from skep.model.rollout_views import AppStatus, RolloutView, ScaleView
+from skep.model.views.rollouts import AppStatus, RolloutView, ScaleView
 from skep.store import replicas
 
 

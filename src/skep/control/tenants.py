@@ -10,7 +10,7 @@ from skep.flow import Database
 from skep.model.errors import Conflict, NotFound
 from skep.model.ids import TenantId, new_id
 from skep.model.names import TenantName, check_name
-from skep.model.views import Quota, TenantView
+from skep.model.views.tenants import Quota, TenantView
 from skep.store import apps, disks, egress, networks, shares, tenants, users
 from skep.store.tables import files, images
 from skep.store.tenants import TenantRow

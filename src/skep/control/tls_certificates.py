@@ -28,7 +28,7 @@ from skep.flow import Database
 from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.ids import AppId, CertificateId
 from skep.model.names import check_name
-from skep.model.views import CertificateView
+from skep.model.views.endpoints import CertificateView
 from skep.store import endpoints
 from skep.store.endpoints import TlsCertificateRow
 

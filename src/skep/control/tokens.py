@@ -12,7 +12,7 @@ from skep.control.clock import Now, rfc3339
 from skep.flow import Database
 from skep.model.errors import Forbidden, InvalidInput, NotFound
 from skep.model.ids import TokenId, new_id
-from skep.model.views import TokenCreated, TokenView
+from skep.model.views.tenants import TokenCreated, TokenView
 from skep.store import users
 from skep.store.users import TokenRow, UserRow
 

@@ -10,7 +10,7 @@ from skep.model.errors import NotFound
 from skep.model.groups import Direction, Flow, GroupRule, admits, restricts
 from skep.model.host import PeersInForce
 from skep.model.ids import HostName, NetworkId
-from skep.model.views import HopView, PlaceView, TraceView
+from skep.model.views.networks import HopView, PlaceView, TraceView
 from skep.store.egress import EgressRow
 from skep.store.hosts import HostRow
 from skep.store.networks import AttachmentRow, NetworkRow

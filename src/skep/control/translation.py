@@ -10,7 +10,7 @@ from skep.control.tracing import End
 from skep.control.virtual_ips import NOTHING, virtual_maps
 from skep.model.host import PeersInForce, VirtualIp
 from skep.model.ids import HostName, NetworkId, TenantId
-from skep.model.views import HopView, PlaceView
+from skep.model.views.networks import HopView, PlaceView
 from skep.store import hosts, virtual_ips
 from skep.store.networks import AttachmentRow
 

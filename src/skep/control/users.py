@@ -9,7 +9,7 @@ from skep.flow import Database
 from skep.model.errors import Conflict, NotFound
 from skep.model.ids import UserId, new_id
 from skep.model.names import check_name
-from skep.model.views import UserView, WhoAmI
+from skep.model.views.tenants import UserView, WhoAmI
 from skep.store import tenants, users
 from skep.store.users import UserRow
 

@@ -9,7 +9,7 @@ from skep.flow import Database
 from skep.model.errors import Conflict, NotFound
 from skep.model.ids import RegionName, ZoneName
 from skep.model.names import check_name
-from skep.model.views import ZoneView
+from skep.model.views.hosts import ZoneView
 from skep.store import egress, hosts
 from skep.store.hosts import ZoneRow
 

@@ -21,7 +21,7 @@ from skep.configuration import Configuration
 from skep.main.layout import Layout, Member
 from skep.model.errors import HostFailure
 from skep.model.ids import Bytes, HostName
-from skep.model.views import JoinTokenCreated
+from skep.model.views.joining import JoinTokenCreated
 from skep.providers.box.broker import stop_broker
 from skep.providers.box.underlay import Underlay
 

@@ -22,7 +22,7 @@ from skep.model.host import ContainerStatus
 from skep.model.images import ImageInfo
 from skep.model.spec import AppSpec, EndpointSpec
 from skep.model.topology import HostLoad
-from skep.model.views import Quota
+from skep.model.views.tenants import Quota
 from skep.store.columns import Json, Wide
 from skep.store.subnets import Subnet
 

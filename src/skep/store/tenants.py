@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.model.ids import TenantId
 from skep.model.names import TenantName
-from skep.model.views import Quota
+from skep.model.views.tenants import Quota
 from skep.store import rows
 from skep.store.tables import tenants
 

@@ -1,8 +1,39 @@
-"""What the API answers before an app is changed: what would happen, in which order, at what price."""
+"""What is told before an app is changed: what would happen, in which order, at what price."""
+
+from enum import StrEnum
 
 from skep.model.ids import Bytes
-from skep.model.release_views import DifferenceView
-from skep.model.views import PlanView, View
+from skep.model.views.base import View
+from skep.model.views.releases import DifferenceView
+
+
+class Action(StrEnum):
+    CREATE = "create"
+    UPDATE = "update"
+    RECREATE = "recreate"
+    REMOVE = "remove"
+    KEEP = "keep"
+
+
+class PlanChange(View, frozen=True, kw_only=True):
+    action: Action
+    kind: str
+    """network, disk, service, replica, port"""
+    name: str
+    reason: str = ""
+
+
+class PlanView(View, frozen=True, kw_only=True):
+    """What `apply` would do.  `keep` changes are listed so that nothing is left to guess."""
+
+    app: str
+    revision: int
+    changes: tuple[PlanChange, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return all(change.action is Action.KEEP for change in self.changes)
 
 
 class ServicePlan(View, frozen=True, kw_only=True):

@@ -1,9 +1,27 @@
-"""What the API answers about the releases of an app: one of them, and how two differ."""
+"""The releases of an app: one of them, and how two differ."""
 
 from typing import Any
 
 from skep.model.spec import AppSpec
-from skep.model.views import ReleaseView, View
+from skep.model.views.base import View
+
+
+class ReleaseView(View, frozen=True, kw_only=True):
+    id: str
+    app: str
+    revision: int
+    created: str
+    created_by: str
+    current: bool
+    services: tuple[str, ...]
+    images: dict[str, str]
+    """Image digest by service."""
+    state: str = ""
+    """pending, current, superseded, failed"""
+    note: str = ""
+    """Why it was made, in words."""
+    changed: str = ""
+    """How it differs from the one that was in force before it, in a line."""
 
 
 class DifferenceView(View, frozen=True, kw_only=True):

@@ -1,8 +1,9 @@
-"""What the API answers about a release that comes into force, and about what an app has become meanwhile."""
+"""A release that comes into force, and what an app has become meanwhile."""
 
 import msgspec
 
-from skep.model.views import AppView, View
+from skep.model.views.apps import AppView
+from skep.model.views.base import View
 
 
 class RolloutService(View, frozen=True, kw_only=True):

@@ -1,0 +1,16 @@
+"""Disks."""
+
+from skep.model.ids import Bytes
+from skep.model.views.base import View
+
+
+class DiskView(View, frozen=True, kw_only=True):
+    id: str
+    name: str
+    kind: str
+    size: Bytes
+    used: Bytes
+    app: str | None
+    attached_to: tuple[str, ...]
+    host: str
+    created: str
