@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from tests.attack import frames as f
@@ -11,8 +12,10 @@ from tests.attack.prison import HOST, LINKS, WORLD, Prison, Prisoner
 from tests.attack.tenants import PUBLISHED, Tenants
 
 from skep.model.host import NetworkConfig
-from skep.providers.local.network import links, rules
+from skep.providers.local.network import links
 from skep.providers.local.network.naming import link_addresses
+from skep.providers.local.network.rules import host as of_host
+from skep.providers.local.network.rules import router as of_router
 
 pytestmark = pytest.mark.root
 NETWORK = "/attack/network"
@@ -50,7 +53,7 @@ def opened(prison: Prison, newcomer: tuple[NetworkConfig, Prisoner], attack: tup
 
 
 @contextmanager
-def rules_with(prison: Prison, **changes: object) -> Iterator[None]:
+def rules_with(prison: Prison, rules: ModuleType, **changes: object) -> Iterator[None]:
     """The rules with smaller numbers, so that a test need not go to the real ones."""
     before = {name: getattr(rules, name) for name in changes}
     try:
@@ -73,7 +76,7 @@ def test_a_network_does_not_fill_the_hosts_table_with_open_connections(
 ) -> None:
     new = newcomer(prison)
 
-    with rules_with(prison, MOST_FLOWS=1_000):
+    with rules_with(prison, of_host, MOST_FLOWS=1_000):
         assert 900 < opened(prison, new, DATAGRAMS) <= 1_000
 
 
@@ -82,7 +85,7 @@ def test_a_network_fills_it_with_open_connections_where_nobody_counts(
 ) -> None:
     new = newcomer(prison)
 
-    with rules_with(prison, MOST_FLOWS=1_000), without(prison, "ct count"):
+    with rules_with(prison, of_host, MOST_FLOWS=1_000), without(prison, "ct count"):
         assert opened(prison, new, DATAGRAMS) > 2_500
 
 
@@ -92,7 +95,7 @@ def test_a_network_does_not_fill_the_hosts_table_with_closed_connections(
     """They are not counted as open, and stay for a while."""
     new = newcomer(prison)
 
-    with rules_with(prison, PACE="50/second burst 500 packets"):
+    with rules_with(prison, of_host, PACE="50/second burst 500 packets"):
         assert 400 < opened(prison, new, CLOSED) < 1_500
 
 
@@ -118,7 +121,10 @@ def answered(prisoner: Prisoner, network: NetworkConfig) -> int:
 def test_a_container_does_not_occupy_the_resolver(prison: Prison, tenants: Tenants, limited: bool) -> None:
     network, prisoner = newcomer(prison)
     rule = prison.without_rule(prison.router(network), "inet skep", "input", "@askers")
-    with rules_with(prison, QUESTIONS="20/second burst 100 packets"), nullcontext() if limited else rule:
+    with (
+        rules_with(prison, of_router, QUESTIONS="20/second burst 100 packets"),
+        nullcontext() if limited else rule,
+    ):
         count = answered(prisoner, network)
     prison.dismiss(prisoner)
 

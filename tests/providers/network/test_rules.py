@@ -14,13 +14,14 @@ from skep.control.ports import Fabric
 from skep.model.errors import InvalidInput
 from skep.model.host import Backend, NetworkConfig, PortConfig, Publication, VirtualIp
 from skep.model.ids import NetworkId, PortId, ServiceId, new_id
-from skep.providers.local.network import LocalFabric, rules, virtual_ips
+from skep.providers.local.network import LocalFabric, virtual_ips
 from skep.providers.local.network.directory import Directory
 from skep.providers.local.network.forward import Forwarder
 from skep.providers.local.network.listeners import conflicting
 from skep.providers.local.network.namespaces import Namespaces
 from skep.providers.local.network.naming import Names, bridge_end, link_addresses
 from skep.providers.local.network.nft import Chain, Found, Set, Table, plan
+from skep.providers.local.network.rules.publications import link_ports
 
 
 def table(*rules: str, elements: dict[str, str] | None = None) -> Table:
@@ -96,7 +97,7 @@ def test_link_ports_are_kept_and_never_shared() -> None:
     wanted = (publication(80), publication(80, "127.0.0.1"), publication(81))
     before = {("tcp", "", 81): 5000}
 
-    assert rules.link_ports(wanted, before, {("tcp", 1024)}) == (80, 1025, 5000)
+    assert link_ports(wanted, before, {("tcp", 1024)}) == (80, 1025, 5000)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Egress addresses: held by a host, and the way from the routers of other hosts to the one that holds it.
 
-Rules (`rules.py`) decide what takes that way; here are the addresses and routes that it needs.
+Rules (`rules/`) decide what takes that way; here are the addresses and routes that it needs.
 """
 
 import socket
@@ -15,7 +15,7 @@ from skep.model.errors import HostFailure
 from skep.model.host import Egress
 from skep.providers.local.network import links
 from skep.providers.local.network.naming import BRIDGE, ROUTERS, router_address
-from skep.providers.local.network.rules import LEAVING
+from skep.providers.local.network.rules.router import LEAVING
 
 _TABLE = "233"
 """The routing table, of a router namespace, of what leaves by another host."""

@@ -11,10 +11,12 @@ import msgspec
 
 from skep.model.errors import InvalidInput
 from skep.model.host import NetworkConfig
-from skep.providers.local.network import addressing, egress, links, nft, rules
+from skep.providers.local.network import addressing, egress, links, nft
 from skep.providers.local.network.namespaces import Namespaces
 from skep.providers.local.network.naming import Names, link_address6, link_addresses
 from skep.providers.local.network.overlay import HEADERS, Underlay
+from skep.providers.local.network.rules.host import Six, Tunnel, host_table
+from skep.providers.local.network.rules.publications import Route, host_elements
 from skep.providers.local.network.state import HostRecord, State
 
 _FORWARDING, _FORWARDING6 = "ipv4/ip_forward", "ipv6/conf/all/forwarding"
@@ -175,26 +177,26 @@ class HostSide:
             for route in self.state.routes()
             if route.publication.network in known
         ]
-        return rules.host_table(
+        return host_table(
             self.names.table,
             self.names.uplinks,
             self._pool,
             self._private,
-            *rules.host_elements(routes),
+            *host_elements(routes),
             self._tunnel(),
             self._egress(),
             self._six(routes) if self._dual else None,
         )
 
-    def _six(self, routes: list[tuple[rules.Route, IPv4Address]]) -> rules.Six:
+    def _six(self, routes: list[tuple[Route, IPv4Address]]) -> Six:
         chosen = [(route, link_address6(link)) for route, link in routes if route.publication.addresses6]
-        return rules.Six(*rules.host_elements(chosen, 6), tuple(collapse_addresses(self._private6)))
+        return Six(*host_elements(chosen, 6), tuple(collapse_addresses(self._private6)))
 
-    def _tunnel(self) -> rules.Tunnel | None:
+    def _tunnel(self) -> Tunnel | None:
         if self.underlay is None:
             return None
         peers = (host for known in self.state.peers.values() for host in known.hosts)
-        return rules.Tunnel(self.underlay.port, frozenset(peers))
+        return Tunnel(self.underlay.port, frozenset(peers))
 
 
 def _forwarding6() -> tuple[str, tuple[str, ...]]:

@@ -12,11 +12,13 @@ import msgspec
 
 from skep.model.host import NetworkConfig, PortConfig
 from skep.model.ids import NetworkId
-from skep.providers.local.network import links, netlink, nft, overlay, rules
+from skep.providers.local.network import links, netlink, nft, overlay
 from skep.providers.local.network.host import HostSide
 from skep.providers.local.network.naming import BRIDGE, OVERLAY, router_address, router_address6
 from skep.providers.local.network.netlink import Forwarding, Way
 from skep.providers.local.network.nft import Table
+from skep.providers.local.network.rules.overlay import overlay_table
+from skep.providers.local.network.rules.router import Far
 
 
 class Programmed(msgspec.Struct, frozen=True):
@@ -108,13 +110,13 @@ class Overlays:
             for other in peers.ports
         )
 
-    def far(self, network: NetworkConfig, targets: Set[IPv4Address | IPv6Address]) -> rules.Far | None:
+    def far(self, network: NetworkConfig, targets: Set[IPv4Address | IPv6Address]) -> Far | None:
         """Which of the targets are on other hosts; None: this host has no others."""
         if self._host.underlay is None:
             return None
         away = {way.address for way in self._ways(network)} & targets if targets else set()
         own = self._host.underlay.address
-        return rules.Far(
+        return Far(
             router_address(own),
             frozenset(one for one in away if isinstance(one, IPv4Address)),
             router_address6(own) if network.ipv6 else None,
@@ -127,7 +129,7 @@ class Overlays:
         found = self._ways(network)
         peers = self._state.peers.get(network.id)
         egress = peers.egress if peers else None
-        table = rules.overlay_table(network, self._host.underlay.address, found, egress)
+        table = overlay_table(network, self._host.underlay.address, found, egress)
         return Programmed(table, netlink.forwarding(found))
 
     def _ways(self, network: NetworkConfig) -> list[Way]:

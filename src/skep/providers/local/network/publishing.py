@@ -10,12 +10,12 @@ from socket import AF_INET, AF_INET6, SOCK_DGRAM, socket
 from skep.model.errors import Conflict, InvalidInput, Unsupported
 from skep.model.host import NetworkConfig, Publication, ServicePublications
 from skep.model.ids import NetworkId, ServiceId
-from skep.providers.local.network import conntrack, netfilter, rules
+from skep.providers.local.network import conntrack, netfilter
 from skep.providers.local.network.host import HostSide
 from skep.providers.local.network.listeners import conflicting, host_listeners
 from skep.providers.local.network.namespaces import exists
 from skep.providers.local.network.routers import Routers
-from skep.providers.local.network.rules import ANY_ADDRESS
+from skep.providers.local.network.rules.publications import ANY_ADDRESS, link_ports
 from skep.providers.local.network.state import ServiceRecord
 
 _Targets = dict[NetworkId, set[IPv4Address]]
@@ -120,9 +120,7 @@ class Publishing:
             for route in record.routes()
         }
         others |= {("tcp", port) for ways in self._state.ways.values() for port in ways.values()}
-        return ServiceRecord(
-            publications=wanted, link_ports=rules.link_ports(wanted.publications, kept, others)
-        )
+        return ServiceRecord(publications=wanted, link_ports=link_ports(wanted.publications, kept, others))
 
     def _check(self, item: Publication) -> None:
         """Raises InvalidInput, Unsupported, or NotFound (the network is not on this host)."""

@@ -18,16 +18,7 @@ from skep.model.host import (
     must_be_news,
 )
 from skep.model.ids import NetworkId, ReplicaId
-from skep.providers.local.network import (
-    addressing,
-    egress,
-    guards,
-    links,
-    netlink,
-    nft,
-    overlay,
-    rules,
-)
+from skep.providers.local.network import addressing, egress, guards, links, netlink, nft, overlay
 from skep.providers.local.network.directory import Directory
 from skep.providers.local.network.dns import Resolver
 from skep.providers.local.network.forward import Forwarder
@@ -36,6 +27,7 @@ from skep.providers.local.network.locks import Locks
 from skep.providers.local.network.namespaces import exists
 from skep.providers.local.network.naming import BRIDGE, OVERLAY, UPLINK, bridge_end, gateway_mac
 from skep.providers.local.network.overlays import Overlays
+from skep.providers.local.network.rules.router import UNBRIDGED, Far, router_tables
 
 _SETTINGS = (
     ("ipv4/ip_forward", "1"),
@@ -189,7 +181,7 @@ class Routers:
                 self.directory(network.id).add(known)
         await self._redirect(network, None)
 
-    async def _redirect(self, network: NetworkConfig, far: rules.Far | None, *, heal: bool = False) -> None:
+    async def _redirect(self, network: NetworkConfig, far: Far | None, *, heal: bool = False) -> None:
         path = self.path(network.id)
         if not exists(path) or not await self._namespaces.inside(path, lambda: links.there(OVERLAY)):
             return
@@ -276,11 +268,11 @@ class Routers:
         routes = self._state.routes_to(network.id)
         far, leaving = self._far(network), self._egress(network)
         return lambda: (
-            rules.UNBRIDGED,
-            *rules.router_tables(network, link, _living(ports), routes, far, leaving),
+            UNBRIDGED,
+            *router_tables(network, link, _living(ports), routes, far, leaving),
         )
 
-    def _far(self, network: NetworkConfig) -> rules.Far | None:
+    def _far(self, network: NetworkConfig) -> Far | None:
         routes = self._state.routes_to(network.id)
         targets: set[IPv4Address | IPv6Address] = {
             address for address, _ in self._state.ways.get(network.id, {})

@@ -9,13 +9,14 @@ import msgspec
 from skep.model.errors import Conflict, InvalidInput
 from skep.model.host import NetworkConfig, PortConfig
 from skep.model.ids import NetworkId, PortId, ReplicaId
-from skep.providers.local.network import addressing, links, netlink, nft, rules
+from skep.providers.local.network import addressing, links, netlink, nft
 from skep.providers.local.network.balancing import Balancing
 from skep.providers.local.network.host import HostSide
 from skep.providers.local.network.locks import Locks
 from skep.providers.local.network.namespaces import exists
 from skep.providers.local.network.naming import BRIDGE, bridge_end, gateway_mac
 from skep.providers.local.network.routers import Routers
+from skep.providers.local.network.rules.router import ROUTER, elements
 from skep.providers.local.network.state import SandboxRecord
 
 _SETTINGS = (
@@ -90,7 +91,7 @@ class Sandboxes:
         joined = await asyncio.gather(*(self._joined(network) for network in networks))
         ends = dict(zip(networks, joined, strict=True))
         ports = [port for record in self._state.sandboxes.values() for port in record.ports]
-        living = [p for p in ports if set(rules.elements(p).values()) <= ends.get(p.network, set())]
+        living = [p for p in ports if set(elements(p).values()) <= ends.get(p.network, set())]
         nics = await asyncio.gather(*(self._is_equipped(port) for port in living))
         return {port.id for port, has in zip(living, nics, strict=True) if has}
 
@@ -164,7 +165,7 @@ class Sandboxes:
 
     async def _is_whole(self, port: PortConfig) -> bool:
         joined = await self._joined(port.network)
-        return set(rules.elements(port).values()) <= joined and await self._has_nic(port)
+        return set(elements(port).values()) <= joined and await self._has_nic(port)
 
     async def _joined(self, network: NetworkId) -> set[str]:
         """Which elements of `members` can send: their bridge end lives, and the rules know them."""
@@ -211,8 +212,8 @@ def _attach(port: PortConfig, end: str, sandbox: Path, mtu: int) -> None:
         f"link add name {end} mtu {mtu} master {BRIDGE} up type veth"
         f" peer name {port.interface} address {port.mac} mtu {mtu} netns {sandbox}"
     )
-    where, found, commands = f"bridge {rules.ROUTER}", _members(), []
-    for name, element in rules.elements(port).items():
+    where, found, commands = f"bridge {ROUTER}", _members(), []
+    for name, element in elements(port).items():
         stale = [one for one in found.get(name, ()) if one.split(" . ")[1:] == element.split(" . ")[1:]]
         commands += [nft.delete_element(where, name, one) for one in stale]
         commands.append(nft.add_element(where, name, {element: ""}))
@@ -226,21 +227,21 @@ def _detach(port: PortConfig, end: str) -> None:
 
 
 def _forget_member(port: PortConfig) -> None:
-    where, found = f"bridge {rules.ROUTER}", _members()
-    gone = [(name, one) for name, one in rules.elements(port).items() if one in found.get(name, ())]
+    where, found = f"bridge {ROUTER}", _members()
+    gone = [(name, one) for name, one in elements(port).items() if one in found.get(name, ())]
     if gone:
         nft.commit("\n".join(nft.delete_element(where, name, one) for name, one in gone))
 
 
 def _members() -> dict[str, nft.Elements]:
     """By set."""
-    found = nft.read(nft.Table("bridge", rules.ROUTER, (), ()))
+    found = nft.read(nft.Table("bridge", ROUTER, (), ()))
     return found.sets if found else {}
 
 
 def _senders() -> set[str]:
     ends = links.bridge_members(BRIDGE)
-    every = [element for elements in _members().values() for element in elements]
+    every = [element for known in _members().values() for element in known]
     return {element for element in every if element.split(" . ")[0] in ends}
 
 

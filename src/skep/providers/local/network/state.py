@@ -26,7 +26,7 @@ from skep.model.host import (
 )
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
 from skep.providers.local.network.namespaces import Namespaces
-from skep.providers.local.network.rules import Route
+from skep.providers.local.network.rules.publications import Route
 
 log = structlog.get_logger()
 
