@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 
 import pytest
 from cryptography import x509
@@ -99,6 +100,16 @@ class Site:
             f"{scheme}://{host}:{port}{path}",
         )
         body, _, status = said.rpartition(" ")
+        return f"{status} {body}".strip()
+
+    async def reached(self, way: tuple[IPv4Address, int]) -> str:
+        """The status and the body, as HAProxy would see them."""
+        process = await asyncio.create_subprocess_exec(
+            *("nsenter", f"--net={self.world.host}", "curl", "-s", "-m", "5", "-w", " %{http_code}"),
+            f"http://{way[0]}:{way[1]}/",
+            stdout=asyncio.subprocess.PIPE,
+        )
+        body, _, status = (await process.communicate())[0].decode().rpartition(" ")
         return f"{status} {body}".strip()
 
     async def client(self, *command: str) -> str:

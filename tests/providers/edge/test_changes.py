@@ -7,7 +7,7 @@ import socket
 
 import msgspec
 import pytest
-from tests.providers.edge.conftest import HTTP, Load, Site, endpoint
+from tests.providers.edge.conftest import HTTP, Load, Site, certificate, endpoint
 from tests.providers.network.conftest import HOST, publications
 
 from skep.model.errors import Conflict
@@ -32,6 +32,44 @@ async def test_a_whole_app_is_switched_under_load_and_nobody_fails(site: Site) -
     assert load.failures == []
     assert set(load.answers[at + 8 :]) == {"new"}
     assert await site.get("api.localhost") == "200 new"
+
+
+async def test_who_is_led_elsewhere_answers_until_the_switch_is_done(site: Site) -> None:
+    old, new = await site.replica("old"), await site.replica("new")
+    shop = endpoint("shop.localhost", old)
+    await site.tell(shop)
+    answers = []
+
+    async def certify(digest: str) -> bytes:
+        """Asked for just before requests are led elsewhere."""
+        answers.append(await site.get("shop.localhost"))
+        return certificate("shop.localhost")
+
+    site.certify = certify  # type: ignore[method-assign]
+    await site.restart()
+    servers = endpoint("shop.localhost", new, revision=2).servers
+    await site.tell(msgspec.structs.replace(shop, servers=servers, certificate="d1"))
+
+    assert answers == ["200 old"]
+    assert await site.get("shop.localhost") == "200 new"
+
+
+async def test_a_way_is_there_until_nobody_takes_it_also_for_the_next_agent(site: Site) -> None:
+    one, two = await site.replica("one"), await site.replica("two")
+    first, second = (one.network, one.address, 8080), (two.network, two.address, 8080)
+
+    before = await site.fabric.ways.lead([first])
+    after = await site.fabric.ways.lead([second])
+    await site.fabric.__aexit__(None, None, None)
+    async with site.world.open() as next_agent:
+        both = await site.reached(before[first]), await site.reached(after[second])
+        again = await next_agent.ways.lead([first, second])
+        await next_agent.ways.keep([after[second]])
+        kept = await site.reached(before[first]), await site.reached(after[second])
+
+    assert both == ("200 one", "200 two")
+    assert again == before | after
+    assert kept == ("000", "200 two")
 
 
 async def test_weights_share_out_requests_and_a_replica_leaves_unnoticed(site: Site) -> None:

@@ -7,7 +7,7 @@ and again, and what differs is changed.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -60,7 +60,13 @@ class Ways(Protocol):
     async def lead(
         self, targets: Iterable[Target], *, heal: bool = False
     ) -> Mapping[Target, tuple[IPv4Address, int]]:
-        """Where each is reached from the host; without those whose network is not here."""
+        """Where each is reached from the host; without those whose network is not here.
+
+        Others that were led to before are reached as they were.
+        """
+
+    async def keep(self, beginnings: Collection[tuple[IPv4Address, int]]) -> None:
+        """Nobody takes any other way any more."""
 
     def published(self) -> set[int]:
         """TCP ports of the host that lead to services."""
@@ -155,6 +161,7 @@ class HaproxyEdge:
                     self._have = None
                     await _whole(self._settle())
                     self._unsettled = await self._clear()
+                    await self._end_ways()
                     await asyncio.to_thread(self._log.forget, self._ids())
             except (SkepError, OSError) as error:
                 self._unsettled = True
@@ -274,6 +281,13 @@ class HaproxyEdge:
                     elif slot in self._left:
                         servers[one.name] = Server(one.name, one.address, one.port, one.weight, up=False)
         return any(not one.up for held in have.slots.values() for one in held.values()) or bool(self._left)
+
+    async def _end_ways(self) -> None:
+        """A way stays for as long as HAProxy, or one that it replaced, may lead somebody there."""
+        if self._have is None or not await asyncio.to_thread(self._process.is_alone):
+            return
+        servers = (one for held in self._have.slots.values() for one in held.values())
+        await self._ways.keep({(IPv4Address(one.address), one.port) for one in servers})
 
     def _ids(self) -> set[EndpointId]:
         return {one.id for app in self._records.apps.values() for one in app.endpoints}

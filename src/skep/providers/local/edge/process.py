@@ -36,6 +36,10 @@ class Process:
     def runs(self) -> bool:
         return self._watch is not None
 
+    def is_alone(self) -> bool:
+        """Whether none that it replaced still ends what it began."""
+        return len(living(self._place)) <= 1
+
     def adopt(self) -> bool:
         """Watch the one that an earlier agent has started; False: there is none."""
         pid = read_pid(self._place.pid)

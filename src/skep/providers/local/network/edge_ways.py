@@ -6,6 +6,7 @@ replica on another host as they do for what is published.
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 from ipaddress import IPv4Address
 
 from skep.model.host import NetworkConfig
@@ -26,7 +27,7 @@ Target = tuple[NetworkId, IPv4Address, int]
 
 
 class EdgeWays:
-    """All ways of the host.  They are not remembered: the edge asks for them anew after each start."""
+    """All ways of the host.  The kernel alone remembers them: they are read from it after each start."""
 
     def __init__(self, host: HostSide, routers: Routers) -> None:
         self._host = host
@@ -34,18 +35,40 @@ class EdgeWays:
         self._namespaces = host.namespaces
         self._routers = routers
 
-    async def lead(self, targets: Iterable[Target], *, heal: bool = False) -> dict[Target, Place]:
-        """Have these ways and no others; answers where each begins.  `heal`: look at the kernel, too.
+    async def adopt(self) -> None:
+        """Know those that an earlier process has made: somebody may be led by them."""
+        for network in tuple(self._state.networks.values()):
+            path = self._routers.path(network.id)
+            if not network.internal and exists(path):
+                table = ways_table(self._host.link(network)[1], {})
+                if ways := read_ways(await self._namespaces.inside(path, partial(nft.read, table))):
+                    self._state.ways[network.id] = ways
 
-        A network that is not here, or has no way out, is left out.
+    async def lead(self, targets: Iterable[Target], *, heal: bool = False) -> dict[Target, Place]:
+        """Have these ways beside those that are there; answers where each begins.
+
+        `heal`: look at the kernel, too.  A network that is not here, or has no way out, is left out.
         """
-        wanted: dict[NetworkId, set[Place]] = {network: set() for network in self._state.ways}
+        wanted: dict[NetworkId, set[Place]] = {network: set() for network in self._state.ways if heal}
         for network, address, port in targets:
             wanted.setdefault(network, set()).add((address, port))
         found: dict[Target, Place] = {}
         for network, places in wanted.items():
             found |= await self._lead(network, places, heal)
         return found
+
+    async def keep(self, beginnings: Collection[Place]) -> None:
+        """End the ways that begin nowhere among these: nobody takes them any more."""
+        for network in tuple(self._state.ways):
+            async with self._routers.lock[network]:
+                config, before = self._state.networks.get(network), self._state.ways.get(network, {})
+                if config is None or not exists(self._routers.path(network)):
+                    self._state.ways.pop(network, None)
+                    continue
+                link = self._host.link(config)[1]
+                after = {place: port for place, port in before.items() if (link, port) in beginnings}
+                if after != before:
+                    await self._apply(config, after)
 
     def published(self) -> set[int]:
         """TCP ports of the host that lead to services."""
@@ -59,11 +82,11 @@ class EdgeWays:
                 self._state.ways.pop(network, None)
                 return {}
             before = self._state.ways.get(network, {})
-            after = way_ports(places, before, self._published(network))
+            after = way_ports({*places, *before}, before, self._published(network))
             if heal or before != after:
                 await self._apply(config, after)
             link = self._host.link(config)[1]
-            return {(network, *place): (link, port) for place, port in after.items()}
+            return {(network, *place): (link, after[place]) for place in places}
 
     async def _apply(self, network: NetworkConfig, ways: Mapping[Place, int]) -> None:
         """Back from other hosts before there, so that no answer goes astray."""
@@ -110,6 +133,13 @@ def ways_table(link: IPv4Address, ways: Mapping[Place, int]) -> Table:
             ),
         ),
     )
+
+
+def read_ways(found: nft.Found | None) -> dict[Place, int]:
+    """What is in the table that the kernel holds."""
+    elements = found.sets.get("ways", {}) if found is not None else {}
+    pairs = ((int(port), where.split(" . ")) for port, where in elements.items())
+    return {(IPv4Address(address), int(target)): port for port, (address, target) in pairs}
 
 
 def _number(place: Place) -> int:

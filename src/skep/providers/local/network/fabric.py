@@ -80,6 +80,7 @@ class LocalFabric:
             stack.push_async_callback(self._routers.close)
             await self._state.load()
             await self._host.prepare()
+            await self.ways.adopt()
             await self._routers.adopt()
             stack.callback(self._balancing.close)
             await self._balancing.adopt()

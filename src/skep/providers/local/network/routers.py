@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from skep.model.errors import Conflict, NotFound
+from skep.model.errors import Conflict, HostFailure, NotFound
 from skep.model.host import (
     Egress,
     NetworkConfig,
@@ -219,7 +219,7 @@ class Routers:
         def apply() -> None:
             if leaving is not None:
                 egress.lead(leaving)
-            nft.reconcile(tables())
+            _reconcile(tables)
 
         await self._namespaces.inside(self.path(network.id), apply)
 
@@ -373,6 +373,17 @@ def _named(network: NetworkId, port: RemotePort) -> PortConfig:
 
 
 # The functions below run inside the router namespace.
+
+
+def _reconcile(tables: Callable[[], tuple[nft.Table, ...]]) -> None:
+    """The kernel takes an interface away when it likes: also after it was found to be there."""
+    wanted = tables()
+    try:
+        nft.reconcile(wanted)
+    except HostFailure:
+        if tables() == wanted:
+            raise
+        nft.reconcile(tables())
 
 
 def _living(ports: Iterable[PortConfig]) -> list[PortConfig]:

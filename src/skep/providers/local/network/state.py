@@ -82,7 +82,7 @@ class State:
         self.services: dict[ServiceId, ServiceRecord] = {}
         self.host: HostRecord | None = None
         self.ways: dict[NetworkId, dict[tuple[IPv4Address, int], int]] = {}
-        """Of the edge (`edge_ways.py`): link ports by address and port on the network; not on disk."""
+        """Of the edge (`edge_ways.py`): link ports by address and port; the kernel keeps them."""
         self._digests: dict[NetworkId, str] = {}
         self._owners: dict[PortId, ReplicaId] = {}
         self._namespaces = namespaces
