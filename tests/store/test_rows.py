@@ -594,6 +594,8 @@ async def test_services_replicas_and_containers(store: Store) -> None:
     assert await store.see(replicas.services_of, APP.id) == [SERVICE]
     assert await store.see(replicas.of_service, SERVICE.id) == [REPLICA]
     assert await store.see(replicas.get, REPLICA.id) == REPLICA
+    assert await store.see(replicas.services_with, {REPLICA.id, ReplicaId("gone")}) == [SERVICE.id]
+    assert await store.see(replicas.services_with, set()) == []
     assert await store.see(replicas.by_container, CONTAINER.id) == REPLICA
     owner = await store.see(replicas.owner, CONTAINER.id)
     assert owner is not None

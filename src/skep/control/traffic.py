@@ -86,8 +86,8 @@ class Traffic:
 
     async def _follow(self, taken: set[ReplicaId]) -> None:
         async with self._database.read() as connection:
-            rows = [await replicas.get(connection, replica) for replica in taken]
+            services = await replicas.services_with(connection, taken)
         try:
-            await self.announce({row.service_id for row in rows if row is not None})
+            await self.announce(services)
         except SkepError as error:
             log.warning("traffic.unheard", error=error.message)

@@ -119,6 +119,12 @@ async def get(connection: AsyncConnection, replica: ReplicaId) -> ReplicaRow | N
     return await rows.one(connection, sa.select(replicas).where(replicas.c.id == replica), ReplicaRow)
 
 
+async def services_with(connection: AsyncConnection, members: Iterable[ReplicaId]) -> list[ServiceId]:
+    """The services that any of the replicas is of."""
+    query = sa.select(replicas.c.service_id).where(replicas.c.id.in_(list(members))).distinct()
+    return [ServiceId(found) for found in (await connection.execute(query)).scalars()]
+
+
 async def owner(connection: AsyncConnection, container_id: ContainerId) -> ReplicaOwner | None:
     """The owner of a container that is its replica's current one."""
     query = (
