@@ -37,6 +37,10 @@ class EdgeEndpoint(HostStruct, frozen=True, kw_only=True):
     """required: who comes without is sent to https."""
     certificate: str = ""
     """Digest of the one to show for `host`; none: that of the host itself, which nobody vouches for."""
+    awaited: bool = False
+    """The certificate is still to come: until then who comes by HTTPS is told so, and served by HTTP."""
+    proof: str = ""
+    """What a certificate authority is to find under the host name (RFC 8555, 8.3): the key authorization."""
     sticky: bool = False
     max_connections: int | None = None
     """Requests at a time to one replica; more wait, for 10 s at the longest."""

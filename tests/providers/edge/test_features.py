@@ -132,3 +132,33 @@ async def test_a_dead_replica_fails_no_request_that_may_be_repeated(site: Site) 
     answers = {await site.get("shop.localhost") for _ in range(10)}
 
     assert answers == {"200 two"}
+
+
+async def test_a_certificate_authority_finds_the_proof_before_all_that_tenants_have(site: Site) -> None:
+    made, other = await site.replica("one"), await site.replica("other")
+    await site.tell(
+        endpoint("shop.example.com", made, tls="required", proof="token.thumb"),
+        endpoint("shop.example.com", made, path="/.well-known/acme-challenge"),
+    )
+    await site.tell(endpoint("other.example.com", other), app=AppId(new_id()))
+
+    asked = "/.well-known/acme-challenge/token"
+
+    assert await site.get("shop.example.com", asked) == "200 token.thumb"
+    assert await site.get("other.example.com", asked) == "200 other"
+    assert (await site.get("shop.example.com", f"{asked}s")) == "200 one"
+    await site.tell(endpoint("shop.example.com", made, path="/.well-known/acme-challenge"))
+    assert await site.get("shop.example.com", asked) == "200 one"
+
+
+async def test_https_says_that_a_certificate_is_still_to_come(site: Site) -> None:
+    made = await site.replica("one")
+    one = endpoint("shop.example.com", made, awaited=True)
+    await site.tell(one)
+
+    said = await site.get("shop.example.com", port=HTTPS)
+
+    assert said.startswith("503 The certificate of this name is still to come")
+    assert await site.get("shop.example.com") == "200 one"
+    await site.tell(msgspec.structs.replace(one, awaited=False))
+    assert await site.get("shop.example.com", port=HTTPS) == "200 one"

@@ -20,7 +20,7 @@ from skep.model.edge import AccessLine, AppEndpoints, EdgeEndpoint, EdgeServer, 
 from skep.model.errors import Conflict, HostFailure, SkepError, Unavailable, Unsupported
 from skep.model.host import PeersInForce
 from skep.model.ids import AppId, EndpointId, NetworkId
-from skep.providers.local.edge import changes, text
+from skep.providers.local.edge import changes, proofs, text
 from skep.providers.local.edge.access_log import AccessLog
 from skep.providers.local.edge.certificates import Certificates
 from skep.providers.local.edge.layout import (
@@ -102,13 +102,15 @@ class HaproxyEdge:
         self._known_ways: dict[Target, tuple[IPv4Address, int]] = {}
         self._led: frozenset[Target] = frozenset()
         self._unsettled = False
+        self._outdated = False
+        """What runs was started by another release, with rules that are not ours."""
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await self._records.load()
             if self._is_on:
                 self._place.make()
-                self._process.adopt()
+                self._outdated = self._process.adopt() and not self._rules_are_ours()
                 stack.callback(self._process.release)
                 for work in (self._watch(), self._log.run()):
                     stack.push_async_callback(_end, asyncio.create_task(work))
@@ -185,6 +187,9 @@ class HaproxyEdge:
             if wanted:
                 await self._start(fresh(wanted))
             return
+        if self._outdated:
+            log.info("edge.outdated")
+            return await self._start(fresh(wanted))
         try:
             await self._change(wanted)
         except NoSlot:
@@ -193,6 +198,11 @@ class HaproxyEdge:
             log.info("edge.read-again", error=error.message)
             self._have = None
             await self._again(wanted)
+
+    def _rules_are_ours(self) -> bool:
+        with suppress(OSError):
+            return self._place.config.read_text().startswith(text.frame(self._place, self._entrance))
+        return False
 
     async def _again(self, wanted: list[Wanted]) -> None:
         try:
@@ -208,6 +218,7 @@ class HaproxyEdge:
             then = arrange(have, wanted)
             self._have = None
             await self._certificates.show(api, _shown(wanted))
+            await proofs.show(api, self._place.proofs, _proofs(wanted))
             for command in changes.before(have, then):
                 await api.do(command.text, says=command.says)
             await api.change_routes(self._place.routes, have.routes, then.routes)
@@ -222,13 +233,15 @@ class HaproxyEdge:
                 f"The edge of this host cannot listen: a service publishes port {min(taken)}. Publish "
                 "another one, or set 'edge_http' and 'edge_https' to other ports, or to 0."
             )
-        shown = _shown(await self._wanted())
+        wanted = await self._wanted()
+        shown, place = _shown(wanted), self._place
         await self._certificates.prepare(shown)
-        place = self._place
+        place.write(place.proofs, text.proofs(_proofs(wanted)))
         place.write(place.routes, text.routes(layout))
         place.write(place.certificates, text.certificates(place, self._certificates.known(shown)))
         place.write(place.config, text.configuration(place, self._entrance, layout))
         await self._process.start()
+        self._outdated = False
         self._have, self._left = layout, {}
         log.info("edge.started", endpoints=len(layout.routes), slots=len(layout.slots))
 
@@ -308,6 +321,10 @@ def _target(server: EdgeServer) -> Target:
 
 def _shown(wanted: list[Wanted]) -> dict[str, str]:
     return {one.endpoint.host: one.endpoint.certificate for one in wanted if one.endpoint.certificate}
+
+
+def _proofs(wanted: list[Wanted]) -> dict[str, str]:
+    return proofs.proofs(one.endpoint for one in wanted)
 
 
 async def _whole(work: Coroutine[None, None, None]) -> None:

@@ -36,7 +36,7 @@ class Route(msgspec.Struct, frozen=True):
     slot: str
     endpoint: EndpointId
     flags: str = ""
-    """A letter for everything that is not as usual: sticky, TLS only, a rate, a timeout of its own."""
+    """A letter for everything that is not as usual: sticky, a certificate that is awaited, TLS only, a rate, a timeout of its own."""
     rate: int | None = None
     timeout: int | None = None
     """Milliseconds."""
@@ -79,7 +79,7 @@ class Wanted(msgspec.Struct, frozen=True):
     def route(self, slot: str) -> Route:
         one = self.endpoint
         timeout = None if one.timeout in (None, TIMEOUT) else int(one.timeout * 1000)
-        wishes = {"s": one.sticky, "t": one.tls == "required", "r": one.rate, "o": timeout}
+        wishes = {"s": one.sticky, "w": one.awaited, "t": one.tls == "required", "r": one.rate, "o": timeout}
         flags = "".join(letter for letter, wish in wishes.items() if wish)
         return Route(slot, one.id, flags, one.rate, timeout, one.max_connections)
 

@@ -30,6 +30,11 @@ class Place(msgspec.Struct, frozen=True):
         return self.directory / "routes.map"
 
     @property
+    def proofs(self) -> Path:
+        """What certificate authorities are to find, by host name and path."""
+        return self.directory / "proofs.map"
+
+    @property
     def certificates(self) -> Path:
         """The list of certificates with the names they are shown for."""
         return self.directory / "certificates.list"

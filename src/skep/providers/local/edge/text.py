@@ -19,6 +19,9 @@ SERVER = (
 it back: what it answers is its own affair."""
 
 
+PROOFS = "/.well-known/acme-challenge/"
+
+
 class Entrance(msgspec.Struct, frozen=True):
     """Ports of the host; 0: none.  `connections`: of all clients together."""
 
@@ -41,6 +44,10 @@ def frame(place: Place, entrance: Entrance) -> str:
 
 def routes(layout: Layout) -> str:
     return "".join(f"{key} {route.text}\n" for key, route in sorted(layout.routes.items()))
+
+
+def proofs(shown: Mapping[str, str]) -> str:
+    return "".join(f"{key} {proof}\n" for key, proof in sorted(shown.items()))
 
 
 def certificates(place: Place, shown: Mapping[str, str]) -> str:
@@ -137,6 +144,7 @@ def _rules(place: Place, entrance: Entrance) -> Iterable[str]:
     # A keep-alive connection that is idle while HAProxy is replaced is closed with its next answer.
     yield "option idle-close-on-response"
     yield "http-request set-var(txn.path) path"
+    yield from _proving(place)
     yield f"http-request set-var(txn.route) {_HOST},concat(,txn.path,/),{found}"
     unknown = "unless { var(txn.route) -m found }"
     yield f"http-request set-var(txn.host) {_HOST} {unknown}"
@@ -155,6 +163,16 @@ def _rules(place: Place, entrance: Entrance) -> Iterable[str]:
     yield "use_backend %[var(txn.route),field(1,|)]"
 
 
+def _proving(place: Place) -> Iterable[str]:
+    """Before all that tenants have, and before anybody is sent to HTTPS: RFC 8555, 8.3."""
+    known = f"map_str({place.proofs})"
+    asked = f"if {{ var(txn.path) -m beg {PROOFS} }}"
+    found = "{ var(txn.proof) -m found }"
+    yield f"http-request set-var(txn.proof) {_HOST},concat(,txn.path),{known} {asked}"
+    yield f"http-request set-log-level silent if {found}"
+    yield f'http-request return status 200 content-type text/plain lf-string "%[var(txn.proof)]" if {found}'
+
+
 def _special(entrance: Entrance) -> Iterable[str]:
     """What most endpoints do not want: those have no flags, and no more is asked about them."""
     yield "http-request allow if { var(txn.route),field(3,|) -m len 0 }"
@@ -165,6 +183,11 @@ def _special(entrance: Entrance) -> Iterable[str]:
         yield (
             f"http-request redirect code 308 location https://%[var(txn.name)]{port}%[capture.req.uri] "
             "if !{ ssl_fc } { var(txn.flags) -m sub t }"
+        )
+        awaited = 'string "The certificate of this name is still to come. Until then: http, not https.\\n"'
+        yield (
+            f"http-request return status 503 content-type text/plain hdr Retry-After 10 {awaited} "
+            "if { ssl_fc } { var(txn.flags) -m sub w }"
         )
     yield "http-request set-var(txn.sticky) bool(true) if { var(txn.flags) -m sub s }"
     for number, name in ((4, "rate"), (5, "timeout")):
