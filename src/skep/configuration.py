@@ -58,6 +58,14 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     edge_http: int = 80
     """Where every host serves endpoints by HTTP; 0: not at all."""
     edge_https: int = 443
+    acme_directory: str = "https://acme-v02.api.letsencrypt.org/directory"
+    """Of the authority that certificates of endpoints are ordered from."""
+    acme_terms_agreed: bool = False
+    """Its terms are agreed to; without that nothing is ordered."""
+    acme_contact: str = ""
+    """Mail address that it may write to."""
+    acme_ca: Path | None = None
+    """Certificates that vouch for a directory that is not one of the Internet."""
     agent_port: int = 7538
     """Where an agent offers logs and commands in containers, on its underlay address."""
     host_timeout: str = "20s"
@@ -132,6 +140,13 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             )
         return host.strip("[]"), int(port)
 
+    def require_acme(self) -> None:
+        """Raises ValueError: what is said of the authority makes no sense."""
+        if not re.fullmatch(r"https://[^\s/@]+(/\S*)?", self.acme_directory):
+            raise ValueError("acme_directory: must be a URL that begins with https://")
+        if self.acme_contact and not re.fullmatch(r"[^\s@:?,]+@[^\s@:?,]+", self.acme_contact):
+            raise ValueError("acme_contact: this is no mail address; write something like ann@example.com")
+
     def require_bus(self) -> None:
         """Raises ValueError, without the password: `bus` is not the URL of a broker."""
         if self.bus and not _BROKER.fullmatch(self.bus):
@@ -184,6 +199,7 @@ def read(environment: Mapping[str, str]) -> Configuration:
         _ = configuration.address, configuration.retention, configuration.silence
         _ = configuration.own_tls, configuration.own_authority
         configuration.require_bus()
+        configuration.require_acme()
     except (msgspec.ValidationError, ValueError) as error:
         raise InvalidInput(f"Configuration in {etc / 'skep.yaml'} or SKEP_*: {error}") from error
     check_name(configuration.instance, "instance")

@@ -955,6 +955,7 @@ class FakeCertificates:
             endpoints=0,
             created=THEN,
             expires=THEN,
+            state=f"valid until {THEN}",
         )
         return self._held[name]
 
@@ -962,6 +963,11 @@ class FakeCertificates:
         writers_only(caller)
         if self._held.pop(name, None) is None:
             raise NotFound(f"There is no certificate {name!r}.")
+
+    async def renew(self, caller: Caller, name: str) -> None:
+        writers_only(caller)
+        if name != "shop.example.com":
+            raise NotFound(f"No certificate is ordered for {name!r}.")
 
     async def list(self, caller: Caller) -> list[CertificateView]:
         return list(self._held.values())

@@ -190,6 +190,8 @@ def _control(
         api_url="https://skep.example:7537",
         bus_url="amqp://bus.example",
         seal=folder / "installation.key",
+        acme_agreed=True,
+        acme_private=True,
     )
     return make_control(database, room, directory, settings, bus, now=clock, new_id=new_id, guarding=guarding)
 

@@ -135,6 +135,7 @@ MATRIX: dict[str, tuple[str, Call]] = {
     "endpoints.access": (ANYBODY, lambda c, who: c.endpoints.access(who, "none")),
     "certificates.list": (ANYBODY, lambda c, who: c.certificates.list(who)),
     "certificates.put": (MEMBERS, lambda c, who: c.certificates.put(who, "web", "", "")),
+    "certificates.renew": (MEMBERS, lambda c, who: c.certificates.renew(who, "none.example.com")),
     "certificates.remove": (MEMBERS, lambda c, who: c.certificates.remove(who, "none")),
     "hosts.show": (ADMINS, lambda c, who: c.hosts.show(who, "host-1")),
     "hosts.cordon": (ADMINS, lambda c, who: c.hosts.cordon(who, "host-1")),

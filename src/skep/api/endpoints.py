@@ -1,6 +1,6 @@
 """HTTP(S) endpoints, and the certificates for them."""
 
-from litestar import Router, delete, get, put
+from litestar import Router, delete, get, post, put
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from skep.api.asking import Caller, Control
@@ -44,8 +44,21 @@ async def remove_certificate(control: Control, caller: Caller, name: FromPath[st
     await control.certificates.remove(caller, name)
 
 
+@post("/v1/certificates/{name:str}/renew", status_code=202)
+async def renew_certificate(control: Control, caller: Caller, name: FromPath[str]) -> None:
+    """Order another certificate by ACME for the host name at once."""
+    await control.certificates.renew(caller, name)
+
+
 router = Router(
     path="/",
     tags=["endpoints"],
-    route_handlers=[list_endpoints, list_access, list_certificates, put_certificate, remove_certificate],
+    route_handlers=[
+        list_endpoints,
+        list_access,
+        list_certificates,
+        put_certificate,
+        remove_certificate,
+        renew_certificate,
+    ],
 )

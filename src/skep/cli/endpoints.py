@@ -37,6 +37,8 @@ def list_endpoints(app_name: AppName = "", /, *, common: Common = DEFAULT) -> No
         ("ERRORS", lambda one: sum(part.server_errors for part in one.traffic)),
     ]
     found = _endpoints(common, app_name)
+    if any(one.certificate for one in found):
+        columns.append(("CERTIFICATE", lambda one: one.certificate.partition(": ")[0]))
     show(found, columns, common.output)
     _warn(found, common)
 
@@ -69,6 +71,8 @@ def show_endpoints(app_name: AppName, /, *, common: Common = DEFAULT) -> None:
         ("REPLICAS", lambda line: line[0].replicas),
     ]
     show(lines, columns, "table")
+    for one in {one.host: one for one in found if one.certificate}.values():
+        say(f"Certificate of {one.host}: {one.certificate}")
     _warn(found, common)
 
 
@@ -109,7 +113,7 @@ def list_certificates(*, common: Common = DEFAULT) -> None:
         ("NAME", lambda one: one.name),
         ("NAMES", lambda one: one.names),
         ("ENDPOINTS", lambda one: one.endpoints),
-        ("EXPIRES", lambda one: one.expires),
+        ("STATE", lambda one: one.state),
         ("ADDED", lambda one: age(one.created)),
     ]
     show(common.connect().get("/v1/certificates", list[CertificateView]), columns, common.output)
@@ -150,6 +154,21 @@ def rm(name: str, /, *, common: Common = DEFAULT) -> None:
     """
     common.connect().act("DELETE", f"/v1/certificates/{name}")
     say(f"Certificate {name} is gone.")
+
+
+@certificate_app.command
+def renew(name: str, /, *, common: Common = DEFAULT) -> None:
+    """Order another certificate by ACME now, since what kept it away was put right, or its key is known.
+
+    Example: `skep cert renew shop.example.com`
+
+    Parameters
+    ----------
+    name
+        The host name that it is for.
+    """
+    common.connect().act("POST", f"/v1/certificates/{name}/renew")
+    say(f"A certificate for {name} is ordered; see 'skep cert ls'.")
 
 
 def _endpoints(common: Common, app_name: str) -> list[EndpointView]:

@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control import (
+    acme,
     app_views,
     autoscaling,
     changes,
@@ -294,6 +295,7 @@ class Apps:
             if row is not None and row.removing:
                 raise Conflict(f"App {spec.name!r} is being removed: wait until it is gone.")
             await facts.check_files(connection, caller.tenant, spec, wanted.contents)
+            acme.must_be_possible(spec, agreed=settings.acme_agreed, private=settings.acme_private)
             endpoints.must_have_certificates(
                 spec, {row.name for row in await stored_endpoints.certificates(connection, caller.tenant)}
             )

@@ -130,7 +130,7 @@ def make_control(
         shares=Shares(database, now),
         egress=EgressAddresses(database, egressing, now),
         security_groups=SecurityGroups(database, guarding, now, new_id),
-        endpoints=Endpoints(database, directory, edges, settings),
+        endpoints=Endpoints(database, directory, edges, settings, now),
         certificates=TlsCertificates(database, settings.seal, edges, now, new_id),
         hosts=Hosts(database, draining, enrolment, bus),
         draining=draining,

@@ -22,6 +22,7 @@ from skep.control.specifications import (
     port_config,
 )
 from skep.flow import Database
+from skep.model.endpoints import certificate_name
 from skep.model.errors import NotFound
 from skep.model.host import (
     ContainerSpec,
@@ -139,8 +140,9 @@ class DesiredState:
 
     async def certificate(self, digest: str) -> bytes:
         async with self._database.read() as connection:
-            named = {(row.tenant_id, row.spec.tls) for row in await endpoints.every(connection)}
+            every = await endpoints.every(connection)
             rows = await endpoints.certificates(connection)
+        named = {(row.tenant_id, certificate_name(row.spec)) for row in every}
         known = {row.digest: row for row in rows if (row.tenant_id, row.name) in named}
         row = _found(known.get(digest), "The certificate")
         return pem(self._seal, row)

@@ -21,7 +21,7 @@ from skep.model.edge import AppEndpoints
 from skep.model.errors import Conflict, SkepError, Stale, Unsupported
 from skep.model.host import PeersInForce
 from skep.model.ids import AppId, HostName, NetworkId, ServiceId, TenantId
-from skep.store import endpoints, replicas
+from skep.store import acme, endpoints, replicas
 from skep.store.endpoints import EndpointRow
 from skep.store.replicas import ReplicaRow
 
@@ -192,6 +192,7 @@ async def _configured(
     digests: dict[TenantId, dict[str, str]] = {}
     for one in await endpoints.certificates(connection):
         digests.setdefault(one.tenant_id, {})[one.name] = one.digest
+    proofs = await acme.proofs(connection)
     return {
         app: configured(
             app,
@@ -201,6 +202,7 @@ async def _configured(
             members.get(app, []),
             places,
             digests.get(rows[0].tenant_id, {}),
+            {host: proof for (tenant, host), proof in proofs.items() if tenant == rows[0].tenant_id},
         )
         for app, rows in found.items()
     }

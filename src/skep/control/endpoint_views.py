@@ -4,18 +4,22 @@ import asyncio
 from collections.abc import Iterable
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from skep.control import acme
 from skep.control.callers import Caller
-from skep.control.clock import rfc3339
+from skep.control.clock import Now, rfc3339
 from skep.control.edges import Edges
 from skep.control.host_directory import HostDirectory
 from skep.control.serving import serving
 from skep.control.settings import Settings
 from skep.flow import Database
 from skep.model.edge import AccessLine, EndpointTraffic
+from skep.model.endpoints import ACME
 from skep.model.errors import NotFound, SkepError
-from skep.model.ids import EndpointId, HostName
+from skep.model.ids import EndpointId, HostName, TenantId
 from skep.model.views.endpoints import AccessView, EndpointTrafficView, EndpointView
+from skep.store import acme as acme_orders
 from skep.store import apps, endpoints, replicas
 from skep.store.endpoints import EndpointRow
 
@@ -29,8 +33,14 @@ class Endpoints:
     """What hosts counted and wrote down is asked of all that answer."""
 
     def __init__(
-        self, database: Database, directory: HostDirectory, edges: Edges | None, settings: Settings
+        self,
+        database: Database,
+        directory: HostDirectory,
+        edges: Edges | None,
+        settings: Settings,
+        now: Now,
     ) -> None:
+        self._now = now
         self._database = database
         self._directory = directory
         self._edges = edges
@@ -83,6 +93,7 @@ class Endpoints:
                 raise NotFound(f"There is no app {app!r}; see 'skep apps'.")
             rows = await endpoints.every(connection, tenant=caller.tenant)
             rows = [row for row in rows if app in (None, known.get(row.app_id))]
+            states = await _states(connection, caller.tenant, self._now())
             members = {row.service_id: await replicas.of_service(connection, row.service_id) for row in rows}
         counted = await self._traffic() if rows else []
         return [
@@ -101,10 +112,18 @@ class Endpoints:
                 replicas=tuple(one.name for one in serving(members[row.service_id])),
                 traffic=_sums(row.id, counted),
                 trouble=self._trouble(),
+                certificate=states.get(row.host, "ordering") if row.spec.tls == ACME else "",
                 created=rfc3339(row.created),
             )
             for row in rows
         ]
+
+
+async def _states(connection: AsyncConnection, tenant: TenantId, now: float) -> dict[str, str]:
+    """Of the certificates by ACME, by host name."""
+    held = {row.name: row.expires for row in await endpoints.certificates(connection, tenant)}
+    orders = await acme_orders.orders(connection, tenant)
+    return {row.host: acme.state(row, held.get(row.host), now) for row in orders}
 
 
 def url(row: EndpointRow, settings: Settings) -> str:

@@ -11,7 +11,7 @@ import msgspec
 
 from skep.control.serving import serving
 from skep.model.edge import AppEndpoints, EdgeEndpoint, EdgeServer
-from skep.model.endpoints import ACME, meet
+from skep.model.endpoints import ACME, certificate_name, meet
 from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.ids import AppId, EndpointId, ReplicaId, ServiceId, TenantId
 from skep.model.names import ServiceName
@@ -60,11 +60,6 @@ def problems(spec: AppSpec) -> Iterator[str]:
                 complete(service, one)
             except InvalidInput as error:
                 yield f"service {name}: {error.message}"
-            if one.tls == ACME:
-                yield (
-                    f"service {name}: endpoint {one.host}: certificates by ACME are not supported; give "
-                    "one with 'skep cert add', and name it here"
-                )
             other = seen.setdefault((one.host, one.path), name)
             if other != name:
                 yield f"services {other} and {name} both have the endpoint {one.host}{one.path}"
@@ -124,10 +119,13 @@ def _must_be_free(one: EndpointSpec, row: EndpointRow, tenant: TenantId) -> None
 
 
 def must_have_certificates(spec: AppSpec, held: Collection[str]) -> None:
-    """Raises NotFound: an endpoint names a certificate that the tenant does not have."""
+    """Those that were ordered have dots in their names, and go with the endpoints they were ordered for.
+
+    Raises NotFound: an endpoint names a certificate that the tenant does not have.
+    """
     for name, service in spec.services.items():
         for one in service.x_skep.endpoints:
-            if one.tls and one.tls not in held:
+            if one.tls and one.tls != ACME and (one.tls not in held or "." in one.tls):
                 raise NotFound(
                     f"services.{name}.x-skep.endpoints: there is no certificate {one.tls[:80]!r}; add it "
                     f"with 'skep cert add {one.tls[:80]} --certificate FILE --key FILE'."
@@ -159,8 +157,10 @@ def configured(
     members: Iterable[ReplicaRow],
     places: Mapping[ReplicaId, PlaceRow],
     digests: Mapping[str, str],
+    proofs: Mapping[str, str],
 ) -> AppEndpoints:
-    """What hosts are told.  `digests` are those of the tenant's certificates, by name."""
+    """What hosts are told.  `digests` are those of the tenant's certificates, by name; `proofs` are what
+    authorities are to find under its host names."""
     by_service: dict[ServiceId, list[ReplicaRow]] = {}
     for member in members:
         by_service.setdefault(member.service_id, []).append(member)
@@ -169,7 +169,8 @@ def configured(
         tenant=tenant,
         generation=generation,
         endpoints=tuple(
-            _endpoint(row, serving(by_service.get(row.service_id, [])), places, digests) for row in rows
+            _endpoint(row, serving(by_service.get(row.service_id, [])), places, digests, proofs)
+            for row in rows
         ),
     )
 
@@ -179,8 +180,11 @@ def _endpoint(
     members: Iterable[ReplicaRow],
     places: Mapping[ReplicaId, PlaceRow],
     digests: Mapping[str, str],
+    proofs: Mapping[str, str],
 ) -> EdgeEndpoint:
     spec = row.spec
+    certificate = digests.get(certificate_name(spec) or "", "")
+    awaited = spec.tls == ACME and not certificate
     return EdgeEndpoint(
         id=row.id,
         host=row.host,
@@ -197,8 +201,10 @@ def _endpoint(
             for member in members
             if member.id in places
         ),
-        tls="required" if spec.tls and spec.redirect else "optional",
-        certificate=digests.get(spec.tls or "", ""),
+        tls="required" if spec.tls and spec.redirect and not awaited else "optional",
+        certificate=certificate,
+        awaited=awaited,
+        proof=proofs.get(row.host, ""),
         sticky=spec.sticky,
         max_connections=spec.max_connections,
         rate=spec.rate,

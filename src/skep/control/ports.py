@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
+from skep.model.acme import AcmeAccount, AcmeOrder
 from skep.model.edge import AccessLine, AppEndpoints, EndpointTraffic
 from skep.model.host import (
     ContainerSpec,
@@ -290,6 +291,38 @@ class Edge(Protocol):
 
     async def access(self, endpoint: EndpointId, tail: int = 100) -> list[AccessLine]:
         """The last requests, oldest first; a busy endpoint's are a sample."""
+
+
+class Issuer(Protocol):
+    """A certificate authority that speaks ACME (RFC 8555): one name to an order, proved by HTTP.
+
+    Every method may be repeated, but for `order`, which makes another one.  Nothing waits for the authority's
+    work: `look` says how far it is.
+
+    All raise:
+        AcmeRefusal: it says no, and why.
+        Unavailable: it does not answer.
+    """
+
+    @property
+    def directory(self) -> str:
+        """Which one it is."""
+
+    async def register(self, key: str) -> str:
+        """The URL of the account with the key (PEM), made if there is none; its terms are agreed to."""
+
+    async def order(self, account: AcmeAccount, host: str) -> AcmeOrder: ...
+
+    async def look(self, account: AcmeAccount, order: str) -> AcmeOrder: ...
+
+    async def prove(self, account: AcmeAccount, order: str) -> None:
+        """Ask it to look for the proof, which is there."""
+
+    async def finalize(self, account: AcmeAccount, order: str, host: str, key: str) -> None:
+        """Of an order that is ready: ask for the certificate for this key (PEM)."""
+
+    async def chain(self, account: AcmeAccount, order: str) -> str:
+        """Of an order that is valid: the certificate with its chain, PEM."""
 
 
 class ImageStore(Protocol):

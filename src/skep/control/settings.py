@@ -36,6 +36,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     edge_http: int = 80
     """Where hosts serve endpoints, as URLs show it."""
     edge_https: int = 443
+    acme_agreed: bool = False
+    """Certificates may be ordered."""
+    acme_private: bool = False
+    """Their authority is not one of the Internet."""
     host_timeout: float = 20.0
     keep_releases: int = 10
     """Releases of an app that were in force and can be gone back to."""

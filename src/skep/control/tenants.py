@@ -11,7 +11,7 @@ from skep.model.errors import Conflict, NotFound
 from skep.model.ids import TenantId, new_id
 from skep.model.names import TenantName, check_name
 from skep.model.views.tenants import Quota, TenantView
-from skep.store import apps, disks, egress, networks, shares, tenants, users
+from skep.store import acme, apps, disks, egress, endpoints, networks, shares, tenants, users
 from skep.store.tables import files, images
 from skep.store.tenants import TenantRow
 
@@ -65,6 +65,9 @@ class Tenants:
             await shares.delete_of_guest(connection, row.id, row.name)
             await egress.delete_of_tenant(connection, row.id)
             await networks.delete(connection, own)
+            await acme.delete(connection, [order.id for order in await acme.orders(connection, row.id)])
+            for certificate in await endpoints.certificates(connection, row.id):
+                await endpoints.delete_certificate(connection, certificate.id)
             await connection.execute(sa.delete(files).where(files.c.tenant_id == row.id))
             await connection.execute(sa.delete(images).where(images.c.tenant_id == row.id))
             await tenants.delete(connection, row.id)

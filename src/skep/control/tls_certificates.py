@@ -1,4 +1,4 @@
-"""Certificates that tenants give for their endpoints: list, add, remove.
+"""Certificates of endpoints: those that tenants give, and those that are ordered for them by ACME.
 
 The key is sealed in the database (`trust/sealing.py`) and goes to hosts when they ask for it; nobody is shown
 it again.
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import structlog
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -20,16 +21,20 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from skep.control import acme
 from skep.control.callers import Caller
 from skep.control.clock import Now, rfc3339
 from skep.control.edges import Edges
 from skep.control.sealed_keys import seal_key
 from skep.flow import Database
+from skep.model.endpoints import ACME, certificate_name
 from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.ids import AppId, CertificateId
 from skep.model.names import check_name
 from skep.model.views.endpoints import CertificateView
+from skep.store import acme as acme_orders
 from skep.store import endpoints
+from skep.store.acme import OrderRow
 from skep.store.endpoints import TlsCertificateRow
 
 MOST_CERTIFICATES = 200
@@ -59,7 +64,11 @@ class TlsCertificates:
         async with self._database.read() as connection:
             rows = await endpoints.certificates(connection, caller.tenant)
             used = await _used(connection, caller)
-        return [_view(row, used.get(row.name, 0)) for row in rows]
+            orders = {row.host: row for row in await acme_orders.orders(connection, caller.tenant)}
+        now, held = self._now(), {row.name for row in rows}
+        views = [_view(row, used.get(row.name, 0), orders.get(row.name), now) for row in rows]
+        coming = [order for host, order in orders.items() if host not in held and host in used]
+        return views + [_coming(order, used[order.host], now) for order in coming]
 
     async def put(self, caller: Caller, name: str, certificate: str, key: str) -> CertificateView:
         """Add the certificate with its chain (PEM), or give this one in place of what has the name.
@@ -70,7 +79,9 @@ class TlsCertificates:
         """
         caller.must_change()
         check_name(name, "The certificate")
-        chain, private = _checked(certificate, key, self._now())
+        if name == ACME:
+            raise InvalidInput("'acme' stands for certificates that are ordered: take another name.")
+        chain, private, leaf = check_pair(certificate, key, self._now())
         row = TlsCertificateRow(
             id=CertificateId(self._new_id()),
             tenant_id=caller.tenant,
@@ -78,14 +89,14 @@ class TlsCertificates:
             chain=chain,
             sealed_key=b"",
             created=self._now(),
-            expires=_leaf(chain).not_valid_after_utc.timestamp(),
+            expires=leaf.not_valid_after_utc.timestamp(),
         )
         sealed = seal_key(self._seal, row, private)
 
         async def save(connection: AsyncConnection) -> None:
             known = await endpoints.certificates(connection, caller.tenant)
             before = [one for one in known if one.name == name]
-            if len(known) >= MOST_CERTIFICATES and not before:
+            if sum("." not in one.name for one in known) >= MOST_CERTIFICATES and not before:
                 raise InvalidInput(f"A tenant has at most {MOST_CERTIFICATES} certificates.")
             for one in before:
                 await endpoints.delete_certificate(connection, one.id)
@@ -95,7 +106,7 @@ class TlsCertificates:
         log.info("certificate.added", tenant=caller.tenant, certificate=name, by=caller.user_name)
         await self._tell(caller, name)
         async with self._database.read() as connection:
-            return _view(row, (await _used(connection, caller)).get(name, 0))
+            return _view(row, (await _used(connection, caller)).get(name, 0), None, self._now())
 
     async def remove(self, caller: Caller, name: str) -> None:
         """Raises Conflict: endpoints name it."""
@@ -111,9 +122,40 @@ class TlsCertificates:
             if found is None:
                 raise NotFound(f"There is no certificate {name[:80]!r}; see 'skep cert ls'.")
             await endpoints.delete_certificate(connection, found.id)
+            orders = await acme_orders.orders(connection, caller.tenant)
+            await acme_orders.delete(connection, [order.id for order in orders if order.host == name])
 
         await self._database.write(remove)
         log.info("certificate.removed", tenant=caller.tenant, certificate=name, by=caller.user_name)
+
+    async def renew(self, caller: Caller, name: str) -> None:
+        """Order another certificate for the name at once: after what kept it from coming was put right, or
+        when its key has become known.
+
+        Raises:
+            NotFound: no endpoint has one by ACME.
+            Conflict: one was ordered just now.
+        """
+        caller.must_change()
+        now = self._now()
+
+        async def save(connection: AsyncConnection) -> None:
+            wanted = acme.wanted(await endpoints.every(connection, tenant=caller.tenant))
+            orders = await acme_orders.orders(connection, caller.tenant)
+            found = next((row for row in orders if row.host == name), None)
+            if found is None or (caller.tenant, name) not in wanted:
+                raise NotFound(f"No certificate is ordered for {name[:80]!r}; see 'skep cert ls'.")
+            if found.url:
+                return
+            if found.ordered > now - acme.RETRY:
+                again = rfc3339(found.ordered + acme.RETRY)
+                raise Conflict(
+                    f"One was ordered for {name} a short while ago: authorities count. Again at {again}."
+                )
+            await acme_orders.save(connection, msgspec.structs.replace(found, due=now), found)
+
+        await self._database.write(save)
+        log.info("certificate.renewed", tenant=caller.tenant, certificate=name, by=caller.user_name)
 
     async def _tell(self, caller: Caller, name: str) -> None:
         if self._edges is None:
@@ -128,13 +170,13 @@ class TlsCertificates:
 async def _used(connection: AsyncConnection, caller: Caller) -> dict[str, int]:
     counted: dict[str, int] = {}
     for row in await endpoints.every(connection, tenant=caller.tenant):
-        if row.spec.tls:
-            counted[row.spec.tls] = counted.get(row.spec.tls, 0) + 1
+        if name := certificate_name(row.spec):
+            counted[name] = counted.get(name, 0) + 1
     return counted
 
 
-def _checked(certificate: str, key: str, now: float) -> tuple[str, str]:
-    """Both as we write them.  Raises InvalidInput, without a word of the key."""
+def check_pair(certificate: str, key: str, now: float) -> tuple[str, str, x509.Certificate]:
+    """Both as we write them, and the first certificate.  Raises InvalidInput, without a word of the key."""
     if max(len(certificate), len(key)) > LARGEST:
         raise InvalidInput(f"A certificate with its chain has at most {LARGEST} bytes.")
     try:
@@ -155,7 +197,8 @@ def _checked(certificate: str, key: str, now: float) -> tuple[str, str]:
             f"The certificate was good until {rfc3339(chain[0].not_valid_after_utc.timestamp())}."
         )
     text = "".join(one.public_bytes(Encoding.PEM).decode() for one in chain)
-    return text, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return text, pem, chain[0]
 
 
 def _must_be_issued_by(lower: x509.Certificate, upper: x509.Certificate) -> None:
@@ -179,7 +222,7 @@ def _names(chain: str) -> tuple[str, ...]:
     return tuple(found.value.get_values_for_type(x509.DNSName))
 
 
-def _view(row: TlsCertificateRow, endpoint_count: int) -> CertificateView:
+def _view(row: TlsCertificateRow, endpoint_count: int, order: OrderRow | None, now: float) -> CertificateView:
     return CertificateView(
         id=row.id,
         name=row.name,
@@ -188,4 +231,19 @@ def _view(row: TlsCertificateRow, endpoint_count: int) -> CertificateView:
         endpoints=endpoint_count,
         created=rfc3339(row.created),
         expires=rfc3339(row.expires),
+        state=acme.state(order, row.expires, now),
+    )
+
+
+def _coming(order: OrderRow, endpoint_count: int, now: float) -> CertificateView:
+    """One that was not there yet."""
+    return CertificateView(
+        id=order.id,
+        name=order.host,
+        names=(order.host,),
+        issuer="",
+        endpoints=endpoint_count,
+        created=rfc3339(order.created),
+        expires="",
+        state=acme.state(order, None, now),
     )

@@ -1,6 +1,7 @@
 """The control plane of one process: the database, the flow engine, every use case, the reconcilers."""
 
 import asyncio
+import random
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -32,6 +33,7 @@ from skep.control.leadership import Leadership
 from skep.control.liveness import Heartbeats, HostNews, LivenessWatch
 from skep.control.peering import Peering
 from skep.control.reconcilers.autoscaler import Autoscaler
+from skep.control.reconcilers.ordering import Ordering
 from skep.control.reconcilers.reconciler import Reconciler
 from skep.control.settings import Settings
 from skep.control.setup import prepare_installation
@@ -41,6 +43,7 @@ from skep.flow import Database
 from skep.main.spool import spool
 from skep.model.errors import InvalidInput, Unavailable
 from skep.model.ids import HostName, ReplicaId, ZoneName, new_id
+from skep.providers.acme import AcmeIssuer
 from skep.store.schema import migrate
 
 _AGENT = "agent."
@@ -176,14 +179,34 @@ async def _reconcile(base: Foundation, room: FlowRoom, control: Control) -> None
         monotonic=time.monotonic,
     )
 
+    ordering = _ordering(base)
+
     async def lead(epoch: int) -> None:
         with stamped(leader(epoch)):
-            await asyncio.gather(reconciler.run(), autoscaler.run())
+            await asyncio.gather(reconciler.run(), autoscaler.run(), *(one.run() for one in ordering))
 
     if base.shared:
         await Leadership(base.database, "reconciler", base.process).run(lead)
     else:
         await lead(1)
+
+
+def _ordering(base: Foundation) -> list[Ordering]:
+    """None where nobody has agreed to an authority's terms."""
+    settings = base.settings
+    if not settings.acme_terms_agreed:
+        return []
+    made = Ordering(
+        database=base.database,
+        issuer=AcmeIssuer(settings.acme_directory, settings.acme_contact, settings.acme_ca),
+        edges=base.edges,
+        directory=base.directory,
+        seal=settings.etc / "installation.key",
+        now=time.time,
+        new_id=new_id,
+        chance=random.SystemRandom().random,
+    )
+    return [made]
 
 
 def heartbeats(base: Foundation) -> Heartbeats:
@@ -308,6 +331,8 @@ def _control(base: Foundation, room: FlowRoom) -> Control:
         host_timeout=settings.silence,
         edge_http=settings.edge_http,
         edge_https=settings.edge_https,
+        acme_agreed=settings.acme_terms_agreed,
+        acme_private=settings.acme_ca is not None,
         keep_releases=settings.keep_releases,
         price_cpu_hour=settings.price_cpu_hour,
         price_gib_hour=settings.price_gib_hour,

@@ -13,6 +13,7 @@ _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]{0,200}")
 FREE = "localhost"
 """Names below it are anybody's: they lead to the machine that one sits at (RFC 6761, 6.3)."""
 ACME = "acme"
+"""In place of a certificate's name: one is ordered."""
 
 
 def split(text: str) -> tuple[str, str]:
@@ -32,6 +33,14 @@ def check_endpoint(spec: EndpointSpec) -> EndpointSpec:
     if not _PATH.fullmatch(spec.path) or "//" in spec.path:
         raise InvalidInput(f"{spec.path[:80]!r} is no path: it begins with / and has no spaces")
     return msgspec.structs.replace(spec, path=spec.path.rstrip("/") or "/")
+
+
+def certificate_name(spec: EndpointSpec) -> str | None:
+    """What the certificate is called that the endpoint shows: one by ACME as its host is, which has a dot.
+
+    Those that tenants give have none.
+    """
+    return spec.host if spec.tls == ACME else spec.tls
 
 
 def wider(host: str) -> str:

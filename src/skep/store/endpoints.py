@@ -128,3 +128,8 @@ async def insert_certificate(connection: AsyncConnection, row: TlsCertificateRow
 
 async def delete_certificate(connection: AsyncConnection, certificate: CertificateId) -> None:
     await rows.delete(connection, tls_certificates, [certificate])
+
+
+async def delete_certificate_of(connection: AsyncConnection, tenant: TenantId, name: str) -> None:
+    mine = sa.and_(tls_certificates.c.tenant_id == tenant, tls_certificates.c.name == name)
+    await connection.execute(sa.delete(tls_certificates).where(mine))

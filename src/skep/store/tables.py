@@ -386,6 +386,32 @@ tls_certificates = Table(
     UniqueConstraint("tenant_id", "name"),
 )
 
+acme_accounts = Table(
+    "acme_accounts",
+    metadata,
+    Column("directory", Text, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("sealed_key", LargeBinary, nullable=False),
+    _created(),
+)
+
+acme_orders = Table(
+    "acme_orders",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("host", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("sealed_key", LargeBinary, nullable=False),
+    Column("proof", Text, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("problem", Text, nullable=False),
+    Column("due", Float, nullable=False, index=True),
+    Column("ordered", Float, nullable=False),
+    _created(),
+    UniqueConstraint("tenant_id", "host"),
+)
+
 snapshots = Table(
     "snapshots",
     metadata,

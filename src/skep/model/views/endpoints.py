@@ -16,7 +16,10 @@ class EndpointTrafficView(View, frozen=True, kw_only=True):
 
 
 class EndpointView(View, frozen=True, kw_only=True):
-    """`replicas` are those that answer now; `trouble` says which hosts do not serve it, and why."""
+    """`replicas` are those that answer now; `trouble` says which hosts do not serve it, and why.
+
+    `certificate` says how it is with the one by ACME: ordering, until when it is valid, what has failed.
+    """
 
     id: str
     app: str
@@ -32,6 +35,7 @@ class EndpointView(View, frozen=True, kw_only=True):
     replicas: tuple[str, ...]
     traffic: tuple[EndpointTrafficView, ...]
     trouble: str
+    certificate: str = ""
     created: str
 
 
@@ -51,7 +55,10 @@ class AccessView(View, frozen=True, kw_only=True):
 
 
 class CertificateView(View, frozen=True, kw_only=True):
-    """A certificate for endpoints; `names` are those it is good for, `endpoints` how many name it."""
+    """A certificate for endpoints; `names` are those it is good for, `endpoints` how many name it.
+
+    One that is still to come has no issuer, and expires never.  `state` is for people.
+    """
 
     id: str
     name: str
@@ -60,3 +67,4 @@ class CertificateView(View, frozen=True, kw_only=True):
     endpoints: int
     created: str
     expires: str
+    state: str = ""

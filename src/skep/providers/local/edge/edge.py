@@ -189,7 +189,8 @@ class HaproxyEdge:
             return
         if self._outdated:
             log.info("edge.outdated")
-            return await self._start(fresh(wanted))
+            await self._start(fresh(wanted))
+            return
         try:
             await self._change(wanted)
         except NoSlot:

@@ -36,7 +36,8 @@ class Route(msgspec.Struct, frozen=True):
     slot: str
     endpoint: EndpointId
     flags: str = ""
-    """A letter for everything that is not as usual: sticky, a certificate that is awaited, TLS only, a rate, a timeout of its own."""
+    """A letter for everything that is not as usual: sticky, TLS only, a certificate that is awaited, a rate,
+    a timeout of its own."""
     rate: int | None = None
     timeout: int | None = None
     """Milliseconds."""

@@ -10,9 +10,7 @@ from skep.providers.local.edge.text import PROOFS
 
 def proofs(endpoints: Iterable[EdgeEndpoint]) -> dict[str, str]:
     """By host name and path.  A key authorization begins with the token that it is asked for by."""
-    return {
-        f"{one.host}{PROOFS}{one.proof.partition('.')[0]}": one.proof for one in endpoints if one.proof
-    }
+    return {f"{one.host}{PROOFS}{one.proof.partition('.')[0]}": one.proof for one in endpoints if one.proof}
 
 
 async def show(api: Runtime, path: Path, wanted: Mapping[str, str]) -> None:
