@@ -186,6 +186,8 @@ async def test_certificates_come_and_go_and_their_keys_are_not_shown(client: htt
 
     assert (made.status_code, made.json()["name"]) == (200, "shop")
     assert "PRIVATE" not in (await client.get("/v1/certificates")).text
+    assert (await client.post("/v1/certificates/shop.example.com/renew")).status_code == 202
+    assert (await client.post("/v1/certificates/shop/renew")).status_code == 404
     assert (await client.delete("/v1/certificates/shop")).status_code == 204
     assert (await client.delete("/v1/certificates/shop")).status_code == 404
 

@@ -206,7 +206,8 @@ def test_a_certificate_is_added_from_files(shop: Skep, tmp_path: Path) -> None:
     added = shop("cert", "add", "shop", *files)
 
     assert "Certificate shop for shop.example.com is there" in added.stderr
-    assert "shop.example.com" in shop("cert", "ls").stdout
+    assert "valid until" in shop("cert", "ls").stdout
+    assert "is ordered" in shop("cert", "renew", "shop.example.com").stderr
     assert shop("cert", "rm", "shop").returncode == 0
     assert shop("cert", "add", "shop", "--certificate", "none.pem", "--key", "none.pem").returncode == 2
 

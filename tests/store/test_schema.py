@@ -26,6 +26,7 @@ from skep.store.hosts import PoolRow
 from skep.store.schema import MIGRATIONS, differences, migrate
 
 NOBODYS = {
+    "acme_accounts",
     "regions",
     "zones",
     "pools",

@@ -45,7 +45,7 @@ async def remove_certificate(control: Control, caller: Caller, name: FromPath[st
 
 
 @post("/v1/certificates/{name:str}/renew", status_code=202)
-async def renew_certificate(control: Control, caller: Caller, name: FromPath[str]) -> None:
+async def order_certificate(control: Control, caller: Caller, name: FromPath[str]) -> None:
     """Order another certificate by ACME for the host name at once."""
     await control.certificates.renew(caller, name)
 
@@ -59,6 +59,6 @@ router = Router(
         list_certificates,
         put_certificate,
         remove_certificate,
-        renew_certificate,
+        order_certificate,
     ],
 )
