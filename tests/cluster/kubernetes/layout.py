@@ -1,0 +1,104 @@
+"""Names and addresses of a test cluster: everything follows from its name and its number.
+
+Clusters of different names live side by side.  A number is an octet of each of its networks.
+"""
+
+import os
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import msgspec
+
+STATE = Path(os.environ.get("SKEP_KUBERNETES_STATE", "/var/lib/skep-kubernetes"))
+NUMBERS = range(64)
+DEFAULT_NAME = "test"
+CONTROL = "control"
+HOLLOW = "hollow"
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """Kept in the cluster's folder while there is one."""
+
+    name: str
+    number: int
+    nodes: int = 2
+    registries: tuple[str, ...] = ()
+    """Addresses (HOST:PORT) that nodes pull from without TLS."""
+
+    @property
+    def folder(self) -> Path:
+        return STATE / self.name
+
+    @property
+    def prefix(self) -> str:
+        """What names of namespaces begin with; control groups are called so."""
+        return f"k8s-{self.name}"
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        return tuple(f"node-{index}" for index in range(1, self.nodes + 1))
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """All that have an address of their own."""
+        return (CONTROL, *self.node_names, HOLLOW)
+
+    def namespace(self, machine: str) -> str:
+        return f"{self.prefix}-{machine}"
+
+    def wire(self, machine: str) -> str:
+        """The name of the network device that leads to it; at most 15 characters."""
+        return f"k8s{self.number}-{machine}"
+
+    # addresses
+
+    @property
+    def underlay(self) -> IPv4Network:
+        """Where the machines meet."""
+        return IPv4Network(f"198.19.{self.number}.0/24")
+
+    @property
+    def gateway(self) -> IPv4Address:
+        """This machine, as nodes and pods see it: what is to be reached from them listens here."""
+        return self.underlay[1]
+
+    def address(self, machine: str) -> IPv4Address:
+        return self.underlay[10 + self.machines.index(machine)]
+
+    @property
+    def pods(self) -> IPv4Network:
+        return IPv4Network(f"10.{64 + self.number}.0.0/16")
+
+    def pods_of(self, node: str) -> IPv4Network:
+        return list(self.pods.subnets(new_prefix=24))[1 + self.node_names.index(node)]
+
+    @property
+    def services(self) -> IPv4Network:
+        return IPv4Network(f"10.{128 + self.number}.0.0/16")
+
+    @property
+    def api(self) -> str:
+        return f"https://{self.address(CONTROL)}:6443"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Of the cluster's administrator."""
+        return self.folder / "admin.conf"
+
+
+def saved(name: str) -> Layout | None:
+    """What was made, or begun, under that name."""
+    path = STATE / name / "cluster.json"
+    return msgspec.json.decode(path.read_bytes(), type=Layout) if path.exists() else None
+
+
+def save(layout: Layout) -> None:
+    layout.folder.mkdir(parents=True, exist_ok=True)
+    (layout.folder / "cluster.json").write_bytes(msgspec.json.format(msgspec.json.encode(layout)))
+
+
+def free_number() -> int:
+    """One that no other cluster of this machine has."""
+    found = (saved(path.name) for path in STATE.glob("*") if path.is_dir())
+    used = {layout.number for layout in found if layout is not None}
+    return next(number for number in NUMBERS if number not in used)
