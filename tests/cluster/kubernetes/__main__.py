@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from tests.cluster.kubernetes import build, layout
+from tests.cluster.kubernetes import build, layout, wires
 from tests.cluster.kubernetes.cluster import Cluster
 from tests.cluster.kubernetes.layout import DEFAULT_NAME, NUMBERS, Layout
 from tests.cluster.kubernetes.progress import Failed, say
@@ -64,7 +64,7 @@ def _name(text: str) -> str:
 
 def _up(arguments: argparse.Namespace) -> None:
     found = layout.saved(arguments.name)
-    number = layout.free_number() if arguments.number is None else arguments.number
+    number = wires.free_number() if arguments.number is None else arguments.number
     plan = found or Layout(arguments.name, number, arguments.nodes, tuple(arguments.registry))
     cluster = Cluster(plan)
     cluster.up()
@@ -76,7 +76,7 @@ def _up(arguments: argparse.Namespace) -> None:
 
 def _down(arguments: argparse.Namespace) -> None:
     # Without a record there may still be rests: all names follow from the cluster's.
-    Cluster(layout.saved(arguments.name) or Layout(arguments.name, layout.free_number())).down()
+    Cluster(layout.saved(arguments.name) or Layout(arguments.name, wires.free_number())).down()
     say(f"nothing of cluster {arguments.name!r} is left")
 
 

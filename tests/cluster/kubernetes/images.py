@@ -63,9 +63,9 @@ def _image(blobs: dict[str, bytes], name: str, root: bytes, command: Sequence[st
         "layers": [layer],
     }
     described = _blob(blobs, json.dumps(manifest).encode(), f"{oci}.manifest.v1+json")
-    # containerd takes the whole name from its own annotation, other tools a tag from the standard's.
-    tag = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name.rpartition(":")[2]}
-    return described | {"annotations": tag}
+    # containerd would add a name of its own to what the standard's annotation says.
+    names = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name}
+    return described | {"annotations": names}
 
 
 def _blob(blobs: dict[str, bytes], content: bytes, media_type: str) -> dict[str, object]:

@@ -97,8 +97,7 @@ def save(layout: Layout) -> None:
     (layout.folder / "cluster.json").write_bytes(msgspec.json.format(msgspec.json.encode(layout)))
 
 
-def free_number() -> int:
-    """One that no other cluster of this machine has."""
+def used_numbers() -> set[int]:
+    """Of this machine's clusters."""
     found = (saved(path.name) for path in STATE.glob("*") if path.is_dir())
-    used = {layout.number for layout in found if layout is not None}
-    return next(number for number in NUMBERS if number not in used)
+    return {layout.number for layout in found if layout is not None}

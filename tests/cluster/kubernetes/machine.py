@@ -1,8 +1,8 @@
 """A machine of the test cluster: namespaces for network, processes, mounts, host name, and what runs in them.
 
 Its first process is its power: when that is killed, the kernel ends everything that ran there, containers
-too, and nothing of its mounts is left.  Its disk is a folder that is `/var` in it; `/usr` and `/etc` are the real
-machine's, read-only.  Nothing else of the real machine is seen, so that nothing of it is held or changed.
+too, and nothing of its mounts is left.  Its disk is a folder that is `/var` in it; `/usr` and `/etc` are the
+real machine's, read-only.  Nothing else of that is seen, so that nothing of it is held or changed.
 """
 
 import os

@@ -6,7 +6,7 @@ Pods of a node are behind its address; so are services, behind the first node's,
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from tests.cluster.kubernetes.layout import CONTROL, HOLLOW, Layout
+from tests.cluster.kubernetes.layout import CONTROL, HOLLOW, NUMBERS, Layout, used_numbers
 from tests.cluster.kubernetes.progress import Failed, run
 
 _SWITCH = "switch"
@@ -102,15 +102,27 @@ def _route(ip: list[str], to: str, via: IPv4Address) -> None:
     run([*ip, "route", "replace", to, "via", str(via)])
 
 
+def free_number() -> int:
+    """One whose addresses neither another cluster nor the machine has."""
+    used = used_numbers()
+    free = (number for number in NUMBERS if number not in used and not _routes(Layout("", number)))
+    return next(free)
+
+
 def _must_be_free(layout: Layout) -> None:
-    routes = run(["ip", "-4", "route", "show", "root", str(layout.underlay)])
-    routes += run(["ip", "-4", "route", "show", "root", str(layout.pods)])
-    routes += run(["ip", "-4", "route", "show", "root", str(layout.services)])
-    if routes:
+    if routes := _routes(layout):
         raise Failed(
-            f"This machine routes {routes.strip()!r}, which cluster {layout.name!r} would use: "
-            "take it down and give it another --number."
+            f"This machine routes {routes!r}, which cluster {layout.name!r} would use: take it down and give "
+            "it another --number."
         )
+
+
+def _routes(layout: Layout) -> str:
+    """What leads to its networks, or to a part of them."""
+    networks = (layout.underlay, layout.pods, layout.services)
+    return " ".join(
+        run(["ip", "-4", "route", "show", "root", str(network)]).strip() for network in networks
+    ).strip()
 
 
 def _switch(layout: Layout) -> list[str]:

@@ -1,0 +1,89 @@
+"""What the test cluster decides by itself."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.kubernetes import storage
+from tests.cluster.kubernetes.layout import Layout
+from tests.cluster.kubernetes.source import source_entries
+
+KEYRING = Path("/usr/share/keyrings/debian.gpg")
+
+
+def test_sources_come_from_where_packages_come_from() -> None:
+    targets = (
+        "Packages|Debian|http://mirror/debian/|bookworm|main\n"
+        "Translations|Debian|http://mirror/debian/|bookworm|main\n"
+        "Packages|Debian|http://mirror/debian/|bookworm|contrib\n"
+        "Packages|Somebody|http://elsewhere/apt/|stable|main\n"
+    )
+
+    assert source_entries(targets, KEYRING) == (
+        f"deb-src [signed-by={KEYRING}] http://mirror/debian/ bookworm main\n"
+    )
+
+
+def test_clusters_of_different_numbers_share_no_address() -> None:
+    one, other = Layout("one", 0), Layout("other", 1)
+
+    for network in ("underlay", "pods", "services"):
+        assert not getattr(one, network).overlaps(getattr(other, network))
+    assert len({one.address(machine) for machine in one.machines}) == 4
+
+
+def test_names_of_wires_fit_into_the_kernel() -> None:
+    largest = Layout("large", 63, nodes=99)
+
+    assert max(len(largest.wire(machine)) for machine in (*largest.machines, "host")) <= 15
+
+
+def test_a_claim_gets_a_volume_once_its_pod_has_a_node() -> None:
+    waiting, placed = _claim("1"), _claim("2", node="node-2")
+
+    (action,) = storage.actions([waiting, placed], [])
+
+    assert isinstance(action, storage.Provision)
+    assert action.node == "node-2"
+    assert action.volume["spec"]["claimRef"]["uid"] == "2"
+
+
+def test_a_claim_that_has_its_volume_is_left_alone_until_it_wants_more() -> None:
+    kept, growing = _claim("1", node="node-1", has="1Gi"), _claim("2", "2Gi", node="node-1", has="1Gi")
+
+    found = list(storage.actions([kept, growing], [_volume("1", "Bound"), _volume("2", "Bound")]))
+
+    path = "/api/v1/namespaces/shop/persistentvolumeclaims/claim-2"
+    assert found == [storage.Grow(path, "pvc-2", "2Gi")]
+
+
+def test_a_volume_that_was_released_is_removed_from_its_node() -> None:
+    found = list(storage.actions([], [_volume("1", "Released"), _volume("2", "Bound")]))
+
+    assert found == [storage.Remove("node-1", "pvc-1")]
+
+
+def test_claims_and_volumes_of_other_classes_are_left_alone() -> None:
+    claim, volume = _claim("1", node="node-1"), _volume("2", "Released")
+    claim["spec"]["storageClassName"] = "fast"
+    volume["metadata"]["annotations"] = {}
+
+    assert list(storage.actions([claim], [volume])) == []
+
+
+def _claim(uid: str, size: str = "1Gi", *, node: str = "", has: str = "") -> dict[str, Any]:
+    notes = {"volume.kubernetes.io/selected-node": node} if node else {}
+    return {
+        "metadata": {"name": f"claim-{uid}", "namespace": "shop", "uid": uid, "annotations": notes},
+        "spec": {
+            "storageClassName": storage.CLASS,
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": size}},
+        },
+        "status": {"capacity": {"storage": has}} if has else {},
+    }
+
+
+def _volume(uid: str, phase: str) -> dict[str, Any]:
+    (made,) = storage.actions([_claim(uid, node="node-1")], [])
+    assert isinstance(made, storage.Provision)
+    return made.volume | {"status": {"phase": phase}}
