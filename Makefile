@@ -9,10 +9,10 @@ PYTEST_PROCESSES ?= -n auto --dist loadfile --no-loadscope-reorder
 BENCH_ARGS ?=
 LOCK_ARGS ?=
 
-.PHONY: help up down purge install install-dev check lint format test bench bench-engine bench-flow bench-bus bench-network bench-dns bench-edge bench-ha bench-release demo-flows demo-dc demo-release lock
+.PHONY: help up down purge install install-dev check lint format test test-kubernetes bench bench-engine bench-flow bench-bus bench-network bench-dns bench-edge bench-ha bench-release demo-flows demo-dc demo-release lock
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 up: install ## install what is missing, start skep, deploy examples/hello, print its URL
 	@scripts/up
@@ -48,6 +48,13 @@ test: install-dev ## all tests; those that need root are skipped, with the reaso
 	@echo "==> pytest $(PYTEST_ARGS)"
 	@# Real parts have real time limits, which a busy machine may miss: what failed is tried once more, alone.
 	@$(BIN)/pytest $(PYTEST_PROCESSES) $(PYTEST_ARGS) || { echo "==> once more, alone"; $(BIN)/pytest --last-failed --last-failed-no-failures none; }
+
+test-kubernetes: ## tests that need a Kubernetes: built once (minutes), then started, tried and taken down (root)
+	@scripts/install --dev --kubernetes
+	@trap 'scripts/kubernetes down' EXIT; \
+		scripts/kubernetes up >/dev/null; \
+		echo "==> pytest -m kubernetes $(PYTEST_ARGS)"; \
+		$(BIN)/pytest -m kubernetes $(PYTEST_ARGS)
 
 bench: bench-engine bench-flow bench-bus bench-network bench-dns bench-edge bench-ha bench-release ## every benchmark
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cluster.kubernetes import source
-from tests.cluster.kubernetes.progress import Failed, run, run_long, say
+from tests.cluster.kubernetes.progress import run, run_long, say
 
 CACHE = Path(os.environ.get("SKEP_KUBERNETES_CACHE", "/var/cache/skep-kubernetes"))
 RECIPE = 1
@@ -23,6 +23,7 @@ PROGRAMS = (
     "kubemark",
 )
 _GO = Path("/usr/lib/go-1.19")
+_INSTALL = Path(__file__).parents[3] / "scripts/install"
 _VENDOR = "k8s.io/kubernetes/vendor/k8s.io"
 _GENERATED = "pkg/generated/openapi/zz_generated.openapi.go"
 """The one generated file that Debian's package lacks."""
@@ -55,7 +56,7 @@ def _alone(home: Path) -> Iterator[None]:
 
 def _build(home: Path) -> None:
     if not _GO.is_dir():
-        raise Failed("Debian's golang-1.19-go is missing: scripts/install --kubernetes")
+        run([_INSTALL, "--go"])
     work = home / "work"
     tree = source.fetch(_made(work))
     gopath = _made(work / "gopath/src/k8s.io").parents[1]

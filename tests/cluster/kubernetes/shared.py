@@ -1,6 +1,7 @@
-"""One test cluster for all tests of a session, also when processes of pytest-xdist share the work.
+"""One test cluster for all tests of a session, also when several processes share the work.
 
-A cluster that was up before stays up afterwards: `scripts/kubernetes up` once, then test as often as you like.
+A cluster that was up before stays up afterwards: `scripts/kubernetes up` once, then test as often as you
+like.
 """
 
 import fcntl

@@ -1,8 +1,8 @@
 """The storage class of a test cluster: directories of the node that a pod was placed on.
 
-What Kubernetes has for that by itself are `local` volumes that somebody made before.  Claims of any number and
-size want a provisioner, as rancher's local-path is one.  This one lets volumes grow, too, and removes what was
-deleted.  Sizes are noted but not enforced: a directory has no limit.
+What Kubernetes has for that by itself are `local` volumes that somebody made before.  Claims of any
+number and size want a provisioner, as rancher's local-path is one.  This one lets volumes grow, too, and
+removes what was deleted.  Sizes are noted but not enforced: a directory has no limit.
 """
 
 import shutil

@@ -86,7 +86,8 @@ def _make_machine(layout: Layout, machine: str) -> None:
     run([*inside, "address", "replace", address, "dev", _NIC])
     run([*inside, "link", "set", _NIC, "up"])
     run([*inside, "route", "replace", "default", "via", str(layout.gateway)])
-    run(["ip", "netns", "exec", namespace, "sysctl", "-qw", "net.ipv4.ip_forward=1"])
+    forward = ["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]
+    run(["ip", "netns", "exec", namespace, *forward])
 
 
 def _route_to_pods(ip: list[str], layout: Layout, but: str = "") -> None:
