@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _MOUNT = Path("/sys/fs/cgroup")
+# The last is version 2 beside version 1, where the container runtime makes groups, too.
 _CONTROLLERS = (
     "cpu",
     "cpuacct",
@@ -18,6 +19,7 @@ _CONTROLLERS = (
     "pids",
     "hugetlb",
     "systemd",
+    "unified",
 )
 _PATIENCE = 30.0
 

@@ -2,13 +2,16 @@
 
 import json
 import secrets
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cluster.kubernetes import control_plane, images, registry
+from tests.cluster.kubernetes import cgroups, control_plane, images, registry, wires
 from tests.cluster.kubernetes.cluster import Cluster
+from tests.cluster.kubernetes.layout import Layout
 from tests.cluster.kubernetes.progress import Failed
 
 pytestmark = [pytest.mark.root, pytest.mark.kubernetes, pytest.mark.timeout(900)]
@@ -138,6 +141,30 @@ def test_a_node_without_power_becomes_not_ready_and_comes_back(kubernetes: Clust
     kubernetes.until(lambda: kubernetes.ready() == {"node-1", "node-2"}, "the node is Ready again")
 
     assert node.running("kubelet")
+
+
+def test_a_cluster_beside_it_that_was_interrupted_on_its_way_up_leaves_nothing(kubernetes: Cluster) -> None:
+    other = Cluster(Layout("beside", wires.free_number(), nodes=1))
+    command = [sys.executable, "-m", "tests.cluster.kubernetes", "up", "--name=beside", "--nodes=1"]
+    raising = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        kubernetes.until(
+            lambda: other.nodes["node-1"].running("kubelet"), "the other's node is being started"
+        )
+    finally:
+        raising.kill()
+        raising.wait()
+        pids = wires.pids(other.layout)
+        other.down()
+
+    assert pids
+    # The dead are there until the machine's first process has heard of them.
+    kubernetes.until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "they have ended")
+    assert wires.namespaces(other.layout) == []
+    assert cgroups.left(other.layout.prefix) == []
+    assert str(other.layout.folder) not in Path("/proc/self/mountinfo").read_text()
+    assert not other.layout.folder.exists()
+    assert kubernetes.ready() == {"node-1", "node-2"}
 
 
 # what is applied
