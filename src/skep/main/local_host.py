@@ -11,7 +11,7 @@ from skep.control.ports import ContainerEvents, DiskPool, Edge, Engine, Fabric, 
 from skep.main.spool import spool
 from skep.model.host import HostFacts
 from skep.providers.local import disks as pool
-from skep.providers.local.edge import HaproxyEdge
+from skep.providers.local.edge import HaproxyEdge, has_ipv6
 from skep.providers.local.edge.text import Entrance
 from skep.providers.local.images.build_network import BuildNetwork
 from skep.providers.local.images.store import OciImages
@@ -91,7 +91,7 @@ async def local_host(
             instance=settings.instance,
             data=settings.data,
             ways=fabric.ways,
-            entrance=Entrance(http=settings.edge_http, https=settings.edge_https),
+            entrance=Entrance(http=settings.edge_http, https=settings.edge_https, six=has_ipv6()),
             certify=supplies.certificate,
         )
     )

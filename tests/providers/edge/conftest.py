@@ -38,6 +38,7 @@ class Site:
         self.fabric = fabric
         self.net = network()
         self.certificates: dict[str, bytes] = {}
+        self.entrance = Entrance(http=HTTP, https=HTTPS)
         self.edge = self.make()
         self.generation = 0
         self._stack = AsyncExitStack()
@@ -49,7 +50,7 @@ class Site:
             instance=self.world.instance,
             data=self.world.data,
             ways=self.fabric.ways,
-            entrance=Entrance(http=HTTP, https=HTTPS),
+            entrance=self.entrance,
             certify=self.certify,
             enter=("nsenter", f"--net={self.world.host}"),
         )

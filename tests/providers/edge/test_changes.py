@@ -8,7 +8,7 @@ import socket
 import msgspec
 import pytest
 from tests.providers.edge.conftest import HTTP, Load, Site, certificate, endpoint
-from tests.providers.network.conftest import HOST, publications
+from tests.providers.network.conftest import HOST, HOST6, publications
 
 from skep.model.errors import Conflict
 from skep.model.ids import AppId, new_id
@@ -160,6 +160,25 @@ async def test_the_next_agent_adopts_haproxy_and_goes_on(site: Site) -> None:
     assert known[told.app].digest == told.digest
     assert await site.get("shop.localhost") == "200 two"
     assert living(Place.of(site.world.instance)) == before
+
+
+async def test_what_the_next_agent_would_start_otherwise_is_replaced_and_nobody_notices(site: Site) -> None:
+    one = await site.replica("one")
+    await site.tell(endpoint("shop.localhost", one))
+    before = living(Place.of(site.world.instance))
+
+    async with Load(site.world, "shop.localhost") as load:
+        site.entrance = msgspec.structs.replace(site.entrance, six=True)
+        await site.restart()
+        async with asyncio.timeout(10):
+            while (
+                await site.client("curl", "-s", f"http://[{HOST6}]/", "-H", "Host: shop.localhost") != "one"
+            ):
+                await load.more(1)
+        await load.more(20)
+
+    assert load.failures == []
+    assert set(living(Place.of(site.world.instance))) != set(before)
 
 
 async def test_a_taken_port_is_said_and_the_edge_comes_up_when_it_is_free(site: Site) -> None:

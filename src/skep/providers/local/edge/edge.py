@@ -189,6 +189,7 @@ class HaproxyEdge:
             return
         if self._outdated:
             log.info("edge.outdated")
+            self._outdated = False  # tried once: the one that runs is better than none
             await self._start(fresh(wanted))
             return
         try:

@@ -8,6 +8,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -121,6 +122,15 @@ def _refusal(said: str) -> Exception:
             "set 'edge_http' and 'edge_https' to other ports, or to 0."
         )
     return HostFailure(f"HAProxy does not start: {said[-1000:]}")
+
+
+def has_ipv6() -> bool:
+    """Whether the kernel does: it may have been started without."""
+    try:
+        socket.socket(socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
 
 
 def living(place: Place) -> list[int]:

@@ -23,11 +23,12 @@ PROOFS = "/.well-known/acme-challenge/"
 
 
 class Entrance(msgspec.Struct, frozen=True):
-    """Ports of the host; 0: none.  `connections`: of all clients together."""
+    """Ports of the host, 0: none, for IPv4 and, `six`, IPv6.  `connections`: of all clients together."""
 
     http: int = 80
     https: int = 443
     connections: int = 4_000
+    six: bool = False
 
 
 def configuration(place: Place, entrance: Entrance, layout: Layout) -> str:
@@ -127,10 +128,15 @@ backend rates from common
 
 def _frontend(place: Place, entrance: Entrance) -> str:
     listed = f"ssl crt-list {place.certificates} alpn h2,http/1.1"
-    binds = [f"    bind :{entrance.http}"] if entrance.http else []
-    binds += [f"    bind :{entrance.https} {listed}"] if entrance.https else []
+    binds = [f"    bind {one}" for one in _addresses(entrance, entrance.http)]
+    binds += [f"    bind {one} {listed}" for one in _addresses(entrance, entrance.https)]
     rules = [f"    {line}" for line in _rules(place, entrance)]
     return "\n".join(["frontend edge from common", *binds, *rules])
+
+
+def _addresses(entrance: Entrance, port: int) -> list[str]:
+    six = [f":::{port} v6only"] if entrance.six else []
+    return [f":{port}", *six] if port else []
 
 
 _HOST = "req.hdr(host),field(1,:),lower"
@@ -195,7 +201,7 @@ def _special(entrance: Entrance) -> Iterable[str]:
         yield f"http-request set-var(txn.{name}) {field},add(0) if {{ {field} -m found }}"
     limited = "if { var(txn.rate) -m found }"
     yield f"http-request set-var(txn.endpoint) var(txn.route),field(2,|) {limited}"
-    yield f"http-request set-var(txn.client) src,concat(|,txn.endpoint) {limited}"
+    yield f"http-request set-var(txn.client) src,ipmask(32,64),concat(|,txn.endpoint) {limited}"
     yield f"http-request track-sc0 var(txn.client) table rates {limited}"
     yield (
         "http-request return status 429 content-type text/plain hdr Retry-After 1 "
