@@ -34,11 +34,14 @@ _HOSTS = "host-{}"
 class DataCentre:
     """Everything, by name; see `data_centre`."""
 
-    def __init__(self, folder: Path, underlay: Underlay, database: Cluster, broker: Broker) -> None:
+    def __init__(
+        self, folder: Path, underlay: Underlay, database: Cluster, broker: Broker, more: Mapping[str, str]
+    ) -> None:
         self.folder = folder
         self.underlay = underlay
         self.database = database
         self.broker = broker
+        self.more = more
         self.instance = f"t{secrets.token_hex(2)}"
         self.apis: list[Api] = []
         self.workers: list[Member] = []
@@ -62,6 +65,7 @@ class DataCentre:
             "SKEP_BUS_MANAGEMENT": self.broker.management,
             "SKEP_DEFAULT_DISK": "64MiB",
             "SKEP_DEFAULT_MEMORY": "64MiB",
+            **self.more,
         }
 
     def add_api(self, number: int) -> Api:
@@ -90,6 +94,7 @@ class DataCentre:
             "SKEP_HOST": name,
             "SKEP_UNDERLAY": str(self.underlay.address(number)),
             "SKEP_POOL_SIZE": "1GiB",
+            **self.more,
         }
         agent = Member(name, "agent", self.folder / name, own, enter)
         self.agents[name], self.numbers[name] = agent, number
@@ -183,9 +188,9 @@ ENDED = ("succeeded", "failed", "cancelled", "needs-operator")
 
 @asynccontextmanager
 async def data_centre(
-    folder: Path, *, hosts: int = 3, workers: int = 3, apis: int = 2
+    folder: Path, *, hosts: int = 3, workers: int = 3, apis: int = 2, more: Mapping[str, str] = {}
 ) -> AsyncIterator[DataCentre]:
-    """Up and answering; afterwards nothing of it is left."""
+    """Up and answering; afterwards nothing of it is left.  `more`: what all processes are told."""
     subnet = free_subnet()
     async with Underlay(f"t{secrets.token_hex(2)}", subnet) as underlay:
         await underlay.make([])
@@ -194,7 +199,7 @@ async def data_centre(
                 connection = await database.connect()
                 await connection.execute("CREATE DATABASE skep")
                 await connection.close()
-                centre = DataCentre(folder, underlay, database, broker)
+                centre = DataCentre(folder, underlay, database, broker, more)
                 try:
                     await _raise(centre, hosts, workers, apis)
                     yield centre

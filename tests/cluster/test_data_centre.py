@@ -1,11 +1,9 @@
-"""What happens when one part of a data centre hangs, is cut off, or is another release: one scenario each."""
+"""What happens when one part of a data centre hangs or is cut off: one scenario each."""
 
 import asyncio
-import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,17 +15,12 @@ from tests.cluster.datacentre import DataCentre, data_centre
 from tests.cluster.members import Member
 from tests.machines import busybox_archive
 
-from skep.model.ids import HostName
-
 pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.asyncio(loop_scope="module"),
 ]
-
-NEWER = "import skep\nskep.__version__ = '99.0.0'\n"
-"""What a process of another release is here: it says so, and nothing else of it differs."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -137,25 +130,6 @@ async def test_what_was_told_to_a_host_that_is_cut_off_is_worth_nothing_once_it_
     await until_in_order(centre, customers)
 
 
-async def test_processes_of_two_releases_work_together_while_one_after_the_other_is_replaced(
-    centre: DataCentre, customers: list[Customer], tmp_path: Path
-) -> None:
-    (tmp_path / "sitecustomize.py").write_text(NEWER)
-    before = {host: pids(centre, host) for host in centre.agents}
-
-    for host, agent in centre.agents.items():
-        await become(agent, tmp_path)
-        await until_version(centre, host, "99.0.0")
-        assert pids(centre, host) == before[host], "a container was touched"
-        await asyncio.gather(*(customer.apply() for customer in customers))
-        before = {name: pids(centre, name) for name in centre.agents}
-    await become(centre.workers[0], tmp_path)
-    await asyncio.gather(*(customer.apply() for customer in customers))
-
-    await until_in_order(centre, customers)
-    assert [customer.lost for customer in customers] == [[]] * len(customers)
-
-
 async def rows(centre: DataCentre, query: str) -> list[dict[str, Any]]:
     connection = await centre.database.connect("skep")
     try:
@@ -180,29 +154,3 @@ async def follow(centre: DataCentre, api: int, path: str) -> list[str]:
     async with centre.apis[api].client.stream("GET", path, timeout=60) as answer:
         lines = [line async for line in answer.aiter_lines()]
     return [kind for line in lines if (kind := line.removeprefix("event: ")) not in (line, "end")]
-
-
-async def become(member: Member, hook: Path) -> None:
-    """Replace it by one of another release."""
-    ups = sum(member.log.read_text().count(f'"event": "{kind}"') for kind in ("agent.up", "worker.up"))
-    member.kill()
-    member.variables["PYTHONPATH"] = f"{hook}:{os.environ.get('PYTHONPATH', '')}"
-    member.start()
-    up = "agent.up" if member.name.startswith("host") else "worker.up"
-    await until(lambda: member.log.read_text().count(f'"event": "{up}"') > ups)
-
-
-async def until_version(centre: DataCentre, host: HostName, version: str) -> None:
-    for _ in range(400):
-        found = await rows(centre, f"SELECT version FROM hosts WHERE name = '{host}'")
-        if found[0]["version"] == version:
-            return
-        await asyncio.sleep(0.1)
-    raise AssertionError(f"{host} has version {found}: {centre.agents[host].said()}")
-
-
-def pids(centre: DataCentre, host: HostName) -> set[int]:
-    """Of what runs in the containers of the host."""
-    group = f"{centre.instance}-{centre.numbers[host]}"
-    found = Path("/sys/fs/cgroup").glob(f"*/{group}/*/cgroup.procs")
-    return {int(pid) for path in found for pid in path.read_text().split()}

@@ -80,7 +80,7 @@ def named(name: str) -> ServiceName:
 
 
 def carried_out(facts: Facts, made: Plan, spec: AppSpec, info: ImageInfo = BUSYBOX) -> Facts:
-    """The facts once the plan has been carried out: what `release.prepare` and `release.finish` write."""
+    """The facts once the plan has been carried out: what `release.claim` and `release.finish` write."""
     gone = {change.replica for change in made.replicas if change.action == "remove"}
     changed = {change.replica: change for change in made.replicas if change.action in ("create", "update")}
     started = {change.replica for change in made.replicas if change.action == "start"}

@@ -1,6 +1,6 @@
 """Address management: subnets for networks, an address and a MAC for every port.
 
-Runs inside the transaction of `release.prepare`, so an address is promised once.
+Runs inside the transaction of `release.claim`, so an address is promised once.
 """
 
 import hashlib

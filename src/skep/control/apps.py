@@ -402,7 +402,7 @@ class Apps:
     async def _places_must_be_free(
         self, connection: AsyncConnection, spec: AppSpec, found: Facts, tenant: TenantId
     ) -> None:
-        """An early answer; `release.prepare` decides."""
+        """An early answer; `release.claim` decides."""
         own = {service.id for service in found.services}
         others = [row for row in await networks.published_ports(connection) if row.service_id not in own]
         for name, service in spec.services.items():

@@ -39,6 +39,7 @@ _DOING = (
     ("network.", "connecting {}"),
     ("engine.halt", "stopping {}"),
     ("engine.", "starting {}"),
+    ("release.claim", "claiming addresses and ports"),
     ("release.prepare", "claiming addresses and ports"),
     ("release.", "finishing"),
 )

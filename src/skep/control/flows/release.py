@@ -1,6 +1,6 @@
 """Steps that write what a plan decided: the rows of a release, before and after its containers changed.
 
-`prepare` claims everything the plan needs (addresses, disks, published ports) in one transaction, so that
+`claim` claims everything the plan needs (addresses, disks, published ports) in one transaction, so that
 two apps can never be promised the same thing; its undo gives all of it back.  `finish` is the point of no
 return: the release becomes the current one, and what it no longer needs loses its rows.  What has no row is
 removed from the hosts by the reconciler of leftovers.
@@ -15,6 +15,7 @@ from skep.control.addresses import Addresses
 from skep.control.flows.environment import Cloud
 from skep.control.naming import fingerprint
 from skep.control.plans import Plan, ReplicaChange
+from skep.control.serving import FULL
 from skep.flow import step
 from skep.model.errors import Conflict, NotFound
 from skep.model.ids import AppId, DiskId, NetworkId, PortId, ReleaseId, ServiceId, new_id
@@ -54,13 +55,48 @@ async def _abandon(cx: Cloud, release: ReleaseId) -> None:
 
 
 @step(kind="transactional")
-async def prepare(cx: Cloud, release: ReleaseId) -> None:
+async def claim(cx: Cloud, release: ReleaseId) -> None:
     """Claim what the release needs and make the rows of its replicas and containers.
 
     Raises:
         Conflict: a port is taken.
         Exhausted: a subnet is full.
     """
+    await _claim(cx, release)
+
+
+@claim.undo
+async def _give_back(cx: Cloud, release: ReleaseId) -> None:
+    await take_turn(cx.tx, Turn.CLAIMING)
+    _, _, plan = await _load(cx.tx, release)
+    if await _is_prepared(cx.tx, plan):
+        await _take_back(cx.tx, plan)
+
+
+@step(kind="transactional")
+async def prepare(cx: Cloud, release: ReleaseId) -> None:
+    """As claim, in documents of the release before: replicas have their new containers and serve from now on."""
+    await _claim(cx, release)
+    _, _, plan = await _load(cx.tx, release)
+    created = [change.replica for change in plan.replicas if change.action == "create"]
+    await replicas.set_weights(cx.tx, dict.fromkeys(created, FULL))
+    for change in _updated(plan):
+        await replicas.set_container(cx.tx, change.replica, change.container)
+
+
+@prepare.undo
+async def _point_back(cx: Cloud, release: ReleaseId) -> None:
+    await take_turn(cx.tx, Turn.CLAIMING)
+    _, _, plan = await _load(cx.tx, release)
+    if not await _is_prepared(cx.tx, plan):
+        return
+    for change in _updated(plan):
+        if change.previous is not None:
+            await replicas.set_container(cx.tx, change.replica, change.previous)
+    await _take_back(cx.tx, plan)
+
+
+async def _claim(cx: Cloud, release: ReleaseId) -> None:
     await take_turn(cx.tx, Turn.CLAIMING)
     row, app, plan = await _load(cx.tx, release)
     now = cx.env.now()
@@ -83,14 +119,6 @@ async def prepare(cx: Cloud, release: ReleaseId) -> None:
     await _claim_endpoints(cx.tx, plan, row, now)
     started = [change.replica for change in plan.replicas if change.action == "start"]
     await replicas.set_desired(cx.tx, started, "running")
-
-
-@prepare.undo
-async def _give_back(cx: Cloud, release: ReleaseId) -> None:
-    await take_turn(cx.tx, Turn.CLAIMING)
-    _, _, plan = await _load(cx.tx, release)
-    if await _is_prepared(cx.tx, plan):
-        await _take_back(cx.tx, plan)
 
 
 @step(kind="transactional")
@@ -139,7 +167,7 @@ async def _load(tx: AsyncConnection, release: ReleaseId) -> tuple[ReleaseRow, Ap
 
 async def _take_back(tx: AsyncConnection, plan: Plan) -> None:
     created = [change for change in plan.replicas if change.action in NEW]
-    updated = [change for change in plan.replicas if change.action == "update"]
+    updated = _updated(plan)
     await snapshots.delete(tx, [one.id for change in updated for one in change.snapshots])
     await networks.delete_ports(tx, _new_ports(plan))
     await replicas.delete_containers(tx, [change.container for change in created + updated])
@@ -225,7 +253,7 @@ async def _insert_disks(tx: AsyncConnection, plan: Plan, row: ReleaseRow) -> Non
 
 async def _insert_replicas(tx: AsyncConnection, plan: Plan, row: ReleaseRow) -> None:
     created = [change for change in plan.replicas if change.action in NEW]
-    updated = [change for change in plan.replicas if change.action == "update"]
+    updated = _updated(plan)
     await replicas.insert(
         tx,
         [
@@ -265,6 +293,10 @@ async def _insert_snapshots(tx: AsyncConnection, plan: Plan, app: AppRow, now: f
         for one in change.snapshots
     ]
     await snapshots.insert(tx, new)
+
+
+def _updated(plan: Plan) -> list[ReplicaChange]:
+    return [change for change in plan.replicas if change.action == "update"]
 
 
 def _container(change: ReplicaChange, row: ReleaseRow) -> ContainerRow:

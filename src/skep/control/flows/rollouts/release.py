@@ -49,7 +49,7 @@ def _beginning(plan: Plan, spec: AppSpec, builder: HostName) -> Steps:
         # On the way back hosts are told when the rows are as they were before.
         steps["recall"] = {"use": "traffic.recall", "with": {"services": services}, "after": ["begin"]}
         fetched.append("recall")
-    steps["prepare"] = {"use": "release.prepare", "with": {"release": plan.release}, "after": fetched}
+    steps["prepare"] = {"use": "release.claim", "with": {"release": plan.release}, "after": fetched}
     return steps
 
 
