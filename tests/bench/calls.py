@@ -37,6 +37,7 @@ from skep.trust.signatures import Signatures
 SERIAL = 200
 MANY = 2000
 AT_ONCE = 200
+ROUNDS = 5
 HOST = HostName("bench")
 
 Do = Callable[[int], Awaitable[object]]
@@ -75,25 +76,39 @@ async def figures(report: Report, name: str, do: Do, scale: float) -> None:
     report.add(f"{name}, processor time", worked / count * 1000, "ms", note="asker and host, each call")
 
 
+class EachSigned(Signatures):
+    """As it was before processes shared keys: every message has a signature of its own."""
+
+    def sign(self, content: bytes, to: bytes = b"") -> bytes:
+        return super().sign(content)
+
+
+KINDS: dict[str, type[Signatures] | None] = {
+    "unsigned": None,
+    "each signed": EachSigned,
+    "signed": Signatures,
+}
+
+
 async def remote(
-    stack: AsyncExitStack, host: SimulatedHost, folder: Path, url: str, signed: bool
+    stack: AsyncExitStack, host: SimulatedHost, folder: Path, url: str, signer: type[Signatures] | None
 ) -> RemoteFabric:
     near = await stack.enter_async_context(open_bus(url))
     far = await stack.enter_async_context(open_bus(url)) if url else near
-    if signed:
+    if signer is not None:
         authority = Authority.make("bench", time.time())
-        near = SignedBus(near, Signatures(enrol(authority, folder / "control", Role.WORKER, "worker")))
-        far = SignedBus(far, Signatures(enrol(authority, folder / "agent", Role.AGENT, HOST)))
+        near = SignedBus(near, signer(enrol(authority, folder / "control", Role.WORKER, "worker")))
+        far = SignedBus(far, signer(enrol(authority, folder / "agent", Role.AGENT, HOST)))
     await stack.enter_async_context(served_host(far, HOST, host, folder / "receipts.db"))
     calls = await stack.enter_async_context(CallClient(near, f"bench-{time.time_ns()}"))
     return RemoteFabric(Line(calls, HOST, "fabric"))
 
 
-async def measure(report: Report, name: str, url: str, scale: float, signed: bool = False) -> None:
+async def measure(report: Report, name: str, url: str, scale: float) -> None:
     host = SimulatedHost.make()
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         async with AsyncExitStack() as stack:
-            fabric = await remote(stack, host, Path(folder), url, signed)
+            fabric = await remote(stack, host, Path(folder), url, None)
 
             def remove(number: int) -> Awaitable[object]:
                 return fabric.delete_network(NetworkId(str(number)))
@@ -101,6 +116,45 @@ async def measure(report: Report, name: str, url: str, scale: float, signed: boo
             await figures(report, f"{name}: query", lambda number: fabric.networks(), scale)
             with stamped(Stamp(run="bench", step="bench")):
                 await figures(report, f"{name}: command", remove, scale)
+
+
+async def compare(report: Report, name: str, url: str, scale: float) -> None:
+    """What signatures cost: kind after kind, in rounds, so that all share what else the machine does."""
+    spent: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(ROUNDS):
+        for kind, signer in KINDS.items():
+            with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+                async with AsyncExitStack() as stack:
+                    fabric = await remote(stack, SimulatedHost.make(), Path(folder), url, signer)
+                    for what, do in _works(fabric).items():
+                        await do(-1)  # both sides have heard of each other
+                        spent.setdefault(f"{what}, {kind}", []).append(
+                            await _spent(do, int(MANY * scale / 4))
+                        )
+    for what, rounds in spent.items():
+        plain = spent[f"{what.partition(',')[0]}, unsigned"]
+        worked, rate = (statistics.median(one) for one in zip(*rounds, strict=True))
+        beside, _ = (statistics.median(one) for one in zip(*plain, strict=True))
+        note = f"median of {ROUNDS} rounds in turn, asker and host, each call"
+        report.add(
+            f"{name}: {what}, processor time", worked, "ms", peer="unsigned", peer_value=beside, note=note
+        )
+        report.add(f"{name}: {what}", rate, "/s", note=f"{AT_ONCE} at a time")
+
+
+def _works(fabric: RemoteFabric) -> dict[str, Do]:
+    async def command(number: int) -> None:
+        with stamped(Stamp(run="bench", step="bench")):
+            await fabric.delete_network(NetworkId(str(number)))
+
+    return {"query": lambda number: fabric.networks(), "command": command}
+
+
+async def _spent(do: Do, count: int) -> tuple[float, float]:
+    """Milliseconds of processor time of a call, and calls per second."""
+    worked = time.process_time()
+    rate = await per_second(do, count)
+    return (time.process_time() - worked) / count * 1000, rate
 
 
 def signatures(report: Report, count: int = 2000) -> None:
@@ -129,12 +183,12 @@ def main() -> None:
     report = Report()
     signatures(report)
     uvloop.run(measure(report, "in-process", "", scale))
-    uvloop.run(measure(report, "in-process, signed", "", scale, signed=True))
+    uvloop.run(compare(report, "in-process", "", scale))
     directory = tempfile.mkdtemp(prefix="skep-bench-")
     try:
         url = script("start", directory)
         uvloop.run(measure(report, "RabbitMQ, unsigned", url, scale))
-        uvloop.run(measure(report, "RabbitMQ, signed", url, scale, signed=True))
+        uvloop.run(compare(report, "RabbitMQ", url, scale))
     finally:
         script("stop", directory)
         shutil.rmtree(directory, ignore_errors=True)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 from tests.bus.inbox import Inbox
@@ -13,6 +14,7 @@ from tests.trust.conftest import joined as joined
 
 from skep.bus.bus import Bus, Message, Sender
 from skep.bus.inprocess import InProcessBus
+from skep.bus.replays import Replays
 from skep.bus.signing import LONGEST, SKEW, SignedBus, asked_by, asking, may_answer, may_send
 from skep.trust.peers import Peer, Role
 from skep.trust.signatures import Signatures
@@ -29,12 +31,15 @@ class Known:
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
 
-    def sign(self, content: bytes) -> bytes:
+    def sign(self, content: bytes, to: bytes = b"") -> bytes:
         return content
 
     def signer(self, content: bytes, signature: bytes) -> Sender:
         assert content == signature
         return self._sender
+
+    def announced(self, signature: bytes) -> bytes:
+        return b""
 
 
 async def heard(bus: Bus, key: str, send: Callable[[], object]) -> Inbox:
@@ -151,3 +156,80 @@ async def test_everything_else_is_the_bus_beneath(tmp_path: Path) -> None:
 
     assert (event.body, depths["worker.zone-1"].servers) == (b"ended", 0)
     assert (await bus.depths(["worker.zone-1"]), await bus.dead()) == ({}, [])
+
+
+class Wire:
+    """Two signed buses on one wire, and what travelled on it."""
+
+    def __init__(self, joined: Joined) -> None:
+        self.bus = InProcessBus()
+        self.worker = SignedBus(self.bus, Signatures(joined(Role.WORKER, "worker-1")))
+        self.agent = SignedBus(self.bus, Signatures(joined(Role.AGENT, "host-1")))
+
+    async def signed(self, sender: Bus, key: str, message: Message) -> bool:
+        """Whether it travels with a signature of its own, and not with a proof for one process alone."""
+        inbox = await heard(self.bus, key, lambda: sender.send(key, message))
+        _, proof = msgspec.msgpack.decode(inbox.messages[-1].signature)
+        return bool(msgspec.msgpack.decode(proof)[1])
+
+
+async def test_what_one_process_asks_another_is_signed_until_they_have_heard_of_each_other(
+    joined: Joined,
+) -> None:
+    wire, asked = Wire(joined), Message(id="q-1", body=b"?", reply_to="reply.worker-1", durable=False)
+    answered = Message(id="q-1", body=b"!", durable=False)
+
+    assert await wire.signed(wire.worker, "agent.host-1.now", asked)
+    await heard(wire.agent, "agent.host-1.now", lambda: wire.worker.send("agent.host-1.now", asked))
+    assert not await wire.signed(wire.agent, "reply.worker-1", answered)
+    await heard(wire.worker, "reply.worker-1", lambda: wire.agent.send("reply.worker-1", answered))
+    second = msgspec.structs.replace(asked, id="q-2")
+
+    assert not await wire.signed(wire.worker, "agent.host-1.now", second)
+    assert await wire.signed(wire.worker, "agent.host-1.now", second), (
+        "the host may be another process by now"
+    )
+    assert await wire.signed(wire.worker, "agent.host-1", HELLO), "the next agent must be able to read it"
+    assert await wire.signed(wire.agent, "worker.zone-1", HELLO), "any worker of the zone must be able to"
+
+
+async def test_answers_go_to_whoever_a_host_may_speak_for(joined: Joined) -> None:
+    """A host names the queue of another for its answers: it does not spoil what is said there."""
+    wire = Wire(joined)
+    foul = Message(id="q-1", body=b"?", reply_to="reply.agent.host-2.x")
+
+    await heard(wire.worker, "worker.zone-1", lambda: wire.agent.send("worker.zone-1", foul))
+
+    assert await wire.signed(wire.worker, "reply.agent.host-2.x", HELLO)
+
+
+async def test_what_was_heard_is_not_heard_again_unless_its_handler_failed(joined: Joined) -> None:
+    wire, inbox = Wire(joined), Inbox(refuse=1)
+    read = (await heard(wire.bus, "worker.z", lambda: wire.agent.send("worker.z", HELLO))).messages[0]
+    other = Message(id="m-2", body=b"other")
+
+    async with wire.worker.serve("worker.z", inbox.take):
+        await wire.bus.send("worker.z", read)
+        await inbox.has(2)
+        await asyncio.sleep(0)
+        await wire.bus.send("worker.z", read)
+        await wire.agent.send("worker.z", other)
+        await inbox.has(3)
+
+    assert inbox.ids == ["m-1", "m-1", "m-2"]
+
+
+def test_what_was_heard_is_remembered_within_bounds() -> None:
+    replays = Replays(remembered=2)
+
+    for at in (1.0, 3.0, 2.0, 4.0):
+        replays.note("worker.z", HOST, at, "m", since=0.0)
+
+    assert [replays.knows("worker.z", HOST, at, "m") for at in (1.0, 2.0, 3.0, 4.0, 5.0)] == [
+        *[True] * 4,
+        False,
+    ], "what may be forgotten is refused"
+    assert not replays.knows("worker.z", HOST, 3.0, "another")
+    assert not replays.knows("worker.z", WORKER, 3.0, "m")
+    replays.note("worker.z", HOST, 9.0, "m", since=8.0)
+    assert replays.knows("worker.z", HOST, 4.0, "another"), "it is too old by now"

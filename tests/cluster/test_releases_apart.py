@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -81,13 +82,15 @@ async def restart(member: Member) -> None:
 async def until(true: Callable[[], bool], member: Member) -> None:
     deadline = time.monotonic() + UP
     while not true():
-        assert member.alive and time.monotonic() < deadline, member.said()
+        assert member.alive, member.said()
+        assert time.monotonic() < deadline, member.said()
         await asyncio.sleep(0.1)
 
 
 async def versions(centre: DataCentre) -> set[str]:
     """Which the hosts say they have."""
-    return {host["version"] for host in await centre.ask("GET", "/hosts")}
+    hosts: Any = await centre.ask("GET", "/hosts")
+    return {host["version"] for host in hosts}
 
 
 def pids(centre: DataCentre, host: HostName) -> set[int]:

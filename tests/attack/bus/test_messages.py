@@ -127,6 +127,37 @@ async def test_a_command_of_long_ago_is_done_again_where_nothing_is_signed(tmp_p
     assert await repeated_later(Installation(tmp_path, signed=False)) == ["once", "once", "last"]
 
 
+async def repeated_soon(made: Installation) -> list[str]:
+    """What a host does when a command that was just carried out is put on its queue again."""
+    read: list[Message] = []
+    process = made.as_process(Role.WORKER, "worker-1")
+
+    async def keep(message: Message) -> None:
+        read.append(message)
+
+    async with made.wire.serve("agent.host-1", keep):
+        await process.send("agent.host-1", command("once"))
+        await until(lambda: bool(read))
+    async with made.host("host-1") as jars, made.control() as control:
+        await made.wire.send("agent.host-1", read[0])
+        await until(lambda: jars.opened == ["once"])
+        await open_jar(control, "host-1", "between")
+        await made.wire.send("agent.host-1", read[0])
+        await process.send("agent.host-1", command("last"))
+        await until(lambda: "last" in jars.opened)
+        return jars.opened
+
+
+async def test_a_command_is_not_done_again_for_whoever_has_read_it(tmp_path: Path) -> None:
+    assert await repeated_soon(Installation(tmp_path, signed=True)) == ["once", "between", "last"]
+
+
+async def test_a_command_is_done_again_where_nothing_is_signed(tmp_path: Path) -> None:
+    done = await repeated_soon(Installation(tmp_path, signed=False))
+
+    assert sorted(done) == ["between", "last", "once", "once"]
+
+
 async def answered_by_another(made: Installation) -> str:
     """What control believes host-2 to have said, when host-1 answers in its place."""
     process = made.as_process(Role.AGENT, "host-1")

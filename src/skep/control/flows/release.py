@@ -75,7 +75,7 @@ async def _give_back(cx: Cloud, release: ReleaseId) -> None:
 
 @step(kind="transactional")
 async def prepare(cx: Cloud, release: ReleaseId) -> None:
-    """As claim, in documents of the release before: replicas have their new containers and serve from now on."""
+    """As claim, in documents of the release before: replicas have their new containers and serve at once."""
     await _claim(cx, release)
     _, _, plan = await _load(cx.tx, release)
     created = [change.replica for change in plan.replicas if change.action == "create"]
