@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import asyncpg
 import pytest
 from tests.cluster.server import MAIN, environment
 from tests.machines import configuration, leftover
 
 from skep.configuration import Configuration
+from skep.main.database import refusal
 
 TOOLS = {
     "runc": "runc",
@@ -24,13 +26,13 @@ TOOLS = {
 AS_NOBODY = "from skep.main.__main__ import main; import os; os.setuid(65534); main()"
 
 
-def up(settings: Configuration, **changes: str) -> subprocess.CompletedProcess[str]:
+def up(settings: Configuration, verb: str = "up", **changes: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*MAIN, "up"],
+        [*MAIN, verb],
         env=os.environ | environment(settings) | changes,
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=60,
         check=False,
     )
 
@@ -82,7 +84,7 @@ def without(tool: str, settings: Configuration) -> subprocess.CompletedProcess[s
         env=os.environ | environment(settings),
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=60,
         check=False,
     )
 
@@ -136,3 +138,41 @@ def test_a_database_that_is_none_is_named(tmp_path: Path) -> None:
     (settings.data / "skep.db").write_text("this is not a database" * 100)
 
     assert "skep.db" in said(up(settings))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("verb", ["serve", "worker"])
+def test_a_database_that_does_not_answer_is_named_with_what_to_do(tmp_path: Path, verb: str) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        database = f"postgresql+asyncpg://skep:sesame@127.0.0.1:{port}/cloud"
+
+        done = up(
+            configuration(tmp_path),
+            verb,
+            SKEP_DATABASE=database,
+            SKEP_BUS=f"amqp://skep:sesame@127.0.0.1:{port}",
+        )
+
+    assert f"postgresql+asyncpg://skep@127.0.0.1:{port}/cloud cannot be used" in said(done)
+    assert "whether PostgreSQL runs there" in said(done)
+    assert f'"broker": "amqp://skep@127.0.0.1:{port}' in done.stderr
+    assert "sesame" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (asyncpg.InvalidPasswordError("no"), "pg_hba.conf"),
+        (asyncpg.InvalidCatalogNameError("no"), "CREATE DATABASE"),
+        (TimeoutError(), "TimeoutError. Look whether PostgreSQL runs there"),
+        (asyncpg.InsufficientPrivilegeError("no"), "setting 'database'"),
+    ],
+)
+def test_what_a_database_says_comes_with_what_to_do(error: Exception, advice: str) -> None:
+    told = refusal("postgresql+asyncpg://skep:sesame@db.example:5432/cloud", error)
+
+    assert told.startswith("The database postgresql+asyncpg://skep@db.example:5432/cloud cannot be used: ")
+    assert advice in told
+    assert "sesame" not in told + refusal("sesame://:sesame", ValueError("no"))

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.flow import CommitFailed, Database
+from skep.flow.storage.database import Outage
 from skep.flow.storage.effects import watched
 from skep.flow.testing import BrokenAtCommit, CrashingDatabase
 
@@ -139,6 +140,17 @@ async def test_what_became_of_a_change_is_in_doubt_if_the_connection_breaks_at_i
     assert not none.done
     assert await numbers(database) == [1]
     await database.close()
+
+
+def test_an_outage_begins_when_nobody_gets_an_answer_and_ends_with_one() -> None:
+    outage = Outage()
+
+    waited = [outage.seen(at) for at in (100.0, 104.0, 112.0)]
+    outage.ended()
+    after = [outage.seen(at) for at in (200.0, 201.0)]
+    much_later = outage.seen(1000.0)
+
+    assert (waited, after, much_later) == ([0.0, 4.0, 12.0], [0.0, 1.0], 0.0)
 
 
 async def divide_by_zero(_connection: AsyncConnection) -> float:

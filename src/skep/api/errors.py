@@ -13,7 +13,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from skep.api.patience import database_is_away
+from skep.api.patience import PATIENCE, database_is_away
 from skep.flow import CommitFailed, Fenced
 from skep.flow.storage import effects
 from skep.flow.storage.refusals import is_away, is_conflict
@@ -125,7 +125,8 @@ def problem_of(error: BaseException) -> Problem:
 
 def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """Litestar's exception handler for everything."""
-    if isinstance(error, CommitFailed | Fenced) and _may_pass(error.__cause__):
+    away_for = error.away_for if isinstance(error, CommitFailed) else 0.0
+    if isinstance(error, CommitFailed | Fenced) and away_for <= PATIENCE and _may_pass(error.__cause__):
         database_is_away(request.scope)
     problem = problem_of(error)
     headers = _HEADERS.get(HTTPStatus(problem.status), {})

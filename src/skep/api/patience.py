@@ -2,6 +2,7 @@
 
 One that failed because the database was away is answered anew, from its beginning, unless it has written
 something: nothing is done twice.  What cannot be repeated (uploads, what has begun to be answered) is not.
+When the database has been away for longer than a restart takes, requests are refused at once.
 """
 
 import asyncio

@@ -29,6 +29,10 @@ more for what aiormq has an answer to."""
 CLOSING = 2.0
 """Seconds for a goodbye: a broker that has an alarm does not read it."""
 
+_ADVICE = (
+    "look whether RabbitMQ runs there and is reached from here, or see 'bus'; it is tried again and again"
+)
+
 SHORTEST, LONGEST = 0.1, 1.0
 """Seconds between two tries to connect."""
 
@@ -69,8 +73,11 @@ class Link(Generic[S]):
         dial: Callable[[], Awaitable[AbstractConnection]],
         prepare: Callable[[AbstractConnection, Lost], Awaitable[S]],
         patience: float,
+        broker: str = "",
     ) -> None:
+        """`broker`: what the log calls it."""
         self._name = name
+        self._broker = broker
         self._dial = dial
         self._prepare = prepare
         self._patience = patience
@@ -103,10 +110,12 @@ class Link(Generic[S]):
                 async with self._connected() as lost:
                     pause = SHORTEST
                     await lost.wait()
-                log.warning("bus.lost", link=self._name)
+                log.warning("bus.lost", link=self._name, broker=self._broker)
             except Away as error:
                 if self.trouble is None:
-                    log.warning("bus.away", link=self._name, error=str(error))
+                    log.warning(
+                        "bus.away", link=self._name, broker=self._broker, error=str(error), advice=_ADVICE
+                    )
                 self.trouble = error
             except Exception:
                 log.exception("bus.defect", link=self._name)

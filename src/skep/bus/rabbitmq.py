@@ -69,8 +69,12 @@ class RabbitMqBus:
         self._patience = patience
         self._layout = (LayoutOfHost if of_host else Layout)(redelivery, settling)
         self._events = Backlog()
-        self._out = Link("out", partial(self._dial, "publisher", ssl_context), self._make_outlet, patience)
-        self._in = Link("in", partial(self._dial, "consumer", ssl_context), self._make_inlet, patience)
+        out, into = (
+            partial(self._dial, "publisher", ssl_context),
+            partial(self._dial, "consumer", ssl_context),
+        )
+        self._out = Link("out", out, self._make_outlet, patience, str(self))
+        self._in = Link("in", into, self._make_inlet, patience, str(self))
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -93,7 +97,8 @@ class RabbitMqBus:
     def __str__(self) -> str:
         """Without the password."""
         url = self._url
-        return f"{url.scheme}://{url.user}@{url.host}:{url.port}{url.path}"
+        user = f"{url.user}@" if url.user else ""
+        return f"{url.scheme}://{user}{url.host}:{url.port}{url.path}"
 
     async def send(self, key: str, message: Message) -> None:
         try:

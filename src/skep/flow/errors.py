@@ -67,11 +67,14 @@ class CommitFailed(FlowFault):
 
     in_doubt = False
     """The connection broke between the commit and its answer."""
+    away_for = 0.0
+    """Seconds since the database was first seen not to answer."""
 
     @classmethod
-    def of(cls, message: str, *, in_doubt: bool) -> "CommitFailed":
+    def of(cls, message: str, *, in_doubt: bool = False, away_for: float = 0.0) -> "CommitFailed":
         failure = cls(message)
         failure.in_doubt = in_doubt
+        failure.away_for = away_for
         return failure
 
 

@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from skep.bus.bus import Bus
 from skep.bus.stamps import leader, stamped
@@ -40,11 +39,11 @@ from skep.control.setup import prepare_installation
 from skep.control.specifications import Limits
 from skep.control.traffic import Publishing, Traffic
 from skep.flow import Database
+from skep.main.database import open_database
 from skep.main.spool import spool
-from skep.model.errors import InvalidInput, Unavailable
+from skep.model.errors import InvalidInput
 from skep.model.ids import HostName, ReplicaId, ZoneName, new_id
 from skep.providers.acme import AcmeIssuer
-from skep.store.schema import migrate
 
 _AGENT = "agent."
 
@@ -85,7 +84,7 @@ async def foundation(
     Raises:
         Unavailable: there is no database that can be used.
     """
-    database = await _database(stack, settings)
+    database = await open_database(stack, settings)
     woken, directory = asyncio.Event(), HostDirectory()
     peering = Peering(database, directory)
     stack.push_async_callback(peering.close)
@@ -254,18 +253,6 @@ def _tell_of_death(task: "asyncio.Task[None]") -> None:
     """Such work is to go on for as long as the process, which would be half dead else, and nobody knew."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.critical("background.died", work=task.get_name(), exc_info=error)
-
-
-async def _database(stack: AsyncExitStack, settings: Configuration) -> Database:
-    try:
-        database = await Database.open(settings.database_url)
-        stack.push_async_callback(database.close)
-        await migrate(database.engine)
-    except (SQLAlchemyError, ImportError, ValueError) as error:
-        reason = error.orig if isinstance(error, DBAPIError) else error
-        where = (settings.database and "of the setting 'database'") or settings.database_url
-        raise Unavailable(f"The database {where} cannot be used: {reason}") from error
-    return database
 
 
 @asynccontextmanager

@@ -52,6 +52,27 @@ class _Waiting:
     error: Exception | None = None
 
 
+class Outage:
+    """For how long the server does not answer, as those see it who ask.
+
+    What nobody asked for a while in between are two outages.
+    """
+
+    def __init__(self) -> None:
+        self._begun: float | None = None
+        self._last = 0.0
+
+    def seen(self, now: float) -> float:
+        """It did not answer now; since when."""
+        if self._begun is None or now - self._last > 3 * PATIENCE:
+            self._begun = now
+        self._last = now
+        return now - self._begun
+
+    def ended(self) -> None:
+        self._begun = None
+
+
 class Database:
     """One SQL database (SQLite WAL synchronous=FULL, or PostgreSQL) with a single group-committing writer."""
 
@@ -64,6 +85,7 @@ class Database:
         self._connection: AsyncConnection | None = None
         self._driver: Any = None
         self._used = 0.0
+        self._outage = Outage()
         self._committing = False
         self._writing: object = None
         """Of the transaction whose changes are being made, also by tasks that they begin."""
@@ -169,18 +191,24 @@ class Database:
     async def _connect(self) -> AsyncConnection:
         """Once the server answers: to wait for one that is restarted is better than to fail.
 
+        One that has been away for longer than a restart takes is asked once.
+
         Raises:
             CommitFailed: it does not answer for too long.
         """
-        deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                return await self.engine.connect()
+                connection = await self.engine.connect()
             except (DBAPIError, OSError) as error:
                 if not is_away(error):
                     raise
-                if self._closing or time.monotonic() > deadline:
-                    raise CommitFailed(f"the database does not answer: {reason(error)}") from error
+                away = self._outage.seen(time.monotonic())
+                if self._closing or away > PATIENCE:
+                    message = f"the database does not answer: {reason(error)}"
+                    raise CommitFailed.of(message, away_for=away) from error
+            else:
+                self._outage.ended()
+                return connection
             await asyncio.sleep(_REST)
 
     async def _write_forever(self) -> None:
@@ -216,6 +244,7 @@ class Database:
             failure = CommitFailed.of(
                 f"the database did not take the change: {reason(error)}",
                 in_doubt=self._committing and is_away(error),
+                away_for=error.away_for if isinstance(error, CommitFailed) else 0.0,
             )
             failure.__cause__ = error
             _answer(batch, failure)
