@@ -129,7 +129,7 @@ async def test_an_answer_that_has_begun_is_not_begun_again() -> None:
 
 async def test_a_database_that_has_been_away_for_long_is_not_waited_for() -> None:
     desk = Desk(failures=5)
-    desk.error = lambda message: CommitFailed.of(message, away_for=PATIENCE + 1)  # type: ignore[assignment,return-value]
+    desk.error = lambda message: CommitFailed.of(message, away_for=PATIENCE + 1)  # type: ignore[assignment]
 
     answer = await ask(desk.answer)
 
