@@ -19,6 +19,7 @@ from tests.cluster.kubernetes import (
     build,
     cgroups,
     control_plane,
+    dns,
     hollow,
     images,
     layout,
@@ -71,8 +72,10 @@ class Cluster:
             self.start(self.control)
             for machine in self.nodes.values():
                 self.start(machine)
-            self._apply(storage.storage_class())
-            self._start_provisioner()
+            for thing in (storage.storage_class(), *dns.objects(self.layout)):
+                self._apply(thing)
+            for program, module in ((storage.PROGRAM, storage.__name__), (dns.PROGRAM, dns.__name__)):
+                self._start_beside(program, module)
             say(f"waiting for {self.layout.nodes} nodes to be Ready")
             self.until(lambda: self.ready() == set(self.nodes), "every node is Ready")
 
@@ -212,10 +215,10 @@ class Cluster:
         self.kubeconfig.touch(mode=0o600)
         self.kubeconfig.write_bytes(self._authority().kubeconfig("admin", "admin", (_ADMINISTRATORS,)))
 
-    def _start_provisioner(self) -> None:
-        command = [sys.executable, "-m", storage.__name__, self.layout.name]
+    def _start_beside(self, program: str, module: str) -> None:
+        command = [sys.executable, "-m", module, self.layout.name]
         paths = {"PYTHONPATH": f"{_ROOT}:{_ROOT / 'src'}", "SKEP_KUBERNETES_STATE": str(layout.STATE)}
-        self.control.start_beside(storage.PROGRAM, command, paths)
+        self.control.start_beside(program, command, paths)
 
     def _apply(self, thing: object) -> None:
         self.kubectl("apply", "--filename=-", stdin=msgspec.json.encode(thing).decode())

@@ -77,6 +77,11 @@ class Layout(msgspec.Struct, frozen=True):
         return IPv4Network(f"10.{128 + self.number}.0.0/16")
 
     @property
+    def dns(self) -> IPv4Address:
+        """What pods ask for names."""
+        return self.services[10]
+
+    @property
     def api(self) -> str:
         return f"https://{self.address(CONTROL)}:6443"
 

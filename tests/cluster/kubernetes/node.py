@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
-from tests.cluster.kubernetes import images
+from tests.cluster.kubernetes import dns, images
 from tests.cluster.kubernetes.certificates import Authority
 from tests.cluster.kubernetes.layout import Layout
 from tests.cluster.kubernetes.machine import PROGRAMS, Machine
@@ -66,7 +66,7 @@ def furnish(machine: Machine, authority: Authority) -> None:
     machine.write(f"{_FILES}/containerd.toml", _CONTAINERD.encode())
     machine.write(f"{_FILES}/{KUBELET}.json", _json(_kubelet(machine)))
     machine.write(f"{_FILES}/{PROXY}.json", _json(_proxy(layout, name)))
-    machine.write(f"{_FILES}/resolv.conf", b"# There is no DNS in this cluster.\n")
+    machine.write(f"{_FILES}/resolv.conf", b"# Pods that want the node's own resolver get none.\n")
     machine.write(f"{_NETWORKS}/10-pods.conflist", _json(_network(layout, name)))
     for address in layout.registries:
         trust(machine, address)
@@ -137,6 +137,8 @@ def _kubelet(machine: Machine) -> dict[str, object]:
         "tlsPrivateKeyFile": f"{_FILES}/kubelet.key",
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": f"/{machine.cgroup}",
+        "clusterDNS": [str(machine.layout.dns)],
+        "clusterDomain": dns.DOMAIN,
         "resolvConf": f"{_FILES}/resolv.conf",
         "volumePluginDir": f"{_FILES}/volume-plugins",
         "failSwapOn": False,

@@ -52,11 +52,13 @@ def test_pods_of_a_deployment_reach_each_other_across_nodes_and_by_their_service
         for pod in pods
     }
     service = ask("get", "service", "web", "--output=jsonpath={.spec.clusterIP}")
+    by_name = _fetch(ask, pods[0], "web")
     by_service = {_fetch(ask, pods[0], service) for _ in range(20)}
 
     assert {pod["spec"]["nodeName"] for pod in pods} == {"node-1", "node-2"}
     assert fetched == dict.fromkeys(names, names)
     assert by_service == names
+    assert by_name in names
 
 
 def test_commands_run_in_containers_and_logs_are_read(ask: Callable[..., str]) -> None:

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.kubernetes import storage
+from dnslib import RCODE, DNSRecord
+from tests.cluster.kubernetes import dns, storage
 from tests.cluster.kubernetes.layout import Layout
 from tests.cluster.kubernetes.source import source_entries
 
@@ -68,6 +69,35 @@ def test_claims_and_volumes_of_other_classes_are_left_alone() -> None:
     volume["metadata"]["annotations"] = {}
 
     assert list(storage.actions([claim], [volume])) == []
+
+
+def test_a_service_is_called_by_its_address_and_a_headless_one_by_those_of_its_pods() -> None:
+    web = _service("web", clusterIP="10.128.0.7")
+    db = _service("db", clusterIP="None")
+    addresses = [{"ip": "10.64.1.2", "hostname": "db-0"}, {"ip": "10.64.2.2"}]
+    pods = db | {"subsets": [{"addresses": addresses, "notReadyAddresses": [{"ip": "10.64.2.3"}]}]}
+
+    assert dns.names([web, db], [pods]) == {
+        "web.shop.svc.cluster.local": ("10.128.0.7",),
+        "db.shop.svc.cluster.local": ("10.64.1.2", "10.64.2.2"),
+        "db-0.db.shop.svc.cluster.local": ("10.64.1.2",),
+    }
+
+
+def test_names_that_are_not_of_the_cluster_do_not_exist() -> None:
+    known = {"web.shop.svc.cluster.local": ("10.128.0.7",)}
+
+    found = dns.answer(DNSRecord.question("web.shop.svc.cluster.local."), known)
+    other = dns.answer(DNSRecord.question("web.shop.svc.cluster.local.", "AAAA"), known)
+    absent = dns.answer(DNSRecord.question("web."), known)
+
+    assert str(found.short()) == "10.128.0.7"
+    assert (other.header.rcode, other.rr) == (RCODE.NOERROR, [])
+    assert absent.header.rcode == RCODE.NXDOMAIN
+
+
+def _service(name: str, **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"namespace": "shop", "name": name}, "spec": {"type": "ClusterIP"} | spec}
 
 
 def _claim(uid: str, size: str = "1Gi", *, node: str = "", has: str = "") -> dict[str, Any]:
