@@ -20,6 +20,7 @@ from skep.model.host import ContainerUsage
 from skep.model.ids import AppId, Bytes, EndpointId, HostName, ServiceId, TenantId
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec, Autoscale, EndpointSpec, Extensions, Resources
+from skep.providers.simulated import SimulatedEdge
 from skep.store.endpoints import EndpointRow
 
 CPU = Autoscale(min=1, max=10, cpu=50)
@@ -170,6 +171,40 @@ async def test_a_busy_service_grows_and_a_file_does_not_shrink_it(house: Install
     assert (await control.apps.show(admin, "shop")).app.replicas == 3
     assert (last.created_by, last.note) == ("(autoscaler)", "scale web=3: memory 25% of 10%")
     assert again.run is None
+
+
+async def test_a_request_that_waits_wakes_a_service_that_is_asleep_but_not_one_that_was_stopped(
+    house: Installation,
+) -> None:
+    control, admin = house.control, house.admin
+    policy = Extensions(
+        scale=Autoscale(min=0, max=3), endpoints=(EndpointSpec(host="shop.localhost", port=80),)
+    )
+    await house.finish(await control.apps.apply(admin, app(web=service(replicas=1, x_skep=policy))))
+    await house.finish(await control.apps.stop(admin, "shop"))
+    edge = house.host.edge
+    assert isinstance(edge, SimulatedEdge)
+    ((stopped,),) = (one.endpoints for one in edge.told.values())
+    await house.finish(await control.apps.start(admin, "shop"))
+    await house.finish(await control.scaling.scale(admin, "shop", {"web": 0}))
+    ((asleep,),) = (one.endpoints for one in edge.told.values())
+    autoscaler = Autoscaler(
+        database=house.database,
+        flows=house.flows,
+        directory=house.directory,
+        scaling=control.scaling,
+        monotonic=Clock(1000.0),
+    )
+
+    await autoscaler.look()
+    assert await house.flows.list(active=True) == []
+    edge.counts[asleep.id, 0] = EndpointTraffic(endpoint=asleep.id, revision=0, waiting=1)
+    await autoscaler.look()
+    for run in await house.flows.list(active=True):
+        await house.flows.wait(RunId(run.id), 30)
+
+    assert (stopped.hold, asleep.hold, asleep.servers) == (False, True, ())
+    assert (await control.apps.show(admin, "shop")).app.replicas == 1
 
 
 async def test_targets_that_nothing_can_be_measured_by_are_refused(house: Installation) -> None:

@@ -137,7 +137,7 @@ def _sums(endpoint: EndpointId, counted: Iterable[EndpointTraffic]) -> tuple[End
     """By revision, over all hosts."""
     by_revision: dict[int, list[EndpointTraffic]] = {}
     for one in counted:
-        if one.endpoint == endpoint:
+        if one.endpoint == endpoint and one.revision:
             by_revision.setdefault(one.revision, []).append(one)
     return tuple(
         EndpointTrafficView(

@@ -97,6 +97,7 @@ def claim(
                 host=one.host,
                 path=one.path,
                 spec=one,
+                wakes=_wakes(spec.services[name]),
                 created=now,
             )
         )
@@ -136,17 +137,22 @@ def settle(
     spec: AppSpec, services: Mapping[ServiceName, ServiceId], rows: Iterable[EndpointRow]
 ) -> tuple[list[EndpointRow], list[EndpointId]]:
     """Rows of the app to change, and those to delete, so that they are as the spec has them."""
-    found = {(one.host, one.path): (services[name], one) for name, one in wanted(spec)}
+    found = {(one.host, one.path): (name, one) for name, one in wanted(spec)}
     changed, gone = [], []
     for row in rows:
         if (row.host, row.path) not in found:
             gone.append(row.id)
             continue
-        service, one = found[row.host, row.path]
-        fresh = msgspec.structs.replace(row, service_id=service, spec=one)
+        name, one = found[row.host, row.path]
+        wakes = _wakes(spec.services[name])
+        fresh = msgspec.structs.replace(row, service_id=services[name], spec=one, wakes=wakes)
         if fresh != row:
             changed.append(fresh)
     return changed, gone
+
+
+def _wakes(service: ServiceSpec) -> bool:
+    return service.x_skep.scale is not None and service.x_skep.scale.min == 0
 
 
 def configured(
@@ -169,19 +175,19 @@ def configured(
         tenant=tenant,
         generation=generation,
         endpoints=tuple(
-            _endpoint(row, serving(by_service.get(row.service_id, [])), places, digests, proofs)
-            for row in rows
+            _endpoint(row, by_service.get(row.service_id, []), places, digests, proofs) for row in rows
         ),
     )
 
 
 def _endpoint(
     row: EndpointRow,
-    members: Iterable[ReplicaRow],
+    members: Collection[ReplicaRow],
     places: Mapping[ReplicaId, PlaceRow],
     digests: Mapping[str, str],
     proofs: Mapping[str, str],
 ) -> EdgeEndpoint:
+    """Requests wait for a service that may be asleep, but not for one that somebody has stopped."""
     spec = row.spec
     certificate = digests.get(certificate_name(spec) or "", "")
     awaited = spec.tls == ACME and not certificate
@@ -198,12 +204,13 @@ def _endpoint(
                 port=spec.port or 80,
                 weight=member.weight,
             )
-            for member in members
+            for member in serving(members)
             if member.id in places
         ),
         tls="required" if spec.tls and spec.redirect and not awaited else "optional",
         certificate=certificate,
         awaited=awaited,
+        hold=row.wakes and all(member.desired == "running" for member in members),
         proof=proofs.get(row.host, ""),
         sticky=spec.sticky,
         max_connections=spec.max_connections,

@@ -64,6 +64,13 @@ class Measuring:
         asked = [self._last(host, endpoint) for host in hosts for endpoint in endpoints]
         return max(await asyncio.gather(*asked), default=0.0) > since
 
+    async def waited_for(self, endpoints: Collection[EndpointId], hosts: Collection[HostName]) -> bool:
+        """Whether requests wait for somebody to serve one of the endpoints."""
+        found = await asyncio.gather(*(self._traffic(host) for host in hosts))
+        return any(
+            one.waiting and not one.revision and one.endpoint in endpoints for each in found for one in each
+        )
+
     async def _usage(self, row: ReplicaRow) -> ContainerUsage | None:
         try:
             async with self._gate, asyncio.timeout(PATIENCE):

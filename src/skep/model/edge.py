@@ -39,6 +39,8 @@ class EdgeEndpoint(HostStruct, frozen=True, kw_only=True):
     """Digest of the one to show for `host`; none: that of the host itself, which nobody vouches for."""
     awaited: bool = False
     """The certificate is still to come: until then who comes by HTTPS is told so, and served by HTTP."""
+    hold: bool = False
+    """While nobody serves, requests wait for somebody, 60 s at the longest; otherwise they are refused."""
     proof: str = ""
     """What a certificate authority is to find under the host name (RFC 8555, 8.3): the key authorization."""
     sticky: bool = False
@@ -83,6 +85,7 @@ class EndpointTraffic(HostStruct, frozen=True, kw_only=True):
     sessions: int = 0
     """Requests in progress."""
     waiting: int = 0
+    """Those that wait for somebody to serve are of revision 0."""
     response_time: float = 0.0
     """Milliseconds to the first byte, on average over the last 1,024 answers."""
     queue_time: float = 0.0

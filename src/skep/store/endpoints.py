@@ -22,6 +22,8 @@ class EndpointRow(rows.Row, frozen=True, kw_only=True):
     host: str
     path: str
     spec: EndpointSpec
+    wakes: bool = False
+    """Its service may have no replicas, and a request starts one."""
     created: float
 
 
@@ -67,7 +69,7 @@ async def insert(connection: AsyncConnection, new: Iterable[EndpointRow]) -> Non
 
 
 async def save(connection: AsyncConnection, row: EndpointRow) -> None:
-    values = {"service_id": row.service_id, "spec": row.spec}
+    values = {"service_id": row.service_id, "spec": row.spec, "wakes": row.wakes}
     await connection.execute(sa.update(endpoints).where(endpoints.c.id == row.id).values(values))
 
 

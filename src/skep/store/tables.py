@@ -369,6 +369,7 @@ endpoints = Table(
     Column("host", Text, nullable=False),
     Column("path", Text, nullable=False),
     Column("spec", Json(EndpointSpec), nullable=False),
+    Column("wakes", Boolean, nullable=False, server_default=sa.false()),
     _created(),
     UniqueConstraint("host", "path"),
 )

@@ -8,7 +8,8 @@ import pytest
 from tests.providers.edge.conftest import HTTPS, Site, certificate, endpoint
 
 from skep.model.edge import EdgeEndpoint
-from skep.model.ids import AppId, new_id
+from skep.model.ids import AppId, EndpointId, new_id
+from skep.providers.local.edge.text import HELD_OF_ONE
 
 pytestmark = pytest.mark.root
 
@@ -162,3 +163,39 @@ async def test_https_says_that_a_certificate_is_still_to_come(site: Site) -> Non
     assert await site.get("shop.example.com") == "200 one"
     await site.tell(msgspec.structs.replace(one, awaited=False))
     assert await site.get("shop.example.com", port=HTTPS) == "200 one"
+
+
+async def held(site: Site) -> dict[EndpointId, int]:
+    return {one.endpoint: one.waiting for one in await site.edge.traffic() if one.revision == 0}
+
+
+async def test_requests_wait_for_the_first_one_who_serves_but_not_too_many_of_them(site: Site) -> None:
+    asleep, wide = endpoint("shop.example.com", hold=True), endpoint("*.example.org", hold=True, rate=1000)
+    await site.tell(asleep, wide)
+    many = (
+        "--parallel-immediate",
+        "--parallel-max",
+        "200",
+        "--connect-to",
+        "::192.0.2.1:80",
+        "-w",
+        "%{http_code}\n",
+    )
+    urls = f"http://shop.example.com/[1-{HELD_OF_ONE}]"
+    waiting = [
+        asyncio.create_task(site.client("curl", "-s", "-Z", *many, "-o", "/dev/null", urls)),
+        asyncio.create_task(site.get("a.example.org", "/cart", "-m", "60")),
+    ]
+    async with asyncio.timeout(60):
+        while await held(site) != {asleep.id: HELD_OF_ONE, wide.id: 1}:
+            await asyncio.sleep(0.1)
+
+    assert await site.get("shop.example.com") == "503 Nobody serves this yet: it is being started."
+
+    made = await site.replica("one")
+    (server,) = endpoint("", made).servers
+    await site.tell(*(msgspec.structs.replace(one, servers=(server,)) for one in (asleep, wide)))
+    of_shop, of_wide = await asyncio.gather(*waiting)
+    assert of_shop.split() == ["200"] * HELD_OF_ONE
+    assert of_wide == "200 one"
+    assert await held(site) == {}

@@ -17,7 +17,7 @@ from skep.control.reconcilers.backoff import Backoff
 from skep.control.scaling import Scaling
 from skep.flow import Database, FlowEngine
 from skep.model.errors import SkepError
-from skep.model.ids import AppId, HostName, ServiceId
+from skep.model.ids import AppId, EndpointId, HostName, ServiceId
 from skep.model.names import ServiceName, TenantName
 from skep.model.spec import Autoscale
 from skep.store import apps, endpoints, releases, replicas, tenants
@@ -28,6 +28,8 @@ from skep.store.replicas import ReplicaRow
 
 INTERVAL = 5.0
 """Seconds between two looks."""
+SOON = 1.0
+"""Between two looks whether a request waits for a service that is asleep."""
 
 log = structlog.get_logger("skep.autoscaler")
 
@@ -68,15 +70,27 @@ class Autoscaler:
         self._opinions: dict[ServiceId, list[Opinion]] = {}
         self._called: dict[ServiceId, float] = {}
         self._attempts = Backoff(monotonic)
+        self._asleep: set[EndpointId] = set()
 
     async def run(self) -> None:
         """Pass after pass, until cancelled.  A pass that fails is logged and tried again."""
         while True:
             try:
                 await self.look()
+                await self._rest()
             except Exception:
                 log.exception("autoscaler.failed")
-            await asyncio.sleep(INTERVAL)
+                await asyncio.sleep(INTERVAL)
+
+    async def _rest(self) -> None:
+        """Until it is time, or a request waits for a service that is asleep."""
+        for _ in range(int(INTERVAL / SOON)):
+            await asyncio.sleep(SOON)
+            if self._asleep and await self._measuring.waited_for(self._asleep, self._hosts()):
+                return
+
+    def _hosts(self) -> list[HostName]:
+        return [name for name in self._directory.names() if not self._directory.why_silent(name)]
 
     async def look(self) -> None:
         """One pass: look, think, and start what is to be done."""
@@ -85,7 +99,8 @@ class Autoscaler:
         if not watched:
             self._before = None
             return
-        hosts = [name for name in self._directory.names() if not self._directory.why_silent(name)]
+        self._asleep = {row.id for one in watched if one.replicas == 0 for row in one.endpoints}
+        hosts = self._hosts()
         asked = hosts if any(one.endpoints for one in watched) else []
         now = await self._measuring.look([row for one in watched for row in one.members], asked)
         before, self._before = self._before, now
@@ -108,7 +123,8 @@ class Autoscaler:
             self._called[one.service] = now.time
         if one.replicas == 0:
             ids = [row.id for row in one.endpoints]
-            called = await self._measuring.called(ids, hosts, one.app.updated)
+            called = any(row.waiting and row.endpoint in ids for row in now.traffic.values())
+            called = called or await self._measuring.called(ids, hosts, one.app.updated)
         quiet = now.time - self._called[one.service] if one.endpoints else None
         found = msgspec.structs.replace(found, quiet=quiet, called=called)
         held = self._opinions.setdefault(one.service, [Opinion(time=now.time, replicas=one.replicas)])

@@ -38,7 +38,7 @@ from skep.providers.local.edge.process import Process
 from skep.providers.local.edge.records import Records
 from skep.providers.local.edge.runtime import Runtime, runtime
 from skep.providers.local.edge.text import Entrance
-from skep.providers.local.edge.traffic import traffic
+from skep.providers.local.edge.traffic import held, traffic
 
 log = structlog.get_logger("skep.edge")
 
@@ -142,7 +142,8 @@ class HaproxyEdge:
         if not self._process.runs:
             return []
         async with runtime(self._place.admin) as api:
-            return traffic(await api.run("show stat"))
+            counted = traffic(await api.run("show stat"))
+            return counted + held(await api.run("show held")) if self._is_held() else counted
 
     async def access(self, endpoint: EndpointId, tail: int = 100) -> list[AccessLine]:
         return await asyncio.to_thread(self._log.read, endpoint, tail)
@@ -239,6 +240,7 @@ class HaproxyEdge:
         shown, place = _shown(wanted), self._place
         await self._certificates.prepare(shown)
         place.write(place.proofs, text.proofs(_proofs(wanted)))
+        place.write(place.hold, text.hold(place))
         place.write(place.routes, text.routes(layout))
         place.write(place.certificates, text.certificates(place, self._certificates.known(shown)))
         place.write(place.config, text.configuration(place, self._entrance, layout))
@@ -303,6 +305,9 @@ class HaproxyEdge:
             return
         servers = (one for held in self._have.slots.values() for one in held.values())
         await self._ways.keep({(IPv4Address(one.address), one.port) for one in servers})
+
+    def _is_held(self) -> bool:
+        return any(one.hold for app in self._records.apps.values() for one in app.endpoints)
 
     def _ids(self) -> set[EndpointId]:
         return {one.id for app in self._records.apps.values() for one in app.endpoints}

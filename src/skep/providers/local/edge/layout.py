@@ -37,7 +37,7 @@ class Route(msgspec.Struct, frozen=True):
     endpoint: EndpointId
     flags: str = ""
     """A letter for everything that is not as usual: sticky, TLS only, a certificate that is awaited, a rate,
-    a timeout of its own."""
+    a timeout of its own, that requests wait."""
     rate: int | None = None
     timeout: int | None = None
     """Milliseconds."""
@@ -80,7 +80,9 @@ class Wanted(msgspec.Struct, frozen=True):
     def route(self, slot: str) -> Route:
         one = self.endpoint
         timeout = None if one.timeout in (None, TIMEOUT) else int(one.timeout * 1000)
-        wishes = {"s": one.sticky, "w": one.awaited, "t": one.tls == "required", "r": one.rate, "o": timeout}
+        asleep = one.hold and not any(server.weight for server in self.servers)
+        wishes = {"h": asleep, "s": one.sticky, "w": one.awaited, "t": one.tls == "required"}
+        wishes |= {"r": bool(one.rate), "o": bool(timeout)}
         flags = "".join(letter for letter, wish in wishes.items() if wish)
         return Route(slot, one.id, flags, one.rate, timeout, one.max_connections)
 

@@ -30,6 +30,11 @@ class Place(msgspec.Struct, frozen=True):
         return self.directory / "routes.map"
 
     @property
+    def hold(self) -> Path:
+        """The code that lets requests wait."""
+        return self.directory / "hold.lua"
+
+    @property
     def proofs(self) -> Path:
         """What certificate authorities are to find, by host name and path."""
         return self.directory / "proofs.map"

@@ -1,9 +1,10 @@
-"""The configuration of HAProxy 2.6 and the files beside it, as text.  Pure.
+"""The configuration of HAProxy 2.6 and the files beside it, as text.
 
 It is read when HAProxy starts; afterwards everything but the number of slots changes through the runtime API.
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import msgspec
 
@@ -20,6 +21,13 @@ it back: what it answers is its own affair."""
 
 
 PROOFS = "/.well-known/acme-challenge/"
+
+
+_HOLDING = Path(__file__).with_name("hold.lua")
+HOLD = 60
+"""Seconds for which a request waits for somebody to serve."""
+HELD, HELD_OF_ONE = 1_000, 100
+"""Requests that wait at a time, in all and of one endpoint; more are refused at once."""
 
 
 class Entrance(msgspec.Struct, frozen=True):
@@ -49,6 +57,12 @@ def routes(layout: Layout) -> str:
 
 def proofs(shown: Mapping[str, str]) -> str:
     return "".join(f"{key} {proof}\n" for key, proof in sorted(shown.items()))
+
+
+def hold(place: Place) -> str:
+    """The code that lets requests wait."""
+    values = f'"{place.routes}", {HELD}, {HELD_OF_ONE}, {HOLD}'
+    return f"local file, most, most_of_one, longest = {values}\n{_HOLDING.read_text()}"
 
 
 def certificates(place: Place, shown: Mapping[str, str]) -> str:
@@ -87,6 +101,7 @@ global
     maxconn {entrance.connections}
     noreuseport
     hard-stop-after 24h
+    lua-load {place.hold}
     log {place.log} len 4096 format raw local0
     ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
     tune.ssl.default-dh-param 2048"""
@@ -183,9 +198,9 @@ def _special(entrance: Entrance) -> Iterable[str]:
     """What most endpoints do not want: those have no flags, and no more is asked about them."""
     yield "http-request allow if { var(txn.route),field(3,|) -m len 0 }"
     yield "http-request set-var(txn.flags) var(txn.route),field(3,|)"
+    yield f"http-request set-var(txn.name) {_HOST}"
     if entrance.https:
         port = "" if entrance.https == 443 else f":{entrance.https}"
-        yield f"http-request set-var(txn.name) {_HOST}"
         yield (
             f"http-request redirect code 308 location https://%[var(txn.name)]{port}%[capture.req.uri] "
             "if !{ ssl_fc } { var(txn.flags) -m sub t }"
@@ -207,3 +222,15 @@ def _special(entrance: Entrance) -> Iterable[str]:
         "http-request return status 429 content-type text/plain hdr Retry-After 1 "
         f'string "Too many requests.\\n" {limited} {{ sc0_http_req_rate,sub(txn.rate) gt 0 }}'
     )
+    yield from _holding()
+
+
+def _holding() -> Iterable[str]:
+    """Who has waited for long, or is one of too many, is refused."""
+    asleep = "if { var(txn.flags) -m sub h }"
+    yield f"http-request set-var(txn.exact) var(txn.name),concat(,txn.path,/) {asleep}"
+    yield f"http-request set-var(txn.wide) var(txn.name),regsub(^[^.]*,*),concat(,txn.path,/) {asleep}"
+    yield f"http-request lua.hold {asleep}"
+    yield f"http-request set-var(txn.flags) var(txn.route),field(3,|) {asleep}"
+    nobody = 'string "Nobody serves this yet: it is being started.\\n"'
+    yield f"http-request return status 503 content-type text/plain hdr Retry-After 5 {nobody} {asleep}"

@@ -19,6 +19,16 @@ def traffic(stat: str) -> list[EndpointTraffic]:
     return [_sum(parts) for parts in sums.values()]
 
 
+def held(said: str) -> list[EndpointTraffic]:
+    """From `show held`: who waits for somebody to serve."""
+    pairs = [line.split(" ") for line in said.splitlines() if line.count(" ") == 1]
+    return [
+        EndpointTraffic(endpoint=EndpointId(endpoint), revision=0, waiting=int(number))
+        for endpoint, number in pairs
+        if number.isdecimal()
+    ]
+
+
 def _one(endpoint: EndpointId, revision: int, row: Mapping[str, str]) -> EndpointTraffic:
     def number(name: str) -> int:
         return int(row[name] or 0)
