@@ -113,10 +113,14 @@ def list_certificates(*, common: Common = DEFAULT) -> None:
         ("NAME", lambda one: one.name),
         ("NAMES", lambda one: one.names),
         ("ENDPOINTS", lambda one: one.endpoints),
-        ("STATE", lambda one: one.state),
+        ("STATE", lambda one: one.state.partition(": ")[0]),
         ("ADDED", lambda one: age(one.created)),
     ]
-    show(common.connect().get("/v1/certificates", list[CertificateView]), columns, common.output)
+    found = common.connect().get("/v1/certificates", list[CertificateView])
+    show(found, columns, common.output)
+    for one in found:
+        if common.output == "table" and ": " in one.state:
+            say(f"{one.name}: {one.state}")
 
 
 @certificate_app.command

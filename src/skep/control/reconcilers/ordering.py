@@ -87,8 +87,8 @@ class Ordering:
         await self._keep_rows(names, orders, now)
         chosen = acme.choose(orders, names, now)
         await asyncio.gather(*(self._go_on(row) for row in chosen))
-        known = {(row.tenant_id, row.host) for row in orders}
-        return bool(chosen) or bool(names - known) or any(row.url for row in orders)
+        known = {(row.tenant_id, row.host): row for row in orders}
+        return any(name not in known or known[name].url for name in names) or bool(chosen)
 
     async def _keep_rows(self, names: set[acme.Name], orders: list[OrderRow], now: float) -> None:
         """A row for every name that is wanted, and for those that were not so long ago."""

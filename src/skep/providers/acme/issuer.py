@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 
 import josepy.errors
 import requests
+import structlog
 from acme import challenges, crypto_util, errors, messages
 from acme.client import ClientNetwork, ClientV2
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -28,6 +29,8 @@ PATIENCE = 15
 _STATES = ("pending", "ready", "processing", "valid", "invalid")
 _LONGEST = 400
 """Characters of what an authority says."""
+
+log = structlog.get_logger("skep.acme")
 
 T = TypeVar("T")
 
@@ -125,9 +128,8 @@ class AcmeIssuer:
             KeyError,
         ) as error:
             self._directory = None
-            raise Unavailable(
-                f"The certificate authority at {self._url} does not answer as it should: {_short(str(error))}"
-            ) from error
+            log.info("acme.unanswered", directory=self._url, error=str(error)[:2000])
+            raise Unavailable(f"The certificate authority at {self._url} {_reason(error)}.") from error
 
 
 class _Talk:
@@ -182,6 +184,18 @@ def _short(text: str) -> str:
     """What others say, without what a terminal would take for commands."""
     clean = "".join(letter if letter.isprintable() else " " for letter in text)
     return clean if len(clean) <= _LONGEST else f"{clean[:_LONGEST]}…"
+
+
+def _reason(error: Exception) -> str:
+    """What keeps us from it, without the words of libraries where we have better ones."""
+    match error:
+        case requests.exceptions.SSLError():
+            return "shows a certificate that nobody here vouches for (setting 'acme_ca')"
+        case requests.Timeout():
+            return f"has not answered within {PATIENCE} s"
+        case requests.ConnectionError():
+            return "cannot be reached"
+    return f"does not answer as it should: {_short(str(error))}"
 
 
 def _wait(response: requests.Response) -> float:

@@ -203,8 +203,10 @@ class HaproxyEdge:
             await self._again(wanted)
 
     def _rules_are_ours(self) -> bool:
+        place = self._place
         with suppress(OSError):
-            return self._place.config.read_text().startswith(text.frame(self._place, self._entrance))
+            code, rules = place.hold.read_text(), place.config.read_text()
+            return code == text.hold(place) and rules.startswith(text.frame(place, self._entrance))
         return False
 
     async def _again(self, wanted: list[Wanted]) -> None:
