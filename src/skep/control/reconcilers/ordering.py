@@ -121,7 +121,7 @@ class Ordering:
             except SkepError as error:
                 after = acme.unanswered(taken, error.message, 0.0, self._now(), self._chance())
             await self._database.write(partial(stored.save, row=after, taken=taken))
-        if after.problem:
+        if after.problem not in ("", row.problem):
             log.warning("acme.problem", host=row.host, tenant=row.tenant_id, problem=after.problem)
 
     async def _refused(self, row: OrderRow, error: AcmeRefusal) -> OrderRow:
