@@ -26,6 +26,10 @@ def test_slower_answers_are_named_with_both_times() -> None:
     assert "took 16 ms, of the old revision 10 ms" in fault(counted(100, latency=16), counted(100), POLICY)
 
 
+def test_a_few_milliseconds_prove_nothing() -> None:
+    assert fault(counted(100, latency=6), counted(100, latency=2), POLICY) == ""
+
+
 def test_a_few_requests_prove_nothing() -> None:
     assert fault(counted(3, errors=3), counted(1000), POLICY) == ""
 

@@ -12,6 +12,8 @@ from skep.model.spec import ReleasePolicy
 
 FEWEST = 20
 """Requests of each side below which a difference is chance."""
+LEAST = 5.0
+"""Milliseconds below which a difference is chance: HAProxy counts whole ones."""
 
 
 class Counters(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +64,8 @@ def fault(new: Counters, old: Counters, policy: ReleasePolicy) -> str:
             f"{new.errors} of {new.requests} requests failed ({new.error_rate:.1%}), "
             f"of the old revision {old.error_rate:.1%}; {policy.max_error_rate:.1%} more are allowed"
         )
-    if old.requests >= FEWEST and new.latency > old.latency * policy.max_latency:
+    longest = max(old.latency * policy.max_latency, old.latency + LEAST)
+    if old.requests >= FEWEST and new.latency > longest:
         return (
             f"an answer took {new.latency:.0f} ms, of the old revision {old.latency:.0f} ms; "
             f"{policy.max_latency:g} times as long is allowed"
