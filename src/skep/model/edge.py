@@ -68,9 +68,9 @@ class AppEndpoints(HostStruct, frozen=True, kw_only=True):
 
 
 class EndpointTraffic(HostStruct, frozen=True, kw_only=True):
-    """What one host counted since its edge was started, of one endpoint and revision.
+    """What one host counted since its agent was started, of one endpoint and revision.
 
-    Counters begin again at 0 when the edge was: readers take a smaller number for a new beginning.
+    Counters begin anew when the agent or the edge was: readers take a smaller number for a new beginning.
     """
 
     endpoint: EndpointId

@@ -38,7 +38,7 @@ from skep.providers.local.edge.process import Process
 from skep.providers.local.edge.records import Records
 from skep.providers.local.edge.runtime import Runtime, runtime
 from skep.providers.local.edge.text import Entrance
-from skep.providers.local.edge.traffic import held, traffic
+from skep.providers.local.edge.traffic import Tally, held
 
 log = structlog.get_logger("skep.edge")
 
@@ -92,6 +92,7 @@ class HaproxyEdge:
         self._certificates = Certificates(self._place, certify)
         self._log = AccessLog(self._place, data / "edge" / "log")
         self._process = Process(self._place, enter, self._wake)
+        self._tally = Tally()
         self._lock = asyncio.Lock()
         self._woken = asyncio.Event()
         self._have: Layout | None = None
@@ -142,7 +143,7 @@ class HaproxyEdge:
         if not self._process.runs:
             return []
         async with runtime(self._place.admin) as api:
-            counted = traffic(await api.run("show stat"))
+            counted = self._tally.count(await api.run("show stat"))
             return counted + held(await api.run("show held")) if self._is_held() else counted
 
     async def access(self, endpoint: EndpointId, tail: int = 100) -> list[AccessLine]:

@@ -1,22 +1,43 @@
 """HAProxy's counters by endpoint and revision.  Pure."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from skep.model.edge import EndpointTraffic
 from skep.model.ids import EndpointId
 from skep.providers.local.edge.layout import parse_name
 
+Key = tuple[EndpointId, int]
+"""An endpoint and a revision."""
 
-def traffic(stat: str) -> list[EndpointTraffic]:
-    """From `show stat`: a server's name says which endpoint and revision it is of."""
-    lines = csv.DictReader(stat.lstrip("# ").splitlines())
-    sums: dict[tuple[EndpointId, int], list[EndpointTraffic]] = {}
-    for row in lines:
+
+class Tally:
+    """Counts that only grow while the agent lives: what a server that is gone had counted stays counted."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[str, str], EndpointTraffic] = {}
+        self._gone: dict[Key, EndpointTraffic] = {}
+
+    def count(self, stat: str) -> list[EndpointTraffic]:
+        """From `show stat`: a server's name says which endpoint and revision it is of."""
+        now = dict(_servers(stat))
+        for server, before in self._last.items():
+            if server not in now or now[server].requests < before.requests:
+                key = (before.endpoint, before.revision)
+                self._gone[key] = _sum([before], self._gone.get(key))
+        self._last = now
+        by_key: dict[Key, list[EndpointTraffic]] = {}
+        for one in now.values():
+            by_key.setdefault((one.endpoint, one.revision), []).append(one)
+        self._gone = {key: one for key, one in self._gone.items() if key in by_key}
+        return [_sum(parts, self._gone.get(key)) for key, parts in by_key.items()]
+
+
+def _servers(stat: str) -> Iterator[tuple[tuple[str, str], EndpointTraffic]]:
+    """By backend and name."""
+    for row in csv.DictReader(stat.lstrip("# ").splitlines()):
         if row["pxname"][:1] == "b" and (named := parse_name(row["svname"])) is not None:
-            one = _one(named.endpoint, named.revision, row)
-            sums.setdefault((named.endpoint, named.revision), []).append(one)
-    return [_sum(parts) for parts in sums.values()]
+            yield (row["pxname"], row["svname"]), _one(named.endpoint, named.revision, row)
 
 
 def held(said: str) -> list[EndpointTraffic]:
@@ -49,12 +70,13 @@ def _one(endpoint: EndpointId, revision: int, row: Mapping[str, str]) -> Endpoin
     )
 
 
-def _sum(parts: list[EndpointTraffic]) -> EndpointTraffic:
-    """Times weigh by requests."""
+def _sum(parts: list[EndpointTraffic], gone: EndpointTraffic | None) -> EndpointTraffic:
+    """Of what is gone only what was counted; times weigh by requests."""
+    counted = [*parts, gone] if gone is not None else parts
     total = sum(part.requests for part in parts)
 
     def all_of(name: str) -> int:
-        return sum(getattr(part, name) for part in parts)
+        return sum(getattr(part, name) for part in counted)
 
     def mean(name: str) -> float:
         return sum(getattr(part, name) * part.requests for part in parts) / total if total else 0.0
@@ -62,13 +84,13 @@ def _sum(parts: list[EndpointTraffic]) -> EndpointTraffic:
     return EndpointTraffic(
         endpoint=parts[0].endpoint,
         revision=parts[0].revision,
-        requests=total,
+        requests=all_of("requests"),
         client_errors=all_of("client_errors"),
         server_errors=all_of("server_errors"),
         connection_errors=all_of("connection_errors"),
         retries=all_of("retries"),
-        sessions=all_of("sessions"),
-        waiting=all_of("waiting"),
+        sessions=sum(part.sessions for part in parts),
+        waiting=sum(part.waiting for part in parts),
         response_time=mean("response_time"),
         queue_time=mean("queue_time"),
     )
