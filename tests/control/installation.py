@@ -10,7 +10,7 @@ from pathlib import Path
 
 from skep.bus.bus import Bus
 from skep.bus.inprocess import InProcessBus
-from skep.control.balancing import Balancing, Leading
+from skep.control.balancing import Balancing
 from skep.control.callers import Caller, Role
 from skep.control.control import Control, make_control
 from skep.control.desired import DesiredState
@@ -27,7 +27,7 @@ from skep.control.ports import Host
 from skep.control.settings import Settings
 from skep.control.setup import prepare_installation, register_host
 from skep.control.specifications import Limits
-from skep.control.traffic import Publishing, Traffic
+from skep.control.traffic import Leading, Publishing, Traffic
 from skep.flow import Database, FlowEngine, Registry, RunId, RunState
 from skep.flow.storage.retention import RetentionPolicy
 from skep.model.ids import Bytes, HostName, ImageId, RegionName, ZoneName, new_id
@@ -122,7 +122,11 @@ async def installation(
         guarding = Guarding(database, directory)
         edges = Edges(database, directory, desired, Peering(database, directory))
         balancing = Balancing(database, directory)
-        leaders = (Publishing(database, directory, desired), Leading(balancing), edges)
+        leaders = (
+            Publishing(database, directory, desired),
+            Leading(balancing, balancing.networks_of),
+            Leading(edges, edges.apps_of),
+        )
         traffic = Traffic(database, directory, leaders)
 
         def environment(route: str) -> object:

@@ -30,7 +30,7 @@ from skep.control.peering import Peering
 from skep.control.settings import Settings
 from skep.control.setup import UNBOUNDED
 from skep.control.specifications import Limits
-from skep.control.traffic import Publishing, Traffic
+from skep.control.traffic import Leading, Publishing, Traffic
 from skep.flow import Database, Flow, FlowEngine, Registry, RunId, RunState
 from skep.model.ids import (
     Bytes,
@@ -193,7 +193,7 @@ class CloudWorld:
         if route == "":
             publishing = Publishing(self.database, self.directory, self.desired)
             edges = Edges(self.database, self.directory, self.desired, Peering(self.database, self.directory))
-            traffic = Traffic(self.database, self.directory, [publishing, edges])
+            traffic = Traffic(self.database, self.directory, [publishing, Leading(edges, edges.apps_of)])
             counting = EdgeCounts(self.database, self.directory)
             return CloudEnvironment(now=self.now, networks=NETWORKS, traffic=traffic, counting=counting)
         name = HostName(route.removeprefix("agent."))

@@ -12,7 +12,7 @@ from tests.control.installation import Installation, installation
 from tests.control.simulation import app, service
 from tests.machines import Machine
 
-from skep.control.balancing import Balancing, Leading
+from skep.control.balancing import Balancing
 from skep.control.virtual_ips import weights
 from skep.flow import RunId, RunState
 from skep.model.host import ContainerState, ContainerStatus, Health, NetworkVirtualIps, VirtualIp
@@ -147,7 +147,8 @@ async def test_a_shift_of_weights_is_told_by_service(house: Installation) -> Non
         rows = await replicas.find(connection)
 
     await house.database.write(lambda tx: replicas.set_weights(tx, {rows[0].id: 0, rows[1].id: 7}))
-    deaf = await Leading(Balancing(house.database, house.directory)).announce({rows[0].service_id})
+    balancing = Balancing(house.database, house.directory)
+    deaf = await balancing.announce(await balancing.networks_of({rows[0].service_id}))
 
     assert deaf == set()
     for host in house.hosts.values():

@@ -5,25 +5,25 @@ from contextlib import suppress
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.control.ports import Fabric
-from skep.control.telling import Known, Telling
+from skep.control.telling import Telling
 from skep.control.virtual_ips import NOTHING, VirtualMap, virtual_maps
 from skep.model.errors import Unsupported
+from skep.model.host import PeersInForce
 from skep.model.ids import HostName, NetworkId, ServiceId
 from skep.store import hosts, networks, virtual_ips
 
 
-class Balancing(Telling[VirtualMap]):
+class Balancing(Telling[NetworkId, VirtualMap]):
     """One per process."""
 
     subject = "virtual-ips"
     nothing = NOTHING
 
-    async def prepare(self, host: HostName, network: NetworkId) -> None:
+    async def prepare(self, host: HostName, key: NetworkId) -> None:
         """Once: what it was told holds for what is plugged later, too.  Older hosts do without."""
-        if (host, network) not in self._told:
+        if (host, key) not in self._told:
             with suppress(Unsupported):
-                await super().prepare(host, network)
+                await super().prepare(host, key)
 
     async def networks_of(self, services: Collection[ServiceId]) -> list[NetworkId]:
         """Where any of them has a virtual IP."""
@@ -48,18 +48,8 @@ class Balancing(Telling[VirtualMap]):
     def _empty(self, network: NetworkId) -> VirtualMap:
         return VirtualMap(network, 0, (), (), {})
 
-    async def _ask(self, fabric: Fabric) -> Known:
-        return await fabric.virtual_ips()
+    async def _ask(self, name: HostName) -> dict[NetworkId, PeersInForce]:
+        return await self._directory.on(name).fabric.virtual_ips()
 
-    async def _set(self, fabric: Fabric, host: HostName, place: VirtualMap, at_least: int) -> None:
-        await fabric.set_virtual_ips(place.seen_from(host, at_least))
-
-
-class Leading:
-    """Virtual IPs as one of the ways by which connections come to services (`traffic.Leader`)."""
-
-    def __init__(self, balancing: Balancing) -> None:
-        self._balancing = balancing
-
-    async def announce(self, services: Collection[ServiceId]) -> Collection[HostName]:
-        return await self._balancing.announce(await self._balancing.networks_of(services))
+    async def _set(self, name: HostName, place: VirtualMap, at_least: int) -> None:
+        await self._directory.on(name).fabric.set_virtual_ips(place.seen_from(name, at_least))

@@ -1,13 +1,14 @@
-"""Telling every host of every endpoint: at once by whoever changes who serves, and again by the reconciler.
+"""Telling every host of every endpoint.
 
-As with peers (`peering.py`) no number is kept of what was told: a generation is the time by the database's
-clock before the rows were read.  A host that runs no replica of an endpoint's network gets the network all
-the same: so it serves the endpoint, and losing one host loses none.
+A host that runs no replica of an endpoint's network gets the network all the same: so it serves the endpoint,
+and losing one host loses none.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
+import msgspec
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,7 +16,7 @@ from skep.control.endpoints import configured
 from skep.control.host_directory import HostDirectory
 from skep.control.peering import Peering
 from skep.control.ports import Desired
-from skep.control.telling import generation
+from skep.control.telling import PATIENCE, Telling
 from skep.flow import Database
 from skep.model.edge import AppEndpoints
 from skep.model.errors import Conflict, SkepError, Stale, Unsupported
@@ -25,20 +26,42 @@ from skep.store import acme, endpoints, replicas
 from skep.store.endpoints import EndpointRow
 from skep.store.replicas import ReplicaRow
 
-PATIENCE = 5.0
-"""Seconds that a change waits for a host to take it."""
-
 _FORGETTING = 6
 """Passes after which it is looked anew whether hosts have the networks they need."""
 
 log = structlog.get_logger("skep.edges")
 
-Known = dict[AppId, PeersInForce]
 NOBODY = TenantId("")
+NOTHING = AppEndpoints(app=AppId(""), tenant=NOBODY, generation=0).digest
 
 
-class Edges:
-    """A `traffic.Leader`; one per process.  What hosts were told last is remembered."""
+class EndpointMap:
+    """The endpoints of one app as the rows have them; `hosts` are all there are."""
+
+    def __init__(self, told: AppEndpoints, hosts: Collection[HostName] = ()) -> None:
+        self.hosts = hosts
+        self._told = told
+        self._digest = told.digest
+
+    def digest_from(self, host: HostName) -> str:
+        """The same from every host."""
+        return self._digest
+
+    def at_least(self, generation: int) -> AppEndpoints:
+        return msgspec.structs.replace(self._told, generation=max(self._told.generation, generation))
+
+    @property
+    def networks(self) -> set[NetworkId]:
+        """Those on which somebody answers."""
+        return {server.network for one in self._told.endpoints for server in one.servers}
+
+
+class Edges(Telling[AppId, EndpointMap]):
+    """One per process."""
+
+    subject = "edges"
+    nothing = NOTHING
+    needless = (Stale,)
 
     def __init__(
         self,
@@ -47,108 +70,79 @@ class Edges:
         desired: Desired,
         peering: Peering,
     ) -> None:
-        self._database = database
-        self._directory = directory
+        super().__init__(database, directory)
         self._desired = desired
         self._peering = peering
-        self._told: dict[tuple[HostName, AppId], str] = {}
+        self._turns: defaultdict[HostName, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """A host is told of one app after the other: they may need the same networks."""
         self._ensured: dict[HostName, set[NetworkId]] = {}
         self._passes = 0
         self._refused: dict[HostName, str] = {}
         """Hosts that cannot serve endpoints, and why."""
 
-    async def announce(self, services: Collection[ServiceId]) -> Collection[HostName]:
-        """Make every host lead requests as the rows have it now.  Answers those that did not hear it."""
+    async def apps_of(self, services: Collection[ServiceId]) -> Collection[AppId]:
+        """Those of them that have endpoints."""
         async with self._database.read() as connection:
-            concerned = await endpoints.apps_of(connection, services)
-        return await self.tell(concerned)
-
-    async def tell(self, apps: Collection[AppId]) -> Collection[HostName]:
-        found = await self._read(apps)
-        names = self._directory.names()
-        outcomes = await asyncio.gather(*(self._try(name, found) for name in names))
-        return [name for name, heard in zip(names, outcomes, strict=True) if not heard]
+            return await endpoints.apps_of(connection, services)
 
     def trouble(self) -> dict[HostName, str]:
         """Hosts that serve no endpoints, with the reason, as far as this process has heard."""
         return dict(self._refused)
 
     async def reconcile(self) -> None:
-        """Tell every host what it does not know, whoever told it last."""
-        names = [name for name in self._directory.names() if not self._directory.why_silent(name)]
         self._passes += 1
         for name in self._directory.names():
-            if self._passes % _FORGETTING == 0 or name not in names:
+            if self._passes % _FORGETTING == 0 or self._directory.why_silent(name):
                 self._ensured.pop(name, None)
-        known = dict(zip(names, await asyncio.gather(*map(self._known, names)), strict=True))
-        found = await self._read(None)
-        await asyncio.gather(
-            *(self._catch_up(name, there, found) for name, there in known.items() if there is not None)
-        )
+        await super().reconcile()
 
-    async def _catch_up(self, name: HostName, there: Known, found: dict[AppId, AppEndpoints]) -> None:
-        every = found | {
-            app: AppEndpoints(app=app, tenant=NOBODY, generation=0) for app in there.keys() - found.keys()
-        }
-        lacking = {}
-        for app, told in every.items():
-            force = there.get(app)
-            digest = force.digest if force else NOTHING
-            self._told[name, app] = digest
-            if digest != told.digest:
-                lacking[app] = _younger(told, force)
-        if lacking:
-            await self._try(name, lacking)
-        if found:
-            await self._try_networks(name, found.values())
-
-    async def _known(self, name: HostName) -> Known | None:
-        """None: the host does not answer now, or is too old to know of endpoints."""
+    async def _catch_up(
+        self, name: HostName, there: dict[AppId, PeersInForce], found: dict[AppId, EndpointMap]
+    ) -> None:
+        await super()._catch_up(name, there, found)
         try:
-            async with asyncio.timeout(PATIENCE):
-                return await self._directory.on(name).edge.endpoints()
-        except (SkepError, TimeoutError) as error:
-            log.warning("edges.unknown", host=name, error=str(error))
-            return None
-
-    async def _try(self, name: HostName, found: dict[AppId, AppEndpoints]) -> bool:
-        """Whether the host has it, or needs not have it."""
-        wanted = [one for app, one in found.items() if self._told.get((name, app), NOTHING) != one.digest]
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await self._ensure(name, wanted)
-                for one in wanted:
-                    await self._tell(name, one)
-        except (SkepError, TimeoutError) as error:
-            log.warning("edges.untold", host=name, error=str(error))
-            return False
-        return True
-
-    async def _try_networks(self, name: HostName, found: Iterable[AppEndpoints]) -> None:
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await self._ensure(name, found)
+            async with asyncio.timeout(PATIENCE), self._turns[name]:
+                await self._ensure(name, {network for one in found.values() for network in one.networks})
         except (SkepError, TimeoutError) as error:
             log.warning("edges.unreached", host=name, error=str(error))
 
-    async def _tell(self, name: HostName, told: AppEndpoints) -> None:
-        """A host whose port is taken, or that is to have no edge, is no reason to stop: it is said."""
-        try:
-            await self._directory.answering(name).edge.set_endpoints(told)
-        except Stale:
-            return  # somebody told it something younger meanwhile
-        except (Conflict, Unsupported) as error:
-            if self._refused.get(name) != error.message:
-                log.warning("edges.refused", host=name, error=error.message)
-            self._refused[name] = error.message
-        else:
-            self._refused.pop(name, None)
-        self._told[name, told.app] = told.digest
+    async def _maps(
+        self, connection: AsyncConnection, time: int, chosen: Collection[AppId] | None
+    ) -> dict[AppId, EndpointMap]:
+        """With an empty one for a chosen app that has none any more, if a host may know of it."""
+        found: dict[AppId, list[EndpointRow]] = {}
+        for row in await endpoints.every(connection):
+            if chosen is None or row.app_id in chosen:
+                found.setdefault(row.app_id, []).append(row)
+        told = await _configured(connection, time, found) if found else {}
+        gone = {app: _nothing(app, time) for app in chosen or () if app not in found and self._knows(app)}
+        names = self._directory.names()
+        return {app: EndpointMap(one, names) for app, one in (told | gone).items()}
 
-    async def _ensure(self, name: HostName, wanted: Iterable[AppEndpoints]) -> None:
-        """The networks on which somebody answers; others hear that the host is there now."""
-        needed = {server.network for app in wanted for one in app.endpoints for server in one.servers}
-        needed -= self._ensured.get(name, set())
+    def _empty(self, key: AppId) -> EndpointMap:
+        return EndpointMap(_nothing(key, 0))
+
+    async def _ask(self, name: HostName) -> dict[AppId, PeersInForce]:
+        return await self._directory.on(name).edge.endpoints()
+
+    async def _set(self, name: HostName, place: EndpointMap, at_least: int) -> None:
+        """A host whose port is taken, or that is to have no edge, is no reason to stop: it is said."""
+        async with self._turns[name]:
+            await self._ensure(name, place.networks)
+            try:
+                await self._directory.answering(name).edge.set_endpoints(place.at_least(at_least))
+            except Stale:
+                raise
+            except (Conflict, Unsupported) as error:
+                if self._refused.get(name) != error.message:
+                    log.warning("edges.refused", host=name, error=error.message)
+                self._refused[name] = error.message
+            else:
+                self._refused.pop(name, None)
+
+    async def _ensure(self, name: HostName, needed: Iterable[NetworkId]) -> None:
+        """Have these networks there; others hear that the host is on them now."""
+        needed = set(needed) - self._ensured.get(name, set())
         if not needed:
             return
         fabric = self._directory.answering(name).fabric
@@ -160,24 +154,12 @@ class Edges:
             await self._peering.announce(lacking)
         self._ensured.setdefault(name, set()).update(needed)
 
-    async def _read(self, apps: Collection[AppId] | None) -> dict[AppId, AppEndpoints]:
-        """Of the chosen apps (None: of all that have any)."""
-        async with self._database.read() as connection:
-            time = await generation(connection)
-            found: dict[AppId, list[EndpointRow]] = {}
-            for row in await endpoints.every(connection):
-                if apps is None or row.app_id in apps:
-                    found.setdefault(row.app_id, []).append(row)
-            told = await _configured(connection, time, found) if found else {}
-        gone = {
-            app: AppEndpoints(app=app, tenant=NOBODY, generation=time)
-            for app in apps or ()
-            if app not in found and self._knows(app)
-        }
-        return told | gone
-
     def _knows(self, app: AppId) -> bool:
         return any(known == app for _, known in self._told)
+
+
+def _nothing(app: AppId, generation: int) -> AppEndpoints:
+    return AppEndpoints(app=app, tenant=NOBODY, generation=generation)
 
 
 async def _configured(
@@ -206,15 +188,3 @@ async def _configured(
         )
         for app, rows in found.items()
     }
-
-
-NOTHING = AppEndpoints(app=AppId(""), tenant=NOBODY, generation=0).digest
-
-
-def _younger(told: AppEndpoints, there: PeersInForce | None) -> AppEndpoints:
-    """What a host has was asked before the rows were read: then these are newer, whatever the clock says."""
-    if there is None or told.generation > there.generation:
-        return told
-    return AppEndpoints(
-        app=told.app, tenant=told.tenant, generation=there.generation + 1, endpoints=told.endpoints
-    )

@@ -5,13 +5,13 @@ from collections.abc import Collection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.guards import NOTHING, GuardMap, guard_maps
-from skep.control.ports import Fabric
-from skep.control.telling import Known, Telling
+from skep.control.telling import Telling
+from skep.model.host import PeersInForce
 from skep.model.ids import HostName, NetworkId
 from skep.store import groups
 
 
-class Guarding(Telling[GuardMap]):
+class Guarding(Telling[NetworkId, GuardMap]):
     """One per process."""
 
     subject = "guards"
@@ -26,8 +26,8 @@ class Guarding(Telling[GuardMap]):
     def _empty(self, network: NetworkId) -> GuardMap:
         return GuardMap(network, 0, (), {})
 
-    async def _ask(self, fabric: Fabric) -> Known:
-        return await fabric.guards()
+    async def _ask(self, name: HostName) -> dict[NetworkId, PeersInForce]:
+        return await self._directory.on(name).fabric.guards()
 
-    async def _set(self, fabric: Fabric, host: HostName, place: GuardMap, at_least: int) -> None:
-        await fabric.set_guards(place.seen_from(host, at_least))
+    async def _set(self, name: HostName, place: GuardMap, at_least: int) -> None:
+        await self._directory.on(name).fabric.set_guards(place.seen_from(name, at_least))

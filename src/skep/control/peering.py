@@ -7,14 +7,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from skep.control.following import Following
 from skep.control.host_directory import HostDirectory
 from skep.control.peers import NOBODY, NetworkMap, maps
-from skep.control.ports import Fabric
-from skep.control.telling import Known, Telling
+from skep.control.telling import Telling
 from skep.flow import Database
+from skep.model.host import PeersInForce
 from skep.model.ids import HostName, NetworkId, ReplicaId
 from skep.store import egress, endpoints, hosts, networks
 
 
-class Peering(Telling[NetworkMap]):
+class Peering(Telling[NetworkId, NetworkMap]):
     """One per process."""
 
     subject = "peers"
@@ -53,8 +53,8 @@ class Peering(Telling[NetworkMap]):
     def _empty(self, network: NetworkId) -> NetworkMap:
         return NetworkMap(network, 0, (), {})
 
-    async def _ask(self, fabric: Fabric) -> Known:
-        return await fabric.peers()
+    async def _ask(self, name: HostName) -> dict[NetworkId, PeersInForce]:
+        return await self._directory.on(name).fabric.peers()
 
-    async def _set(self, fabric: Fabric, host: HostName, place: NetworkMap, at_least: int) -> None:
-        await fabric.set_peers(place.seen_from(host, at_least))
+    async def _set(self, name: HostName, place: NetworkMap, at_least: int) -> None:
+        await self._directory.on(name).fabric.set_peers(place.seen_from(name, at_least))

@@ -164,7 +164,7 @@ class TlsCertificates:
             rows = await endpoints.every(connection, tenant=caller.tenant)
         concerned: set[AppId] = {row.app_id for row in rows if row.spec.tls == name}
         if concerned:
-            await self._edges.tell(concerned)
+            await self._edges.announce(concerned)
 
 
 async def _used(connection: AsyncConnection, caller: Caller) -> dict[str, int]:

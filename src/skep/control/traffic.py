@@ -4,14 +4,15 @@ Whoever leads connections (published ports, virtual IPs, endpoints) is a `Leader
 """
 
 import asyncio
-from collections.abc import Collection, Iterable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import Any, Generic, Protocol
 
 import structlog
 
 from skep.control.following import Following
 from skep.control.host_directory import HostDirectory
 from skep.control.ports import Desired
+from skep.control.telling import K, Telling
 from skep.flow import Database
 from skep.model.errors import SkepError, Unavailable
 from skep.model.ids import HostName, ReplicaId, ServiceId
@@ -28,6 +29,21 @@ class Leader(Protocol):
 
     async def announce(self, services: Collection[ServiceId]) -> Collection[HostName]:
         """Make it so on every host, as the rows have it now.  Answers the hosts that did not hear it."""
+
+
+class Leading(Generic[K]):
+    """What hosts are told of networks or apps, as a way to the services that it is `concerned` with."""
+
+    def __init__(
+        self,
+        telling: Telling[K, Any],
+        concerned: Callable[[Collection[ServiceId]], Awaitable[Collection[K]]],
+    ) -> None:
+        self._telling = telling
+        self._concerned = concerned
+
+    async def announce(self, services: Collection[ServiceId]) -> Collection[HostName]:
+        return await self._telling.announce(await self._concerned(services))
 
 
 class Publishing:

@@ -14,7 +14,7 @@ from skep.bus.bus import Bus
 from skep.bus.stamps import leader, stamped
 from skep.configuration import Configuration
 from skep.control.authorities import Authorities
-from skep.control.balancing import Balancing, Leading
+from skep.control.balancing import Balancing
 from skep.control.control import Control, make_control
 from skep.control.desired import DesiredState
 from skep.control.edge_counts import EdgeCounts
@@ -37,7 +37,7 @@ from skep.control.reconcilers.reconciler import Reconciler
 from skep.control.settings import Settings
 from skep.control.setup import prepare_installation
 from skep.control.specifications import Limits
-from skep.control.traffic import Publishing, Traffic
+from skep.control.traffic import Leading, Publishing, Traffic
 from skep.flow import Database
 from skep.main.database import open_database
 from skep.main.spool import spool
@@ -90,7 +90,11 @@ async def foundation(
     stack.push_async_callback(peering.close)
     desired = DesiredState(database, limits(settings), settings.etc / "installation.key")
     edges, balancing = Edges(database, directory, desired, peering), Balancing(database, directory)
-    leaders = (Publishing(database, directory, desired), Leading(balancing), edges)
+    leaders = (
+        Publishing(database, directory, desired),
+        Leading(balancing, balancing.networks_of),
+        Leading(edges, edges.apps_of),
+    )
     traffic = Traffic(database, directory, leaders)
     stack.push_async_callback(traffic.close)
 

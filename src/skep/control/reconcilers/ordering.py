@@ -168,7 +168,7 @@ class Ordering:
             row = msgspec.structs.replace(row, proof=order.proof)
             await self._save(row)
         if not order.asked:
-            unheard = await self._edges.tell(await self._apps(row))
+            unheard = await self._edges.announce(await self._apps(row))
             if any(not self._directory.why_silent(name) for name in unheard):
                 return self._soon(row, 2.0)
             await self._issuer.prove(account, order.url)
@@ -213,7 +213,7 @@ class Ordering:
 
         await self._database.write(save)
         log.info("acme.issued", host=row.host, tenant=row.tenant_id, expires=end)
-        await self._edges.tell(await self._apps(row))
+        await self._edges.announce(await self._apps(row))
         return done
 
     def _soon(self, row: OrderRow, wait: float) -> OrderRow:
