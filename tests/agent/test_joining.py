@@ -21,8 +21,8 @@ from skep.agent import joining
 from skep.agent.joined import JoinedHost, is_joined, read_joined
 from skep.agent.joining import Join, Outcome, join
 from skep.agent.renewal import keep_renewed, renew
-from skep.control.bus_accounts import Login, SharedBusAccount
 from skep.control.control import Control
+from skep.control.hosts.bus_accounts import Login, SharedBusAccount
 from skep.model.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
 from skep.model.ids import HostName, ZoneName
 from skep.model.views.joining import HostJoined

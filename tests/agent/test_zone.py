@@ -10,7 +10,7 @@ from tests.bus.lossy import LossyBus
 
 from skep.agent.zone import ZoneEvents, ZoneSigns, ZoneSupplies
 from skep.bus.client import CallClient, Pace
-from skep.control.zone_desk import zone_desk
+from skep.control.hosts.zone_desk import zone_desk
 from skep.model.errors import NotFound, Unavailable
 from skep.model.host import ContainerState, ContainerStatus, HostFacts, PortConfig
 from skep.model.ids import ContainerId, HostName, NetworkId, PortId, ReplicaId, ZoneName

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from skep.control.callers import Caller, Role
-from skep.control.run_selection import Selection
+from skep.control.runs.run_selection import Selection
 from skep.model.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated
 from skep.model.groups import GroupRule
 from skep.model.host import ExecSpec, LogLine

@@ -31,8 +31,8 @@ from tests.providers.network.conftest import network, port
 from tests.providers.network.hosts import Hosts, hosts, ping
 
 from skep.control.host_directory import HostDirectory
-from skep.control.peering import Peering
 from skep.control.ports import DiskPool, Edge, Engine, Fabric, ImageStore, Spool
+from skep.control.telling.peering import Peering
 from skep.flow import Database
 from skep.model.groups import GroupRule
 from skep.model.host import (

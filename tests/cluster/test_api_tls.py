@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 
 from skep.configuration import Configuration
-from skep.control.authorities import Authorities
+from skep.control.hosts.authorities import Authorities
 from skep.flow import Database
 from skep.main import tls
 from skep.main.tls import names_of_api, tls_of_api

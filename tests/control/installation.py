@@ -10,24 +10,24 @@ from pathlib import Path
 
 from skep.bus.bus import Bus
 from skep.bus.inprocess import InProcessBus
-from skep.control.balancing import Balancing
 from skep.control.callers import Caller, Role
 from skep.control.control import Control, make_control
 from skep.control.desired import DesiredState
-from skep.control.edges import Edges
+from skep.control.endpoints.edges import Edges
 from skep.control.events import Observations
-from skep.control.flow_engine import FlowRoom, flow_room
 from skep.control.flows.catalogue import make_registry
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
-from skep.control.guarding import Guarding
 from skep.control.host_directory import HostDirectory
 from skep.control.image_sources import ImageSources
-from skep.control.peering import Peering
+from skep.control.plans.specifications import Limits
 from skep.control.ports import Host
+from skep.control.runs.flow_engine import FlowRoom, flow_room
 from skep.control.settings import Settings
 from skep.control.setup import prepare_installation, register_host
-from skep.control.specifications import Limits
-from skep.control.traffic import Leading, Publishing, Traffic
+from skep.control.telling.balancing import Balancing
+from skep.control.telling.guarding import Guarding
+from skep.control.telling.peering import Peering
+from skep.control.telling.traffic import Leading, Publishing, Traffic
 from skep.flow import Database, FlowEngine, Registry, RunId, RunState
 from skep.flow.storage.retention import RetentionPolicy
 from skep.model.ids import Bytes, HostName, ImageId, RegionName, ZoneName, new_id

@@ -8,8 +8,8 @@ import msgspec
 from hypothesis import assume
 
 from skep.control.naming import fingerprint
-from skep.control.planning import make_plan
-from skep.control.plans import Facts, Plan
+from skep.control.plans.planning import make_plan
+from skep.control.plans.plans import Facts, Plan
 from skep.model.errors import Conflict
 from skep.model.ids import AppId, Bytes, DiskId, HostName, NetworkId, PortId, ReplicaId, ServiceId, TenantId
 from skep.model.images import ImageInfo

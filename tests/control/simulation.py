@@ -14,23 +14,23 @@ from typing import Any
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.control.apps import Apps
+from skep.control.apps.apps import Apps
+from skep.control.apps.draining import Draining
 from skep.control.callers import Caller, Role
 from skep.control.desired import DesiredState
 from skep.control.disks import Disks
-from skep.control.draining import Draining
-from skep.control.edge_counts import EdgeCounts
-from skep.control.edges import Edges
+from skep.control.endpoints.edge_counts import EdgeCounts
+from skep.control.endpoints.edges import Edges
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
 from skep.control.host_directory import HostDirectory
 from skep.control.image_sources import ImageSources
 from skep.control.images import Images
-from skep.control.networks import Networks
-from skep.control.peering import Peering
+from skep.control.networks.networks import Networks
+from skep.control.plans.specifications import Limits
 from skep.control.settings import Settings
 from skep.control.setup import UNBOUNDED
-from skep.control.specifications import Limits
-from skep.control.traffic import Leading, Publishing, Traffic
+from skep.control.telling.peering import Peering
+from skep.control.telling.traffic import Leading, Publishing, Traffic
 from skep.flow import Database, Flow, FlowEngine, Registry, RunId, RunState
 from skep.model.ids import (
     Bytes,

@@ -10,12 +10,12 @@ from tests.control.installation import Installation, installation
 from tests.control.simulation import app, service
 from tests.control.test_endpoints import release, told
 
-from skep.control import acme
 from skep.control.desired import DesiredState
-from skep.control.edges import Edges
-from skep.control.peering import Peering
+from skep.control.endpoints import acme
+from skep.control.endpoints.edges import Edges
+from skep.control.plans.specifications import Limits
 from skep.control.reconcilers.ordering import Ordering
-from skep.control.specifications import Limits
+from skep.control.telling.peering import Peering
 from skep.model.acme import AcmeAccount, AcmeOrder, AcmeProblem
 from skep.model.edge import EdgeEndpoint
 from skep.model.errors import Conflict, InvalidInput

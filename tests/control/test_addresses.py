@@ -8,14 +8,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.control.samples import network_row
 
-from skep.control.addresses import (
+from skep.control.networks.addresses import (
     Reserved,
     choose_addresses,
     choose_ipv6_addresses,
     count_reserved,
     mac_address,
 )
-from skep.control.subnets import (
+from skep.control.plans.subnets import (
     SUBNET_BITS,
     choose_ipv6,
     choose_subnet,

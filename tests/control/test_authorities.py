@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from tests.control.installation import Clock
 
-from skep.control.authorities import Authorities
+from skep.control.hosts.authorities import Authorities
 from skep.flow import Database
 from skep.model.errors import InvalidInput, Unavailable
 from skep.store import tables

@@ -10,8 +10,8 @@ from tests.control.installation import Clock, Installation, installation
 from tests.control.simulation import app, service
 from tests.control.test_scaling import replica
 
-from skep.control.autoscaling import Opinion, Seen, decide, in_words, kept, opinion
-from skep.control.measuring import Look, seen
+from skep.control.apps.autoscaling import Opinion, Seen, decide, in_words, kept, opinion
+from skep.control.apps.measuring import Look, seen
 from skep.control.reconcilers.autoscaler import Autoscaler
 from skep.flow import RunId
 from skep.model.edge import EndpointTraffic

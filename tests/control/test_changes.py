@@ -10,8 +10,8 @@ import pytest
 from tests.control.installation import REGISTRY, Installation, installation
 from tests.flow.postgresql import cluster, fresh_database
 
-from skep.control.apps import Apps
-from skep.control.changes import Overtaken, claim
+from skep.control.apps.apps import Apps
+from skep.control.apps.changes import Overtaken, claim
 from skep.control.settings import Settings
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, NotFound

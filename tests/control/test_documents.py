@@ -13,7 +13,7 @@ from tests.control.strategies import apps
 
 from skep.control.flows import documents, writing
 from skep.control.flows.catalogue import make_registry
-from skep.control.plans import Facts, Plan
+from skep.control.plans.plans import Facts, Plan
 from skep.documents import load
 from skep.flow import Flow
 from skep.model.host import ContainerState, ContainerStatus

@@ -6,7 +6,7 @@ from tests.control.samples import BUSYBOX, TENANT
 from tests.control.simulation import app, service
 from tests.control.test_scaling import replica
 
-from skep.control.drift import Standing, drift
+from skep.control.apps.drift import Standing, drift
 from skep.control.naming import fingerprint
 from skep.model.host import ContainerState, Health
 from skep.model.ids import AppId, DiskId, HostName, ReleaseId

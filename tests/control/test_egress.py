@@ -10,10 +10,10 @@ from tests.control.test_peers import NET, UNDERLAY, A, B, C, Site, attachment, h
 
 from skep.control.callers import Caller, Role
 from skep.control.desired import DesiredState
-from skep.control.egress import MOST_OF_ALL, EgressAddresses
-from skep.control.egressing import Egressing, holder
-from skep.control.peers import maps
-from skep.control.specifications import Limits
+from skep.control.networks.egress import MOST_OF_ALL, EgressAddresses
+from skep.control.plans.specifications import Limits
+from skep.control.telling.egressing import Egressing, holder
+from skep.control.telling.peers import maps
 from skep.model.errors import Conflict, Exhausted, Forbidden, InvalidInput, NotFound
 from skep.model.host import Egress
 from skep.model.ids import EgressId, HostName, NetworkId, TenantId, ZoneName

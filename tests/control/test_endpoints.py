@@ -8,7 +8,7 @@ from tests.control.installation import Installation, installation
 from tests.control.simulation import app, service
 
 from skep.control.callers import Role
-from skep.control.endpoints import complete
+from skep.control.endpoints.endpoints import complete
 from skep.model.edge import AppEndpoints
 from skep.model.endpoints import check_endpoint, meet
 from skep.model.errors import Conflict, InvalidInput, NotFound

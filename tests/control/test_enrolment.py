@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.control.installation import Installation, installation
 
-from skep.control.bus_accounts import Login
+from skep.control.hosts.bus_accounts import Login
 from skep.control.settings import Settings
 from skep.model.errors import Conflict, InvalidInput, NotFound, Unauthenticated, Unavailable
 from skep.model.ids import HostName, ZoneName

@@ -9,8 +9,8 @@ from tests.control.installation import Installation, installation
 from tests.control.samples import HOST, carried_out, ids, known, nothing, plan
 from tests.control.simulation import DATA, app, service
 
-from skep.control import explaining
-from skep.control.plans import Facts
+from skep.control.apps import explaining
+from skep.control.plans.plans import Facts
 from skep.model.errors import Conflict, InvalidInput
 from skep.model.ids import Bytes
 from skep.model.spec import AppSpec, EndpointSpec, Extensions, PublishedPort, Resources, UpdateConfig

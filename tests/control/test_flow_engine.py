@@ -9,7 +9,7 @@ import pytest
 from tests.control.installation import Clock
 
 from skep.bus.stamps import Stamp, current_stamp
-from skep.control.flow_engine import FlowRoom, flow_room
+from skep.control.runs.flow_engine import FlowRoom, flow_room
 from skep.flow import Context, Database, FlowEngine, Registry, RunState, step
 from skep.flow.storage import archive
 from skep.flow.storage.retention import DAY, RetentionPolicy

@@ -9,7 +9,7 @@ from tests.control.installation import Installation, installation
 from tests.control.simulation import app, service
 
 from skep.bus.bus import Event
-from skep.control.liveness import Heartbeats, HostNews, LivenessWatch
+from skep.control.hosts.liveness import Heartbeats, HostNews, LivenessWatch
 from skep.model.errors import Exhausted, Unavailable
 from skep.model.host import ExecSpec
 from skep.model.ids import HostName

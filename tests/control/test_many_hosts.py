@@ -10,9 +10,9 @@ from tests.control.installation import Installation, installation
 from tests.control.simulation import DATA, app, service
 
 from skep.control.desired import DesiredState
-from skep.control.emptying import Emptying
+from skep.control.plans.specifications import Limits
+from skep.control.reconcilers.emptying import Emptying
 from skep.control.reconcilers.reconciler import Reconciler
-from skep.control.specifications import Limits
 from skep.flow import RunId, RunState
 from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound, Unsupported
 from skep.model.host import ContainerState, ContainerStatus

@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.providers.network.conftest import network
 
 from skep.control.host_directory import HostDirectory
-from skep.control.peering import Peering
-from skep.control.peers import NetworkMap, maps
 from skep.control.setup import UNBOUNDED
+from skep.control.telling.peering import Peering
+from skep.control.telling.peers import NetworkMap, maps
 from skep.flow import Database
 from skep.model.errors import Unavailable
 from skep.model.host import ContainerState, ContainerStatus, NetworkPeers, PeersInForce, RemotePort

@@ -21,9 +21,9 @@ from tests.control.samples import (
 from tests.control.simulation import DATA, app, service
 from tests.control.strategies import apps
 
-from skep.control.comparing import found
 from skep.control.naming import disk_name, network_name
-from skep.control.plans import Facts, Plan
+from skep.control.plans.comparing import found
+from skep.control.plans.plans import Facts, Plan
 from skep.model.errors import Conflict, NotFound
 from skep.model.host import ContainerState, ContainerStatus
 from skep.model.spec import (

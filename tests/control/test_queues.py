@@ -9,7 +9,7 @@ from tests.control.installation import installation
 from skep.bus.bus import Message, Redelivery
 from skep.bus.calls import Call, encode
 from skep.bus.inprocess import InProcessBus
-from skep.control.queues import Queues
+from skep.control.hosts.queues import Queues
 
 
 def call(method: str) -> bytes:

@@ -17,7 +17,7 @@ from tests.machines import Machine, MiB, app, fetch, service
 
 from skep.control.ports import Host
 from skep.control.reconcilers.backoff import Backoff
-from skep.control.run_selection import Selection
+from skep.control.runs.run_selection import Selection
 from skep.model.errors import Conflict, HostFailure, NotFound
 from skep.model.host import ContainerSpec, DiskSpec, NetworkConfig, PortConfig
 from skep.model.ids import Bytes, ContainerId, DiskId, NetworkId, PortId, ReplicaId, TenantId, new_id

@@ -24,11 +24,11 @@ from tests.control.simulation import DATA, app, service
 from tests.control.strategies import apps
 from tests.control.test_documents import ancestors
 
-from skep.control import strategies
+from skep.control.apps import strategies
 from skep.control.flows.catalogue import make_registry
 from skep.control.flows.rollouts import apply
-from skep.control.planning import make_plan
-from skep.control.plans import Facts, Plan
+from skep.control.plans.planning import make_plan
+from skep.control.plans.plans import Facts, Plan
 from skep.flow import Flow
 from skep.model.errors import InvalidInput
 from skep.model.ids import HostName

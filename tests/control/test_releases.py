@@ -9,9 +9,9 @@ from tests.control.installation import Installation, installation
 from tests.control.samples import TENANT
 from tests.control.simulation import DATA, app, service
 
-from skep.control.histories import before_by_hand
-from skep.control.release_diff import differences, in_a_line, shape
-from skep.control.retention import AUTOSCALER, obsolete
+from skep.control.apps.histories import before_by_hand
+from skep.control.apps.release_diff import differences, in_a_line, shape
+from skep.control.apps.retention import AUTOSCALER, obsolete
 from skep.flow import RunId
 from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.ids import AppId, Digest, ImageId, ReleaseId, new_id

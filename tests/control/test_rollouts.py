@@ -9,7 +9,7 @@ from tests.control.installation import Installation, installation
 from tests.control.simulation import app, service
 from tests.control.test_scaling import replica
 
-from skep.control.phases import phase, services
+from skep.control.apps.phases import phase, services
 from skep.flow import Priority, RunId, RunRecord, StepRecord
 from skep.flow.runs import RunState, StepState
 from skep.model.errors import Conflict

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from tests.control.installation import REGISTRY, Installation, installation
 
-from skep.control import run_views
 from skep.control.callers import Caller, Role
-from skep.control.run_selection import Selection, fitting, where
+from skep.control.runs import run_views
+from skep.control.runs.run_selection import Selection, fitting, where
 from skep.flow import Reason, Registry, RunFilter, RunId, RunState, StepRecord, StepState, StepWait
 from skep.flow.storage.retention import Archivist, RetentionPolicy
 from skep.model.errors import Conflict, InvalidInput, NotFound

@@ -11,7 +11,7 @@ from tests.control.installation import Installation, installation
 from tests.control.samples import carried_out, ids, known, nothing, plan
 from tests.control.simulation import DATA, app, service
 
-from skep.control.victims import ordinals, victims
+from skep.control.plans.victims import ordinals, victims
 from skep.model.errors import InvalidInput, NotFound
 from skep.model.host import ContainerState, ContainerStatus, Health
 from skep.model.ids import AppId, ContainerId, HostName, ReplicaId, ServiceId, TenantId, ZoneName

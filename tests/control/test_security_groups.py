@@ -8,7 +8,7 @@ import pytest
 from tests.control.installation import Installation, installation
 from tests.control.simulation import app, service
 
-from skep.control.guarding import Guarding
+from skep.control.telling.guarding import Guarding
 from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.groups import GroupRule
 from skep.model.host import NetworkGuards

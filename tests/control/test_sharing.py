@@ -9,9 +9,9 @@ import pytest
 from tests.control.installation import Installation, installation
 from tests.control.simulation import app, service
 
-from skep.control.addresses import Addresses
 from skep.control.callers import Caller, Role
-from skep.control.plans import NewPort
+from skep.control.networks.addresses import Addresses
+from skep.control.plans.plans import NewPort
 from skep.flow import RunId, RunState
 from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.ids import PortId, ReplicaId

@@ -5,7 +5,7 @@ from tests.control.samples import HOST, TENANT
 
 from skep.control.flows import documents
 from skep.control.flows.catalogue import make_registry
-from skep.control.plans import NewDisk, Plan, ReplicaChange
+from skep.control.plans.plans import NewDisk, Plan, ReplicaChange
 from skep.model.ids import AppId, Bytes, ContainerId, DiskId, ReleaseId, ReplicaId, ServiceId
 from skep.model.names import AppName, ServiceName
 from skep.model.spec import AppSpec, ServiceSpec

@@ -11,10 +11,10 @@ from tests.control.samples import network_row
 from tests.control.simulation import app, service
 
 from skep.control.callers import Caller, Role
-from skep.control.guards import guard_maps
+from skep.control.plans.specifications import network_config
+from skep.control.plans.subnets import join
 from skep.control.reconcilers.widening import Widening
-from skep.control.specifications import network_config
-from skep.control.subnets import join
+from skep.control.telling.guards import guard_maps
 from skep.flow import RunId, RunState
 from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.groups import GroupRule

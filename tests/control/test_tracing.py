@@ -10,9 +10,9 @@ from tests.control.installation import installation
 from tests.control.simulation import app, service
 from tests.control.test_peers import NET, A, B, attachment, host
 
-from skep.control import tracing
 from skep.control.callers import Role
-from skep.control.peers import maps
+from skep.control.networks import tracing
+from skep.control.telling.peers import maps
 from skep.model.errors import NotFound
 from skep.model.groups import GroupRule
 from skep.model.host import ContainerState, PeersInForce

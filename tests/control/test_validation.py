@@ -8,8 +8,8 @@ from hypothesis import given
 from tests.control.simulation import ALICE, DATA, app, service
 from tests.control.strategies import apps
 
+from skep.control.apps.validation import LARGEST_DISK, LARGEST_FILE, MOST_SERVICES, check
 from skep.control.callers import Caller, Role
-from skep.control.validation import LARGEST_DISK, LARGEST_FILE, MOST_SERVICES, check
 from skep.model.errors import InvalidInput
 from skep.model.names import ServiceName
 from skep.model.spec import (

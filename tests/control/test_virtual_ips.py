@@ -12,8 +12,8 @@ from tests.control.installation import Installation, installation
 from tests.control.simulation import app, service
 from tests.machines import Machine
 
-from skep.control.balancing import Balancing
-from skep.control.virtual_ips import weights
+from skep.control.telling.balancing import Balancing
+from skep.control.telling.virtual_ips import weights
 from skep.flow import RunId, RunState
 from skep.model.host import ContainerState, ContainerStatus, Health, NetworkVirtualIps, VirtualIp
 from skep.model.ids import (

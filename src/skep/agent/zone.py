@@ -7,7 +7,7 @@ from typing import Self
 import structlog
 
 from skep.bus.client import CallClient, Pace
-from skep.control.zone_desk import key_of
+from skep.control.hosts.zone_desk import key_of
 from skep.model.errors import SkepError, Unavailable
 from skep.model.host import ContainerStatus, HostFacts, PortConfig
 from skep.model.ids import ContainerId, HostName, PortId, ZoneName

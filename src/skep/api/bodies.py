@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from skep.control.callers import Role
-from skep.control.run_selection import Action, Selection
+from skep.control.runs.run_selection import Action, Selection
 from skep.model.errors import InvalidInput
 from skep.model.groups import GroupRule
 from skep.model.host import HostFacts

@@ -13,7 +13,7 @@ from skep.api.asking import Caller, Control
 from skep.api.bodies import ActOnRuns, Approve, ResolveStep, SendSignal
 from skep.api.drawing import SVG, drawn
 from skep.api.streams import EVENT_STREAM, answers, event_stream
-from skep.control.run_selection import Selection
+from skep.control.runs.run_selection import Selection
 from skep.model.views.base import Accepted
 from skep.model.views.runs import (
     ActedView,

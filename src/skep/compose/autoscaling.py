@@ -12,7 +12,7 @@ _FIELDS = {field.name for field in msgspec.structs.fields(Autoscale)}
 _SPANS = frozenset({"latency", "up_cooldown", "down_cooldown", "idle"})
 MOST = 1_000_000
 MOST_REPLICAS = 1000
-"""Of an app (control/validation.py)."""
+"""Of an app (control/apps/validation.py)."""
 
 
 def read_scale(cursor: Cursor) -> Autoscale | None:

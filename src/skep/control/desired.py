@@ -11,9 +11,7 @@ from typing import TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.naming import scope
-from skep.control.sealed_keys import pem
-from skep.control.serving import serving
-from skep.control.specifications import (
+from skep.control.plans.specifications import (
     Limits,
     ReleaseFacts,
     container_of,
@@ -21,6 +19,8 @@ from skep.control.specifications import (
     network_config,
     port_config,
 )
+from skep.control.sealed_keys import pem
+from skep.control.telling.serving import serving
 from skep.flow import Database
 from skep.model.endpoints import certificate_name
 from skep.model.errors import NotFound

@@ -5,12 +5,12 @@ from contextlib import suppress
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.control import quotas
 from skep.control.callers import Caller
 from skep.control.clock import rfc3339
 from skep.control.host_directory import HostDirectory
 from skep.control.naming import disk_name
-from skep.control.victims import has_own_data
+from skep.control.plans.victims import has_own_data
+from skep.control.tenants import quotas
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from skep.model.host import DiskUsage

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from skep.control import facts
 from skep.control.callers import Caller
 from skep.control.clock import Now, rfc3339
 from skep.control.host_directory import HostDirectory
+from skep.control.plans import facts
 from skep.control.settings import Settings
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, InvalidInput, NotFound, SkepError, Unavailable

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from skep.control.specifications import Limits
+from skep.control.plans.specifications import Limits
 from skep.model.ids import Bytes
 
 

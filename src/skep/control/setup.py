@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.callers import Role
 from skep.control.clock import Now
-from skep.control.tokens import hash_secret, new_secret
+from skep.control.tenants.tokens import hash_secret, new_secret
 from skep.flow import Database
 from skep.model.host import HostFacts
 from skep.model.ids import Bytes, HostName, RegionName, TenantId, TokenId, UserId, ZoneName

@@ -23,7 +23,7 @@ from skep.bus.client import CallClient
 from skep.bus.opening import open_bus
 from skep.bus.signing import SignedBus
 from skep.configuration import Configuration
-from skep.control.liveness import PER_TIMEOUT
+from skep.control.hosts.liveness import PER_TIMEOUT
 from skep.main.heartbeat import send_heartbeats
 from skep.main.local_host import local_host
 from skep.main.plane import background

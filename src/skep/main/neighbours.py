@@ -11,10 +11,10 @@ import structlog
 from skep.bus.bus import Bus
 from skep.bus.client import CallClient
 from skep.bus.signing import SignedBus
-from skep.control.holdings import Holdings
-from skep.control.host_finding import HostFinder
+from skep.control.hosts.holdings import Holdings
+from skep.control.hosts.host_finding import HostFinder
+from skep.control.hosts.zone_desk import HostDesk, zone_desk
 from skep.control.ports import Host
-from skep.control.zone_desk import HostDesk, zone_desk
 from skep.flow import CommitFailed
 from skep.main.plane import Foundation, authorities, background, heartbeats
 from skep.model.errors import SkepError

@@ -13,31 +13,31 @@ import structlog
 from skep.bus.bus import Bus
 from skep.bus.stamps import leader, stamped
 from skep.configuration import Configuration
-from skep.control.authorities import Authorities
-from skep.control.balancing import Balancing
 from skep.control.control import Control, make_control
 from skep.control.desired import DesiredState
-from skep.control.edge_counts import EdgeCounts
-from skep.control.edges import Edges
-from skep.control.egressing import Egressing
-from skep.control.emptying import Emptying
+from skep.control.endpoints.edge_counts import EdgeCounts
+from skep.control.endpoints.edges import Edges
 from skep.control.events import Observations
-from skep.control.flow_engine import FlowRoom, flow_room
 from skep.control.flows.catalogue import make_registry
 from skep.control.flows.environment import CloudEnvironment, HostEnvironment
-from skep.control.guarding import Guarding
 from skep.control.host_directory import HostDirectory
+from skep.control.hosts.authorities import Authorities
+from skep.control.hosts.liveness import Heartbeats, HostNews, LivenessWatch
 from skep.control.image_sources import ImageSources
 from skep.control.leadership import Leadership
-from skep.control.liveness import Heartbeats, HostNews, LivenessWatch
-from skep.control.peering import Peering
+from skep.control.plans.specifications import Limits
 from skep.control.reconcilers.autoscaler import Autoscaler
+from skep.control.reconcilers.emptying import Emptying
 from skep.control.reconcilers.ordering import Ordering
 from skep.control.reconcilers.reconciler import Reconciler
+from skep.control.runs.flow_engine import FlowRoom, flow_room
 from skep.control.settings import Settings
 from skep.control.setup import prepare_installation
-from skep.control.specifications import Limits
-from skep.control.traffic import Leading, Publishing, Traffic
+from skep.control.telling.balancing import Balancing
+from skep.control.telling.egressing import Egressing
+from skep.control.telling.guarding import Guarding
+from skep.control.telling.peering import Peering
+from skep.control.telling.traffic import Leading, Publishing, Traffic
 from skep.flow import Database
 from skep.main.database import open_database
 from skep.main.spool import spool

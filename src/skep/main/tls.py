@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from skep.configuration import Configuration
-from skep.control.authorities import Authorities
+from skep.control.hosts.authorities import Authorities
 from skep.flow import CommitFailed
 from skep.main.plane import background
 from skep.model.errors import SkepError

@@ -8,7 +8,7 @@ import structlog
 from skep.bus.opening import open_bus
 from skep.configuration import Configuration
 from skep.control.control import Control
-from skep.control.liveness import PER_TIMEOUT
+from skep.control.hosts.liveness import PER_TIMEOUT
 from skep.control.setup import register_host
 from skep.main.heartbeat import send_heartbeats
 from skep.main.layout import layout

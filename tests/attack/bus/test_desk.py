@@ -20,10 +20,10 @@ from skep.bus.client import CallClient, Pace
 from skep.bus.signing import SignedBus
 from skep.control.desired import DesiredState
 from skep.control.events import Observations
-from skep.control.holdings import Holdings
-from skep.control.liveness import Heartbeats, HostNews
-from skep.control.specifications import Limits
-from skep.control.zone_desk import HostDesk, key_of, zone_desk
+from skep.control.hosts.holdings import Holdings
+from skep.control.hosts.liveness import Heartbeats, HostNews
+from skep.control.hosts.zone_desk import HostDesk, key_of, zone_desk
+from skep.control.plans.specifications import Limits
 from skep.model.errors import Forbidden, NotFound, SkepError, Unauthenticated
 from skep.model.host import ContainerState, ContainerStatus
 from skep.model.ids import HostName, ZoneName

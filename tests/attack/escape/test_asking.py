@@ -9,8 +9,8 @@ import pytest
 from tests.attack.prison import Prison, Prisoner, Seen
 from tests.control.simulation import ALICE, app, service
 
+from skep.control.apps.validation import check
 from skep.control.callers import Role
-from skep.control.validation import check
 from skep.model.errors import InvalidInput
 from skep.model.host import ContainerMount
 from skep.model.spec import Mount

@@ -7,11 +7,11 @@ made in `rollouts/`.
 
 from collections.abc import Iterable, Mapping
 
-from skep.control.comparing import found
 from skep.control.flows.rollouts import apply
 from skep.control.flows.rollouts.parts import add_completions, by_service, dependants, dependencies, ready
 from skep.control.flows.writing import Step, Steps, document, named, on_host, route
-from skep.control.plans import Move
+from skep.control.plans.comparing import found
+from skep.control.plans.plans import Move
 from skep.model.ids import AppId, ContainerId, DiskId, HostName, NetworkId, ReplicaId, ServiceId
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Protocol
 
-from skep.control.balancing import Balancing
 from skep.control.canary import Sides
-from skep.control.guarding import Guarding
 from skep.control.image_sources import ImageSources
-from skep.control.peering import Peering
 from skep.control.ports import Desired, Host
-from skep.control.traffic import Traffic
+from skep.control.telling.balancing import Balancing
+from skep.control.telling.guarding import Guarding
+from skep.control.telling.peering import Peering
+from skep.control.telling.traffic import Traffic
 from skep.flow import Context
 from skep.model.ids import HostName, ServiceId
 

@@ -9,13 +9,15 @@ removed from the hosts by the reconciler of leftovers.
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.control import endpoints as endpoint_rules
-from skep.control import publications, security_groups, virtual_ips
-from skep.control.addresses import Addresses
+from skep.control.endpoints import endpoints as endpoint_rules
 from skep.control.flows.environment import Cloud
 from skep.control.naming import fingerprint
-from skep.control.plans import Plan, ReplicaChange
-from skep.control.serving import FULL
+from skep.control.networks import security_groups
+from skep.control.networks.addresses import Addresses
+from skep.control.plans import publications
+from skep.control.plans.plans import Plan, ReplicaChange
+from skep.control.telling import virtual_ips
+from skep.control.telling.serving import FULL
 from skep.flow import step
 from skep.model.errors import Conflict, NotFound
 from skep.model.ids import AppId, DiskId, NetworkId, PortId, ReleaseId, ServiceId, new_id

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 import msgspec
 import structlog
 
-from skep.control import autoscaling
-from skep.control.autoscaling import Opinion
+from skep.control.apps import autoscaling
+from skep.control.apps.autoscaling import Opinion
+from skep.control.apps.measuring import Look, Measuring, seen
+from skep.control.apps.scaling import Scaling
 from skep.control.host_directory import HostDirectory
-from skep.control.measuring import Look, Measuring, seen
 from skep.control.reconcilers.backoff import Backoff
-from skep.control.scaling import Scaling
 from skep.flow import Database, FlowEngine
 from skep.model.errors import SkepError
 from skep.model.ids import AppId, EndpointId, HostName, ServiceId

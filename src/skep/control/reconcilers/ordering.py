@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.control import acme
 from skep.control.clock import Now
-from skep.control.edges import Edges
+from skep.control.endpoints import acme
+from skep.control.endpoints.edges import Edges
+from skep.control.endpoints.tls_certificates import check_pair
 from skep.control.host_directory import HostDirectory
 from skep.control.ports import Issuer
 from skep.control.sealed_keys import open_text, seal_key, seal_text
-from skep.control.tls_certificates import check_pair
 from skep.flow import Database
 from skep.model.acme import AcmeAccount, AcmeOrder, AcmeProblem, AcmeRefusal
 from skep.model.errors import InvalidInput, SkepError, Stale

@@ -14,21 +14,21 @@ from functools import partial
 
 import structlog
 
-from skep.control.apps import Apps
-from skep.control.balancing import Balancing
-from skep.control.changes import Overtaken
+from skep.control.apps.apps import Apps
+from skep.control.apps.changes import Overtaken
 from skep.control.desired import DesiredState
-from skep.control.edges import Edges
-from skep.control.egressing import Egressing
-from skep.control.emptying import Emptying
+from skep.control.endpoints.edges import Edges
 from skep.control.flows import documents
-from skep.control.guarding import Guarding
 from skep.control.host_directory import HostDirectory
-from skep.control.peering import Peering
 from skep.control.ports import Host
 from skep.control.reconcilers.backoff import Backoff
 from skep.control.reconcilers.decisions import HostState, Rows, leftovers, missing, vanished
+from skep.control.reconcilers.emptying import Emptying
 from skep.control.reconcilers.widening import Widening
+from skep.control.telling.balancing import Balancing
+from skep.control.telling.egressing import Egressing
+from skep.control.telling.guarding import Guarding
+from skep.control.telling.peering import Peering
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, NotFound, SkepError, Unavailable, Unsupported
 from skep.model.host import ContainerStatus, ServicePublications

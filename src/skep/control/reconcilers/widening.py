@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable
 
 import structlog
 
+from skep.control.plans.specifications import network_config
 from skep.control.ports import Host
-from skep.control.specifications import network_config
 from skep.model.errors import SkepError
 from skep.model.host import NetworkConfig
 from skep.model.ids import HostName, NetworkId

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from skep.control.flows.rollouts import rolling
 from skep.control.flows.rollouts.parts import APP_WIDE, Parts, full, none, old_none, old_weights
-from skep.control.plans import ReplicaChange
+from skep.control.plans.plans import ReplicaChange
 from skep.model.names import ServiceName
 
 SWITCH = "switch"

@@ -6,7 +6,7 @@ The last step is that of an atomic release: one switch, and time to go back.
 from skep.control.flows.rollouts import atomic
 from skep.control.flows.rollouts.parts import APP_WIDE, Parts, none, old_weights
 from skep.control.flows.writing import route
-from skep.control.plans import ReplicaChange
+from skep.control.plans.plans import ReplicaChange
 from skep.model.ids import ReplicaId
 from skep.model.names import ServiceName
 

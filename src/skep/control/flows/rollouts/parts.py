@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from skep.control.flows.writing import Steps, route
-from skep.control.plans import Plan, ReplicaChange
-from skep.control.serving import FULL
+from skep.control.plans.plans import Plan, ReplicaChange
+from skep.control.telling.serving import FULL
 from skep.model.ids import HostName, ReplicaId, ServiceId
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec, HealthCheck, UpdateConfig

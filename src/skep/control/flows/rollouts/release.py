@@ -1,10 +1,10 @@
 """The document of a release: what comes before and after every strategy."""
 
-from skep.control import publications
 from skep.control.flows.rollouts import atomic, canary, rolling
 from skep.control.flows.rollouts.parts import APP_WIDE, Parts, none, old_weights
 from skep.control.flows.writing import Steps, document, named, route, safe
-from skep.control.plans import Plan
+from skep.control.plans import publications
+from skep.control.plans.plans import Plan
 from skep.model.ids import HostName, ServiceId
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec

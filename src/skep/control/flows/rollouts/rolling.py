@@ -9,7 +9,7 @@ from typing import Any
 
 from skep.control.flows.rollouts.parts import Parts, full, none, old_none, old_weights, patience
 from skep.control.flows.writing import route
-from skep.control.plans import ReplicaChange
+from skep.control.plans.plans import ReplicaChange
 from skep.model.names import ServiceName
 from skep.model.spec import UpdateConfig
 

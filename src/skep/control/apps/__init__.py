@@ -1,0 +1,1 @@
+"""Apps and their releases: planned, applied, rolled out, scaled, looked at."""

@@ -1,0 +1,173 @@
+"""Endpoints of a tenant, as the API shows them: list, show, who asked for what."""
+
+import asyncio
+from collections.abc import Iterable
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from skep.control.callers import Caller
+from skep.control.clock import Now, rfc3339
+from skep.control.endpoints import acme
+from skep.control.endpoints.edges import Edges
+from skep.control.host_directory import HostDirectory
+from skep.control.settings import Settings
+from skep.control.telling.serving import serving
+from skep.flow import Database
+from skep.model.edge import AccessLine, EndpointTraffic
+from skep.model.endpoints import ACME
+from skep.model.errors import NotFound, SkepError
+from skep.model.ids import EndpointId, HostName, TenantId
+from skep.model.views.endpoints import AccessView, EndpointTrafficView, EndpointView
+from skep.store import acme as acme_orders
+from skep.store import apps, endpoints, replicas
+from skep.store.endpoints import EndpointRow
+
+PATIENCE = 5.0
+MOST_LINES = 10_000
+
+log = structlog.get_logger("skep.endpoints")
+
+
+class Endpoints:
+    """What hosts counted and wrote down is asked of all that answer."""
+
+    def __init__(
+        self,
+        database: Database,
+        directory: HostDirectory,
+        edges: Edges | None,
+        settings: Settings,
+        now: Now,
+    ) -> None:
+        self._now = now
+        self._database = database
+        self._directory = directory
+        self._edges = edges
+        self._settings = settings
+
+    async def access(self, caller: Caller, app: str, tail: int = 100) -> list[AccessView]:
+        """The last requests for the app's endpoints, of all hosts that answer, oldest first."""
+        tail = max(0, min(tail, MOST_LINES))
+        found = await self.list(caller, app)
+        asked = await asyncio.gather(*(self._lines(one, tail) for one in found))
+        lines = sorted((line for lines in asked for line in lines), key=lambda line: line.time)
+        return lines[-tail:] if tail else []
+
+    async def _lines(self, one: EndpointView, tail: int) -> list[AccessView]:
+        answers = await asyncio.gather(
+            *(self._ask(name, EndpointId(one.id), tail) for name in self._directory.names())
+        )
+        return [_access(one, line) for lines in answers for line in lines]
+
+    async def _ask(self, name: HostName, endpoint: EndpointId, tail: int) -> list[AccessLine]:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._directory.answering(name).edge.access(endpoint, tail)
+        except (SkepError, TimeoutError) as error:
+            log.warning("access.unknown", host=name, error=str(error))
+            return []
+
+    async def _traffic(self) -> list[EndpointTraffic]:
+        answers = await asyncio.gather(*(self._count(name) for name in self._directory.names()))
+        return [one for counted in answers for one in counted]
+
+    async def _count(self, name: HostName) -> list[EndpointTraffic]:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._directory.answering(name).edge.traffic()
+        except (SkepError, TimeoutError) as error:
+            log.warning("traffic.unknown", host=name, error=str(error))
+            return []
+
+    def _trouble(self) -> str:
+        """What keeps hosts from serving endpoints, if anything."""
+        found = self._edges.trouble() if self._edges is not None else {}
+        return "; ".join(f"{host}: {reason}" for host, reason in sorted(found.items()))
+
+    async def list(self, caller: Caller, app: str | None = None) -> list[EndpointView]:
+        """Raises NotFound: there is no such app."""
+        async with self._database.read() as connection:
+            known = {row.id: row.name for row in await apps.every(connection) if caller.sees(row.tenant_id)}
+            if app is not None and app not in known.values():
+                raise NotFound(f"There is no app {app!r}; see 'skep apps'.")
+            rows = await endpoints.every(connection, tenant=caller.tenant)
+            rows = [row for row in rows if app in (None, known.get(row.app_id))]
+            states = await _states(connection, caller.tenant, self._now())
+            members = {row.service_id: await replicas.of_service(connection, row.service_id) for row in rows}
+        counted = await self._traffic() if rows else []
+        return [
+            EndpointView(
+                id=row.id,
+                app=known.get(row.app_id, ""),
+                service=next((one.service for one in members[row.service_id]), ""),
+                url=url(row, self._settings),
+                host=row.host,
+                path=row.path,
+                port=row.spec.port or 80,
+                tls=row.spec.tls or "",
+                sticky=row.spec.sticky,
+                rate=row.spec.rate,
+                max_connections=row.spec.max_connections,
+                replicas=tuple(one.name for one in serving(members[row.service_id])),
+                traffic=_sums(row.id, counted),
+                trouble=self._trouble(),
+                certificate=states.get(row.host, "ordering") if row.spec.tls == ACME else "",
+                created=rfc3339(row.created),
+            )
+            for row in rows
+        ]
+
+
+async def _states(connection: AsyncConnection, tenant: TenantId, now: float) -> dict[str, str]:
+    """Of the certificates by ACME, by host name."""
+    held = {row.name: row.expires for row in await endpoints.certificates(connection, tenant)}
+    orders = await acme_orders.orders(connection, tenant)
+    return {row.host: acme.state(row, held.get(row.host), now) for row in orders}
+
+
+def url(row: EndpointRow, settings: Settings) -> str:
+    scheme, port, usual = (
+        ("https", settings.edge_https, 443) if row.spec.tls else ("http", settings.edge_http, 80)
+    )
+    return f"{scheme}://{row.host}{'' if port == usual else f':{port}'}{row.path}"
+
+
+def _sums(endpoint: EndpointId, counted: Iterable[EndpointTraffic]) -> tuple[EndpointTrafficView, ...]:
+    """By revision, over all hosts."""
+    by_revision: dict[int, list[EndpointTraffic]] = {}
+    for one in counted:
+        if one.endpoint == endpoint and one.revision:
+            by_revision.setdefault(one.revision, []).append(one)
+    return tuple(
+        EndpointTrafficView(
+            revision=revision,
+            requests=sum(part.requests for part in parts),
+            client_errors=sum(part.client_errors for part in parts),
+            server_errors=sum(part.server_errors for part in parts),
+            connection_errors=sum(part.connection_errors for part in parts),
+            sessions=sum(part.sessions for part in parts),
+            response_time=_mean(parts),
+        )
+        for revision, parts in sorted(by_revision.items())
+    )
+
+
+def _mean(parts: list[EndpointTraffic]) -> float:
+    total = sum(part.requests for part in parts)
+    return sum(part.response_time * part.requests for part in parts) / total if total else 0.0
+
+
+def _access(one: EndpointView, line: AccessLine) -> AccessView:
+    return AccessView(
+        time=rfc3339(line.time),
+        endpoint=f"{one.host}{one.path}",
+        client=line.client,
+        method=line.method,
+        url=f"{line.host or one.host}{line.path}",
+        status=line.status,
+        milliseconds=line.milliseconds,
+        size=line.size,
+        replica=line.replica,
+        revision=line.revision,
+    )

@@ -1,0 +1,1 @@
+"""Hosts, pools and zones: how machines join, whether they live, how they are emptied."""

@@ -1,0 +1,1 @@
+"""Networks as tenants see them: addresses, subnets, shares, ways out, groups, and who reaches whom."""

@@ -1,0 +1,1 @@
+"""What a release changes, decided before anything is done.  Pure, but for the gathering of facts."""

@@ -1,0 +1,1 @@
+"""Flows and their runs, as tenants and operators see and steer them."""

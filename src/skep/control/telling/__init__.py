@@ -1,0 +1,1 @@
+"""What every host must know of networks and of who serves, and how it hears of it."""

@@ -1,0 +1,1 @@
+"""Who owns things, who acts, and how much they may have."""
