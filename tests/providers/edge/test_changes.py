@@ -12,6 +12,7 @@ from tests.providers.network.conftest import HOST, HOST6, publications
 
 from skep.model.errors import Conflict
 from skep.model.ids import AppId, new_id
+from skep.providers.local import edge as edges
 from skep.providers.local.edge.place import Place
 from skep.providers.local.edge.process import living
 
@@ -144,6 +145,26 @@ async def test_a_killed_haproxy_is_back_with_all_it_had(site: Site) -> None:
     async with asyncio.timeout(10):
         while await site.get("shop.localhost") != "200 two":
             await asyncio.sleep(0.05)
+
+
+async def test_after_a_boot_nobody_is_let_in_before_replicas_are_reached(site: Site) -> None:
+    one = await site.replica("one")
+    await site.tell(endpoint("shop.localhost", one))
+    await site.leave()
+    await edges.teardown(site.world.instance, site.world.data)
+    await site.fabric.delete_network(site.net.id)
+
+    site.edge = site.make()
+    await site.edge.__aenter__()
+    early = await site.get("shop.localhost")
+    await site.fabric.ensure_network(site.net)
+    await site.fabric.plug(one)
+
+    assert early == "000"
+    async with asyncio.timeout(20):
+        while (said := await site.get("shop.localhost")) == "000":
+            await asyncio.sleep(0.05)
+    assert said == "200 one"
 
 
 async def test_the_next_agent_adopts_haproxy_and_goes_on(site: Site) -> None:

@@ -46,6 +46,8 @@ _LOOK = 10.0
 """Seconds between two looks whether all is as it should be."""
 _SOON = 1.0
 """Seconds until the next look when something is to be cleared away, or could not be done."""
+_RETURN = 30.0
+"""Seconds within which networks are back after the machine was started."""
 _LINGER = 2.0
 """Seconds for which a backend that nothing leads to any more still takes what was on its way."""
 
@@ -106,9 +108,14 @@ class HaproxyEdge:
         self._outdated = False
         """What runs was started by another release, with rules that are not ours."""
 
+        self._waits = False
+        """Networks are not back yet: other hosts answer better."""
+        self._returned = 0.0
+
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await self._records.load()
+            self._returned = time.monotonic() + _RETURN if self._records.apps else 0.0
             if self._is_on:
                 self._place.make()
                 self._outdated = self._process.adopt() and not self._rules_are_ours()
@@ -164,7 +171,7 @@ class HaproxyEdge:
                 async with self._lock:
                     self._have = None
                     await _whole(self._settle())
-                    self._unsettled = await self._clear()
+                    self._unsettled = await self._clear() or self._waits
                     await self._end_ways()
                     await asyncio.to_thread(self._log.forget, self._ids())
             except (SkepError, OSError) as error:
@@ -186,7 +193,8 @@ class HaproxyEdge:
         """Make HAProxy as control wants it; the caller holds the lock."""
         wanted = await self._wanted()
         if not self._process.runs:
-            if wanted:
+            self._waits = _lacks(wanted) and time.monotonic() < self._returned
+            if wanted and not self._waits:
                 await self._start(fresh(wanted))
             return
         if self._outdated:
@@ -323,6 +331,11 @@ async def _cleared(api: Runtime, slot: str, one: Server, *, leave: bool) -> bool
     if one.up:
         await api.run(f"set server {slot}/{one.name} state maint")
     return "deleted" in await api.run(f"del server {slot}/{one.name}")
+
+
+def _lacks(wanted: Iterable[Wanted]) -> bool:
+    """Whether an endpoint is served, and by nobody who is reached from here."""
+    return any(one.endpoint.servers and not one.servers for one in wanted)
 
 
 def _target(server: EdgeServer) -> Target:
