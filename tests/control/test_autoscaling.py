@@ -188,6 +188,7 @@ async def test_a_request_that_waits_wakes_a_service_that_is_asleep_but_not_one_t
     await house.finish(await control.apps.start(admin, "shop"))
     await house.finish(await control.scaling.scale(admin, "shop", {"web": 0}))
     ((asleep,),) = (one.endpoints for one in edge.told.values())
+    listed = await control.endpoints.list(admin)
     autoscaler = Autoscaler(
         database=house.database,
         flows=house.flows,
@@ -204,6 +205,7 @@ async def test_a_request_that_waits_wakes_a_service_that_is_asleep_but_not_one_t
         await house.flows.wait(RunId(run.id), 30)
 
     assert (stopped.hold, asleep.hold, asleep.servers) == (False, True, ())
+    assert [(one.service, one.replicas) for one in listed] == [("web", ())]
     assert (await control.apps.show(admin, "shop")).app.replicas == 1
 
 

@@ -93,6 +93,10 @@ class Endpoints:
                 raise NotFound(f"There is no app {app!r}; see 'skep apps'.")
             rows = await endpoints.every(connection, tenant=caller.tenant)
             rows = [row for row in rows if app in (None, known.get(row.app_id))]
+            with_any = sorted({row.app_id for row in rows})
+            names = {
+                one.id: one.name for app in with_any for one in await replicas.services_of(connection, app)
+            }
             states = await _states(connection, caller.tenant, self._now())
             members = {row.service_id: await replicas.of_service(connection, row.service_id) for row in rows}
         counted = await self._traffic() if rows else []
@@ -100,7 +104,7 @@ class Endpoints:
             EndpointView(
                 id=row.id,
                 app=known.get(row.app_id, ""),
-                service=next((one.service for one in members[row.service_id]), ""),
+                service=names.get(row.service_id, ""),
                 url=url(row, self._settings),
                 host=row.host,
                 path=row.path,
