@@ -28,6 +28,7 @@ from skep.model.names import ServiceName, TenantName
 from skep.model.spec import AppSpec, AppSubnet
 from skep.model.views.apps import AppDetail, AppState, AppView, EventView, ReplicaView, UsageView
 from skep.model.views.base import Accepted
+from skep.model.views.clusters import ClusterCheck, FindingView, RightsView
 from skep.model.views.disks import DiskView
 from skep.model.views.endpoints import AccessView, CertificateView, EndpointTrafficView, EndpointView
 from skep.model.views.hosts import DrainView, HostDetail, HostView, PoolView, StayingView, ZoneView
@@ -1125,6 +1126,30 @@ class FakeZones:
 
 
 @dataclass
+class FakeClusters:
+    world: World
+
+    async def check(self, caller: Caller, kubeconfig: str, context: str | None) -> ClusterCheck:
+        admins_only(caller)
+        rights = FindingView(
+            subject="rights",
+            verdict="missing",
+            message="Not allowed: bind clusterroles.",
+            remedy="Give them with: skep cluster rights | kubectl apply -f -",
+        )
+        disks = FindingView(subject="disks", verdict="works", message="Disks are of class fast.")
+        findings = [disks] if "admin" in kubeconfig else [rights, disks]
+        usable = "admin" in kubeconfig
+        return ClusterCheck(
+            server="https://203.0.113.7:6443", version="1.33", usable=usable, findings=findings
+        )
+
+    async def rights(self, caller: Caller) -> RightsView:
+        admins_only(caller)
+        return RightsView(manifest="---\napiVersion: v1\nkind: Namespace\n")
+
+
+@dataclass
 class FakePools:
     world: World
 
@@ -1336,6 +1361,7 @@ class FakeControl:
         self.certificates = FakeCertificates()
         self.hosts = FakeHosts(self.world)
         self.zones = FakeZones(self.world)
+        self.clusters = FakeClusters(self.world)
         self.pools = FakePools(self.world)
         self.queues = FakeQueues(self.world)
         self.tenants = FakeTenants(self.world)

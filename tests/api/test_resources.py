@@ -221,6 +221,14 @@ async def test_security_groups_come_and_go_with_their_rules(client: httpx.AsyncC
     assert (await client.get(web)).status_code == 404
 
 
+async def test_a_cluster_is_looked_at_by_the_kubeconfig_that_comes_along(client: httpx.AsyncClient) -> None:
+    checked = await client.post("/v1/clusters/check", json={"kubeconfig": "nobody", "context": "staging"})
+    rights = await client.get("/v1/clusters/rights")
+
+    assert (checked.status_code, checked.json()["usable"]) == (200, False)
+    assert rights.json()["manifest"].startswith("---")
+
+
 async def test_disks_are_resized_and_removed(client: httpx.AsyncClient) -> None:
     assert (await client.post("/v1/disks/shop_data/resize", json={"size": 1 << 31})).status_code == 202
     assert (await client.post("/v1/disks/shop_data/resize", json={"size": 0})).status_code == 422

@@ -552,6 +552,33 @@ def test_hosts_are_cordoned_drained_labelled_and_removed(running: Skep) -> None:
     assert running("host", "rm", "host1", "--fenced").returncode == 0
 
 
+def test_a_cluster_that_cannot_be_a_zone_is_an_error_that_says_what_to_do(
+    running: Skep, tmp_path: Path
+) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text("clusters: []\nusers: [{name: nobody, user: {token: t}}]\n")
+
+    checked = running("cluster", "check", "--kubeconfig", str(file))
+
+    assert checked.returncode == 1
+    assert "bind clusterroles" in checked.stdout
+    assert "skep cluster rights | kubectl apply -f -" in checked.stderr
+
+
+def test_a_cluster_is_checked_with_the_content_of_the_files_that_its_kubeconfig_names(
+    running: Skep, tmp_path: Path
+) -> None:
+    (tmp_path / "key.pem").write_text("admin")
+    file = tmp_path / "kubeconfig"
+    file.write_text("users: [{name: admin, user: {client-key: key.pem}}]\n")
+    lacking = tmp_path / "lacking"
+    lacking.write_text("users: [{name: admin, user: {client-key: none.pem}}]\n")
+
+    assert running("cluster", "check", "--kubeconfig", str(file)).returncode == 0
+    assert "none.pem: No such file" in running("cluster", "check", "--kubeconfig", str(lacking)).stderr
+    assert running("cluster", "rights").stdout.startswith("---")
+
+
 def test_zones_and_pools_come_and_go(running: Skep) -> None:
     assert running("zone", "add", "b", "--region", "north").returncode == 0
     assert running("zone", "rm", "b").returncode == 0

@@ -145,6 +145,8 @@ MATRIX: dict[str, tuple[str, Call]] = {
     "hosts.remove": (ADMINS, lambda c, who: c.hosts.remove(who, "none")),
     "zones.add": (ADMINS, lambda c, who: c.zones.add(who, "zone-9", "region")),
     "zones.remove": (ADMINS, lambda c, who: c.zones.remove(who, "none")),
+    "clusters.check": (ADMINS, lambda c, who: c.clusters.check(who, "", None)),
+    "clusters.rights": (ADMINS, lambda c, who: c.clusters.rights(who)),
     "queues.list": (ADMINS, lambda c, who: c.queues.list(who)),
     "queues.dead": (ADMINS, lambda c, who: c.queues.dead(who)),
     "zones.list": (ADMINS, lambda c, who: c.zones.list(who)),

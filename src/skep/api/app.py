@@ -11,6 +11,7 @@ from litestar.middleware import DefineMiddleware
 from skep.api import (
     apps,
     bundles,
+    clusters,
     disks,
     endpoints,
     events,
@@ -62,6 +63,7 @@ ROUTERS = [
         security_groups,
         endpoints,
         hosts,
+        clusters,
         joining,
         queues,
         tenants,

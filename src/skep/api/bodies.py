@@ -198,6 +198,13 @@ class NewZone(Body, frozen=True, kw_only=True):
     region: str
 
 
+class CheckCluster(Body, frozen=True, kw_only=True):
+    """`kubeconfig`: its text, which names no files and no programs; `context`: by default its current one."""
+
+    kubeconfig: str
+    context: str | None = None
+
+
 class SetPool(Body, frozen=True, kw_only=True):
     """`zone` is needed for a new one; `tenant` "" gives it to everybody; what is null stays as it is."""
 

@@ -69,6 +69,7 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "zone": ("skep.cli.zones:zone_app", "Zones: list, add, remove."),
         "pool": ("skep.cli.pools:pool_app", "Pools of hosts: list, add, change, remove."),
+        "cluster": ("skep.cli.clusters:app", "Kubernetes clusters: check, rights."),
         "bus": ("skep.cli.queues:app", "The bus: queues, dead letters."),
         "tenant": ("skep.cli.tenants:app", "Tenants: list, create, remove."),
         "user": ("skep.cli.users:app", "Users: list, create, remove."),

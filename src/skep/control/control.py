@@ -21,6 +21,7 @@ from skep.control.events import Events
 from skep.control.host_directory import HostDirectory
 from skep.control.hosts.authorities import Authorities
 from skep.control.hosts.bus_accounts import BusAccounts, OwnBusAccounts, SharedBusAccount
+from skep.control.hosts.cluster_checks import ClusterChecks
 from skep.control.hosts.enrolment import Enrolment
 from skep.control.hosts.hosts import Hosts
 from skep.control.hosts.join_tokens import JoinTokens
@@ -34,6 +35,7 @@ from skep.control.networks.networks import Networks
 from skep.control.networks.reservations import Reservations
 from skep.control.networks.security_groups import SecurityGroups
 from skep.control.networks.shares import Shares
+from skep.control.ports import Clusters
 from skep.control.runs.bundles import Bundles
 from skep.control.runs.flow_documents import Flows
 from skep.control.runs.flow_engine import FlowRoom
@@ -77,6 +79,7 @@ class Control:
     hosts: Hosts
     draining: Draining
     zones: Zones
+    clusters: ClusterChecks
     pools: Pools
     tenants: Tenants
     users: Users
@@ -100,6 +103,7 @@ def make_control(
     guarding: Guarding | None = None,
     edges: Edges | None = None,
     egressing: Egressing | None = None,
+    clusters: Clusters | None = None,
 ) -> Control:
     """Every use case on the same database, engine and hosts."""
     flows = room.flows
@@ -135,6 +139,7 @@ def make_control(
         hosts=Hosts(database, draining, enrolment, bus),
         draining=draining,
         zones=Zones(database),
+        clusters=ClusterChecks(clusters),
         pools=Pools(database),
         tenants=Tenants(database, now),
         users=Users(database, now),

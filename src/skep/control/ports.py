@@ -48,6 +48,7 @@ from skep.model.ids import (
 )
 from skep.model.images import BuildSpec, ImageInfo, RegistryCredentials
 from skep.model.topology import HostLoad
+from skep.model.views.clusters import ClusterCheck
 
 Progress = Callable[[str], None]
 """Called with one line at a time; must not block."""
@@ -434,6 +435,22 @@ class ContainerEvents(Protocol):
         """Called on every change of state or health; may be repeated."""
 
     async def removed(self, container: ContainerId) -> None: ...
+
+
+class Clusters(Protocol):
+    """Kubernetes clusters that zones may stand on."""
+
+    async def check(self, kubeconfig: str, context: str | None = None) -> ClusterCheck:
+        """What works there and what does not; nothing is changed.
+
+        Raises:
+            InvalidInput: it is no kubeconfig, would run programs or read files of this machine, or the
+                cluster does not let in who it says.
+            Unavailable: the cluster does not answer.
+        """
+
+    def rights(self) -> str:
+        """Manifests for the account with which skep works in a cluster."""
 
 
 class SignsOfLife(Protocol):

@@ -44,6 +44,7 @@ from skep.main.spool import spool
 from skep.model.errors import InvalidInput
 from skep.model.ids import HostName, ReplicaId, ZoneName, new_id
 from skep.providers.acme import AcmeIssuer
+from skep.providers.kubernetes import Clusters
 
 _AGENT = "agent."
 
@@ -339,6 +340,7 @@ def _control(base: Foundation, room: FlowRoom) -> Control:
         guarding=base.guarding,
         edges=base.edges,
         egressing=egressing(base),
+        clusters=Clusters(),
     )
 
 

@@ -1,0 +1,174 @@
+"""What a cluster says of itself to somebody who may not be allowed everything there."""
+
+import asyncio
+from collections.abc import AsyncIterable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from httpx2 import AsyncClient as HttpClient
+from httpx2 import HTTPError, HTTPStatusError
+from lightkube import ApiError, AsyncClient
+from lightkube.models.authorization_v1 import ResourceAttributes, SelfSubjectAccessReviewSpec
+from lightkube.resources.apps_v1 import DaemonSet
+from lightkube.resources.authorization_v1 import SelfSubjectAccessReview
+from lightkube.resources.core_v1 import Node, Service
+from lightkube.resources.networking_v1 import IngressClass
+from lightkube.resources.storage_v1 import StorageClass
+
+from skep.model.errors import InvalidInput, Unavailable
+from skep.providers.kubernetes.rights import BIND, MADE, OWNED, SEEN, Rule
+
+_AT_ONCE = 8
+"""Questions under way at one time: clusters limit their clients."""
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+_SYSTEM = "kube-system"
+
+
+@dataclass(frozen=True)
+class DiskClass:
+    """A storage class.  `grows`: claims of it may become larger."""
+
+    name: str
+    grows: bool = False
+    default: bool = False
+
+
+@dataclass(frozen=True)
+class Facts:
+    """`groups`: API groups with their versions, as `policy/v1`.  `denied`: rights that are missing, in words.
+
+    What may not be read looks as if it were not there.
+    """
+
+    version: tuple[int, int]
+    groups: frozenset[str] = frozenset()
+    nodes: int = 0
+    ready: int = 0
+    classes: tuple[DiskClass, ...] = ()
+    ingress_classes: tuple[str, ...] = ()
+    daemons: frozenset[str] = frozenset()
+    """DaemonSets of kube-system, where network plug-ins are."""
+    services: frozenset[str] = frozenset()
+    """Services of kube-system, where the name service is."""
+    denied: tuple[str, ...] = ()
+
+    def serves(self, group: str) -> bool:
+        """In whatever version."""
+        return any(one.startswith(f"{group}/") for one in self.groups)
+
+
+async def ask(client: AsyncClient, documents: HttpClient) -> Facts:
+    """Everything at once.
+
+    Raises:
+        Unavailable: nobody answers there, or not as a Kubernetes would.
+        InvalidInput: the cluster does not let in who asks.
+    """
+    try:
+        version = _version(await _document(documents, "/version"))
+        groups = _groups(await _document(documents, "/apis"))
+        found = await asyncio.gather(
+            _items(client.list(Node)),
+            _items(client.list(StorageClass)),
+            _items(client.list(IngressClass)),
+            _items(client.list(DaemonSet, namespace=_SYSTEM)),
+            _items(client.list(Service, namespace=_SYSTEM)),
+        )
+        denied = await _denied(client)
+    except HTTPError as error:
+        raise _refused(error) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unavailable(f"What answers there is no Kubernetes: {error!r}.") from error
+    nodes, classes, ingresses, daemons, services = found
+    return Facts(
+        version=version,
+        groups=groups,
+        nodes=len(nodes),
+        ready=sum(map(_is_ready, nodes)),
+        classes=tuple(map(_disk_class, classes)),
+        ingress_classes=tuple(_names(ingresses)),
+        daemons=frozenset(_names(daemons)),
+        services=frozenset(_names(services)),
+        denied=denied,
+    )
+
+
+async def _document(documents: HttpClient, path: str) -> Any:
+    answer = await documents.get(path)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def _version(document: Any) -> tuple[int, int]:
+    """Some distributions call their minor version `20+`."""
+    return int(document["major"]), int("".join(filter(str.isdigit, document["minor"])))
+
+
+def _groups(document: Any) -> frozenset[str]:
+    return frozenset(one["groupVersion"] for group in document["groups"] for one in group["versions"])
+
+
+async def _items(listed: AsyncIterable[Any]) -> list[Any]:
+    """None of what may not be read, and none of what this version does not serve."""
+    try:
+        return [item async for item in listed]
+    except ApiError as error:
+        if error.status.code in (403, 404):
+            return []
+        raise
+
+
+async def _denied(client: AsyncClient) -> tuple[str, ...]:
+    """Rights in the namespaces of tenants may be had everywhere, or given by a role that may be bound."""
+    everywhere = await _missing(client, (*SEEN, *MADE))
+    if await _missing(client, (BIND,)):
+        return everywhere + await _missing(client, OWNED)
+    return everywhere
+
+
+async def _missing(client: AsyncClient, rules: Iterable[Rule]) -> tuple[str, ...]:
+    room = asyncio.Semaphore(_AT_ONCE)
+    asked = [(rule, resource, verb) for rule in rules for resource, verb in rule.each()]
+
+    async def allowed(rule: Rule, resource: str, verb: str) -> bool:
+        async with room:
+            review = await client.create(_review(rule, resource, verb))
+        return bool(review.status and review.status.allowed)
+
+    answers = await asyncio.gather(*(allowed(*one) for one in asked))
+    return tuple(
+        f"{verb} {resource}" for (_, resource, verb), answer in zip(asked, answers, strict=True) if not answer
+    )
+
+
+def _review(rule: Rule, resource: str, verb: str) -> SelfSubjectAccessReview:
+    name, _, sub = resource.partition("/")
+    wanted = ResourceAttributes(
+        group=rule.group, resource=name, subresource=sub or None, verb=verb, name="".join(rule.names) or None
+    )
+    return SelfSubjectAccessReview(spec=SelfSubjectAccessReviewSpec(resourceAttributes=wanted))
+
+
+def _refused(error: HTTPError) -> Unavailable | InvalidInput:
+    status = error.response.status_code if isinstance(error, HTTPStatusError) else None
+    if status in (401, 403):
+        return InvalidInput(f"The cluster does not let in who the kubeconfig says: {error}")
+    return Unavailable(f"The cluster does not answer: {error or type(error).__name__}")
+
+
+def _is_ready(node: Node) -> bool:
+    conditions = (node.status and node.status.conditions) or ()
+    return any(one.type == "Ready" and one.status == "True" for one in conditions)
+
+
+def _disk_class(found: StorageClass) -> DiskClass:
+    marks = (found.metadata and found.metadata.annotations) or {}
+    return DiskClass(
+        name=next(iter(_names([found]))),
+        grows=bool(found.allowVolumeExpansion),
+        default=marks.get(_DEFAULT_CLASS) == "true",
+    )
+
+
+def _names(items: Collection[Any]) -> list[str]:
+    return [item.metadata.name for item in items]

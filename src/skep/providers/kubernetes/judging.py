@@ -1,0 +1,181 @@
+"""What a cluster's facts mean for a zone: which apps it can run, and what would have to change for others."""
+
+from collections.abc import Iterable
+
+from skep.model.views.clusters import FindingView, Verdict
+from skep.providers.kubernetes.facts import Facts
+
+OLDEST = (1, 20)
+"""The oldest version that is tried."""
+POD_SECURITY = (1, 25)
+"""The first version whose own admission holds the rules for pods of a namespace."""
+
+_GUARDS = {
+    "crd.projectcalico.org": "Calico",
+    "cilium.io": "Cilium",
+    "kubeovn.io": "Kube-OVN",
+    "k8s.ovn.org": "OVN-Kubernetes",
+    "crd.antrea.io": "Antrea",
+}
+"""Plug-ins that enforce NetworkPolicies, by the API group that each brings."""
+_GUARDING_DAEMONS = {"kube-router": "kube-router", "weave-net": "Weave Net", "canal": "Canal"}
+_FIXED = ("crd.projectcalico.org", "kubeovn.io")
+"""Those that give a pod the address that it asks for."""
+_NAMERS = ("kube-dns", "coredns", "rke2-coredns-rke2-coredns")
+
+
+def judge(facts: Facts) -> list[FindingView]:
+    """One finding per subject, in the order in which somebody would mend them."""
+    return [
+        _version(facts),
+        _rights(facts),
+        _nodes(facts),
+        _names(facts),
+        _isolation(facts),
+        _pod_security(facts),
+        _disks(facts),
+        _snapshots(facts),
+        _fixed_addresses(facts),
+        _endpoints(facts),
+        _budgets(facts),
+        _usage(facts),
+    ]
+
+
+def usable(findings: Iterable[FindingView]) -> bool:
+    return all(finding.verdict != "missing" for finding in findings)
+
+
+def guard(facts: Facts) -> str:
+    """The plug-in that enforces NetworkPolicies; "": none that is known."""
+    found = [name for group, name in _GUARDS.items() if facts.serves(group)]
+    found += [name for daemon, name in _GUARDING_DAEMONS.items() if daemon in facts.daemons]
+    return next(iter(found), "")
+
+
+def _version(facts: Facts) -> FindingView:
+    written = ".".join(map(str, facts.version))
+    if facts.version < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        return _finding("version", "missing", f"Kubernetes {written} is too old.", f"Upgrade to {oldest}.")
+    return _finding("version", "works", f"Kubernetes {written}.")
+
+
+def _rights(facts: Facts) -> FindingView:
+    if facts.denied:
+        return _finding(
+            "rights",
+            "missing",
+            f"Not allowed: {', '.join(facts.denied)}.",
+            "Give them with: skep cluster rights | kubectl apply -f -",
+        )
+    return _finding("rights", "works", "Everything that skep does is allowed.")
+
+
+def _nodes(facts: Facts) -> FindingView:
+    said = f"{facts.ready} of {facts.nodes} nodes are ready."
+    if not facts.ready:
+        return _finding("nodes", "missing", said, "Look why with: kubectl describe nodes")
+    return _finding("nodes", "works" if facts.ready == facts.nodes else "limited", said)
+
+
+def _names(facts: Facts) -> FindingView:
+    if facts.services.intersection(_NAMERS):
+        return _finding("names", "works", "Services find each other by name.")
+    return _finding(
+        "names", "missing", "No name service was found in kube-system.", "Install CoreDNS in the cluster."
+    )
+
+
+def _isolation(facts: Facts) -> FindingView:
+    if name := guard(facts):
+        return _finding("isolation", "works", f"{name} enforces network policies.")
+    return _finding(
+        "isolation",
+        "limited",
+        "Nothing was found that enforces network policies: tenants can reach each other's pods.",
+        "Install a network plug-in that does, or have one tenant in the cluster only.",
+    )
+
+
+def _pod_security(facts: Facts) -> FindingView:
+    if facts.version >= POD_SECURITY:
+        return _finding("pod security", "works", "Namespaces of tenants are held to the baseline.")
+    return _finding(
+        "pod security",
+        "limited",
+        "This version does not hold namespaces to a level by itself; skep asks for no more all the same.",
+        "Upgrade to 1.25.",
+    )
+
+
+def _disks(facts: Facts) -> FindingView:
+    if not facts.classes:
+        return _finding(
+            "disks",
+            "limited",
+            "There is no storage class: services with volumes are refused.",
+            "Install a CSI driver with a storage class.",
+        )
+    usual = next((one for one in facts.classes if one.default), None)
+    words = ", ".join(one.name + ("" if one.grows else " (does not grow)") for one in facts.classes)
+    if usual is None:
+        return _finding("disks", "limited", f"No class is the default of: {words}.", "Make one the default.")
+    verdict: Verdict = "works" if usual.grows else "limited"
+    return _finding("disks", verdict, f"Disks are of class {usual.name}; there are: {words}.")
+
+
+def _snapshots(facts: Facts) -> FindingView:
+    if facts.serves("snapshot.storage.k8s.io"):
+        return _finding("snapshots", "works", "Snapshots of volumes are served.")
+    return _finding(
+        "snapshots",
+        "limited",
+        "Snapshots are not served: a rollback with data is refused.",
+        "Install the snapshot controller, if the CSI driver can make snapshots.",
+    )
+
+
+def _fixed_addresses(facts: Facts) -> FindingView:
+    if any(facts.serves(group) for group in _FIXED):
+        return _finding("fixed addresses", "works", f"{guard(facts)} gives pods what they ask for.")
+    return _finding(
+        "fixed addresses",
+        "limited",
+        "The network plug-in gives pods no address of their choice: services that ask for one are refused.",
+        "Calico and Kube-OVN do.",
+    )
+
+
+def _endpoints(facts: Facts) -> FindingView:
+    if facts.serves("gateway.networking.k8s.io"):
+        return _finding("endpoints", "works", "The Gateway API is served.")
+    if facts.ingress_classes:
+        return _finding("endpoints", "works", f"Ingress of class {', '.join(facts.ingress_classes)}.")
+    return _finding(
+        "endpoints",
+        "limited",
+        "There is neither an ingress class nor a gateway: services with endpoints are refused.",
+        "Install an ingress controller.",
+    )
+
+
+def _budgets(facts: Facts) -> FindingView:
+    if facts.groups.intersection(("policy/v1", "policy/v1beta1")):
+        return _finding("disruption budgets", "works", "Drains of nodes respect them.")
+    return _finding("disruption budgets", "limited", "They are not served: drains stop what they like.")
+
+
+def _usage(facts: Facts) -> FindingView:
+    if facts.serves("metrics.k8s.io"):
+        return _finding("usage", "works", "CPU and memory are measured.")
+    return _finding(
+        "usage",
+        "limited",
+        "CPU and memory are not measured: there is no autoscaling on them.",
+        "Install the metrics server.",
+    )
+
+
+def _finding(subject: str, verdict: Verdict, message: str, remedy: str = "") -> FindingView:
+    return FindingView(subject=subject, verdict=verdict, message=message, remedy=remedy)

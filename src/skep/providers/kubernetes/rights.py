@@ -1,0 +1,106 @@
+"""What skep does in a cluster, as RBAC rules: what is asked for, and what a check looks for.
+
+Everywhere skep reads what it must see to place and explain, and makes namespaces.  What it writes, and every
+Secret it reads, is in the namespaces of its tenants only: there it binds itself to a second role.
+Format: https://kubernetes.io/docs/reference/access-authn-authz/rbac/
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import yaml
+
+ACCOUNT, HOME = "skep", "skep-system"
+EVERYWHERE, IN_TENANTS = "skep", "skep-tenant"
+"""The two cluster roles."""
+
+_READ = ("get", "list", "watch")
+_OWN = (*_READ, "create", "patch", "delete")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Verbs on resources (`pods/log` is a subresource) of an API group; "" is the core's."""
+
+    group: str
+    resources: tuple[str, ...]
+    verbs: tuple[str, ...]
+    names: tuple[str, ...] = ()
+
+    def each(self) -> Iterator[tuple[str, str]]:
+        """Every resource with every verb."""
+        return ((resource, verb) for resource in self.resources for verb in self.verbs)
+
+
+SEEN = (
+    Rule("", ("nodes", "pods", "services", "events", "persistentvolumeclaims", "persistentvolumes"), _READ),
+    Rule("apps", ("deployments", "statefulsets", "replicasets"), _READ),
+    Rule("networking.k8s.io", ("ingressclasses",), _READ),
+    Rule("storage.k8s.io", ("storageclasses",), _READ),
+)
+MADE = (
+    Rule("", ("namespaces",), _OWN),
+    Rule("", ("nodes",), ("patch",)),
+    Rule("scheduling.k8s.io", ("priorityclasses",), _OWN),
+    Rule("rbac.authorization.k8s.io", ("rolebindings",), ("get", "create", "delete")),
+)
+BIND = Rule("rbac.authorization.k8s.io", ("clusterroles",), ("bind",), (IN_TENANTS,))
+OWNED = (
+    Rule("", ("pods", "services", "configmaps", "secrets", "persistentvolumeclaims"), _OWN),
+    Rule("", ("resourcequotas", "limitranges", "serviceaccounts"), _OWN),
+    Rule("", ("pods/log",), ("get",)),
+    Rule("", ("pods/exec",), ("get", "create")),
+    Rule("", ("pods/eviction",), ("create",)),
+    Rule("apps", ("deployments", "statefulsets"), _OWN),
+    Rule("networking.k8s.io", ("networkpolicies", "ingresses"), _OWN),
+    Rule("policy", ("poddisruptionbudgets",), _OWN),
+    Rule("snapshot.storage.k8s.io", ("volumesnapshots",), _OWN),
+)
+"""In the namespaces of tenants."""
+
+
+def manifest() -> str:
+    """YAML for `kubectl apply -f -`: the account, the roles, the binding, and a token that stays."""
+    account = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": HOME}
+    documents = [
+        _object("v1", "Namespace", HOME),
+        _object("v1", "ServiceAccount", ACCOUNT, HOME),
+        _object(
+            "v1",
+            "Secret",
+            f"{ACCOUNT}-token",
+            HOME,
+            annotations={"kubernetes.io/service-account.name": ACCOUNT},
+            type="kubernetes.io/service-account-token",
+        ),
+        _role(EVERYWHERE, (*SEEN, *MADE, BIND)),
+        _role(IN_TENANTS, OWNED),
+        _object(
+            "rbac.authorization.k8s.io/v1",
+            "ClusterRoleBinding",
+            EVERYWHERE,
+            roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": EVERYWHERE},
+            subjects=[account],
+        ),
+    ]
+    return yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True)
+
+
+def _role(name: str, rules: tuple[Rule, ...]) -> dict[str, object]:
+    written = [
+        {"apiGroups": [rule.group], "resources": list(rule.resources), "verbs": list(rule.verbs)}
+        | ({"resourceNames": list(rule.names)} if rule.names else {})
+        for rule in rules
+    ]
+    return _object("rbac.authorization.k8s.io/v1", "ClusterRole", name, rules=written)
+
+
+def _object(
+    api: str, kind: str, name: str, namespace: str = "", annotations: object = None, **body: object
+) -> dict[str, object]:
+    metadata: dict[str, object] = {"name": name}
+    if namespace:
+        metadata["namespace"] = namespace
+    if annotations:
+        metadata["annotations"] = annotations
+    return {"apiVersion": api, "kind": kind, "metadata": metadata} | body

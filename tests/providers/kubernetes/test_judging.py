@@ -1,0 +1,83 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from skep.providers.kubernetes.facts import DiskClass, Facts
+from skep.providers.kubernetes.judging import judge, usable
+
+GROUPS = frozenset(
+    {
+        "policy/v1",
+        "crd.projectcalico.org/v1",
+        "snapshot.storage.k8s.io/v1",
+        "gateway.networking.k8s.io/v1",
+        "metrics.k8s.io/v1beta1",
+    }
+)
+WHOLE = Facts(
+    version=(1, 33),
+    groups=GROUPS,
+    nodes=2,
+    ready=2,
+    classes=(DiskClass("fast", grows=True, default=True),),
+    services=frozenset({"kube-dns"}),
+)
+
+
+def verdicts(**changes: Any) -> dict[str, str]:
+    found = judge(replace(WHOLE, **changes))
+    return {one.subject: one.verdict for one in found if one.verdict != "works"}
+
+
+def test_a_cluster_that_has_everything_works_in_everything() -> None:
+    assert verdicts() == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"version": (1, 19)}, {"version": "missing", "pod security": "limited"}),
+        ({"version": (1, 24)}, {"pod security": "limited"}),
+        ({"denied": ("bind clusterroles",)}, {"rights": "missing"}),
+        ({"ready": 0}, {"nodes": "missing"}),
+        ({"ready": 1}, {"nodes": "limited"}),
+        ({"services": frozenset({"metrics"})}, {"names": "missing"}),
+        ({"classes": ()}, {"disks": "limited"}),
+        ({"classes": (DiskClass("slow", grows=True),)}, {"disks": "limited"}),
+        ({"classes": (DiskClass("slow", default=True),)}, {"disks": "limited"}),
+        ({"groups": GROUPS - {"policy/v1"}}, {"disruption budgets": "limited"}),
+        ({"groups": GROUPS - {"metrics.k8s.io/v1beta1"}}, {"usage": "limited"}),
+        ({"groups": GROUPS - {"snapshot.storage.k8s.io/v1"}}, {"snapshots": "limited"}),
+        ({"groups": GROUPS - {"gateway.networking.k8s.io/v1"}}, {"endpoints": "limited"}),
+        ({"groups": GROUPS - {"gateway.networking.k8s.io/v1"}, "ingress_classes": ("haproxy",)}, {}),
+        (
+            {"groups": GROUPS - {"crd.projectcalico.org/v1"}},
+            {"isolation": "limited", "fixed addresses": "limited"},
+        ),
+        (
+            {
+                "groups": GROUPS - {"crd.projectcalico.org/v1"},
+                "daemons": frozenset({"kube-router"}),
+            },
+            {"fixed addresses": "limited"},
+        ),
+    ],
+)
+def test_what_a_cluster_has_not_is_named(changes: dict[str, Any], wanted: dict[str, str]) -> None:
+    assert verdicts(**changes) == wanted
+
+
+def test_only_what_is_missing_keeps_a_cluster_from_being_a_zone() -> None:
+    limited = judge(replace(WHOLE, classes=(), groups=frozenset()))
+    missing = judge(replace(WHOLE, denied=("get pods",)))
+
+    assert (usable(limited), usable(missing)) == (True, False)
+
+
+def test_whatever_does_not_work_says_what_to_do() -> None:
+    nothing = judge(Facts(version=(1, 10), denied=("get pods",)))
+
+    silent = {one.subject for one in nothing if one.verdict != "works" and not one.remedy}
+
+    assert silent == {"disruption budgets"}
