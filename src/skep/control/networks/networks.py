@@ -11,16 +11,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from skep.control.callers import Caller
 from skep.control.clock import Now, rfc3339
 from skep.control.host_directory import HostDirectory
-from skep.control.naming import DEFAULT_NETWORK, default_network, scope
+from skep.control.naming import DEFAULT_NETWORK, default_network
 from skep.control.networks import tracing, translation
-from skep.control.networks.addresses import Addresses, Reserved, count_reserved
+from skep.control.networks.addresses import Addresses
 from skep.control.networks.egress import egress_view
 from skep.control.networks.network_finding import own_network
-from skep.control.networks.reservations import reservation_view
+from skep.control.networks.network_views import address_view, network_view, service_view, with_counts
 from skep.control.networks.shares import share_view
 from skep.control.networks.tracing import six_text
 from skep.control.plans.plans import NewNetwork
-from skep.control.plans.subnets import Range, blocks, join, ranges
+from skep.control.plans.subnets import blocks, join, ranges
 from skep.control.telling.guards import GuardMap, guard_maps
 from skep.control.telling.peers import maps
 from skep.flow import Database, FlowEngine
@@ -32,7 +32,6 @@ from skep.model.names import check_name
 from skep.model.spec import AppSubnet
 from skep.model.views.base import Accepted
 from skep.model.views.networks import (
-    AddressView,
     HopView,
     NetworkDetail,
     NetworkView,
@@ -54,10 +53,8 @@ from skep.store import (
     tenants,
     virtual_ips,
 )
-from skep.store.networks import AttachmentRow, NetworkRow
-from skep.store.reservations import ReservationRow
+from skep.store.networks import NetworkRow
 from skep.store.turns import Turn, take_turn
-from skep.store.virtual_ips import NamedVirtualIpRow
 
 PATIENCE = 2.0
 """Seconds that a host may take to say what it knows."""
@@ -280,7 +277,7 @@ class Networks:
             await Addresses(connection, caller.tenant, self._pool, self._now()).add_networks([wanted], None)
             return await own_network(connection, caller, name)
 
-        return _view(await self._database.write(change), caller.tenant_name, 0)
+        return network_view(await self._database.write(change), caller.tenant_name, 0)
 
     async def add_subnet(self, caller: Caller, network: str, subnet: AppSubnet) -> Accepted:
         """Let a network grow by a subnet, which is used when those before it are full.
@@ -335,15 +332,18 @@ class Networks:
             internal=row.internal,
             created=rfc3339(row.created),
             ports=[
-                *(_address(port, owner_name, caller) for port in sorted(rows, key=lambda one: one.address)),
-                *(_of_service(one, owner_name) for one in services),
+                *(
+                    address_view(port, owner_name, caller)
+                    for port in sorted(rows, key=lambda one: one.address)
+                ),
+                *(service_view(one, owner_name) for one in services),
             ],
             subnets=[SubnetView(subnet=str(one.cidr), gateway=str(one.gateway)) for one in ranges(row)],
             shares=[share_view(offer, caller) for offer in offers if offer.network_id == row.id],
             egress=egress_view(led, {row.id: row}, {}, row.tenant_id) if led else None,
         )
         return (
-            detail if row.tenant_id != caller.tenant else _with_counts(detail, row, [*rows, *services], kept)
+            detail if row.tenant_id != caller.tenant else with_counts(detail, row, [*rows, *services], kept)
         )
 
     async def list(self, caller: Caller) -> list[NetworkView]:
@@ -353,7 +353,7 @@ class Networks:
             count = Counter(
                 port.network_id for port in await networks.ports_of(connection, tenant=caller.tenant)
             )
-        return [_view(row, owners[row.tenant_id], count[row.id]) for _, row in sorted(rows.items())]
+        return [network_view(row, owners[row.tenant_id], count[row.id]) for _, row in sorted(rows.items())]
 
 
 async def _names(connection: AsyncConnection, caller: Caller, wanted: str | None) -> dict[NetworkId, str]:
@@ -362,71 +362,3 @@ async def _names(connection: AsyncConnection, caller: Caller, wanted: str | None
     if wanted is not None and wanted not in names.values():
         raise NotFound(f"There is no network {wanted!r}; see 'skep net ls'.")
     return names
-
-
-def _view(row: NetworkRow, owner: str, ports: int) -> NetworkView:
-    return NetworkView(
-        id=row.id,
-        name=row.name,
-        owner=owner,
-        subnet=row.subnet,
-        gateway=row.gateway,
-        internal=row.internal,
-        ports=ports,
-        created=rfc3339(row.created),
-        subnets=[str(one.cidr) for one in ranges(row)],
-    )
-
-
-def _address(row: AttachmentRow, owner: str, caller: Caller) -> AddressView:
-    own = row.tenant_id == caller.tenant
-    return AddressView(
-        address=str(IPv4Address(row.address)),
-        names=row.full_names,
-        tenant=row.guest or owner,
-        replica=row.replica if own else "",
-        host=row.host if own else "",
-        address6=six_text(row.address6),
-    )
-
-
-def _of_service(row: NamedVirtualIpRow, owner: str) -> AddressView:
-    return AddressView(
-        address=str(IPv4Address(row.address)),
-        names=(f"{row.service}.{scope(row.app, row.guest)}",),
-        tenant=row.guest or owner,
-    )
-
-
-def _with_counts(
-    detail: NetworkDetail,
-    row: NetworkRow,
-    taken: Sequence[AttachmentRow | NamedVirtualIpRow],
-    kept: Sequence[ReservationRow],
-) -> NetworkDetail:
-    used = {one.address for one in taken} | {
-        one.address6 for one in taken if isinstance(one, AttachmentRow) and one.address6 is not None
-    }
-    blocked = [Reserved.of(one) for one in kept]
-    subnets = [_fill(one, used, blocked) for one in ranges(row)]
-    return msgspec.structs.replace(
-        detail,
-        subnets=subnets,
-        used=len(taken),
-        reserved=sum(one.reserved or 0 for one in subnets if ":" not in one.subnet),
-        free=sum(one.free or 0 for one in subnets if ":" not in one.subnet),
-        reservations=[reservation_view(one) for one in kept],
-    )
-
-
-def _fill(one: Range, used: set[int], kept: Sequence[Reserved]) -> SubnetView:
-    """A subnet with how full it is."""
-    here = sum(address in one for address in used)
-    reserved = count_reserved(one, used, kept)
-    return SubnetView(
-        subnet=str(one.cidr),
-        gateway=str(one.gateway),
-        used=here,
-        reserved=reserved,
-        free=one.room - here - reserved,
-    )
