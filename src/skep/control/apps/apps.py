@@ -4,69 +4,35 @@ Every change becomes a run of a flow made for it (`flows/documents.py`); this mo
 One change of an app at a time: a second one is refused while a run of the app is active (`changes.py`).
 """
 
-import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.control.apps import app_views, autoscaling, changes, explaining, histories, retention, strategies
+from skep.control.apps import app_views, changes, explaining, histories, retention
+from skep.control.apps.planner import Planner
 from skep.control.apps.release_diff import differences, shape
 from skep.control.apps.validation import check
+from skep.control.apps.wanted import LONGEST_NOTE, Wanted, settle
 from skep.control.callers import Caller, Role
 from skep.control.clock import Now
-from skep.control.endpoints import acme, endpoints
 from skep.control.flows import documents
-from skep.control.networks import security_groups
 from skep.control.plans import facts
 from skep.control.plans.facts import AppRecord
-from skep.control.plans.placing import assign
-from skep.control.plans.planning import make_plan
 from skep.control.plans.plans import Facts, Plan
-from skep.control.plans.publications import clash
 from skep.control.settings import Settings
-from skep.control.tenants import quotas
-from skep.control.tenants.quotas import Defaults
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, InvalidInput, NotFound
-from skep.model.ids import AppId, DiskId, SnapshotId, TenantId
-from skep.model.images import ImageInfo
-from skep.model.references import normalize
-from skep.model.spec import AppFile, AppSpec
+from skep.model.ids import AppId
+from skep.model.spec import AppSpec
 from skep.model.views.apps import AppDetail, AppView
 from skep.model.views.base import Accepted
 from skep.model.views.plans import PlanDetail
-from skep.store import apps, groups, networks, releases, replicas, tenants
-from skep.store import endpoints as stored_endpoints
+from skep.store import apps, releases, replicas, tenants
 from skep.store.apps import AppRow
 from skep.store.releases import ReleaseRow
 from skep.store.replicas import ReplicaRow
-
-LONGEST_NOTE = 200
-
-
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What an app is to become.  `contents` of its configs and secrets by digest.
-
-    `images`: what its services are made of, whatever their references point at today; of the others the
-    references decide.  `base`: the version of the app that this was thought out for.  `note`: why, in words;
-    `verb`: what its run is called.  `rollback`: it was in force before.  `mark`: of the plan that
-    it must come to, if one was shown.  `keep_scale`: services that scale by themselves keep their numbers.
-    `data`: disks that go back to what they held, as of these snapshots.
-    """
-
-    spec: AppSpec
-    contents: Mapping[str, bytes] = {}
-    images: Mapping[str, ImageInfo] = {}
-    base: int | None = None
-    note: str = ""
-    verb: str = "apply"
-    rollback: bool = False
-    force_recreate: bool = False
-    mark: str = ""
-    keep_scale: bool = False
-    data: Mapping[DiskId, SnapshotId] = {}
 
 
 class Apps:
@@ -82,7 +48,7 @@ class Apps:
         self._flows = flows
         self._settings = settings
         self._now = now
-        self._new_id = new_id
+        self._planner = Planner(database, settings, new_id)
 
     async def show(self, caller: Caller, app: str) -> AppDetail:
         async with self._database.read() as connection:
@@ -97,8 +63,8 @@ class Apps:
     async def plan(self, caller: Caller, spec: AppSpec) -> PlanDetail:
         """What `apply` would do, and what that means; changes nothing."""
         check(spec, caller)
-        wanted = await self._kept(caller, _settle(spec))
-        plan, found, record = await self._plan(caller, wanted)
+        wanted = await self._planner.kept(caller, settle(spec))
+        plan, found, record = await self._planner.plan(caller, wanted)
         settings, default_memory = self._settings, self._settings.limits.memory
         async with self._database.read() as connection:
             candidates = await facts.candidates(connection, default_memory)
@@ -145,7 +111,7 @@ class Apps:
         if mark:
             explaining.in_force_when(mark)
         wanted = msgspec.structs.replace(
-            _settle(spec), force_recreate=force_recreate, note=note, mark=mark, keep_scale=True
+            settle(spec), force_recreate=force_recreate, note=note, mark=mark, keep_scale=True
         )
 
         async def unchanged() -> Wanted:
@@ -163,8 +129,8 @@ class Apps:
         async def attempt() -> Accepted:
             wanted = await think()
             if wanted.keep_scale:
-                wanted = await self._kept(caller, wanted)
-            plan, found, record = await self._plan(caller, wanted)
+                wanted = await self._planner.kept(caller, wanted)
+            plan, found, record = await self._planner.plan(caller, wanted)
             if record is not None:
                 await changes.require_quiet(self._flows, record.app)
             if wanted.mark not in ("", _mark(plan, found, wanted.spec, record)):
@@ -176,17 +142,6 @@ class Apps:
             return await self._start_apply(caller, wanted, plan, record)
 
         return await changes.settled(app, attempt)
-
-    async def _kept(self, caller: Caller, wanted: Wanted) -> Wanted:
-        """With as many replicas as the services that scale by themselves have come to."""
-        if not autoscaling.of(wanted.spec):
-            return wanted
-        async with self._database.read() as connection:
-            row = await apps.by_name(connection, caller.tenant, wanted.spec.name)
-            release = await releases.get(connection, row.release_id) if row and row.release_id else None
-        spec = autoscaling.kept(wanted.spec, release.spec if release else None)
-        base = wanted.base if row is None or wanted.base is not None else row.version
-        return msgspec.structs.replace(wanted, spec=spec, base=base)
 
     async def _stale(self, wanted: Wanted, record: AppRecord | None) -> Conflict:
         """Why a plan that was made before does not hold any more."""
@@ -278,45 +233,6 @@ class Apps:
 
         return await changes.settled(app, attempt)
 
-    async def _plan(self, caller: Caller, wanted: Wanted) -> tuple[Plan, Facts, AppRecord | None]:
-        settings, spec = self._settings, wanted.spec
-        async with self._database.read() as connection:
-            row = await apps.by_name(connection, caller.tenant, spec.name)
-            record = await facts.load_app(connection, caller.tenant, spec.name) if row else None
-            if row is not None and row.removing:
-                raise Conflict(f"App {spec.name!r} is being removed: wait until it is gone.")
-            await facts.check_files(connection, caller.tenant, spec, wanted.contents)
-            acme.must_be_possible(spec, agreed=settings.acme_agreed, private=settings.acme_private)
-            endpoints.must_have_certificates(
-                spec, {row.name for row in await stored_endpoints.certificates(connection, caller.tenant)}
-            )
-            security_groups.must_exist(
-                spec, {group.name for group in await groups.every(connection, caller.tenant)}
-            )
-            found = await facts.gather(
-                connection, caller.tenant, record, AppId(self._new_id()), spec, wanted.images
-            )
-            found = msgspec.structs.replace(found, data=wanted.data)
-            cluster = await facts.cluster(connection, settings.limits.memory)
-            await self._check_quota(connection, caller, found.app, spec)
-            await self._places_must_be_free(connection, spec, found, caller.tenant)
-
-        beside = strategies.stand_ins(
-            found, spec, rollback=wanted.rollback, force_recreate=wanted.force_recreate
-        )
-        plan = make_plan(
-            found,
-            spec,
-            new_id=self._new_id,
-            placing=assign(found, spec, caller.tenant, cluster, settings.limits.memory, beside),
-            default_disk=settings.default_disk,
-            force_recreate=wanted.force_recreate,
-        )
-        plan = msgspec.structs.replace(plan, rollback=wanted.rollback)
-        strategies.must_be_checked(plan, spec)
-        said = tuple(strategies.remarks(plan, spec))
-        return msgspec.structs.replace(plan, remarks=said), found, record
-
     async def _start_apply(
         self, caller: Caller, wanted: Wanted, plan: Plan, record: AppRecord | None
     ) -> Accepted:
@@ -345,7 +261,7 @@ class Apps:
                 await apps.insert(transaction, app)
             else:
                 await changes.claim(transaction, self._flows, app)
-            await self._check_quota(transaction, caller, app.id, spec)
+            await self._planner.check_quota(transaction, caller, app.id, spec)
             await apps.save_files(transaction, caller.tenant, wanted.contents)
             await self._keep_files(transaction, caller, spec)
             await releases.insert(transaction, release)
@@ -383,29 +299,6 @@ class Apps:
         )
         return Accepted(run=run)
 
-    async def _check_quota(
-        self, connection: AsyncConnection, caller: Caller, app: AppId, spec: AppSpec
-    ) -> None:
-        """Asked when planning, and decided with the release's row: apps may be applied at the same moment."""
-        defaults = Defaults(disk=self._settings.default_disk, memory=self._settings.limits.memory)
-        await quotas.check_app(connection, caller.tenant, app, spec, defaults)
-
-    async def _places_must_be_free(
-        self, connection: AsyncConnection, spec: AppSpec, found: Facts, tenant: TenantId
-    ) -> None:
-        """An early answer; `release.claim` decides."""
-        own = {service.id for service in found.services}
-        others = [row for row in await networks.published_ports(connection) if row.service_id not in own]
-        for name, service in spec.services.items():
-            for port in service.ports:
-                if any(clash(port, port.published, row, row.published) for row in others):
-                    raise Conflict(
-                        f"Service {name!r}: port {port.published}/{port.protocol} of the host is taken by "
-                        "another app. Publish another one, or leave the number out to be given a free one."
-                    )
-        known = await stored_endpoints.every(connection)
-        endpoints.must_be_free(spec, known, app=found.app, tenant=tenant)
-
     async def _removal(self, connection: AsyncConnection, app: AppRow) -> str:
         release = await releases.get(connection, app.release_id) if app.release_id else None
         return await app_views.removal_document(connection, app, release)
@@ -421,26 +314,3 @@ class Apps:
 def _mark(plan: Plan, found: Facts, spec: AppSpec, record: AppRecord | None) -> str:
     listed = app_views.plan(plan, found, spec).changes
     return explaining.mark(plan, spec, listed, record.app.revision if record else 0)
-
-
-def _settle(spec: AppSpec) -> Wanted:
-    """References in their normal form; contents of configs and secrets kept apart, by digest."""
-    contents: dict[str, bytes] = {}
-
-    def file(entry: AppFile) -> AppFile:
-        if entry.content is None:
-            return entry
-        digest = f"sha256:{hashlib.sha256(entry.content).hexdigest()}"
-        contents[digest] = entry.content
-        return AppFile(digest=digest)
-
-    settled = msgspec.structs.replace(
-        spec,
-        services={
-            name: msgspec.structs.replace(service, image=normalize(service.image))
-            for name, service in spec.services.items()
-        },
-        configs={name: file(entry) for name, entry in spec.configs.items()},
-        secrets={name: file(entry) for name, entry in spec.secrets.items()},
-    )
-    return Wanted(spec=settled, contents=contents)

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.control.apps.apps import Apps, Wanted
+from skep.control.apps.apps import Apps
 from skep.control.apps.histories import before, before_by_hand, between, changed
 from skep.control.apps.retention import IN_FORCE
 from skep.control.apps.validation import check
+from skep.control.apps.wanted import Wanted
 from skep.control.callers import Caller
 from skep.control.clock import rfc3339
 from skep.control.plans import facts

@@ -5,9 +5,10 @@ from difflib import get_close_matches
 
 import msgspec
 
-from skep.control.apps.apps import LONGEST_NOTE, Apps, Wanted
+from skep.control.apps.apps import Apps
 from skep.control.apps.retention import AUTOSCALER
 from skep.control.apps.validation import check
+from skep.control.apps.wanted import LONGEST_NOTE, Wanted
 from skep.control.callers import Caller, Role
 from skep.control.plans import facts
 from skep.flow import Database
