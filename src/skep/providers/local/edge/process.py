@@ -59,7 +59,7 @@ class Process:
         if self._watch is None:
             self.adopt()
         command = [*self._enter, *_unprivileged(), *self._command()]
-        await asyncio.to_thread(_launch, self._place, command, hands_over=self.runs)
+        await asyncio.to_thread(_launch, self._place, command)
         if not self.adopt():
             raise HostFailure("HAProxy ended as soon as it was started.")
 
@@ -93,10 +93,10 @@ def _unprivileged() -> list[str]:
     ]
 
 
-def _launch(place: Place, command: list[str], *, hands_over: bool) -> None:
+def _launch(place: Place, command: list[str]) -> None:
     """Raises Conflict, HostFailure.  Its output goes to a file: a pipe would stay open in what it leaves."""
     old = [str(pid) for pid in living(place)]
-    again = [*(["-x", str(place.admin)] if hands_over else []), *(["-sf", *old] if old else [])]
+    again = [*(["-x", str(place.admin)] if _answers(place.admin) else []), *(["-sf", *old] if old else [])]
     with tempfile.TemporaryFile() as output:
         done = subprocess.run(
             [*command, *again],
@@ -112,6 +112,13 @@ def _launch(place: Place, command: list[str], *, hands_over: bool) -> None:
         said = output.read(64 * 1024).decode(errors="replace").strip()
     if done.returncode:
         raise _refusal(said)
+
+
+def _answers(admin: Path) -> bool:
+    """Whether one is there that hands its sockets over: it may have died a moment ago."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(str(admin)) == 0
 
 
 def _refusal(said: str) -> Exception:
