@@ -1,10 +1,13 @@
 """Connections to SQLite and PostgreSQL, set up as the engine wants them."""
 
 import socket
+from functools import partial
 from typing import Any, cast
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from skep.flow.storage.sqlite import COMPILED, connect
 
 BUSY_TIMEOUT_MS = 10_000
 CONNECT_TIMEOUT = 10.0
@@ -20,9 +23,7 @@ def open_engine(url: str, *, durable: bool = True) -> AsyncEngine:
         ValueError: another kind of database.
     """
     if url.startswith("sqlite"):
-        engine = create_async_engine(url)
-        _prepare_sqlite(engine, "FULL" if durable else "OFF")
-        return engine
+        return _sqlite(url, durable)
     if url.startswith("postgresql"):
         return _postgresql(url, durable)
     raise ValueError(
@@ -55,30 +56,30 @@ def _keep_alive(stream: socket.socket) -> None:
             stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def _prepare_sqlite(engine: AsyncEngine, synchronous: str) -> None:
+def _sqlite(url: str, durable: bool) -> AsyncEngine:
     """Write-ahead log, real foreign keys, and transactions begun by us.
 
     The driver's own transaction handling would commit behind the back of savepoints; the recipe is from
     SQLAlchemy's documentation of the dialect, "Serializable isolation / Savepoints / Transactional DDL".
     The writer begins IMMEDIATE, for a transaction that reads first cannot be upgraded while another writes.
     """
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def connect(connection: Any, _record: object) -> None:
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in (
-            f"busy_timeout={BUSY_TIMEOUT_MS}",
-            "journal_mode=WAL",
-            f"synchronous={synchronous}",
-            "foreign_keys=ON",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
+    pragmas = (
+        f"busy_timeout={BUSY_TIMEOUT_MS}",
+        "journal_mode=WAL",
+        f"synchronous={'FULL' if durable else 'OFF'}",
+        "foreign_keys=ON",
+    )
+    file = make_url(url).database or ""
+    engine = create_async_engine(
+        make_url(url).set(drivername="sqlite+skep"),
+        async_creator=partial(connect, file, pragmas),
+        execution_options={"compiled_cache": COMPILED},
+    )
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Connection) -> None:
         writer = cast("bool", connection.get_execution_options().get("skep_writer", False))
         statement = "BEGIN IMMEDIATE" if writer else "BEGIN"
-        # One turn in the driver's thread; a cursor of SQLAlchemy's takes three.
         connection.connection.run_async(lambda driver: driver.execute(statement))
+
+    return engine
