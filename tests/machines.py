@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import msgspec
+from tests.schema import put_schema
 
 from skep.configuration import Configuration
 from skep.control.callers import Caller
@@ -131,6 +132,8 @@ async def machine(settings: Configuration, archive: Path) -> AsyncIterator[Machi
     settings.data.mkdir(parents=True, exist_ok=True)
     settings.run.mkdir(parents=True, exist_ok=True)
     try:
+        if not settings.database:
+            await put_schema(settings.data / "skep.db")
         async with installation(settings) as control:
             token = (settings.etc / "admin.token").read_text().strip()
             admin = await control.auth.authenticate(token)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from tests.schema import put_schema
 
 from skep.configuration import Configuration
 from skep.control.hosts.authorities import Authorities
@@ -17,7 +18,6 @@ from skep.flow import Database
 from skep.main import tls
 from skep.main.tls import names_of_api, tls_of_api
 from skep.model.errors import InvalidInput
-from skep.store.schema import migrate
 from skep.trust.api_contexts import verifying
 from skep.trust.authority import Authority
 from skep.trust.identity import Identity, new_key, signing_request
@@ -26,8 +26,7 @@ from skep.trust.peers import Role
 
 @pytest.fixture
 async def authorities(tmp_path: Path) -> AsyncIterator[Authorities]:
-    database = await Database.open(f"sqlite+aiosqlite:///{tmp_path / 'skep.db'}", durable=False)
-    await migrate(database.engine)
+    database = await Database.open(await put_schema(tmp_path / "skep.db"), durable=False)
     yield Authorities(database, tmp_path / "etc" / "installation.key", time.time)
     await database.close()
 

@@ -8,6 +8,8 @@ from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from tests.schema import put_schema
+
 from skep.bus.bus import Bus
 from skep.bus.inprocess import InProcessBus
 from skep.control.callers import Caller, Role
@@ -108,7 +110,7 @@ async def installation(
     it is `shared`.
     """
     clock = Clock()
-    database = await Database.open(url or f"sqlite+aiosqlite:///{folder / 'skep.db'}", durable=False)
+    database = await Database.open(url or await put_schema(folder / "skep.db"), durable=False)
     try:
         await migrate(database.engine)
         bus = InProcessBus()

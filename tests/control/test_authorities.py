@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from tests.control.installation import Clock
+from tests.schema import put_schema
 
 from skep.control.hosts.authorities import Authorities
 from skep.flow import Database
 from skep.model.errors import InvalidInput, Unavailable
 from skep.store import tables
-from skep.store.schema import migrate
 from skep.trust.authority import Authority
 from skep.trust.identity import Identity, new_key, signing_request
 from skep.trust.peers import Role
@@ -21,8 +21,7 @@ from skep.trust.sealing import Seal, WrongSeal
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = await Database.open(f"sqlite+aiosqlite:///{tmp_path / 'skep.db'}", durable=False)
-    await migrate(opened.engine)
+    opened = await Database.open(await put_schema(tmp_path / "skep.db"), durable=False)
     yield opened
     await opened.close()
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.control.installation import REGISTRY, Installation, installation
-from tests.flow.postgresql import cluster, fresh_database
+from tests.flow.postgresql import cluster, fresh_database, make_template
+from tests.schema import prepare
 
 from skep.control.apps.apps import Apps
 from skep.control.apps.changes import Overtaken, claim
@@ -34,7 +35,9 @@ async def two(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[T
             made = await stack.enter_async_context(installation(tmp_path))
             yield made, [made.control.apps] * 2
             return
-        url = await stack.enter_async_context(fresh_database(request.getfixturevalue("cluster")))
+        cluster = request.getfixturevalue("cluster")
+        await make_template(cluster, "migrated", prepare)
+        url = await stack.enter_async_context(fresh_database(cluster, "migrated"))
         made = await stack.enter_async_context(installation(tmp_path, url=url, shared=True))
         yield made, [await stack.enter_async_context(entrance(tmp_path, url)) for _ in range(2)]
 

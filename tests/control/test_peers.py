@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.providers.network.conftest import network
+from tests.schema import put_schema
 
 from skep.control.host_directory import HostDirectory
 from skep.control.setup import UNBOUNDED
@@ -40,7 +41,6 @@ from skep.store.apps import AppRow
 from skep.store.hosts import HostRow, ZoneRow
 from skep.store.networks import AttachmentRow, NetworkRow, PortRow
 from skep.store.replicas import ReplicaRow, ServiceRow
-from skep.store.schema import migrate
 from skep.store.tenants import TenantRow
 
 NET = NetworkId("net")
@@ -196,9 +196,8 @@ class Site:
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    database = await Database.open(f"sqlite+aiosqlite:///{tmp_path / 'skep.db'}", durable=False)
+    database = await Database.open(await put_schema(tmp_path / "skep.db"), durable=False)
     try:
-        await migrate(database.engine)
         await database.write(fill)
         yield Site(database)
     finally:

@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 from tests.flow.postgresql import cluster, fresh_database, make_template
+from tests.schema import prepare, put_schema
 
 from skep.flow import Database
-from skep.store.schema import migrate
 
 __all__ = ["cluster"]
 
@@ -35,14 +36,8 @@ async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[s
 
 @pytest.fixture
 async def database(url: str) -> AsyncIterator[Database]:
+    if url.startswith("sqlite"):
+        await put_schema(Path(make_url(url).database or ""))
     opened = await Database.open(url, durable=False)
-    await migrate(opened.engine)
     yield opened
     await opened.close()
-
-
-async def prepare(url: str) -> None:
-    """Migrations take a second on PostgreSQL: its databases are copies of one that has them."""
-    database = await Database.open(url, durable=False)
-    await migrate(database.engine)
-    await database.close()

@@ -7,6 +7,7 @@ schema use: they go on, and may even be started anew, while skep is upgraded one
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,16 +77,15 @@ def _take_turn(connection: sa.Connection) -> None:
 
 def _upgrade(connection: sa.Connection) -> None:
     _take_turn(connection)
-    config = _config(connection)
     current = MigrationContext.configure(connection).get_current_revision()
-    script = ScriptDirectory.from_config(config)
+    script = _script()
     head = script.get_current_head()
     if current == head:
         return
     if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
         _require_service(connection, script, current)
         return
-    command.upgrade(config, "head")
+    command.upgrade(_config(connection), "head")
     _note_service(connection, script)
     _require_references(connection)
 
@@ -125,6 +125,11 @@ def _compare(connection: sa.Connection) -> list[object]:
     context = MigrationContext.configure(connection)
     found: list[object] = list(compare_metadata(context, [tables.metadata, flow_tables.metadata]))  # type: ignore[arg-type]
     return found
+
+
+@cache
+def _script() -> ScriptDirectory:
+    return ScriptDirectory(str(MIGRATIONS))
 
 
 def _config(connection: sa.Connection) -> Config:

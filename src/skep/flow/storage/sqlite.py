@@ -85,7 +85,7 @@ class Connection(aiosqlite.Connection):
 
     async def in_its_thread(self, function: Callable[[sqlite3.Connection], None]) -> None:
         """Not public, but the only way to have a function run by the thread that has the connection."""
-        await self._execute(function, self._conn)
+        await self._execute(function, self._conn)  # type: ignore[no-untyped-call]
 
 
 async def connect(file: str, pragmas: Sequence[str]) -> Connection:
@@ -99,4 +99,5 @@ async def connect(file: str, pragmas: Sequence[str]) -> Connection:
 
     connection = Connection(opened, iter_chunk_size=64)
     connection._thread.daemon = True
-    return await connection
+    await connection
+    return connection
