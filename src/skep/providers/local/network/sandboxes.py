@@ -139,8 +139,9 @@ class Sandboxes:
 
     async def _unplug(self, port: PortConfig) -> None:
         router, end = self._routers.path(port.network), bridge_end(port.id)
-        if exists(router):
-            await self._namespaces.inside(router, lambda: _detach(port, end))
+        async with self._routers.lock[port.network]:  # nobody may permit again what is being taken away
+            if exists(router):
+                await self._namespaces.inside(router, lambda: _detach(port, end))
         if exists(self.path(port.replica)):
             await self._namespaces.inside(self.path(port.replica), lambda: links.delete(port.interface))
         await self._forbid(port)
