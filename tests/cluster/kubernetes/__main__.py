@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     up = command("up", _up, "make it if it is absent, start of it what does not run, print its kubeconfig")
-    up.add_argument("--nodes", type=int, default=2, help="how many (%(default)s)")
+    up.add_argument("--nodes", type=int, choices=range(1, 100), metavar="1-99", help="how many (2)")
     up.add_argument(
         "--number", type=int, choices=NUMBERS, metavar="0-63", help="in its addresses (a free one)"
     )
@@ -63,15 +63,22 @@ def _name(text: str) -> str:
 
 
 def _up(arguments: argparse.Namespace) -> None:
-    found = layout.saved(arguments.name)
-    number = wires.free_number() if arguments.number is None else arguments.number
-    plan = found or Layout(arguments.name, number, arguments.nodes, tuple(arguments.registry))
+    plan = layout.saved(arguments.name) or _new(arguments)
+    for what in ("nodes", "number"):
+        if getattr(arguments, what) not in (None, getattr(plan, what)):
+            has = getattr(plan, what)
+            raise Failed(f"Cluster {plan.name!r} is there with other {what}: {has}. Take it down first.")
     cluster = Cluster(plan)
     cluster.up()
     for registry in arguments.registry:
         cluster.trust(registry)
     say(f"cluster {plan.name!r} is up: {plan.nodes} nodes, API server {plan.api}")
     print(cluster.kubeconfig)
+
+
+def _new(arguments: argparse.Namespace) -> Layout:
+    number = wires.free_number() if arguments.number is None else arguments.number
+    return Layout(arguments.name, number, arguments.nodes or 2, tuple(arguments.registry))
 
 
 def _down(arguments: argparse.Namespace) -> None:

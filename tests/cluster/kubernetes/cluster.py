@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -175,7 +175,7 @@ class Cluster:
             return self.kubectl("get", "--raw", "/readyz", "--request-timeout=5s") == "ok"
         return False
 
-    def until(self, true: Any, what: str, patience: float = _STARTED) -> None:
+    def until(self, true: Callable[[], bool], what: str, patience: float = _STARTED) -> None:
         """Raises Failed: it is still not so when patience ends; with what the programs said last."""
         try:
             wait_until(true, patience, what, every=0.5)

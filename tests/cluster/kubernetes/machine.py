@@ -106,10 +106,8 @@ class Machine:
         return f"{self.layout.prefix}/{self.name}"
 
     def power_off(self) -> None:
-        """As if somebody pulled the plug; `boot` switches it on again."""
+        """As if somebody pulled the plug; `boot` switches it on again.  What is beside it goes on."""
         self.kill("init")
-        for path in (self.folder / "pids").glob("*"):
-            path.unlink()
 
     def start(self, program: str, command: list[str], environment: Mapping[str, str] | None = None) -> None:
         """Let it run in the background, if it does not yet; it writes to a log of its name."""
@@ -127,7 +125,7 @@ class Machine:
         """End it, and wait until it has ended; that it has already is success."""
         if (pid := self._alive(program)) is not None:
             os.kill(pid, how)
-            wait_until(lambda: self._alive(program) is None, PATIENCE, f"{program} of {self.name} has ended")
+            wait_until(lambda: _has_ended(pid), PATIENCE, f"{program} of {self.name} has ended")
         self._pid_file(program).unlink(missing_ok=True)
 
     def start_beside(self, program: str, command: list[str], environment: Mapping[str, str]) -> None:
@@ -176,6 +174,14 @@ class Machine:
             if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
                 return pid
         return None
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether nothing is left of it but what its parent has not heard: an init ends after all the others."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
 
 
 def wait_until(true: Callable[[], bool], patience: float, what: str, every: float = 0.2) -> None:
