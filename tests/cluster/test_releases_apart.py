@@ -19,7 +19,7 @@ from tests.machines import busybox_archive
 from skep import __version__
 from skep.model.ids import HostName
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(600)]
 
 _EVENTS = {"agent": "agent.up", "worker": "worker.up", "serve": "skep.up"}
 """What a process says once it is up, by its command."""

@@ -5,11 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
+from sqlalchemy import update
 from tests.flow.workshop import Workshop
 
 from skep.flow import Database, FlowEngine, Registry, RunId, RunState, WrongState
+from skep.flow.storage import tables
 
-LEASE = 0.6
+LEASE = 6.0
+"""Seconds: longer than a busy machine leaves a worker waiting, for those whom no test has die must live."""
 CHAIN = """
 flow: chain
 input: {name: str}
@@ -47,6 +50,13 @@ async def crew(
         yield engines
 
 
+async def expires(engine: FlowEngine, seen_by: FlowEngine) -> None:
+    """Its lease ends now, and not in a while."""
+    workers = tables.workers
+    end = update(workers).where(workers.c.id == engine._tenure.member.id).values(expires=0)
+    await seen_by._database.write(lambda connection: connection.execute(end))
+
+
 async def called(shop: Workshop, name: str) -> None:
     while not shop.calls[name]:
         await asyncio.sleep(0.002)
@@ -65,6 +75,7 @@ async def test_the_runs_of_a_dead_worker_are_adopted_and_finished(
         runs = [await dies.start(flow, {"name": f"x{number}"}) for number in range(20)]
         await called(shop, "x19-a")
         await dies.abandon()
+        await expires(dies, live[0])
         shop.faults.clear()
 
         states = {await ended(live[0], run) for run in runs}
@@ -86,6 +97,7 @@ async def test_a_worker_that_was_held_for_dead_writes_nothing_more_and_begins_an
         before = sleeper._tenure.member.id
         assert sleeper._sharing is not None
         sleeper._sharing.cancel()  # it renews its lease no more, though it works on
+        await expires(sleeper, other)
         while (await other.get(run)).worker == before:
             await asyncio.sleep(0.02)
         gate.set()
@@ -159,6 +171,7 @@ async def test_a_lock_goes_with_its_run_to_the_worker_that_adopts_it(
         await called(shop, "x-c")
         second = await lives.start(lives.parse(LOCKED), {"name": "y"})
         await dies.abandon()
+        await expires(dies, lives)
         shop.faults.clear()
 
         assert await ended(lives, first) is RunState.SUCCEEDED

@@ -20,6 +20,9 @@ _TROUBLE = (
     ValueError,
 )
 
+_AUTHORIZATION, _NO_SUCH_DATABASE = "28", "3D000"
+"""Of SQLSTATE: a class, and a state."""
+
 
 async def open_database(stack: AsyncExitStack, settings: Configuration) -> Database:
     """With today's schema.
@@ -54,9 +57,10 @@ def where(url: str) -> str:
 def _advice(url: str, cause: BaseException) -> str:
     if not url.startswith("postgresql"):
         return "" if url.startswith("sqlite") else "See the setting 'database'."
-    if isinstance(cause, asyncpg.InvalidAuthorizationSpecificationError):
+    state = str(getattr(cause, "sqlstate", None) or "")
+    if state.startswith(_AUTHORIZATION):
         return "See user and password in the setting 'database', and pg_hba.conf of the server."
-    if isinstance(cause, asyncpg.InvalidCatalogNameError):
+    if state == _NO_SUCH_DATABASE:
         return "Make it (CREATE DATABASE … OWNER …), or correct the setting 'database'."
     if isinstance(cause, OSError):
         return (

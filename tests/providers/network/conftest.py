@@ -71,12 +71,12 @@ class World:
         server = await asyncio.start_server(answer, sock=listener)
         self._stack.callback(server.close)
 
-    async def ask(self, where: Path, address: str, port: int) -> str:
+    async def ask(self, where: Path, address: str, port: int, patience: float = QUICK) -> str:
         """What a server says; "refused" or "silence" when there is none."""
         loop = asyncio.get_running_loop()
         with await self.socket(where, socket.SOCK_STREAM, None, six_too=":" in address) as client:
             try:
-                async with asyncio.timeout(QUICK):
+                async with asyncio.timeout(patience):
                     await loop.sock_connect(client, (address, port))
                     return (await loop.sock_recv(client, 100)).decode()
             except TimeoutError:

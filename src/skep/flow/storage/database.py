@@ -203,6 +203,9 @@ class Database:
                 if not is_away(error):
                     raise
                 away = self._outage.seen(time.monotonic())
+                if not away:
+                    server = self.engine.url.render_as_string(hide_password=True)
+                    log.warning("database.away", database=server, error=reason(error))
                 if self._closing or away > PATIENCE:
                     message = f"the database does not answer: {reason(error)}"
                     raise CommitFailed.of(message, away_for=away) from error
