@@ -108,7 +108,7 @@ async def fail_anywhere(trials: Trials) -> int:
 async def ask_again_anywhere(trials: Trials) -> int:
     """Whichever step fails, the same flow asked for again comes to its end."""
     names = await trials.names()
-    wanted = (await trials.outcome("without a failure")).end
+    wanted = (await trials.usual()).end
     for name, late in itertools.product(names, (False, True)):
         said = f"asked again: {name} had failed {'after' if late else 'before'} its effect"
         compare(said, wanted, await trials.asked_again(said, failing(name, after_its_effect=late)))
@@ -139,7 +139,7 @@ async def crash_twice(trials: Trials) -> int:
     """Whoever takes a dead engine's runs over may die of it too: at its first commit, and at a later one."""
     tried = 0
     for around in await _both_ways(trials):
-        wanted = await trials.outcome("without a crash", around)
+        wanted = await trials.usual(around)
         for point in range(0, wanted.points, trials.every):
             for second in {0, point // 2}:
                 said = f"crash twice: died at point {point} of {wanted.points}, then at point {second}"
@@ -155,7 +155,7 @@ async def repeat_anywhere(trials: Trials) -> int:
     if backward is None:
         return tried
     said = "repeat anywhere: every undo was called twice"
-    wanted = await trials.outcome("without a repetition", backward)
+    wanted = await trials.usual(backward)
     compare(said, wanted.end, (await trials.outcome(said, repeating(backward))).end)
     return tried + 1
 
@@ -180,7 +180,7 @@ async def cancel_anywhere(trials: Trials) -> int:
     async def cancel(engine: FlowEngine, run: RunId) -> None:
         await engine.cancel(run)
 
-    complete = await trials.outcome("without being cancelled")
+    complete = await trials.usual()
     cancelled = RunState.CANCELLED.value, (await trials.untouched())[1]
     tried = 0
     for point in range(0, complete.points, trials.every):
@@ -202,7 +202,7 @@ async def pause_anywhere(trials: Trials) -> int:
 
     tried = 0
     for around in await _both_ways(trials):
-        wanted = await trials.outcome("without a pause", around)
+        wanted = await trials.usual(around)
         for point in range(0, wanted.points, trials.every):
             said = f"pause anywhere: paused at point {point} of {wanted.points}"
             ended = await trials.outcome(said, around, meddler=pause, meddle_at=point)
@@ -215,7 +215,7 @@ async def disturb_deliveries(trials: Trials) -> int:
     """Calls and answers come twice, late, in another order or not at all; also with a crash."""
     tried = 0
     for around in await _both_ways(trials):
-        wanted = await trials.outcome("with deliveries undisturbed", around)
+        wanted = await trials.usual(around)
         for seed in range(DISTURBANCES):
             crashes = () if seed % 2 else (seed,)
             said = f"disturb deliveries: with seed {seed} and deaths at {crashes}"
@@ -251,7 +251,7 @@ async def _crash_forward(trials: Trials) -> int:
 
 
 async def _crash(trials: Trials, around: Around) -> int:
-    wanted = await trials.outcome("without a crash", around)
+    wanted = await trials.usual(around)
     points = range(0, wanted.points, trials.every)
     for point in points:
         said = f"crash anywhere: died at point {point} of {wanted.points}"
@@ -260,7 +260,7 @@ async def _crash(trials: Trials, around: Around) -> int:
 
 
 async def _crash_at(trials: Trials, around: Around, places: tuple[Death, ...]) -> int:
-    wanted = await trials.outcome("without a crash", around)
+    wanted = await trials.usual(around)
     for place in places:
         await _expect(trials, f"crash in steps: died {place}", wanted.end, around, (place,))
     return len(places)
@@ -279,7 +279,7 @@ def _agree(trials: Trials, said: str, wanted: End, end: End, untouched: End) -> 
 
 async def _go_on_anywhere(trials: Trials) -> int:
     names = await trials.names()
-    wanted = await trials.outcome("without a failure")
+    wanted = await trials.usual()
     for name, late in itertools.product(names, (False, True)):
         failure = Failing(name, after_its_effect=late)
 
@@ -293,7 +293,7 @@ async def _go_on_anywhere(trials: Trials) -> int:
 
 
 async def _repeat_forward(trials: Trials) -> int:
-    wanted = (await trials.outcome("without a repetition")).end
+    wanted = (await trials.usual()).end
     said = "repeat anywhere: every do was called twice"
     compare(said, wanted, (await trials.outcome(said, repeating())).end)
     return 1

@@ -52,6 +52,7 @@ class Trials:
     _fresh: End | None = None
     _names: tuple[str, ...] | None = None
     _last: Around | None = None
+    _usual: dict[Around, Ended] = field(default_factory=dict)
     _template: Path | None = None
 
     # what is there to be tried
@@ -66,7 +67,7 @@ class Trials:
         """The steps whose code is called in a run that succeeds, in order; also those of fan-outs."""
         if self._names is None:
             watching = Watching()
-            ended = await self.outcome("without a failure", watching)
+            ended = self._usual[untouched] = await self.outcome("without a failure", watching)
             if ended.end[0] != RunState.SUCCEEDED:
                 raise LawBroken(
                     f"the run should succeed if nothing fails, but it is {ended.end[0]}: {ended.error}"
@@ -87,11 +88,17 @@ class Trials:
                 around = failing(name, after_its_effect=True)
                 ended = await self.outcome(f"{name} failed after its effect", around)
                 if ended.end[0] == RunState.FAILED:
-                    self._last = around
+                    self._last, self._usual[around] = around, ended
                     break
         return self._last
 
     # trials
+
+    async def usual(self, around: Around = untouched) -> Ended:
+        """How such a run ends if nothing else happens to it: always alike, so it is tried once."""
+        if around not in self._usual:
+            self._usual[around] = await self.outcome("with nothing else", around)
+        return self._usual[around]
 
     async def outcome(
         self,
