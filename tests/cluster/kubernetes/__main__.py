@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.cluster.kubernetes import build, layout, wires
-from tests.cluster.kubernetes.cluster import Cluster
+from tests.cluster.kubernetes.cluster import Cluster, planned
 from tests.cluster.kubernetes.layout import DEFAULT_NAME, NUMBERS, Layout
 from tests.cluster.kubernetes.progress import Failed, say
 
@@ -63,7 +63,8 @@ def _name(text: str) -> str:
 
 
 def _up(arguments: argparse.Namespace) -> None:
-    plan = layout.saved(arguments.name) or _new(arguments)
+    wanted = {"number": arguments.number, "registries": arguments.registry}
+    plan = planned(arguments.name, nodes=arguments.nodes or 2, **wanted)
     for what in ("nodes", "number"):
         if getattr(arguments, what) not in (None, getattr(plan, what)):
             has = getattr(plan, what)
@@ -74,11 +75,6 @@ def _up(arguments: argparse.Namespace) -> None:
         cluster.trust(registry)
     say(f"cluster {plan.name!r} is up: {plan.nodes} nodes, API server {plan.api}")
     print(cluster.kubeconfig)
-
-
-def _new(arguments: argparse.Namespace) -> Layout:
-    number = wires.free_number() if arguments.number is None else arguments.number
-    return Layout(arguments.name, number, arguments.nodes or 2, tuple(arguments.registry))
 
 
 def _down(arguments: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -222,6 +222,18 @@ class Cluster:
 
     def _apply(self, thing: object) -> None:
         self.kubectl("apply", "--filename=-", stdin=msgspec.json.encode(thing).decode())
+
+
+def planned(
+    name: str, *, nodes: int = 2, number: int | None = None, registries: Sequence[str] = ()
+) -> Layout:
+    """What there is under that name, or else a new plan, written down at once: all who ask get the same."""
+    with _alone("plans"):
+        if (found := layout.saved(name)) is not None:
+            return found
+        free = wires.free_number() if number is None else number
+        layout.save(Layout(name, free, nodes, tuple(registries)))
+    return planned(name)
 
 
 @contextmanager

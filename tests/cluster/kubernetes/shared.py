@@ -11,9 +11,8 @@ from typing import IO
 
 import pytest
 from tests.cluster.kubernetes import layout
-from tests.cluster.kubernetes.cluster import Cluster
-from tests.cluster.kubernetes.layout import DEFAULT_NAME, Layout
-from tests.cluster.kubernetes.wires import free_number
+from tests.cluster.kubernetes.cluster import Cluster, planned
+from tests.cluster.kubernetes.layout import DEFAULT_NAME
 
 _OURS = "of-tests"
 """A file in the folder of a cluster that tests made: the last one to go takes it down."""
@@ -32,11 +31,12 @@ def kubernetes() -> Iterator[Cluster]:
 
 
 def _raised() -> Cluster:
-    found = layout.saved(DEFAULT_NAME)
-    cluster = Cluster(found or Layout(DEFAULT_NAME, free_number()))
-    if found is None:
-        cluster.layout.folder.mkdir(parents=True, exist_ok=True)
-        (cluster.layout.folder / _OURS).touch()
+    """The mark is there before the plan: whoever comes second knows the cluster, and is not who made it."""
+    folder = layout.STATE / DEFAULT_NAME
+    if layout.saved(DEFAULT_NAME) is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _OURS).touch()
+    cluster = Cluster(planned(DEFAULT_NAME))
     cluster.up()
     return cluster
 
