@@ -210,6 +210,20 @@ async def test_nobody_who_answers_is_unavailable(bus: LossyBus, client: CallClie
         await client.ask("agent.host-1", "desk.slow", int, {})
 
 
+async def test_who_is_no_more_is_not_waited_for(bus: LossyBus, desk: RealDesk, client: CallClient) -> None:
+    async with serving(bus, desk):
+        there = asyncio.create_task(client.tell("agent.host-1", "desk.slow", int, {}))
+        elsewhere = asyncio.create_task(client.ask("agent.host-2", "desk.slow", int, {}))
+        await asyncio.sleep(0.05)
+
+        client.give_up("agent.host-1")
+
+        with pytest.raises(Unavailable, match="Host 'host-1' is no more"):
+            await there
+        assert not elsewhere.done()
+        elsewhere.cancel()
+
+
 async def test_a_call_nobody_waits_for_any_longer_ends(
     bus: LossyBus, desk: RealDesk, client: CallClient
 ) -> None:

@@ -137,7 +137,7 @@ async def installation(
             name = HostName(route.removeprefix("agent."))
             return HostEnvironment(
                 name=name,
-                host=directory.on(name),
+                host=directory.place(name),
                 desired=desired,
                 sources=sources,
                 guarding=guarding,

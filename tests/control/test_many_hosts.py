@@ -13,11 +13,11 @@ from skep.control.desired import DesiredState
 from skep.control.plans.specifications import Limits
 from skep.control.reconcilers.emptying import Emptying
 from skep.control.reconcilers.reconciler import Reconciler
-from skep.flow import RunId, RunState
+from skep.flow import RunId, RunState, StepState
 from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound, Unsupported
 from skep.model.host import ContainerState, ContainerStatus
 from skep.model.ids import HostName, ServiceId
-from skep.model.spec import Extensions, Placement, PublishedPort
+from skep.model.spec import Extensions, Placement, PublishedPort, UpdateConfig
 from skep.model.topology import Liveness
 from skep.model.views.apps import ReplicaView
 from skep.store import hosts, replicas
@@ -71,6 +71,23 @@ async def mark_lost(cloud: Installation, host: HostName) -> None:
         await hosts.set_state(connection, host, Liveness.LOST)  # type: ignore[arg-type]
 
     await cloud.database.write(lose)
+
+
+async def learn(cloud: Installation) -> None:
+    """What the database has of hosts, as the directory learns it again and again."""
+    async with cloud.database.read() as connection:
+        cloud.directory.learn(await hosts.every(connection))
+
+
+async def proving(cloud: Installation, run: RunId, replicas: int) -> None:
+    """Until so many are watched whether they stay well."""
+    async with asyncio.timeout(30):
+        while True:
+            steps = await cloud.flows.steps(run)
+            found = [one for one in steps if one.use == "rollout.prove" and one.state is StepState.RUNNING]
+            if len(found) == replicas:
+                return
+            await asyncio.sleep(0.02)
 
 
 async def test_replicas_are_spread_over_the_zones_and_run_where_they_were_placed(cloud: Installation) -> None:
@@ -335,6 +352,34 @@ async def test_what_a_fenced_host_ran_is_made_again_elsewhere_and_keeps_its_iden
     }
     await emptying(cloud).reconcile()
     assert dead not in {host.name for host in await cloud.control.hosts.list(cloud.admin)}
+
+
+async def test_a_release_that_loses_a_host_for_good_is_taken_back_as_far_as_there_is_something_left(
+    cloud: Installation,
+) -> None:
+    before = await released(cloud, web=service(replicas=3))
+    dead = HostName(before["web-1"].host)
+    update = UpdateConfig(parallelism=0, monitor=600)
+    accepted = await cloud.control.apps.apply(
+        cloud.admin, app(web=service("sleep", "1000000", replicas=3, update=update))
+    )
+    run = RunId(accepted.run or "")
+    await proving(cloud, run, 3)
+
+    await mark_lost(cloud, dead)
+    await cloud.control.hosts.remove(cloud.admin, dead, fenced=True)
+    cloud.directory.remove(dead)
+    await learn(cloud)
+    await cloud.control.rollouts.abort(cloud.admin, "shop")
+    ended = await cloud.flows.wait(run, 30)
+    await emptying(cloud).reconcile()
+    await idle(cloud)
+    await reconciler(cloud).reconcile()
+
+    after = await shown(cloud)
+    assert ended.state is RunState.CANCELLED, ended
+    assert all(view.host != dead and view.state == "running" for view in after.values())
+    assert {view.id for view in after.values()} == {view.id for view in before.values()}
 
 
 async def test_what_has_data_on_a_fenced_host_says_what_can_be_done_and_that_can_be_done(

@@ -117,6 +117,33 @@ async def test_a_route_nobody_answers_is_a_failure_that_says_so(engine: FlowEngi
     assert record.error == "step a: no agent answers to agent.gone"
 
 
+async def test_what_was_done_at_a_place_that_is_no_more_is_undone_by_that(
+    engine: FlowEngine, shop: Workshop
+) -> None:
+    gate = shop.block("b")
+    run = await engine.start(
+        engine.parse(
+            """
+flow: f
+steps:
+  a: {use: w.make, on: agent.host1, with: {name: a}}
+  b: {use: w.make, with: {name: b}, after: [a]}
+  c: {use: w.make, on: agent.host1, with: {name: c}, after: [b], retry: 5}
+"""
+        ),
+        {},
+    )
+
+    await until(lambda: "a" in shop.made and shop.running == 1)
+    shop.gone.add("agent.host1")
+    gate.set()
+    record = await engine.wait(run, 5)
+
+    assert (record.state, record.error) == (RunState.FAILED, "step c: agent.host1 is no more")
+    assert shop.made == {"a"}  # it is where nobody comes any more
+    assert shop.log == ["a", "b", "undo b"]
+
+
 async def test_a_failure_undoes_everything_in_reverse_and_names_the_step(
     engine: FlowEngine, shop: Workshop
 ) -> None:

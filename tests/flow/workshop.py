@@ -8,7 +8,7 @@ from typing import NewType, cast
 import msgspec
 from sqlalchemy import text
 
-from skep.flow import Context, Database, Registry, Retry, step
+from skep.flow import Context, Database, PlaceGone, Registry, Retry, step
 
 Name = NewType("Name", str)
 Count = NewType("Count", int)
@@ -29,10 +29,14 @@ class Workshop:
         self.calls: Counter[str] = Counter()
         self.faults: dict[str, Callable[[], Awaitable[object]]] = {}
         self.routes: list[str] = []
+        self.gone: set[str] = set()
+        """Routes that lead nowhere any more, for ever."""
         self.running = 0
         self.most_running = 0
 
     def environment(self, route: str) -> "Workshop":
+        if route in self.gone:
+            raise PlaceGone(f"{route} is no more")
         if route.startswith("agent.") and route != "agent.host1":
             raise LookupError(f"no agent answers to {route}")
         self.routes.append(route)

@@ -100,6 +100,12 @@ class CallClient:
         """
         return await self._call(key, method, returns, arguments, command=True, progress=progress)
 
+    def give_up(self, key: str) -> None:
+        """Who serves the key is no more: nobody waits for it any longer."""
+        for waiting in self._waiting.values():
+            if waiting.key == key and not waiting.answer.done():
+                waiting.answer.set_exception(Unavailable(f"{_name_of(key)} is no more."))
+
     async def _call(
         self,
         key: str,

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from skep.control.clock import rfc3339
 from skep.control.ports import Host
+from skep.flow import PlaceGone
 from skep.model.errors import Unavailable
 from skep.model.ids import HostName
 from skep.store.hosts import HostRow
@@ -15,6 +16,8 @@ class HostDirectory:
     def __init__(self) -> None:
         self._hosts: dict[HostName, Host] = {}
         self._silent: dict[HostName, str] = {}
+        self._known: set[HostName] = set()
+        self._dead: set[HostName] = set()
 
     def add(self, name: HostName, host: Host) -> None:
         self._hosts[name] = host
@@ -24,10 +27,25 @@ class HostDirectory:
 
     def learn(self, rows: Iterable[HostRow]) -> None:
         """Who answers, and who does not and since when."""
-        self._silent = {row.name: silence(row) for row in rows if not row.answers}
+        there = {row.name: row for row in rows}
+        self._silent = {name: silence(row) for name, row in there.items() if not row.answers}
+        self._known |= there.keys()
+        fenced = {name for name, row in there.items() if row.given_up and row.fenced is not None}
+        self._dead = fenced | (self._known - there.keys())
+
+    def place(self, name: HostName) -> Host:
+        """For steps that are done there.
+
+        Raises:
+            PlaceGone: it was removed, and nothing that it ran goes on.
+            Unavailable: nothing leads there.
+        """
+        if name in self._dead:
+            raise PlaceGone(f"Host {name!r} was removed.")
+        return self.on(name)
 
     def on(self, name: HostName) -> Host:
-        """For steps: what they tell a host that is silent is kept for it.
+        """What a host is told by steps while it is silent is kept for it.
 
         Raises:
             Unavailable: nothing leads there.

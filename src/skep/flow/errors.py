@@ -54,6 +54,10 @@ class UnknownRun(FlowFault, LookupError):
     """There is no such run."""
 
 
+class PlaceGone(FlowFault, LookupError):
+    """Where a step is routed to is no more, and never will be: what was done there is undone by that."""
+
+
 class WrongState(FlowFault):
     """The run or the step is not in a state in which this can be done."""
 

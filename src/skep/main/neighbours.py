@@ -45,7 +45,12 @@ async def know_hosts(stack: AsyncExitStack, base: Foundation, role: Role) -> Bus
     await stack.enter_async_context(background(_renew(base, role, identity), "identity"))
     bus = SignedBus(base.bus, Signatures(identity), required=base.settings.signatures == "required")
     calls = await stack.enter_async_context(CallClient(bus, base.process))
-    finder = HostFinder(base.database, base.directory, partial(_connect, calls, identity))
+    finder = HostFinder(
+        base.database,
+        base.directory,
+        partial(_connect, calls, identity),
+        lambda host: calls.give_up(f"agent.{host}"),
+    )
     await finder.look()
     await stack.enter_async_context(background(finder.run(), "host-finder"))
     return bus

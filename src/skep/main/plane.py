@@ -291,7 +291,7 @@ def _environments(base: Foundation) -> Callable[[str], object]:
         if not route.startswith(_AGENT):
             raise LookupError(f"nothing is reached by the route {route!r}: it must be agent.HOST")
         name = HostName(route.removeprefix(_AGENT))
-        host = base.directory.on(name)
+        host = base.directory.place(name)
         return HostEnvironment(
             name=name,
             host=host,

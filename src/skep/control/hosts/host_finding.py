@@ -20,17 +20,22 @@ log = structlog.get_logger("skep.hosts")
 
 
 class HostFinder:
-    """`connect` makes what reaches a host, which need not answer at that moment.
+    """`connect` makes what reaches a host, which need not answer then; `left` hears of those removed.
 
     What was put into the directory by others is left alone.
     """
 
     def __init__(
-        self, database: Database, directory: HostDirectory, connect: Callable[[HostRow], Host]
+        self,
+        database: Database,
+        directory: HostDirectory,
+        connect: Callable[[HostRow], Host],
+        left: Callable[[HostName], None],
     ) -> None:
         self._database = database
         self._directory = directory
         self._connect = connect
+        self._left = left
         self._found: dict[HostName, str] = {}
         """Where each is reached."""
 
@@ -51,6 +56,7 @@ class HostFinder:
         for name in self._found.keys() - there.keys():
             del self._found[name]
             self._directory.remove(name)
+            self._left(name)
         for name, row in there.items():
             if self._found.get(name) != row.address:
                 self._found[name] = row.address

@@ -46,6 +46,13 @@ class NotCalled(Struct, frozen=True):
     message: str
 
 
+class Gone(Struct, frozen=True):
+    """Where it was to be called is no more: the code did not run, and never will."""
+
+    word: ClassVar[str] = "failed"
+    message: str
+
+
 class Postponed(Struct, frozen=True):
     """The step raised `Retry`."""
 
@@ -75,7 +82,7 @@ class Lost(Struct, frozen=True):
     message: str
 
 
-Outcome = Success | Failure | NotCalled | Postponed | Doubt | Disconnected | Lost
+Outcome = Success | Failure | NotCalled | Gone | Postponed | Doubt | Disconnected | Lost
 
 
 class Call(Struct, frozen=True):

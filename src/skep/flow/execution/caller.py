@@ -12,7 +12,7 @@ from skep.flow.admission.tickets import Ticket, Use
 from skep.flow.definition.catalogue import Code
 from skep.flow.definition.expressions import evaluate
 from skep.flow.definition.plan import RetryPolicy
-from skep.flow.errors import CommitFailed
+from skep.flow.errors import CommitFailed, PlaceGone
 from skep.flow.execution.active import ActiveRun
 from skep.flow.execution.attempt import (
     TRANSACTION_TIMEOUT,
@@ -20,6 +20,7 @@ from skep.flow.execution.attempt import (
     Call,
     Disconnected,
     Failure,
+    Gone,
     NotCalled,
     Outcome,
     Success,
@@ -55,7 +56,11 @@ class _Undone(Exception):
 
 
 class Caller:
-    """Calls steps.  `environments(route)` answers what a step finds in `cx.env`, or raises LookupError."""
+    """Calls steps.  `environments(route)` answers what a step finds in `cx.env`.
+
+    It raises LookupError if nothing is there, PlaceGone if nothing ever will be again: then steps fail for
+    good, and what they did there counts as undone.
+    """
 
     def __init__(
         self,
@@ -129,6 +134,11 @@ class Caller:
         run, index, undo = ticket.payload
         try:
             call = self._prepare(run, index, undo, ticket, report)
+        except PlaceGone as error:
+            if not undo:
+                return Gone(message_of(error))
+            report(f"{message_of(error)} Nothing is left to undo there.")
+            return Success(None, b"null")
         except Exception as error:
             return NotCalled(message_of(error))
         if call.code.kind == "transactional":

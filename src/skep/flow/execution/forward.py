@@ -14,6 +14,7 @@ from skep.flow.execution.attempt import (
     Disconnected,
     Doubt,
     Failure,
+    Gone,
     Lost,
     NotCalled,
     Outcome,
@@ -106,6 +107,9 @@ class Forward:
             case NotCalled(message):
                 run.execution.row(index).attempts -= 1
                 self._again_or_fail(run, index, message)
+            case Gone(message):
+                run.execution.row(index).attempts -= 1
+                self.fail(run, index, message)
             case Failure(message):
                 self._again_or_fail(run, index, message)
             case Postponed(message):
