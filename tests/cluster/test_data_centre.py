@@ -73,19 +73,19 @@ async def test_a_worker_that_hangs_and_goes_on_undoes_nothing_of_what_others_did
 async def test_a_leader_that_hangs_is_replaced_and_steps_back(
     centre: DataCentre, customers: list[Customer]
 ) -> None:
-    (lease,) = await rows(centre, "SELECT holder, epoch FROM leases WHERE name = 'reconciler'")
+    query = "SELECT holder, epoch FROM leases WHERE name = 'reconciler'"
+    (lease,) = await rows(centre, query)
     (leader,) = [worker for worker in centre.workers if lease["holder"] in worker.log.read_text()]
 
     leader.hold()
     try:
-        await until(
-            lambda: any(said(other, "leadership.begun") for other in centre.workers if other != leader)
-        )
-        (other,) = await rows(centre, "SELECT holder, epoch FROM leases WHERE name = 'reconciler'")
+        async with asyncio.timeout(40):
+            while (other := (await rows(centre, query))[0])["holder"] == lease["holder"]:
+                await asyncio.sleep(0.1)
     finally:
         leader.go_on()
 
-    await until(lambda: said(leader, "leadership.ended"))
+    await until(lambda: said(leader, "leadership.ended", lease["epoch"]))
     assert other["epoch"] > lease["epoch"]
     await until_in_order(centre, customers)
 
@@ -138,8 +138,9 @@ async def rows(centre: DataCentre, query: str) -> list[dict[str, Any]]:
         await connection.close()
 
 
-def said(member: Member, event: str) -> bool:
-    return f'"event": "{event}"' in member.log.read_text()
+def said(member: Member, event: str, epoch: int | None = None) -> bool:
+    words = f'"event": "{event}"'
+    return (words if epoch is None else f'"epoch": {epoch}, {words}') in member.log.read_text()
 
 
 async def until(true: Callable[[], bool], timeout: float = 40) -> None:

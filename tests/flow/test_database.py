@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.flow import CommitFailed, Database
+from skep.flow.storage import drivers
 from skep.flow.storage.database import Outage
 from skep.flow.storage.effects import watched
 from skep.flow.testing import BrokenAtCommit, CrashingDatabase
@@ -155,3 +157,23 @@ def test_an_outage_begins_when_nobody_gets_an_answer_and_ends_with_one() -> None
 
 async def divide_by_zero(_connection: AsyncConnection) -> float:
     return 1 / 0
+
+
+async def test_who_hangs_in_the_middle_of_a_transaction_keeps_others_waiting_for_a_while_only(
+    postgresql: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drivers, "STALLED_MS", 200)
+    hanging, other = [await Database.open(postgresql, durable=False) for _ in range(2)]
+    await other.write(lambda c: c.exec_driver_sql("CREATE TABLE t(n INTEGER PRIMARY KEY)"))
+    await other.write(lambda c: insert(c, 1))
+
+    async with hanging.engine.connect() as connection:
+        await connection.exec_driver_sql("UPDATE t SET n = 2")
+        await other.write(lambda c: c.exec_driver_sql("UPDATE t SET n = 3"))
+
+        with pytest.raises(DBAPIError):
+            await connection.commit()
+
+    assert await numbers(other) == [3]
+    await hanging.close()
+    await other.close()

@@ -12,6 +12,9 @@ from skep.flow.storage.sqlite import COMPILED, connect
 BUSY_TIMEOUT_MS = 10_000
 CONNECT_TIMEOUT = 10.0
 """Seconds."""
+STALLED_MS = 30_000
+"""After which PostgreSQL ends a transaction that does nothing: whoever hangs in the middle of one keeps its
+rows locked for others.  As long as a transactional step may take."""
 _KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 25_000))
 """A server that vanished without a word is noticed after 25 s, however long a query may take."""
 
@@ -32,7 +35,8 @@ def open_engine(url: str, *, durable: bool = True) -> AsyncEngine:
 
 
 def _postgresql(url: str, durable: bool) -> AsyncEngine:
-    settings = {"application_name": "skep"} | ({} if durable else {"synchronous_commit": "off"})
+    settings = {"application_name": "skep", "idle_in_transaction_session_timeout": str(STALLED_MS)}
+    settings |= {} if durable else {"synchronous_commit": "off"}
     engine = create_async_engine(
         url,
         pool_pre_ping=True,
