@@ -43,7 +43,6 @@ from skep.main.database import open_database
 from skep.main.spool import spool
 from skep.model.errors import InvalidInput
 from skep.model.ids import HostName, ReplicaId, ZoneName, new_id
-from skep.providers.acme import AcmeIssuer
 from skep.providers.kubernetes import Clusters
 
 _AGENT = "agent."
@@ -200,6 +199,8 @@ def _ordering(base: Foundation) -> list[Ordering]:
     settings = base.settings
     if not settings.acme_terms_agreed:
         return []
+    from skep.providers.acme import AcmeIssuer  # its library is slow to load, and few have agreed
+
     made = Ordering(
         database=base.database,
         issuer=AcmeIssuer(settings.acme_directory, settings.acme_contact, settings.acme_ca),

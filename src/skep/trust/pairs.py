@@ -6,6 +6,7 @@ each direction, bound to both certificates (HKDF with SHA-256).  Who has stolen 
 announce a key of its own, and no more: it cannot speak to the process in the name of others.
 """
 
+import hashlib
 import hmac
 from collections.abc import Callable
 
@@ -98,11 +99,5 @@ class PairKeys:
 
 
 def _derived(secret: bytes, sender: bytes, receiver: bytes) -> bytes:
-    info = _AGREEING + _digest(sender) + _digest(receiver)
+    info = _AGREEING + hashlib.sha256(sender).digest() + hashlib.sha256(receiver).digest()
     return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info).derive(secret)
-
-
-def _digest(content: bytes) -> bytes:
-    digest = hashes.Hash(hashes.SHA256())
-    digest.update(content)
-    return digest.finalize()

@@ -24,7 +24,7 @@ MANAGER = "skep"
 
 _TIMEOUT = Timeout(10.0)
 _RUNS = ("exec", "auth-provider")
-_READS = ("client-certificate", "client-key", "tokenFile")
+_READS = ("client-certificate", "client-key", "tokenFile", "certificate-authority")
 
 
 def read(text: str, context: str | None = None) -> SingleConfig:
@@ -42,10 +42,9 @@ def read(text: str, context: str | None = None) -> SingleConfig:
             f"The user of context {found.context_name!r} signs in with a program ({runs[0]}), which skep "
             "does not run: use a service account's token; see 'skep cluster rights'."
         )
-    if reads := [key for key in _READS if user.get(key)]:
+    given = {**_plain(found.cluster), **user}
+    if reads := [key for key in _READS if given.get(key)]:
         raise InvalidInput(f"{reads[0]} names a file: put its content into the kubeconfig (--flatten).")
-    if _plain(found.cluster).get("certificate-authority"):
-        raise InvalidInput("certificate-authority names a file: put its content in (--flatten).")
     if not user.get("token") and not user.get("client-certificate-data"):
         raise InvalidInput(f"Context {found.context_name!r} has neither a token nor a client certificate.")
     return found

@@ -164,11 +164,16 @@ def _is_ready(node: Node) -> bool:
 def _disk_class(found: StorageClass) -> DiskClass:
     marks = (found.metadata and found.metadata.annotations) or {}
     return DiskClass(
-        name=next(iter(_names([found]))),
+        name=_name(found),
         grows=bool(found.allowVolumeExpansion),
         default=marks.get(_DEFAULT_CLASS) == "true",
     )
 
 
 def _names(items: Collection[Any]) -> list[str]:
-    return [item.metadata.name for item in items]
+    return [_name(item) for item in items]
+
+
+def _name(item: Any) -> str:
+    name: str = item.metadata.name
+    return name
