@@ -3,6 +3,10 @@
 import os
 
 import pytest
+import structlog
+
+# Not to what sys.stdout is just then: a command under test may have put its own there.
+structlog.configure(logger_factory=structlog.stdlib.LoggerFactory())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,7 @@
 """A browser takes names below localhost for the machine it runs on, and finds endpoints there."""
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -39,7 +40,7 @@ async def browser(site: Site, url: str, profile: Path) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
 
@@ -62,9 +63,10 @@ async def test_a_page_and_its_websocket_are_reached_by_a_name_below_localhost(
     listener = await site.world.socket(where, socket.SOCK_STREAM, ("0.0.0.0", 8080))
     await site.tell(endpoint("site.demo.localhost", made))
 
-    async with (
-        serve(talk, sock=listener, process_request=page),
-        browser(site, "http://site.demo.localhost/", tmp_path),
-        asyncio.timeout(120),
-    ):
-        assert await heard.get() == "http://site.demo.localhost/ A site"
+    async with serve(talk, sock=listener, process_request=page), asyncio.timeout(90):
+        while not (await site.get("site.demo.localhost")).startswith("200"):
+            await asyncio.sleep(0.1)
+        async with browser(site, "http://site.demo.localhost/", tmp_path):
+            said = await heard.get()
+
+    assert said == "http://site.demo.localhost/ A site"

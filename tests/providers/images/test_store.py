@@ -173,6 +173,8 @@ async def test_layers_are_shared_between_images(images: OciImages, busybox: Imag
 async def test_images_are_found_again_by_the_next_life(
     images: OciImages, busybox: ImageInfo, tmp_path: Path, instance: str
 ) -> None:
+    await images.__aexit__(None, None, None)
+
     async with store_at(tmp_path / "store", instance) as again:
         assert await again.info(busybox.digest) == busybox
         assert all(path.is_dir() for path in await again.unpack(busybox.digest))

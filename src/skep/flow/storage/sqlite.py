@@ -4,6 +4,7 @@ The driver has a thread per connection, and each way there and back costs more t
 Its own cursors go there four times: to be made, to execute, to fetch, and to be closed.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -93,11 +94,19 @@ async def connect(file: str, pragmas: Sequence[str]) -> Connection:
 
     def opened() -> sqlite3.Connection:
         connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}").close()
+        try:
+            for pragma in pragmas:
+                connection.execute(f"PRAGMA {pragma}").close()
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     connection = Connection(opened, iter_chunk_size=64)
     connection._thread.daemon = True
-    await connection
+    try:
+        await connection
+    except BaseException:  # it was told to stop and says so to this event loop, which may be about to end
+        await asyncio.to_thread(connection._thread.join)
+        raise
     return connection
