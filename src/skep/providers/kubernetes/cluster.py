@@ -1,0 +1,204 @@
+"""An open connection to a cluster: everything that skep reads there and writes there goes through it.
+
+What is asked for may be asked again: apply and delete say how it is to be.  A cluster that is busy, or whose
+API server starts anew, is asked again for some seconds before anybody hears of it.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx2
+from lightkube.config.kubeconfig import SingleConfig
+from lightkube.core.resource import GlobalResource, api_info
+from lightkube.types import CascadeType, PatchType
+
+from skep.model.errors import NotFound
+from skep.model.ids import TenantId
+from skep.providers.kubernetes import access, refusals
+from skep.providers.kubernetes.feeds import Feed
+from skep.providers.kubernetes.patience import patiently
+from skep.providers.kubernetes.refusals import translated
+from skep.providers.kubernetes.watching import Watched
+
+T = TypeVar("T")
+
+MANAGED_BY, MANAGER = "app.kubernetes.io/managed-by", access.MANAGER
+INSTALLATION = "skep.dev/installation"
+_PATIENCE = 15.0
+_AT_ONCE = 16
+"""Requests under way at one time, watches apart: clusters limit their clients."""
+
+
+def mark(name: str) -> str:
+    """The key of one of skep's labels or annotations: `skep.dev/container`."""
+    return f"skep.dev/{name}"
+
+
+class Cluster:
+    """Entered, it is open.  `installation` tells skep's own objects from those of another skep."""
+
+    def __init__(self, config: SingleConfig, installation: str, *, patience: float = _PATIENCE) -> None:
+        self.installation = installation
+        self.server: str = config.cluster.server
+        self._config = config
+        self._patience = patience
+        self._room = asyncio.Semaphore(_AT_ONCE)
+        self._watched: dict[tuple[Any, str | None], Watched[Any]] = {}
+        self._groups: frozenset[str] | None = None
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        client, documents = access.connect(self._config)
+        # Its types have an overload for each sort of kind; here one code serves all sorts.
+        self._client: Any = await self._stack.enter_async_context(client)
+        self.http: httpx2.AsyncClient = await self._stack.enter_async_context(documents)
+        """For what is no object: logs, commands in containers; with skep's identity."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    # -- names ------------------------------------------------------------------------------------
+
+    @staticmethod
+    def namespace(tenant: TenantId) -> str:
+        return f"skep-{tenant}"
+
+    @property
+    def selector(self) -> dict[str, str]:
+        """The labels of everything that is this installation's."""
+        return {MANAGED_BY: MANAGER, INSTALLATION: self.installation}
+
+    def labels(self, **more: str) -> dict[str, str]:
+        """Those, and `skep.dev/tenant` for `tenant=…` and so on."""
+        return self.selector | {mark(name): value for name, value in more.items()}
+
+    # -- objects ----------------------------------------------------------------------------------
+
+    async def apply(self, *objects: T, force: bool = False) -> list[T]:
+        """Server-side apply, one after the other: what is left out is no longer skep's.
+
+        With `force` fields that others manage become skep's, too.
+        Raises:
+            Conflict: another manager has some of the fields; `details["managers"]` tells which has which.
+            NotFound: the namespace is not there.
+        """
+        return [await self._apply(one, force) for one in objects]
+
+    async def get(self, kind: type[T], name: str, namespace: str | None = None) -> T:
+        """Asked of the cluster itself; what is watched is known without.  Raises NotFound."""
+        what = f"get {_called(kind, name, namespace)}"
+        found: T = await self._ask(lambda: self._client.get(kind, name, **_room(namespace)), what)
+        return found
+
+    async def list(
+        self, kind: type[T], namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> list[T]:
+        """Asked of the cluster itself; all of skep's (`labels`: of those with these)."""
+        feed = Feed(self._client, self.http, kind, self.selector if labels is None else labels, namespace)
+        _, items = await self._ask(feed.list, f"list {feed.name}")
+        return items
+
+    async def delete(
+        self,
+        kind: type[Any],
+        name: str,
+        namespace: str | None = None,
+        *,
+        grace: int | None = None,
+        orphan: bool = False,
+    ) -> None:
+        """Absent is success.  What it owns goes with it, later; with `orphan` it stays."""
+        cascade = CascadeType.ORPHAN if orphan else CascadeType.BACKGROUND
+        what = f"delete {_called(kind, name, namespace)}"
+        with contextlib.suppress(NotFound):
+            await self._ask(
+                lambda: self._client.delete(
+                    kind, name, grace_period=grace, cascade=cascade, **_room(namespace)
+                ),
+                what,
+            )
+
+    async def patch(
+        self, kind: type[T], name: str, change: Mapping[str, Any], namespace: str | None = None
+    ) -> T:
+        """A JSON merge patch.  Raises NotFound."""
+        what = f"patch {_called(kind, name, namespace)}"
+        found: T = await self._ask(
+            lambda: self._client.patch(
+                kind, name, dict(change), patch_type=PatchType.MERGE, **_room(namespace)
+            ),
+            what,
+        )
+        return found
+
+    async def document(self, path: str) -> Any:
+        """What the server answers there, from JSON."""
+        return await self._ask(lambda: self._document(path), f"get {path}")
+
+    async def serves(self, group: str) -> bool:
+        """`policy/v1`, or `metrics.k8s.io` in whatever version; asked once."""
+        if self._groups is None:
+            answer = await self.document("/apis")
+            self._groups = frozenset(
+                one["groupVersion"] for found in answer["groups"] for one in found["versions"]
+            )
+        return any(one == group or one.startswith(f"{group}/") for one in self._groups)
+
+    async def watched(
+        self, kind: type[T], *, namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> Watched[T]:
+        """All of skep's of the kind, followed from now on: one watch, whoever asks; ends with the cluster.
+
+        Await `synced` before reading.  With `labels` it is a watch of its own.
+        """
+        if labels is not None:
+            return await self._follow(kind, labels, namespace)
+        if (kind, namespace) not in self._watched:
+            self._watched[kind, namespace] = await self._follow(kind, self.selector, namespace)
+        return self._watched[kind, namespace]
+
+    # -- asking -----------------------------------------------------------------------------------
+
+    async def _follow(self, kind: type[T], labels: Mapping[str, str], namespace: str | None) -> Watched[T]:
+        watched = Watched(Feed(self._client, self.http, kind, labels, namespace))
+        return await self._stack.enter_async_context(watched)
+
+    async def _apply(self, one: T, force: bool) -> T:
+        meta: Any = one.metadata  # type: ignore[attr-defined] # every kind has it
+        what = f"apply {_called(type(one), meta.name, meta.namespace)}"
+        found: T = await self._ask(lambda: self._client.apply(one, force=force), what)
+        return found
+
+    async def _document(self, path: str) -> Any:
+        answer = await self.http.get(path)
+        answer.raise_for_status()
+        return answer.json()
+
+    async def _ask(self, ask: Callable[[], Awaitable[T]], what: str) -> T:
+        async def in_turn() -> T:
+            async with self._room:
+                try:
+                    return await ask()
+                except (KeyError, ValueError) as error:
+                    raise refusals.unread(error) from error
+
+        try:
+            return await patiently(in_turn, self._patience)
+        except httpx2.HTTPError as error:
+            raise translated(error, what) from error
+
+
+def _room(namespace: str | None) -> dict[str, str]:
+    return {} if namespace is None else {"namespace": namespace}
+
+
+def _called(kind: type[Any], name: str, namespace: str | None) -> str:
+    """As people say it."""
+    where = "" if namespace is None or issubclass(kind, GlobalResource) else f" in {namespace}"
+    return f"{api_info(kind).resource.kind} {name}{where}"

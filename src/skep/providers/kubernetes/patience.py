@@ -1,0 +1,36 @@
+"""How long to wait before asking a cluster again.  Everybody who asks a cluster waits like this."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from skep.providers.kubernetes import refusals
+
+_FIRST, _LONGEST = 0.2, 30.0
+T = TypeVar("T")
+
+
+def delay(failures: int, error: Exception, chance: float, now: float) -> float:
+    """Seconds: what the cluster asks for, else doubling, spread so that not all come back together.
+
+    `chance` is from 0 to 1.
+    """
+    asked = refusals.pause(error, now)
+    own = min(_LONGEST, _FIRST * 2 ** min(failures, 10))
+    return min(_LONGEST, asked if asked is not None else own) * (1 + chance / 4)
+
+
+async def patiently(ask: Callable[[], Awaitable[T]], patience: float) -> T:
+    """The answer, asked for again after what passes by itself, for as many seconds; then its last error."""
+    end, failures = time.monotonic() + patience, 0
+    while True:
+        try:
+            return await ask()
+        except Exception as error:
+            pause = delay(failures, error, random.random(), time.time())  # noqa: S311 - no secret
+            if not refusals.passes(error) or time.monotonic() + pause > end:
+                raise
+            failures += 1
+        await asyncio.sleep(pause)
