@@ -81,7 +81,10 @@ async def test_headers_say_who_asked_whatever_the_client_claims(site: Site) -> N
     await site.tell(endpoint("shop.localhost", one))
     lies = [
         word
-        for name in ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")
+        for name in (
+            *("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-User", "Forwarded"),
+            "x-original-forwarded-for",
+        )
         for word in ("-H", f"{name}: 10.9.9.9")
     ]
 

@@ -121,15 +121,20 @@ defaults common
     option redispatch 1
     retry-on conn-failure empty-response"""
 """A connection that is refused goes to another replica.  So does a request that a dying one left without an
-answer, if it may be repeated."""
+answer, if it may be repeated: see also `REPEATED`."""
 
 LOGGED = 100
 """Requests per second of an endpoint that each host writes down; errors of the server always are."""
+
+REPEATED = 1_000
+"""Requests per second of an endpoint on a host, beyond which none is repeated: HAProxy has to keep a copy of
+each, which costs more than all the rules."""
 
 _SLOT = f"""\
 defaults slot from common
     balance roundrobin
     http-request set-log-level silent if {{ be_sess_rate gt {LOGGED} }}
+    http-request disable-l7-retry if {{ be_sess_rate gt {REPEATED} }}
     http-request set-timeout server var(txn.timeout) if {{ var(txn.timeout) -m found }}
     http-response add-header Set-Cookie "{COOKIE}=%s; Path=/; HttpOnly; SameSite=Lax" \
 if {{ var(txn.sticky) -m found }}
@@ -155,6 +160,8 @@ def _addresses(entrance: Entrance, port: int) -> list[str]:
 
 
 _HOST = "req.hdr(host),field(1,:),lower"
+_PLAIN = "http-request allow if { var(txn.route),field(3,|) -m len 0 }"
+"""Most endpoints are known by their very name and have no flags: no more is asked about them."""
 
 
 def _rules(place: Place, entrance: Entrance) -> Iterable[str]:
@@ -167,6 +174,14 @@ def _rules(place: Place, entrance: Entrance) -> Iterable[str]:
     yield "http-request set-var(txn.path) path"
     yield from _proving(place)
     yield f"http-request set-var(txn.route) {_HOST},concat(,txn.path,/),{found}"
+    # RFC 9110, 9.2.2: these may be repeated.
+    yield "http-request disable-l7-retry unless { method GET HEAD OPTIONS PUT DELETE TRACE }"
+    # Whatever a client says of that, under whatever name: a replica is to believe the edge alone.
+    yield "http-request del-header forwarded -m sub"
+    yield "option forwardfor"
+    yield "http-request add-header X-Forwarded-Host %[req.hdr(host)]"
+    yield "http-request add-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]"
+    yield _PLAIN
     unknown = "unless { var(txn.route) -m found }"
     yield f"http-request set-var(txn.host) {_HOST} {unknown}"
     wider = "var(txn.host),regsub(^[^.]*,*)"
@@ -174,12 +189,7 @@ def _rules(place: Place, entrance: Entrance) -> Iterable[str]:
     yield f"http-request set-log-level silent {unknown}"
     nothing = 'string "No endpoint has this name and path.\\n"'
     yield f"http-request return status 404 content-type text/plain {nothing} {unknown}"
-    # RFC 9110, 9.2.2: these may be repeated.
-    yield "http-request disable-l7-retry unless { method GET HEAD OPTIONS PUT DELETE TRACE }"
-    yield "http-request del-header Forwarded"
-    yield "http-request set-header X-Forwarded-For %[src]"
-    yield "http-request set-header X-Forwarded-Host %[req.hdr(host)]"
-    yield "http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]"
+    yield _PLAIN
     yield from _special(entrance)
     yield "use_backend %[var(txn.route),field(1,|)]"
 
@@ -195,8 +205,7 @@ def _proving(place: Place) -> Iterable[str]:
 
 
 def _special(entrance: Entrance) -> Iterable[str]:
-    """What most endpoints do not want: those have no flags, and no more is asked about them."""
-    yield "http-request allow if { var(txn.route),field(3,|) -m len 0 }"
+    """What most endpoints do not want."""
     yield "http-request set-var(txn.flags) var(txn.route),field(3,|)"
     yield f"http-request set-var(txn.name) {_HOST}"
     if entrance.https:
