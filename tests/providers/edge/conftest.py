@@ -87,9 +87,11 @@ class Site:
         """Nobody listens there any more."""
         self._servers[made.id].close()
 
-    async def tell(self, *endpoints: EdgeEndpoint, app: AppId = APP) -> AppEndpoints:
+    async def tell(
+        self, *endpoints: EdgeEndpoint, app: AppId = APP, tenant: TenantId = TENANT
+    ) -> AppEndpoints:
         self.generation += 1
-        told = AppEndpoints(app=app, tenant=TENANT, generation=self.generation, endpoints=endpoints)
+        told = AppEndpoints(app=app, tenant=tenant, generation=self.generation, endpoints=endpoints)
         await self.edge.set_endpoints(told)
         return told
 

@@ -8,7 +8,7 @@ import pytest
 from tests.providers.edge.conftest import HTTPS, Site, certificate, endpoint
 
 from skep.model.edge import EdgeEndpoint
-from skep.model.ids import AppId, EndpointId, new_id
+from skep.model.ids import AppId, EndpointId, TenantId, new_id
 from skep.providers.local.edge.text import HELD_OF_ONE
 
 pytestmark = pytest.mark.root
@@ -172,9 +172,12 @@ async def held(site: Site) -> dict[EndpointId, int]:
     return {one.endpoint: one.waiting for one in await site.edge.traffic() if one.revision == 0}
 
 
-async def test_requests_wait_for_the_first_one_who_serves_but_not_too_many_of_them(site: Site) -> None:
-    asleep, wide = endpoint("shop.example.com", hold=True), endpoint("*.example.org", hold=True, rate=1000)
-    await site.tell(asleep, wide)
+async def test_requests_wait_for_the_first_one_who_serves_but_not_too_many_of_a_tenant(site: Site) -> None:
+    stranger = AppId(new_id())
+    asleep, other = (endpoint(f"{name}.example.com", hold=True) for name in ("shop", "other"))
+    wide = endpoint("*.example.org", hold=True, rate=1000)
+    await site.tell(asleep, other)
+    await site.tell(wide, app=stranger, tenant=TenantId(new_id()))
     many = (
         "--parallel-immediate",
         "--parallel-max",
@@ -193,11 +196,13 @@ async def test_requests_wait_for_the_first_one_who_serves_but_not_too_many_of_th
         while await held(site) != {asleep.id: HELD_OF_ONE, wide.id: 1}:
             await asyncio.sleep(0.1)
 
-    assert await site.get("shop.example.com") == "503 Nobody serves this yet: it is being started."
+    for refused in ("shop.example.com", "other.example.com"):
+        assert await site.get(refused) == "503 Nobody serves this yet: it is being started."
 
     made = await site.replica("one")
     (server,) = endpoint("", made).servers
-    await site.tell(*(msgspec.structs.replace(one, servers=(server,)) for one in (asleep, wide)))
+    await site.tell(msgspec.structs.replace(asleep, servers=(server,)))
+    await site.tell(msgspec.structs.replace(wide, servers=(server,)), app=stranger)
     of_shop, of_wide = await asyncio.gather(*waiting)
     assert of_shop.split() == ["200"] * HELD_OF_ONE
     assert of_wide == "200 one"

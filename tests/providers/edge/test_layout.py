@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from tests.providers.edge.conftest import endpoint
+from tests.providers.edge.conftest import TENANT, endpoint
 
 from skep.model.edge import EdgeEndpoint
 from skep.providers.local.edge import changes
@@ -28,7 +28,7 @@ def server(name: str, weight: int = 100) -> Server:
 
 
 def wanted(one: EdgeEndpoint, *names: str, weight: int = 100) -> Wanted:
-    return Wanted(one, tuple(server(name, weight) for name in names))
+    return Wanted(one, tuple(server(name, weight) for name in names), TENANT)
 
 
 def told(have: Layout, then: Layout) -> tuple[list[str], list[str]]:
@@ -76,7 +76,7 @@ def test_what_stays_is_not_spoken_of() -> None:
 def test_another_weight_is_one_command() -> None:
     have = fresh([wanted(SHOP, "one", "two")])
 
-    then = arrange(have, [Wanted(SHOP, (server("one"), server("two", 5)))])
+    then = arrange(have, [Wanted(SHOP, (server("one"), server("two", 5)), TENANT)])
 
     slot = have.routes["shop.localhost/"].slot
     assert told(have, then) == ([f"set server {slot}/two weight"], [])
@@ -97,7 +97,10 @@ def test_a_route_is_read_as_it_was_written() -> None:
     route = wanted(one).route("b7")
 
     assert route == Route("b7", SHOP.id, "sro", 5, 1500, 9)
-    assert Route.parse(route.text) == route
+    asleep = wanted(msgspec.structs.replace(one, hold=True)).route("b7")
+    assert (asleep.flags, asleep.holder) == ("hsro", TENANT)
+    assert [Route.parse(each.text) for each in (route, asleep)] == [route, asleep]
+    assert Route.parse(route.text.removesuffix("|")) == route
     assert (key("a.b", "/"), key("a.b", "/c/d")) == ("a.b/", "a.b/c/d/")
 
 

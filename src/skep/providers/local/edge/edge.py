@@ -283,7 +283,7 @@ class HaproxyEdge:
         known = self._reached.get(app)
         if known is not None and known[0] is told:
             return known
-        return told, [Wanted(one, self._servers(one)) for one in told.endpoints]
+        return told, [Wanted(one, self._servers(one), told.tenant) for one in told.endpoints]
 
     def _servers(self, one: EdgeEndpoint) -> tuple[Server, ...]:
         found = [(server, self._known_ways.get(_target(server))) for server in one.servers]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from skep.model.edge import EdgeEndpoint, EdgeServer
-from skep.model.ids import EndpointId
+from skep.model.ids import EndpointId, TenantId
 
 FIRST_SLOTS = 64
 TIMEOUT = 60.0
@@ -43,17 +43,20 @@ class Route(msgspec.Struct, frozen=True):
     """Milliseconds."""
     most: int | None = None
     """Not for the map to use: so that it is known of the servers, which do not say it."""
+    holder: str = ""
+    """The tenant, where requests may have to wait: their number is limited by tenant."""
 
     @property
     def text(self) -> str:
         numbers = ("" if one is None else str(one) for one in (self.rate, self.timeout, self.most))
-        return "|".join((self.slot, self.endpoint, self.flags, *numbers))
+        return "|".join((self.slot, self.endpoint, self.flags, *numbers, self.holder))
 
     @classmethod
     def parse(cls, text: str) -> "Route":
-        slot, endpoint, flags, *numbers = text.split("|")
+        parts = f"{text}|".split("|")  # a skep that was here before wrote no holder
+        slot, endpoint, flags, *numbers, holder = parts[:7]
         rate, timeout, most = (int(one) if one else None for one in numbers)
-        return cls(slot, EndpointId(endpoint), flags, rate, timeout, most)
+        return cls(slot, EndpointId(endpoint), flags, rate, timeout, most, holder)
 
 
 Slots = dict[str, dict[str, Server]]
@@ -72,6 +75,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
     endpoint: EdgeEndpoint
     servers: tuple[Server, ...]
+    tenant: TenantId
 
     @property
     def key(self) -> str:
@@ -84,7 +88,8 @@ class Wanted(msgspec.Struct, frozen=True):
         wishes = {"h": asleep, "s": one.sticky, "w": one.awaited, "t": one.tls == "required"}
         wishes |= {"r": bool(one.rate), "o": bool(timeout)}
         flags = "".join(letter for letter, wish in wishes.items() if wish)
-        return Route(slot, one.id, flags, one.rate, timeout, one.max_connections)
+        holder = self.tenant if one.hold else ""
+        return Route(slot, one.id, flags, one.rate, timeout, one.max_connections, holder)
 
 
 class NoSlot(Exception):

@@ -120,6 +120,6 @@ def _routes(said: str) -> Routes:
     found: Routes = {}
     for line in said.splitlines():
         words = line.split(" ")
-        if len(words) == 3 and words[2].count("|") == 5:
+        if len(words) == 3 and words[2].count("|") >= 5:
             found[words[1]] = Route.parse(words[2])
     return found

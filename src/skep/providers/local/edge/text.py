@@ -27,7 +27,7 @@ _HOLDING = Path(__file__).with_name("hold.lua")
 HOLD = 60
 """Seconds for which a request waits for somebody to serve."""
 HELD, HELD_OF_ONE = 1_000, 100
-"""Requests that wait at a time, in all and of one endpoint; more are refused at once."""
+"""Requests that wait at a time, in all and of one tenant; more are refused at once."""
 
 
 class Entrance(msgspec.Struct, frozen=True):
