@@ -28,7 +28,7 @@ from skep.model.names import ServiceName, TenantName
 from skep.model.spec import AppSpec, AppSubnet
 from skep.model.views.apps import AppDetail, AppState, AppView, EventView, ReplicaView, UsageView
 from skep.model.views.base import Accepted
-from skep.model.views.clusters import ClusterCheck, FindingView, RightsView
+from skep.model.views.clusters import ClusterCheck, ClusterZoneView, FindingView, RightsView
 from skep.model.views.disks import DiskView
 from skep.model.views.endpoints import AccessView, CertificateView, EndpointTrafficView, EndpointView
 from skep.model.views.hosts import DrainView, HostDetail, HostView, PoolView, StayingView, ZoneView
@@ -115,6 +115,8 @@ class World:
             ]
         }
     )
+    registries: dict[str, tuple[str, RegistryCredentials | None]] = field(default_factory=dict)
+    """Of zones on clusters."""
     host_state: str = "ready"
     host_labels: dict[str, str] = field(default_factory=lambda: {"disk": "ssd"})
     followers: int = 0
@@ -1113,13 +1115,16 @@ class FakeZones:
 
     async def list(self, caller: Caller) -> Zones:
         admins_only(caller)
-        return [ZoneView(name="local", region="local", hosts=1)]
+        return [
+            ZoneView(name="k8s", region="local", hosts=1, engine="kubernetes"),
+            ZoneView(name="local", region="local", hosts=1),
+        ]
 
     async def add(self, caller: Caller, zone: str, region: str) -> ZoneView:
         admins_only(caller)
         return ZoneView(name=zone, region=region, hosts=0)
 
-    async def remove(self, caller: Caller, zone: str) -> None:
+    async def remove(self, caller: Caller, zone: str, *, lost: bool = False) -> None:
         admins_only(caller)
         if zone == "local":
             raise Conflict("Zone 'local' has hosts (host1): remove them first.")
@@ -1147,6 +1152,63 @@ class FakeClusters:
     async def rights(self, caller: Caller) -> RightsView:
         admins_only(caller)
         return RightsView(manifest="---\napiVersion: v1\nkind: Namespace\n")
+
+
+@dataclass
+class FakeClusterZones:
+    world: World
+
+    async def add(
+        self,
+        caller: Caller,
+        zone: str,
+        kubeconfig: str,
+        registry: str,
+        *,
+        region: str | None = None,
+        context: str | None = None,
+        credentials: RegistryCredentials | None = None,
+    ) -> ClusterZoneView:
+        check = await FakeClusters(self.world).check(caller, kubeconfig, context)
+        if not check.usable:
+            raise Conflict(f"{check.server} cannot be a zone as it is. {check.findings[0].message}")
+        self.world.registries[zone] = (registry, credentials)
+        return _cluster_zone(zone, registry, context, check)
+
+    async def change(
+        self,
+        caller: Caller,
+        zone: str,
+        *,
+        kubeconfig: str | None = None,
+        context: str | None = None,
+        registry: str | None = None,
+        credentials: RegistryCredentials | None = None,
+    ) -> ClusterZoneView:
+        before = await self.show(caller, zone)
+        return _cluster_zone(zone, registry or before.registry, context, before.check)
+
+    async def show(self, caller: Caller, zone: str) -> ClusterZoneView:
+        admins_only(caller)
+        if zone != "k8s":
+            raise NotFound(f"There is no zone {zone!r} that stands on a cluster; see 'skep zone ls'.")
+        check = await FakeClusters(self.world).check(caller, "admin", None)
+        return _cluster_zone(zone, "registry.example.com/skep", None, check)
+
+
+def _cluster_zone(
+    zone: str, registry: str, context: str | None, check: ClusterCheck | None
+) -> ClusterZoneView:
+    return ClusterZoneView(
+        zone=zone,
+        region="local",
+        host=zone,
+        state="ready",
+        server="https://203.0.113.7:6443",
+        context=context,
+        registry=registry,
+        check=check,
+    )
 
 
 @dataclass
@@ -1362,6 +1424,7 @@ class FakeControl:
         self.hosts = FakeHosts(self.world)
         self.zones = FakeZones(self.world)
         self.clusters = FakeClusters(self.world)
+        self.cluster_zones = FakeClusterZones(self.world)
         self.pools = FakePools(self.world)
         self.queues = FakeQueues(self.world)
         self.tenants = FakeTenants(self.world)

@@ -229,6 +229,21 @@ async def test_a_cluster_is_looked_at_by_the_kubeconfig_that_comes_along(client:
     assert rights.json()["manifest"].startswith("---")
 
 
+async def test_a_zone_stands_on_a_cluster(client: httpx.AsyncClient) -> None:
+    wanted = {"kubeconfig": "admin", "registry": "registry.example.com/skep"}
+
+    made = await client.post("/v1/zones/k8s/cluster", json=wanted | {"username": "ann", "password": "s3cret"})
+    half = await client.post("/v1/zones/k8s/cluster", json=wanted | {"username": "ann"})
+    changed = await client.patch("/v1/zones/k8s/cluster", json={"context": "blue"})
+    shown = await client.get("/v1/zones/k8s/cluster")
+
+    assert (made.status_code, made.json()["check"]["usable"]) == (200, True)
+    assert "s3cret" not in made.text
+    assert (half.status_code, changed.status_code, shown.status_code) == (422, 200, 200)
+    assert (await client.get("/v1/zones/local/cluster")).status_code == 404
+    assert (await client.delete("/v1/zones/k8s", params={"lost": True})).status_code == 204
+
+
 async def test_disks_are_resized_and_removed(client: httpx.AsyncClient) -> None:
     assert (await client.post("/v1/disks/shop_data/resize", json={"size": 1 << 31})).status_code == 202
     assert (await client.post("/v1/disks/shop_data/resize", json={"size": 0})).status_code == 422

@@ -12,6 +12,7 @@ from tests.cli.conftest import Skep, command
 
 from skep.cli.follow import plain_line
 from skep.model.host import LogLine
+from skep.model.images import RegistryCredentials
 from skep.model.views.runs import RunEventView
 from skep.streams import pump
 
@@ -577,6 +578,38 @@ def test_a_cluster_is_checked_with_the_content_of_the_files_that_its_kubeconfig_
     assert running("cluster", "check", "--kubeconfig", str(file)).returncode == 0
     assert "none.pem: No such file" in running("cluster", "check", "--kubeconfig", str(lacking)).stderr
     assert running("cluster", "rights").stdout.startswith("---")
+
+
+def test_a_cluster_becomes_a_zone_and_the_password_of_its_registry_is_no_argument(
+    running: Skep, tmp_path: Path
+) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text("users: [{name: admin, user: {token: t}}]\n")
+    words = ("--kubeconfig", str(file), "--registry", "registry.example.com/skep")
+
+    added = running("zone", "add", "k8s", *words, "-u", "ann", "--password-stdin", stdin="s3cret\n")
+    registry, credentials = running.world.registries["k8s"]
+    shown = running("zone", "show", "k8s")
+
+    assert (added.returncode, registry) == (0, "registry.example.com/skep")
+    assert credentials == RegistryCredentials(username="ann", password="s3cret")
+    assert "Disks are of class fast." in added.stdout
+    assert "s3cret" not in added.stdout + added.stderr + shown.stdout
+    assert "https://203.0.113.7:6443" in shown.stdout
+    assert running("zone", "set", "k8s", "--kubeconfig", str(file)).returncode == 0
+    assert running("zone", "rm", "k8s", "--lost").returncode == 0
+
+
+def test_a_zone_needs_a_region_or_a_cluster_with_a_registry(running: Skep, tmp_path: Path) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text("users: [{name: nobody, user: {token: t}}]\n")
+
+    assert "--region" in running("zone", "add", "b").stderr
+    assert "--kubeconfig" in running("zone", "add", "b", "--region", "r", "--registry", "x/y").stderr
+    assert "--registry" in running("zone", "add", "b", "--kubeconfig", str(file)).stderr
+    refused = running("zone", "add", "b", "--kubeconfig", str(file), "--registry", "x.example/y")
+    assert "cannot be a zone as it is. Not allowed: bind clusterroles." in refused.stderr
+    assert running("zone", "show", "b").returncode != 0
 
 
 def test_zones_and_pools_come_and_go(running: Skep) -> None:

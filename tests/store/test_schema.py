@@ -33,6 +33,7 @@ NOBODYS = {
     "hosts",
     "tenants",
     "authorities",
+    "clusters",
     "certificates",
     "join_tokens",
     "leases",

@@ -198,6 +198,31 @@ class NewZone(Body, frozen=True, kw_only=True):
     region: str
 
 
+class NewClusterZone(Body, frozen=True, kw_only=True):
+    """`kubeconfig`: its text, which names no files and no programs; `context`: by default its current one.
+
+    `registry`: HOST[:PORT]/PREFIX where images for the cluster are kept; `username` and `password` are its.
+    `region`: by default the only one there is.
+    """
+
+    kubeconfig: str
+    registry: str
+    context: str | None = None
+    region: str | None = None
+    username: str | None = None
+    password: str | None = None
+
+
+class SetClusterZone(Body, frozen=True, kw_only=True):
+    """What is null stays as it is; a new registry has the credentials that come with it, or none."""
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    registry: str | None = None
+    username: str | None = None
+    password: str | None = None
+
+
 class CheckCluster(Body, frozen=True, kw_only=True):
     """`kubeconfig`: its text, which names no files and no programs; `context`: by default its current one."""
 

@@ -1,11 +1,12 @@
-"""Kubernetes clusters that zones may stand on; for admins."""
+"""Kubernetes clusters: what they are good for, and the zones that stand on them; for admins."""
 
-from litestar import Router, get, post
-from litestar.params import JSONBody
+from litestar import Router, get, patch, post
+from litestar.params import FromPath, JSONBody
 
 from skep.api.asking import Caller, Control
-from skep.api.bodies import CheckCluster
-from skep.model.views.clusters import ClusterCheck, RightsView
+from skep.api.bodies import CheckCluster, NewClusterZone, SetClusterZone
+from skep.api.images import login_of
+from skep.model.views.clusters import ClusterCheck, ClusterZoneView, RightsView
 
 
 @post("/clusters/check", status_code=200)
@@ -20,4 +21,51 @@ async def cluster_rights(control: Control, caller: Caller) -> RightsView:
     return await control.clusters.rights(caller)
 
 
-router = Router(path="/v1", tags=["clusters"], route_handlers=[check_cluster, cluster_rights])
+@post("/zones/{zone:str}/cluster", status_code=200)
+async def add_cluster_zone(
+    control: Control, caller: Caller, zone: FromPath[str], data: JSONBody[NewClusterZone]
+) -> ClusterZoneView:
+    """Make a zone of a Kubernetes cluster, which is checked first; answers what works there.
+
+    What the cluster and the registry are reached with is kept sealed, and is never shown.
+    """
+    return await control.cluster_zones.add(
+        caller,
+        zone,
+        data.kubeconfig,
+        data.registry,
+        region=data.region,
+        context=data.context,
+        credentials=login_of(data.username, data.password),
+    )
+
+
+@patch("/zones/{zone:str}/cluster")
+async def change_cluster_zone(
+    control: Control, caller: Caller, zone: FromPath[str], data: JSONBody[SetClusterZone]
+) -> ClusterZoneView:
+    """Reach the zone's cluster or registry otherwise, as with a new token; it must be the same cluster."""
+    return await control.cluster_zones.change(
+        caller,
+        zone,
+        kubeconfig=data.kubeconfig,
+        context=data.context,
+        registry=data.registry,
+        credentials=login_of(data.username, data.password),
+    )
+
+
+@get("/zones/{zone:str}/cluster")
+async def show_cluster_zone(control: Control, caller: Caller, zone: FromPath[str]) -> ClusterZoneView:
+    """A zone on a cluster, and what works there now."""
+    return await control.cluster_zones.show(caller, zone)
+
+
+router = Router(
+    path="/v1",
+    tags=["clusters"],
+    route_handlers=[
+        *(check_cluster, cluster_rights),
+        *(add_cluster_zone, change_cluster_zone, show_cluster_zone),
+    ],
+)

@@ -75,9 +75,14 @@ async def add_zone(control: Control, caller: Caller, data: JSONBody[NewZone]) ->
 
 
 @delete("/zones/{zone:str}", status_code=204)
-async def remove_zone(control: Control, caller: Caller, zone: FromPath[str]) -> None:
-    """Remove a zone without hosts, and its pools."""
-    await control.zones.remove(caller, zone)
+async def remove_zone(
+    control: Control, caller: Caller, zone: FromPath[str], lost: FromQuery[bool] = False
+) -> None:
+    """Remove a zone without hosts, or one on a cluster with nothing in it, and its pools.
+
+    In the cluster only what is skep's is deleted; `lost`: nothing, since it is gone for good.
+    """
+    await control.zones.remove(caller, zone, lost=lost)
 
 
 @get("/pools")

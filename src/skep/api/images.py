@@ -27,7 +27,7 @@ async def list_images(control: Control, caller: Caller) -> list[ImageView]:
 @post("/pull", status_code=202)
 async def pull_image(control: Control, caller: Caller, data: JSONBody[PullImage]) -> Response[Accepted]:
     """Fetch an image from a registry."""
-    credentials = _credentials(data)
+    credentials = login_of(data.username, data.password)
     return follow(await control.images.pull(caller, data.reference, credentials, shared=data.shared))
 
 
@@ -97,12 +97,13 @@ def decode_build(header: str | None) -> BuildSpec:
     return msgspec.structs.replace(build, bases={})
 
 
-def _credentials(data: PullImage) -> RegistryCredentials | None:
-    if data.username is None and data.password is None:
+def login_of(username: str | None, password: str | None) -> RegistryCredentials | None:
+    """Of a registry.  Raises InvalidInput: one of the two is missing."""
+    if username is None and password is None:
         return None
-    if data.username is None or data.password is None:
+    if username is None or password is None:
         raise InvalidInput("A registry wants a user name and a password: one of them is missing.")
-    return RegistryCredentials(username=data.username, password=data.password)
+    return RegistryCredentials(username=username, password=password)
 
 
 router = Router(

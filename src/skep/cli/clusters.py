@@ -44,15 +44,7 @@ def check(
     if common.output != "table":
         document(found, common.output)
     else:
-        columns = [
-            ("SUBJECT", lambda one: one.subject),
-            ("VERDICT", lambda one: one.verdict),
-            ("FOUND", lambda one: one.message),
-        ]
-        show(found.findings, columns, common.output)
-        for finding in found.findings:
-            if finding.remedy and finding.verdict != "works":
-                say(f"{finding.subject}: {finding.remedy}")
+        show_check(found)
     if not found.usable:
         raise Failure(f"{found.server} cannot be a zone as it is.", Exit.FAILED)
 
@@ -68,6 +60,19 @@ def rights(*, common: Common = DEFAULT) -> None:
         document(found, common.output)
     else:
         print(found.manifest, end="")
+
+
+def show_check(found: ClusterCheck) -> None:
+    """A table of what works, and what can be done about the rest."""
+    columns = [
+        ("SUBJECT", lambda one: one.subject),
+        ("VERDICT", lambda one: one.verdict),
+        ("FOUND", lambda one: one.message),
+    ]
+    show(found.findings, columns, "table")
+    for finding in found.findings:
+        if finding.remedy and finding.verdict != "works":
+            say(f"{finding.subject}: {finding.remedy}")
 
 
 def flat(file: Path) -> str:

@@ -66,7 +66,7 @@ def pull(
     """
     body: dict[str, object] = {"reference": reference, "shared": shared}
     if username is not None:
-        body |= {"username": username, "password": _password(password_stdin)}
+        body |= {"username": username, "password": ask_password(password_stdin)}
     client = common.connect()
     finish(client, client.post("/v1/images/pull", Accepted, body))
 
@@ -194,7 +194,8 @@ def prune(*, common: Common = DEFAULT) -> None:
     say(f"Freed {size(freed)}.")
 
 
-def _password(stdin: bool) -> str:
+def ask_password(stdin: bool) -> str:
+    """Of a registry, from a terminal or the next line of stdin; never an argument, which others can see."""
     if stdin:
         return sys.stdin.readline().rstrip("\n")
     return getpass.getpass("Password of the registry: ")

@@ -22,6 +22,7 @@ from skep.control.host_directory import HostDirectory
 from skep.control.hosts.authorities import Authorities
 from skep.control.hosts.bus_accounts import BusAccounts, OwnBusAccounts, SharedBusAccount
 from skep.control.hosts.cluster_checks import ClusterChecks
+from skep.control.hosts.cluster_zones import ClusterZones
 from skep.control.hosts.enrolment import Enrolment
 from skep.control.hosts.hosts import Hosts
 from skep.control.hosts.join_tokens import JoinTokens
@@ -80,6 +81,7 @@ class Control:
     draining: Draining
     zones: Zones
     clusters: ClusterChecks
+    cluster_zones: ClusterZones
     pools: Pools
     tenants: Tenants
     users: Users
@@ -113,6 +115,7 @@ def make_control(
     apps = Apps(database, flows, settings, now, new_id)
     draining = Draining(database, flows, settings, new_id)
     rollouts = Rollouts(database, flows, room.clock)
+    on_clusters = ClusterZones(database, clusters, bus, settings.seal, now, new_id)
     return Control(
         auth=Auth(database, now),
         apps=apps,
@@ -138,8 +141,9 @@ def make_control(
         certificates=TlsCertificates(database, settings.seal, edges, now, new_id),
         hosts=Hosts(database, draining, enrolment, bus),
         draining=draining,
-        zones=Zones(database),
+        zones=Zones(database, on_clusters),
         clusters=ClusterChecks(clusters),
+        cluster_zones=on_clusters,
         pools=Pools(database),
         tenants=Tenants(database, now),
         users=Users(database, now),

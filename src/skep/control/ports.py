@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from skep.model.acme import AcmeAccount, AcmeOrder
+from skep.model.clusters import ClusterAccess, ClusterLook
 from skep.model.edge import AccessLine, AppEndpoints, EndpointTraffic
 from skep.model.host import (
     ContainerSpec,
@@ -446,6 +447,16 @@ class Clusters(Protocol):
         Raises:
             InvalidInput: it is no kubeconfig, would run programs or read files of this machine, or the
                 cluster does not let in who it says.
+            Unavailable: the cluster does not answer.
+        """
+
+    async def look(self, kubeconfig: str, context: str | None = None) -> ClusterLook:
+        """The same, with what control must know of a zone that stands there.  Raises as `check` does."""
+
+    async def leave(self, cluster: ClusterAccess) -> None:
+        """Delete everything that bears the cluster's id; nothing else is touched.  May be repeated.
+
+        Raises:
             Unavailable: the cluster does not answer.
         """
 

@@ -464,6 +464,7 @@ class HostFacts(HostStruct, frozen=True, kw_only=True):
     cpus: int
     memory: Bytes
     kernel: str
-    cgroups: Literal["v1", "v2", "hybrid"]
+    cgroups: Literal["v1", "v2", "hybrid", "unknown"]
+    """`unknown`: it is a cluster, of many machines."""
     boot_id: str
     """Changes with every boot of the machine (/proc/sys/kernel/random/boot_id)."""

@@ -74,7 +74,7 @@ class HostRow(rows.Row, frozen=True, kw_only=True):
     @property
     def facts(self) -> HostFacts:
         """As it told them last."""
-        cgroups = msgspec.convert(self.cgroups, Literal["v1", "v2", "hybrid"])
+        cgroups = msgspec.convert(self.cgroups, Literal["v1", "v2", "hybrid", "unknown"])
         return HostFacts(
             cpus=self.cpus, memory=self.memory, kernel=self.kernel, cgroups=cgroups, boot_id=self.boot_id
         )

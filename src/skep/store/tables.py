@@ -94,6 +94,22 @@ hosts = Table(
     Column("fenced", Float),
 )
 
+clusters = Table(
+    "clusters",
+    metadata,
+    _id(),
+    Column("zone", Text, ForeignKey("zones.name"), nullable=False, unique=True),
+    Column("host", Text, ForeignKey("hosts.name"), nullable=False, unique=True),
+    Column("server", Text, nullable=False),
+    Column("context", Text, nullable=False),
+    Column("sealed_kubeconfig", LargeBinary, nullable=False),
+    Column("registry", Text, nullable=False),
+    Column("sealed_login", LargeBinary, nullable=False),
+    Column("lacks", Json(tuple[str, ...]), nullable=False),
+    Column("generation", Integer, nullable=False),
+    _created(),
+)
+
 authorities = Table(
     "authorities",
     metadata,

@@ -5,18 +5,20 @@ from collections import Counter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.callers import Caller
+from skep.control.hosts.cluster_zones import ClusterZones
 from skep.flow import Database
 from skep.model.errors import Conflict, NotFound
 from skep.model.ids import RegionName, ZoneName
 from skep.model.names import check_name
 from skep.model.views.hosts import ZoneView
-from skep.store import egress, hosts
+from skep.store import clusters, egress, hosts
 from skep.store.hosts import ZoneRow
 
 
 class Zones:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, on_clusters: ClusterZones) -> None:
         self._database = database
+        self._on_clusters = on_clusters
 
     async def add(self, caller: Caller, zone: str, region: str) -> ZoneView:
         """Make the zone, with its region and a pool of the same name, unless it is there.
@@ -38,9 +40,15 @@ class Zones:
         await self._database.write(change)
         return next(one for one in await self.list(caller) if one.name == zone)
 
-    async def remove(self, caller: Caller, zone: str) -> None:
-        """Remove a zone without hosts, and its pools.  Raises Conflict: it has hosts."""
+    async def remove(self, caller: Caller, zone: str, *, lost: bool = False) -> None:
+        """Remove a zone without hosts, or one on a cluster (see `ClusterZones.remove`), and its pools.
+
+        Raises:
+            Conflict: it has hosts, or something is in its cluster.
+        """
         caller.must_operate()
+        if await self._on_clusters.remove(caller, zone, lost=lost):
+            return
 
         async def change(connection: AsyncConnection) -> None:
             if zone not in {one.name for one in await hosts.every_zone(connection)}:
@@ -61,4 +69,13 @@ class Zones:
         async with self._database.read() as connection:
             rows = await hosts.every_zone(connection)
             count = Counter(host.zone for host in await hosts.every(connection))
-        return [ZoneView(name=row.name, region=row.region, hosts=count[row.name]) for row in rows]
+            on_clusters = {row.zone for row in await clusters.every(connection)}
+        return [
+            ZoneView(
+                name=row.name,
+                region=row.region,
+                hosts=count[row.name],
+                engine="kubernetes" if row.name in on_clusters else "skep",
+            )
+            for row in rows
+        ]

@@ -30,3 +30,19 @@ class RightsView(View, frozen=True, kw_only=True):
     """Manifests that give skep's account in a cluster the rights it needs, and no others."""
 
     manifest: str
+
+
+class ClusterZoneView(View, frozen=True, kw_only=True):
+    """A zone that stands on a cluster.  `host`: how control sees it, as if it were one machine.
+
+    `state` is the host's.  `check`: what works there now; null while the cluster does not answer.
+    """
+
+    zone: str
+    region: str
+    host: str
+    state: str
+    server: str
+    context: str | None
+    registry: str
+    check: ClusterCheck | None

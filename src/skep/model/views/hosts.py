@@ -1,5 +1,7 @@
 """Hosts, pools and zones."""
 
+from typing import Literal
+
 from skep.model.ids import Bytes
 from skep.model.views.base import View
 
@@ -69,6 +71,9 @@ class PoolView(View, frozen=True, kw_only=True):
 
 
 class ZoneView(View, frozen=True, kw_only=True):
+    """`engine`: what runs containers there, skep's own hosts or a cluster, which counts as one host."""
+
     name: str
     region: str
     hosts: int
+    engine: Literal["skep", "kubernetes"] = "skep"

@@ -1,7 +1,8 @@
-"""Looks at clusters before they become zones."""
+"""Looks at clusters before they become zones, and leaves them again."""
 
 import contextlib
 
+from skep.model.clusters import ClusterAccess, ClusterLook
 from skep.model.views.clusters import ClusterCheck
 from skep.providers.kubernetes import rights
 
@@ -10,9 +11,13 @@ class Clusters:
     """Satisfies control's port of the same name."""
 
     async def check(self, kubeconfig: str, context: str | None = None) -> ClusterCheck:
+        return (await self.look(kubeconfig, context)).check
+
+    async def look(self, kubeconfig: str, context: str | None = None) -> ClusterLook:
         # Few installations ever ask: the client of clusters is not loaded at every start.
         from skep.providers.kubernetes import access, facts
         from skep.providers.kubernetes.judging import judge, usable
+        from skep.providers.kubernetes.lacking import lacking
 
         config = access.read(kubeconfig, context)
         async with contextlib.AsyncExitStack() as stack:
@@ -21,12 +26,18 @@ class Clusters:
             await stack.enter_async_context(documents)
             found = await facts.ask(client, documents)
         findings = judge(found)
-        return ClusterCheck(
+        check = ClusterCheck(
             server=config.cluster.server,
             version=".".join(map(str, found.version)),
             usable=usable(findings),
             findings=findings,
         )
+        return ClusterLook(check=check, facts=found.machine, lacks=lacking(found))
+
+    async def leave(self, cluster: ClusterAccess) -> None:
+        from skep.providers.kubernetes import leaving
+
+        await leaving.leave(cluster)
 
     def rights(self) -> str:
         return rights.manifest()

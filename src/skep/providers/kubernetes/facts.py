@@ -11,17 +11,23 @@ from lightkube import ApiError, AsyncClient
 from lightkube.models.authorization_v1 import ResourceAttributes, SelfSubjectAccessReviewSpec
 from lightkube.resources.apps_v1 import DaemonSet
 from lightkube.resources.authorization_v1 import SelfSubjectAccessReview
-from lightkube.resources.core_v1 import Node, Service
+from lightkube.resources.core_v1 import Namespace, Node, Service
 from lightkube.resources.networking_v1 import IngressClass
 from lightkube.resources.storage_v1 import StorageClass
 
 from skep.model.errors import InvalidInput, Unavailable
+from skep.model.host import HostFacts
+from skep.model.ids import Bytes
+from skep.providers.kubernetes.quantities import amount
 from skep.providers.kubernetes.rights import BIND, MADE, OWNED, SEEN, Rule
 
 _AT_ONCE = 8
 """Questions under way at one time: clusters limit their clients."""
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _SYSTEM = "kube-system"
+
+
+NO_MACHINE = HostFacts(cpus=0, memory=Bytes(0), kernel="", cgroups="unknown", boot_id="")
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class Facts:
     services: frozenset[str] = frozenset()
     """Services of kube-system, where the name service is."""
     denied: tuple[str, ...] = ()
+    machine: HostFacts = NO_MACHINE
 
     def serves(self, group: str) -> bool:
         """In whatever version."""
@@ -74,7 +81,7 @@ async def ask(client: AsyncClient, documents: HttpClient) -> Facts:
             _items(client.list(DaemonSet, namespace=_SYSTEM)),
             _items(client.list(Service, namespace=_SYSTEM)),
         )
-        denied = await _denied(client)
+        denied, identity = await asyncio.gather(_denied(client), _identity(client))
     except HTTPError as error:
         raise _refused(error) from error
     except (KeyError, TypeError, ValueError) as error:
@@ -84,13 +91,40 @@ async def ask(client: AsyncClient, documents: HttpClient) -> Facts:
         version=version,
         groups=groups,
         nodes=len(nodes),
-        ready=sum(map(_is_ready, nodes)),
+        ready=sum(map(is_ready, nodes)),
         classes=tuple(map(_disk_class, classes)),
         ingress_classes=tuple(_names(ingresses)),
         daemons=frozenset(_names(daemons)),
         services=frozenset(_names(services)),
         denied=denied,
+        machine=machine_of(nodes, identity),
     )
+
+
+def machine_of(nodes: Iterable[Node], identity: str) -> HostFacts:
+    """The cluster as if it were one machine: what pods may have of its Ready nodes, in sum."""
+    ready = [node for node in nodes if is_ready(node)]
+    pods_may_have = [(node.status and node.status.allocatable) or {} for node in ready]
+    infos = [node.status.nodeInfo for node in ready if node.status is not None]
+    kernels = {info.kernelVersion for info in infos if info is not None}
+    return HostFacts(
+        cpus=int(sum(amount(one.get("cpu", "0")) for one in pods_may_have)),
+        memory=Bytes(int(sum(amount(one.get("memory", "0")) for one in pods_may_have))),
+        kernel=", ".join(sorted(kernels)),
+        cgroups="unknown",
+        boot_id=identity,
+    )
+
+
+async def _identity(client: AsyncClient) -> str:
+    """What no other cluster has, and this one keeps for its life; "" if it may not be read."""
+    try:
+        found = await client.get(Namespace, _SYSTEM)
+    except ApiError as error:
+        if error.status.code in (403, 404):
+            return ""
+        raise
+    return (found.metadata and found.metadata.uid) or ""
 
 
 async def _document(documents: HttpClient, path: str) -> Any:
@@ -156,7 +190,7 @@ def _refused(error: HTTPError) -> Unavailable | InvalidInput:
     return Unavailable(f"The cluster does not answer: {error or type(error).__name__}")
 
 
-def _is_ready(node: Node) -> bool:
+def is_ready(node: Node) -> bool:
     conditions = (node.status and node.status.conditions) or ()
     return any(one.type == "Ready" and one.status == "True" for one in conditions)
 

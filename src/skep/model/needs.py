@@ -1,0 +1,116 @@
+"""What a service may ask for that not every kind of zone has.  Pure.
+
+Zones say which needs they lack; a plan refuses, by name, what cannot be had where the service is to run.
+"""
+
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+
+from skep.model.spec import AppSpec, NetworkAttachment, ServiceSpec
+
+
+class Need(StrEnum):
+    HOST_PATHS = "host-paths"
+    VOLUMES = "volumes"
+    KEPT_ROOT = "kept-root"
+    ADDRESSES = "addresses"
+    ENDPOINTS = "endpoints"
+    CAPABILITIES = "capabilities"
+    SYSCTLS = "sysctls"
+    ULIMITS = "ulimits"
+    PIDS = "pids"
+    NAMED_USERS = "named-users"
+
+
+BASELINE = frozenset(
+    {
+        *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD"),
+        *("NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
+    }
+)
+"""Capabilities that every zone gives: those of Kubernetes' level `baseline`.
+
+https://kubernetes.io/docs/concepts/security/pod-security-standards/#baseline
+"""
+SAFE_SYSCTLS = frozenset(
+    {
+        "kernel.shm_rmid_forced",
+        "net.ipv4.ip_local_port_range",
+        "net.ipv4.ip_unprivileged_port_start",
+        "net.ipv4.ping_group_range",
+        "net.ipv4.tcp_syncookies",
+    }
+)
+"""Those of the same level."""
+
+
+def needs_of(spec: AppSpec, service: ServiceSpec) -> dict[Need, str]:
+    """What the service asks for, each in words that go on after `it`: `mounts the path /srv of a host`."""
+    found: dict[Need, str] = {}
+    for need, say in _SAYS.items():
+        if words := next(say(spec, service), ""):
+            found[need] = words
+    return found
+
+
+def _host_paths(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
+    return (f"mounts the path {one.source} of a host" for one in service.mounts if one.type == "bind")
+
+
+def _volumes(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
+    return (f"has a volume at {one.target}" for one in service.mounts if one.type == "volume")
+
+
+def _kept_root(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
+    return (say for say in ["keeps its system disk"] if service.x_skep.keep_system_disk)
+
+
+def _addresses(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
+    for name, attachment in service.networks.items():
+        for address in _fixed(attachment):
+            yield f"asks for the address {address} on network {name!r}"
+
+
+def _fixed(attachment: NetworkAttachment) -> Iterator[str]:
+    given = (attachment.ipv4_address, attachment.ipv6_address, attachment.mac_address)
+    return (one for one in given if one is not None)
+
+
+def _endpoints(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
+    return (f"has the endpoint {one.host}{one.path}" for one in service.x_skep.endpoints)
+
+
+def _capabilities(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
+    names = (one.upper().removeprefix("CAP_") for one in service.cap_add)
+    return (f"adds the capability {one}" for one in names if one not in BASELINE)
+
+
+def _sysctls(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
+    return (f"sets {one}" for one in service.sysctls if one not in SAFE_SYSCTLS)
+
+
+def _ulimits(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
+    return (f"sets the ulimit {one}" for one in service.ulimits)
+
+
+def _pids(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
+    return (say for say in ["has a limit of processes of its own"] if service.resources.pids is not None)
+
+
+def _named_users(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
+    names = [*(service.user or "").split(":"), *service.group_add]
+    return (f"runs as {one!r}, not as a number" for one in names if one and not one.isdecimal())
+
+
+_SAYS: dict[Need, Callable[[AppSpec, ServiceSpec], Iterator[str]]] = {
+    Need.HOST_PATHS: _host_paths,
+    Need.VOLUMES: _volumes,
+    Need.KEPT_ROOT: _kept_root,
+    Need.ADDRESSES: _addresses,
+    Need.ENDPOINTS: _endpoints,
+    Need.CAPABILITIES: _capabilities,
+    Need.SYSCTLS: _sysctls,
+    Need.ULIMITS: _ulimits,
+    Need.PIDS: _pids,
+    Need.NAMED_USERS: _named_users,
+}

@@ -1,0 +1,76 @@
+"""What services ask for that not every kind of zone has."""
+
+import pytest
+
+from skep.model.names import AppName, ServiceName
+from skep.model.needs import Need, needs_of
+from skep.model.spec import (
+    AppSpec,
+    EndpointSpec,
+    Extensions,
+    Mount,
+    NetworkAttachment,
+    Resources,
+    ServiceSpec,
+    Ulimit,
+)
+
+
+def needs(service: ServiceSpec) -> dict[Need, str]:
+    return needs_of(AppSpec(name=AppName("shop"), services={ServiceName("web"): service}), service)
+
+
+def test_a_plain_service_can_run_anywhere() -> None:
+    plain = ServiceSpec(
+        image="web:1",
+        user="1000:1000",
+        cap_add=("CAP_NET_BIND_SERVICE",),
+        cap_drop=("ALL",),
+        mounts=(Mount(type="tmpfs", target="/tmp"),),
+        sysctls={"net.ipv4.tcp_syncookies": "1"},
+        networks={"default": NetworkAttachment(aliases=("www",))},
+    )
+
+    assert needs(plain) == {}
+
+
+@pytest.mark.parametrize(
+    ("service", "need", "words"),
+    [
+        (
+            ServiceSpec(image="a", mounts=(Mount(type="bind", source="/srv", target="/data"),)),
+            *(Need.HOST_PATHS, "mounts the path /srv of a host"),
+        ),
+        (
+            ServiceSpec(image="a", mounts=(Mount(type="volume", source="data", target="/data"),)),
+            *(Need.VOLUMES, "has a volume at /data"),
+        ),
+        (
+            ServiceSpec(image="a", networks={"back": NetworkAttachment(ipv4_address="10.1.0.9")}),
+            *(Need.ADDRESSES, "asks for the address 10.1.0.9 on network 'back'"),
+        ),
+        (
+            ServiceSpec(image="a", x_skep=Extensions(keep_system_disk=True)),
+            *(Need.KEPT_ROOT, "keeps its system disk"),
+        ),
+        (
+            ServiceSpec(image="a", x_skep=Extensions(endpoints=(EndpointSpec(host="shop.example"),))),
+            *(Need.ENDPOINTS, "has the endpoint shop.example/"),
+        ),
+        (ServiceSpec(image="a", cap_add=("net_admin",)), Need.CAPABILITIES, "adds the capability NET_ADMIN"),
+        (ServiceSpec(image="a", sysctls={"vm.swappiness": "1"}), Need.SYSCTLS, "sets vm.swappiness"),
+        (
+            ServiceSpec(image="a", ulimits={"nofile": Ulimit(soft=1, hard=1)}),
+            *(Need.ULIMITS, "sets the ulimit nofile"),
+        ),
+        (
+            ServiceSpec(image="a", resources=Resources(pids=9)),
+            Need.PIDS,
+            "has a limit of processes of its own",
+        ),
+        (ServiceSpec(image="a", user="www-data"), Need.NAMED_USERS, "runs as 'www-data', not as a number"),
+        (ServiceSpec(image="a", group_add=("adm",)), Need.NAMED_USERS, "runs as 'adm', not as a number"),
+    ],
+)
+def test_what_it_needs_is_said_in_words(service: ServiceSpec, need: Need, words: str) -> None:
+    assert needs(service) == {need: words}
