@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 from tests.contracts.remote import Parts, elsewhere
+from tests.providers.images.conftest import registry
 
 from skep.control.ports import ImageStore
-from skep.model.errors import InvalidInput, NotFound
+from skep.model.errors import InvalidInput, NotFound, Unsupported
 from skep.model.ids import Digest
 from skep.model.images import BuildSpec
+from skep.providers.kubernetes.images import ClusterImages
+from skep.providers.local.images.repository import Repository
 from skep.providers.local.images.store import OciImages
 from skep.providers.simulated import SimulatedImages
 
@@ -172,3 +175,18 @@ class TestRemoteImages(ImageStoreContract):
     async def images(self, images: OciImages, tmp_path: Path) -> AsyncIterator[ImageStore]:
         async with elsewhere(Parts(images=images), tmp_path) as host:
             yield host.images
+
+
+@pytest.mark.root
+class TestClusterImages(ImageStoreContract):
+    """In a real registry on loopback, as the one that a zone on a cluster names."""
+
+    @pytest.fixture
+    async def images(self, tmp_path: Path) -> AsyncIterator[ClusterImages]:
+        async with registry(tmp_path / "registry", deletes=True) as host:
+            yield ClusterImages(Repository(f"{host}/skep/images"), tmp_path / "scratch")
+
+    async def test_a_build_becomes_an_image(self, images: ImageStore, tmp_path: Path) -> None:
+        """Clusters build nothing, and say who does."""
+        with pytest.raises(Unsupported, match="skep host add"):
+            await images.build(tmp_path, BuildSpec(dockerfile_inline="FROM scratch\n"))

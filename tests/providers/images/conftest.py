@@ -23,7 +23,7 @@ PASSWORD = "let-me-in"
 _HTPASSWD = "tester:$2b$04$CmiwwW8yZ/ajXXvUR0eLBOzEUC3/.ma25PfSI1FGJDXOn0BLru2Wa\n"
 _REGISTRY = """
 version: 0.1
-storage: {{filesystem: {{rootdirectory: {folder}}}}}
+storage: {{filesystem: {{rootdirectory: {folder}}}, delete: {{enabled: {deletes}}}}}
 http: {{addr: "127.0.0.1:{port}"}}
 {auth}
 """
@@ -140,7 +140,7 @@ def entry(
 
 
 @contextlib.asynccontextmanager
-async def registry(folder: Path, *, with_password: bool = False) -> AsyncIterator[str]:
+async def registry(folder: Path, *, with_password: bool = False, deletes: bool = False) -> AsyncIterator[str]:
     """A docker-registry on loopback; answers `host:port`."""
     folder.mkdir(exist_ok=True)
     (folder / "htpasswd").write_text(_HTPASSWD)
@@ -149,7 +149,9 @@ async def registry(folder: Path, *, with_password: bool = False) -> AsyncIterato
         port = probe.getsockname()[1]
     auth = _AUTH.format(file=folder / "htpasswd") if with_password else ""
     config = folder / "config.yml"
-    config.write_text(_REGISTRY.format(folder=folder / "data", port=port, auth=auth))
+    config.write_text(
+        _REGISTRY.format(folder=folder / "data", port=port, auth=auth, deletes=str(deletes).lower())
+    )
     process = await asyncio.create_subprocess_exec(
         "docker-registry",
         "serve",

@@ -47,8 +47,8 @@ class Skopeo:
             NotFound, Unauthenticated, Unavailable: what the registry said.
         """
         name = full_reference(reference)
-        with _authfile(name, credentials) as auth:
-            plain = self._may_be_plain(registry_of(name))
+        with authfile(name, credentials) as auth:
+            plain = may_be_plain(registry_of(name), self._insecure)
             options = ["--src-tls-verify=false"] if plain else []
             options += ["--authfile", str(auth)] if auth else ["--src-no-creds"]
             outcome = await self._copy([*options, f"docker://{name}"], workplace, progress)
@@ -89,15 +89,16 @@ class Skopeo:
         except TimeoutError as error:
             raise Unavailable(f"Copying took longer than {self._timeout:.0f} s.") from error
 
-    def _may_be_plain(self, registry: str) -> bool:
-        """Registries that may speak HTTP or show any certificate: on loopback, or named by the operator."""
-        if registry in self._insecure:
-            return True
-        host = registry.rsplit(":", 1)[0] if not registry.endswith("]") else registry
-        try:
-            return ipaddress.ip_address(host.strip("[]")).is_loopback
-        except ValueError:
-            return host == "localhost"
+
+def may_be_plain(registry: str, insecure: tuple[str, ...]) -> bool:
+    """Registries that may speak HTTP or show any certificate: on loopback, or named by the operator."""
+    if registry in insecure:
+        return True
+    host = registry.rsplit(":", 1)[0] if not registry.endswith("]") else registry
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def full_reference(reference: str) -> str:
@@ -124,7 +125,7 @@ def registry_of(name: str) -> str:
     return name.partition("/")[0]
 
 
-def explain_refusal(reference: str, said: str, *, with_credentials: bool) -> SkepError:
+def explain_refusal(reference: str, said: str, *, with_credentials: bool, what: str = "fetched") -> SkepError:
     """The error kind behind skopeo's words; unknown ones count as "does not answer"."""
     reason, text = _reason(said), said.lower()
     if any(sign in text for sign in ("unauthorized", "authentication required", "denied", "status 401")):
@@ -134,7 +135,7 @@ def explain_refusal(reference: str, said: str, *, with_credentials: bool) -> Ske
         return NotFound(f"The registry has no image {reference!r}: {reason}")
     if "no image found in" in text:
         return NotFound(f"{reference!r} has no variant for this host's architecture: {reason}")
-    return Unavailable(f"{reference!r} could not be fetched: {reason}")
+    return Unavailable(f"{reference!r} could not be {what}: {reason}")
 
 
 def _reason(said: str) -> str:
@@ -150,7 +151,7 @@ def _copied(workplace: Path) -> Digest:
 
 
 @contextmanager
-def _authfile(name: str, credentials: RegistryCredentials | None) -> Iterator[Path | None]:
+def authfile(name: str, credentials: RegistryCredentials | None) -> Iterator[Path | None]:
     """The credentials as a file in memory that only root can read (containers-auth.json(5))."""
     if credentials is None:
         yield None

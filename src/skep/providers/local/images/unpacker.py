@@ -74,7 +74,7 @@ class _Reader(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
 
 
-class _Hashing:
+class Hashing:
     """A reader that keeps the SHA-256 of what passed through it."""
 
     def __init__(self, source: _Reader) -> None:
@@ -121,7 +121,7 @@ class _Gunzip:
                 return out
 
 
-class _Buffered:
+class Buffered:
     """Reads exactly what was asked for, as tarfile expects, and stops a bomb."""
 
     def __init__(self, source: _Reader, limit: int) -> None:
@@ -327,10 +327,10 @@ def unpack(job: Job) -> Result:
         os.chdir("/")
         sys.meta_path.clear()  # a module that is imported from now on would come out of the archive
         os.umask(0)
-        outer = _Hashing(file)
-        inner = _Hashing(decompressed(outer, first))
+        outer = Hashing(file)
+        inner = Hashing(decompressed(outer, first))
         extractor = Extractor(job)
-        limited = _Buffered(inner, job.max_bytes + job.max_entries * 4096)
+        limited = Buffered(inner, job.max_bytes + job.max_entries * 4096)
         with tarfile.open(
             fileobj=cast(IO[bytes], limited), mode="r|", bufsize=_CHUNK, errors="surrogateescape"
         ) as tar:

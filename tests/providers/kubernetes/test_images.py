@@ -1,0 +1,76 @@
+"""Images of a zone on a cluster, in real registries on loopback."""
+
+from pathlib import Path
+
+import pytest
+from tests.contracts.test_image_stores import archive, as_stream
+from tests.providers.images.conftest import PASSWORD, registry
+
+from skep.model.errors import Unauthenticated, Unavailable
+from skep.model.images import RegistryCredentials
+from skep.providers.kubernetes.images import ClusterImages
+from skep.providers.local.images.repository import Repository
+
+pytestmark = pytest.mark.root
+
+LOGIN = RegistryCredentials(username="tester", password=PASSWORD)
+
+
+async def test_another_process_finds_what_one_has_pushed_and_nothing_stays_on_the_machine(
+    tmp_path: Path,
+) -> None:
+    async with registry(tmp_path / "registry") as host:
+        first = ClusterImages(Repository(f"{host}/skep"), tmp_path / "first")
+        pushed = (await first.load(archive(tmp_path / "root.tar", hello="hi")))[""]
+
+        found = await ClusterImages(Repository(f"{host}/skep"), tmp_path / "second").info(pushed.digest)
+
+    assert found == pushed
+    assert list((tmp_path / "first").iterdir()) == []
+    assert first.reference(pushed.digest) == f"{host}/skep@{pushed.digest}"
+
+
+async def test_what_is_there_may_arrive_again(tmp_path: Path) -> None:
+    async with registry(tmp_path / "registry") as host:
+        images = ClusterImages(Repository(f"{host}/skep"), tmp_path / "scratch")
+        pushed = (await images.load(archive(tmp_path / "root.tar", hello="hi")))[""]
+        shipped = [block async for block in images.export(pushed.digest)]
+
+        assert await images.receive(pushed.digest, as_stream(shipped)) == pushed
+        assert await images.receive(pushed.digest, as_stream(shipped)) == pushed
+
+
+async def test_a_private_registry_is_opened_with_the_zones_credentials(tmp_path: Path) -> None:
+    source = archive(tmp_path / "root.tar", hello="hi")
+    wrong = RegistryCredentials(username="tester", password="guessed")
+    async with registry(tmp_path / "registry", with_password=True) as host:
+        for login in (None, wrong):
+            refused = ClusterImages(Repository(f"{host}/skep", login), tmp_path / "refused")
+            with pytest.raises(Unauthenticated) as caught:
+                await refused.load(source)
+            assert "guessed" not in caught.value.message
+
+        images = ClusterImages(Repository(f"{host}/skep", LOGIN), tmp_path / "scratch")
+        pushed = (await images.load(source))[""]
+
+        assert await images.info(pushed.digest) == pushed
+        assert len([block async for block in images.export(pushed.digest)]) > 1
+
+
+async def test_a_registry_that_deletes_nothing_keeps_all_and_that_is_no_error(tmp_path: Path) -> None:
+    async with registry(tmp_path / "registry") as host:
+        images = ClusterImages(Repository(f"{host}/skep"), tmp_path / "scratch")
+        pushed = (await images.load(archive(tmp_path / "root.tar", hello="hi")))[""]
+
+        assert await images.prune(set()) == 0
+        assert await images.info(pushed.digest) == pushed
+
+
+async def test_a_registry_that_is_away_is_not_an_image_that_is_gone(tmp_path: Path) -> None:
+    async with registry(tmp_path / "registry") as host:
+        first = ClusterImages(Repository(f"{host}/skep"), tmp_path / "first")
+        pushed = (await first.load(archive(tmp_path / "root.tar", hello="hi")))[""]
+
+    with pytest.raises(Unavailable):
+        await ClusterImages(Repository(f"{host}/skep"), tmp_path / "second").info(pushed.digest)
+    assert await first.info(pushed.digest) == pushed
