@@ -6,14 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.bus.broker import Broker
+from tests.cluster.kubernetes.cluster import Cluster
 from tests.contracts.remote import Parts, elsewhere
+from tests.providers.kubernetes.zone import open_zone
 
 from skep.control.ports import DiskPool
-from skep.model.errors import Conflict, InvalidInput, NotFound
+from skep.model.errors import Conflict, InvalidInput, NotFound, Unsupported
 from skep.model.host import DiskSpec
-from skep.model.ids import Bytes, DiskId, SnapshotId, new_id
+from skep.model.ids import Bytes, DiskId, SnapshotId, TenantId, new_id
 from skep.providers.local.disks import BtrfsPool, teardown
 from skep.providers.simulated import SimulatedPool
 
@@ -21,15 +24,13 @@ MIB = 1024 * 1024
 
 
 def disk(size: int = 16 * MIB) -> DiskSpec:
-    return DiskSpec(id=DiskId(new_id()), size=Bytes(size), kind="data")
+    return DiskSpec(id=DiskId(new_id()), size=Bytes(size), kind="data", tenant=TenantId(new_id()))
 
 
-class DiskPoolContract(ABC):
-    @abstractmethod
-    async def write(self, pool: DiskPool, disk: DiskId, size: int) -> None:
-        """Write so many bytes to the disk.  Raises OSError."""
+class DiskPoolContract:
+    """Whatever the disks are."""
 
-    async def test_a_new_disk_has_its_size_and_a_path(self, pool: DiskPool) -> None:
+    async def test_a_new_disk_has_its_size(self, pool: DiskPool) -> None:
         spec = disk()
 
         await pool.create(spec)
@@ -37,9 +38,77 @@ class DiskPoolContract(ABC):
         usage = (await pool.list())[spec.id]
         assert (usage.size, usage.kind) == (spec.size, "data")
         assert usage.used < MIB
-        assert (await pool.path(spec.id)).name == spec.id
 
     async def test_creating_an_equal_disk_again_is_success(self, pool: DiskPool) -> None:
+        for spec in (disk(), msgspec.structs.replace(disk(), kind="system")):
+            await pool.create(spec)
+
+            await pool.create(spec)
+
+            assert (await pool.list())[spec.id].kind == spec.kind
+
+    async def test_creating_an_unequal_disk_is_a_conflict(self, pool: DiskPool) -> None:
+        spec = disk()
+        await pool.create(spec)
+
+        for other in (
+            msgspec.structs.replace(spec, size=Bytes(8 * MIB)),
+            msgspec.structs.replace(spec, kind="system"),
+        ):
+            with pytest.raises(Conflict):
+                await pool.create(other)
+
+    async def test_a_disk_grows(self, pool: DiskPool) -> None:
+        spec = disk(4 * MIB)
+        await pool.create(spec)
+
+        await pool.resize(spec.id, Bytes(16 * MIB))
+        await pool.resize(spec.id, Bytes(16 * MIB))
+
+        assert (await pool.list())[spec.id].size == 16 * MIB
+
+    async def test_a_deleted_disk_is_gone_and_deleting_it_again_is_success(self, pool: DiskPool) -> None:
+        for spec in (disk(), msgspec.structs.replace(disk(), kind="system")):
+            await pool.create(spec)
+
+            await pool.delete(spec.id)
+            await pool.delete(spec.id)
+
+            assert spec.id not in await pool.list()
+
+    async def test_what_is_not_there_does_not_grow(self, pool: DiskPool) -> None:
+        with pytest.raises(NotFound):
+            await pool.resize(DiskId(new_id()), Bytes(MIB))
+
+    async def test_the_parts_of_the_pool_make_the_whole(self, pool: DiskPool) -> None:
+        usage = await pool.usage()
+
+        assert 0 <= usage.free <= usage.total
+        assert usage.used + usage.free == usage.total
+
+    async def test_a_snapshot_that_is_not_there_is_gone_already(self, pool: DiskPool) -> None:
+        await pool.delete_snapshot(SnapshotId(new_id()))
+
+        assert await pool.snapshots() == {}
+
+
+class MountedPoolContract(DiskPoolContract, ABC):
+    """Of pools whose disks are mounted on the host: what they hold is counted, and kept."""
+
+    @abstractmethod
+    async def write(self, pool: DiskPool, disk: DiskId, size: int) -> None:
+        """Write so many bytes to the disk.  Raises OSError."""
+
+    async def test_a_disk_has_a_path(self, pool: DiskPool) -> None:
+        spec = disk()
+
+        await pool.create(spec)
+
+        assert (await pool.path(spec.id)).name == spec.id
+        with pytest.raises(NotFound):
+            await pool.path(DiskId(new_id()))
+
+    async def test_a_disk_that_is_created_again_keeps_what_it_holds(self, pool: DiskPool) -> None:
         spec = disk()
         await pool.create(spec)
         await self.write(pool, spec.id, 2 * MIB)
@@ -47,17 +116,6 @@ class DiskPoolContract(ABC):
         await pool.create(spec)
 
         assert (await pool.list())[spec.id].used >= 2 * MIB
-
-    async def test_creating_an_unequal_disk_is_a_conflict(self, pool: DiskPool) -> None:
-        spec = disk()
-        await pool.create(spec)
-
-        for other in (
-            DiskSpec(id=spec.id, size=Bytes(8 * MIB), kind="data"),
-            DiskSpec(id=spec.id, size=spec.size, kind="system"),
-        ):
-            with pytest.raises(Conflict):
-                await pool.create(other)
 
     async def test_writes_beyond_the_size_fail_with_edquot(self, pool: DiskPool) -> None:
         spec = disk(4 * MIB)
@@ -75,7 +133,7 @@ class DiskPoolContract(ABC):
         await pool.resize(spec.id, Bytes(16 * MIB))
 
         await self.write(pool, spec.id, 8 * MIB)
-        assert (await pool.list())[spec.id].size == 16 * MIB
+        assert (await pool.list())[spec.id].used >= 8 * MIB
 
     async def test_a_disk_does_not_become_smaller_than_what_it_holds(self, pool: DiskPool) -> None:
         spec = disk()
@@ -87,20 +145,12 @@ class DiskPoolContract(ABC):
 
         assert (await pool.list())[spec.id].size == spec.size
 
-    async def test_a_deleted_disk_is_gone_and_deleting_it_again_is_success(self, pool: DiskPool) -> None:
-        spec = disk()
-        await pool.create(spec)
+    async def test_the_pool_knows_what_is_free(self, pool: DiskPool) -> None:
+        assert (await pool.usage()).free > 0
 
-        await pool.delete(spec.id)
-        await pool.delete(spec.id)
 
-        assert spec.id not in await pool.list()
-
-    async def test_what_is_not_there_is_not_found(self, pool: DiskPool) -> None:
-        with pytest.raises(NotFound):
-            await pool.path(DiskId(new_id()))
-        with pytest.raises(NotFound):
-            await pool.resize(DiskId(new_id()), Bytes(MIB))
+class SnapshotPoolContract(MountedPoolContract):
+    """Of pools that keep what a disk holds."""
 
     async def test_a_restored_disk_holds_what_it_held_and_counts_it(self, pool: DiskPool) -> None:
         spec, kept = disk(), SnapshotId(new_id())
@@ -154,14 +204,8 @@ class DiskPoolContract(ABC):
         with pytest.raises(NotFound):
             await pool.restore(spec.id, SnapshotId(new_id()))
 
-    async def test_the_parts_of_the_pool_make_the_whole(self, pool: DiskPool) -> None:
-        usage = await pool.usage()
 
-        assert 0 < usage.free <= usage.total
-        assert usage.used + usage.free == usage.total
-
-
-class TestSimulatedPool(DiskPoolContract):
+class TestSimulatedPool(SnapshotPoolContract):
     @pytest.fixture
     def pool(self) -> SimulatedPool:
         return SimulatedPool(size=Bytes(300 * MIB))
@@ -184,7 +228,7 @@ async def btrfs(tmp_path: Path) -> AsyncIterator[BtrfsPool]:
 
 
 @pytest.mark.root
-class TestBtrfsPool(DiskPoolContract):
+class TestBtrfsPool(SnapshotPoolContract):
     @pytest.fixture
     async def pool(self, btrfs: BtrfsPool) -> DiskPool:
         return btrfs
@@ -211,3 +255,25 @@ class TestRemotePool(TestBtrfsPool):
     async def pool(self, btrfs: BtrfsPool, tmp_path: Path) -> AsyncIterator[DiskPool]:
         async with elsewhere(Parts(disks=btrfs), tmp_path) as host:
             yield host.disks
+
+
+@pytest.mark.root
+@pytest.mark.kubernetes
+class TestClaimPool(DiskPoolContract):
+    @pytest.fixture
+    async def pool(self, kubernetes: Cluster) -> AsyncIterator[DiskPool]:
+        async with open_zone(kubernetes) as zone:
+            yield zone.disks
+
+    async def test_what_a_cluster_cannot_is_refused_by_name(self, pool: DiskPool) -> None:
+        spec = disk()
+        await pool.create(spec)
+
+        with pytest.raises(Unsupported, match="snapshots"):
+            await pool.snapshot(spec.id, SnapshotId(new_id()))
+        with pytest.raises(Unsupported, match="snapshots"):
+            await pool.restore(spec.id, SnapshotId(new_id()))
+        with pytest.raises(Unsupported, match="smaller"):
+            await pool.resize(spec.id, Bytes(MIB))
+        with pytest.raises(Unsupported, match="path"):
+            await pool.path(spec.id)

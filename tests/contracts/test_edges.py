@@ -6,15 +6,17 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.cluster.kubernetes.cluster import Cluster
 from tests.contracts.remote import Parts, elsewhere
 from tests.providers.edge.conftest import Site
 from tests.providers.edge.conftest import fabric as fabric
 from tests.providers.edge.conftest import site as site
 from tests.providers.edge.conftest import world as world
+from tests.providers.kubernetes.zone import open_zone
 
 from skep.control.ports import Edge
 from skep.model.edge import AppEndpoints, EdgeEndpoint, EdgeServer
-from skep.model.errors import Stale
+from skep.model.errors import Stale, Unsupported
 from skep.model.host import PeersInForce
 from skep.model.ids import AppId, EndpointId, NetworkId, TenantId, new_id
 from skep.providers.simulated import SimulatedEdge
@@ -89,3 +91,21 @@ class TestEdgeElsewhere(EdgeContract):
     async def edge(self, tmp_path: Path) -> AsyncIterator[Edge]:
         async with elsewhere(Parts(edge=SimulatedEdge()), tmp_path) as host:
             yield host.edge
+
+
+@pytest.mark.root
+@pytest.mark.kubernetes
+class TestClusterEdge(EdgeContract):
+    @pytest.fixture
+    async def edge(self, kubernetes: Cluster) -> AsyncIterator[Edge]:
+        async with open_zone(kubernetes) as zone:
+            yield zone.edge
+
+    async def test_what_the_standard_has_no_word_for_is_refused_by_name(self, edge: Edge) -> None:
+        told = endpoints()
+        sticky = msgspec.structs.replace(told.endpoints[0], sticky=True, rate=5)
+
+        with pytest.raises(Unsupported, match="sticky, rate"):
+            await edge.set_endpoints(msgspec.structs.replace(told, endpoints=(sticky,)))
+
+        assert await edge.endpoints() == {}

@@ -1,5 +1,6 @@
 """What control may expect of every fabric."""
 
+import random
 import socket
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
@@ -7,11 +8,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.cluster.kubernetes.cluster import Cluster
 from tests.contracts.remote import Parts, elsewhere
+from tests.providers.kubernetes.zone import open_zone, other_service
 from tests.providers.network.conftest import HOST, World, dual, dual_port, network, port, publications
 
 from skep.control.ports import Fabric, HostFabric
-from skep.model.errors import Conflict, InvalidInput, NotFound, Stale
+from skep.model.errors import Conflict, InvalidInput, NotFound, Stale, Unsupported
 from skep.model.groups import GroupRule
 from skep.model.host import (
     Backend,
@@ -26,6 +29,7 @@ from skep.model.host import (
     VirtualIp,
 )
 from skep.model.ids import GroupId, NetworkId, PortId, ReplicaId, ServiceId, new_id, short
+from skep.providers.kubernetes.network.services import NODE_PORTS
 from skep.providers.local.network import LocalFabric, Underlay
 from skep.providers.simulated import SimulatedFabric
 
@@ -35,6 +39,12 @@ TAKEN = 18_999
 
 
 class FabricContract:
+    """Wherever the networks are."""
+
+    ports = (18_080, 18_081)
+    """Two that may be published."""
+    taken = TAKEN
+
     async def test_a_network_that_is_ensured_twice_is_there_once(self, fabric: Fabric) -> None:
         net = network()
 
@@ -42,12 +52,6 @@ class FabricContract:
         await fabric.ensure_network(net)
 
         assert await fabric.networks() == {net.id}
-
-    async def test_networks_cannot_share_an_index(self, fabric: Fabric) -> None:
-        await fabric.ensure_network(network(index=1))
-
-        with pytest.raises(Conflict):
-            await fabric.ensure_network(network(index=1, subnet="10.2.0.0/24"))
 
     async def test_the_first_port_makes_the_sandbox(self, fabric: Fabric) -> None:
         net = network()
@@ -111,18 +115,6 @@ class FabricContract:
             await fabric.plug(twin)
         with pytest.raises(InvalidInput):
             await fabric.plug(dual_port(dual(net), 1))
-        as_gateway = RemotePort(
-            id=PortId(new_id()),
-            replica=ReplicaId(new_id()),
-            address=net.subnet[9],
-            mac="02:aa:00:00:01:09",
-            underlay=PEER,
-            address6=IPv6Address("fd00:1::1"),
-        )
-        with pytest.raises(InvalidInput):
-            await fabric.set_peers(
-                NetworkPeers(network=net.id, generation=1, hosts=(PEER,), ports=(as_gateway,))
-            )
 
     async def test_an_unplugged_port_leaves_the_sandbox_with_its_others(self, fabric: Fabric) -> None:
         one, two = network(index=1), network(index=2, subnet="10.2.0.0/24")
@@ -155,22 +147,22 @@ class FabricContract:
         net = network()
         await fabric.ensure_network(net)
         service = ServiceId(new_id())
-        before = publications(net, 18_080, 80, (net.subnet[5],), service=service)
-        after = publications(net, 18_081, 80, (net.subnet[6],), service=service)
+        before = publications(net, self.ports[0], 80, (net.subnet[5],), service=service)
+        after = publications(net, self.ports[1], 80, (net.subnet[6],), service=service)
 
         await fabric.publish(before)
         await fabric.publish(after)
 
         assert await fabric.published() == {service: after}
-        await fabric.publish(publications(net, 18_080, 80, (net.subnet[5],)))
+        await fabric.publish(publications(net, self.ports[0], 80, (net.subnet[5],)))
 
     async def test_a_port_is_published_by_one_service_only(self, fabric: Fabric) -> None:
         net = network()
         await fabric.ensure_network(net)
-        first = publications(net, 18_080, 80, (net.subnet[5],))
+        first = publications(net, self.ports[0], 80, (net.subnet[5],))
         await fabric.publish(first)
 
-        for taken in (18_080, TAKEN):
+        for taken in (self.ports[0], self.taken):
             with pytest.raises(Conflict):
                 await fabric.publish(publications(net, taken, 80, (net.subnet[6],)))
 
@@ -181,14 +173,14 @@ class FabricContract:
         await fabric.ensure_network(net)
 
         with pytest.raises(InvalidInput):
-            await fabric.publish(publications(net, 18_080, 80, (net.subnet[5],)))
+            await fabric.publish(publications(net, self.ports[0], 80, (net.subnet[5],)))
 
     async def test_a_deleted_network_leaves_nothing_that_led_to_it(self, fabric: Fabric) -> None:
         net = network()
         nic = port(net, 5)
         await fabric.ensure_network(net)
         await fabric.plug(nic)
-        items = publications(net, 18_080, 80, (net.subnet[5],))
+        items = publications(net, self.ports[0], 80, (net.subnet[5],))
         await fabric.publish(items)
 
         await fabric.delete_network(net.id)
@@ -196,48 +188,6 @@ class FabricContract:
         assert (await fabric.networks(), await fabric.ports()) == (set(), set())
         left = (await fabric.published()).get(items.service)
         assert left is None or left.publications == ()
-
-    async def test_peers_have_a_generation_and_an_older_one_is_refused(self, fabric: Fabric) -> None:
-        net = network()
-        await fabric.ensure_network(net)
-        there = RemotePort(
-            id=PortId(new_id()),
-            replica=ReplicaId(new_id()),
-            address=net.subnet[9],
-            mac="02:aa:00:00:01:09",
-            underlay=PEER,
-        )
-        known = NetworkPeers(network=net.id, generation=2, hosts=(PEER,), ports=(there,))
-        await fabric.set_peers(known)
-        await fabric.set_peers(known)
-
-        with pytest.raises(Stale):
-            await fabric.set_peers(NetworkPeers(network=net.id, generation=1))
-
-        assert await fabric.peers() == {net.id: PeersInForce(generation=2, digest=known.digest)}
-        await fabric.set_peers(nobody := NetworkPeers(network=net.id, generation=3))
-        assert await fabric.peers() == {net.id: PeersInForce(generation=3, digest=nobody.digest)}
-        assert await fabric.networks() == {net.id}
-
-    async def test_peers_need_their_network_and_addresses_of_their_own(self, fabric: Fabric) -> None:
-        net = network()
-        with pytest.raises(NotFound):
-            await fabric.set_peers(NetworkPeers(network=net.id, generation=1))
-        await fabric.ensure_network(net)
-        as_gateway = RemotePort(
-            id=PortId(new_id()),
-            replica=ReplicaId(new_id()),
-            address=net.gateway,
-            mac="02:aa:00:00:01:09",
-            underlay=PEER,
-        )
-
-        with pytest.raises(InvalidInput):
-            await fabric.set_peers(
-                NetworkPeers(network=net.id, generation=1, hosts=(PEER,), ports=(as_gateway,))
-            )
-
-        assert await fabric.peers() == {}
 
     async def test_guards_have_a_generation_and_an_older_one_is_refused(self, fabric: Fabric) -> None:
         net = network()
@@ -305,6 +255,79 @@ class FabricContract:
 
         assert await fabric.virtual_ips() == {}
 
+    async def test_removing_what_is_absent_is_success(self, fabric: Fabric) -> None:
+        await fabric.delete_network(NetworkId(new_id()))
+        await fabric.unplug(PortId(new_id()))
+        await fabric.remove_sandbox(ReplicaId(new_id()))
+        await fabric.unpublish(ServiceId(new_id()))
+        await fabric.set_resolvable(ReplicaId(new_id()), True)
+
+    async def test_a_network_without_peers_is_told_so(self, fabric: Fabric) -> None:
+        net = network()
+        with pytest.raises(NotFound):
+            await fabric.set_peers(NetworkPeers(network=net.id, generation=1))
+        await fabric.ensure_network(net)
+
+        await fabric.set_peers(nobody := NetworkPeers(network=net.id, generation=2))
+
+        with pytest.raises(Stale):
+            await fabric.set_peers(NetworkPeers(network=net.id, generation=1))
+        assert await fabric.peers() == {net.id: PeersInForce(generation=2, digest=nobody.digest)}
+        await fabric.delete_network(net.id)
+        assert await fabric.peers() == {}
+
+
+class PeeredFabricContract(FabricContract):
+    """Of hosts whose networks reach other hosts, by links that are numbered on each."""
+
+    async def test_networks_cannot_share_an_index(self, fabric: Fabric) -> None:
+        await fabric.ensure_network(network(index=1))
+
+        with pytest.raises(Conflict):
+            await fabric.ensure_network(network(index=1, subnet="10.2.0.0/24"))
+
+    async def test_peers_have_a_generation_and_an_older_one_is_refused(self, fabric: Fabric) -> None:
+        net = network()
+        await fabric.ensure_network(net)
+        there = RemotePort(
+            id=PortId(new_id()),
+            replica=ReplicaId(new_id()),
+            address=net.subnet[9],
+            mac="02:aa:00:00:01:09",
+            underlay=PEER,
+        )
+        known = NetworkPeers(network=net.id, generation=2, hosts=(PEER,), ports=(there,))
+        await fabric.set_peers(known)
+        await fabric.set_peers(known)
+
+        with pytest.raises(Stale):
+            await fabric.set_peers(NetworkPeers(network=net.id, generation=1))
+
+        assert await fabric.peers() == {net.id: PeersInForce(generation=2, digest=known.digest)}
+        await fabric.set_peers(nobody := NetworkPeers(network=net.id, generation=3))
+        assert await fabric.peers() == {net.id: PeersInForce(generation=3, digest=nobody.digest)}
+        assert await fabric.networks() == {net.id}
+
+    async def test_peers_need_their_network_and_addresses_of_their_own(self, fabric: Fabric) -> None:
+        net = network()
+        with pytest.raises(NotFound):
+            await fabric.set_peers(NetworkPeers(network=net.id, generation=1))
+        await fabric.ensure_network(net)
+        as_gateway = RemotePort(
+            id=PortId(new_id()),
+            replica=ReplicaId(new_id()),
+            address=net.gateway,
+            mac="02:aa:00:00:01:09",
+            underlay=PEER,
+        )
+
+        with pytest.raises(InvalidInput):
+            await fabric.set_peers(
+                NetworkPeers(network=net.id, generation=1, hosts=(PEER,), ports=(as_gateway,))
+            )
+
+        assert await fabric.peers() == {}
+
     async def test_an_address_that_peers_claim_can_be_plugged_here(self, fabric: Fabric) -> None:
         net = network()
         nic = port(net, 9)
@@ -325,15 +348,24 @@ class FabricContract:
         await fabric.delete_network(net.id)
         assert await fabric.peers() == {}
 
-    async def test_removing_what_is_absent_is_success(self, fabric: Fabric) -> None:
-        await fabric.delete_network(NetworkId(new_id()))
-        await fabric.unplug(PortId(new_id()))
-        await fabric.remove_sandbox(ReplicaId(new_id()))
-        await fabric.unpublish(ServiceId(new_id()))
-        await fabric.set_resolvable(ReplicaId(new_id()), True)
+    async def test_a_peer_has_not_the_gateways_address_of_the_other_family(self, fabric: Fabric) -> None:
+        net = network()
+        await fabric.ensure_network(dual(net))
+        as_gateway = RemotePort(
+            id=PortId(new_id()),
+            replica=ReplicaId(new_id()),
+            address=net.subnet[9],
+            mac="02:aa:00:00:01:09",
+            underlay=PEER,
+            address6=IPv6Address("fd00:1::1"),
+        )
+        with pytest.raises(InvalidInput):
+            await fabric.set_peers(
+                NetworkPeers(network=net.id, generation=1, hosts=(PEER,), ports=(as_gateway,))
+            )
 
 
-class HostFabricContract(FabricContract):
+class HostFabricContract(PeeredFabricContract):
     """What the engine of the same host may expect beside."""
 
     async def test_a_sandbox_is_named_after_its_replica(self, fabric: HostFabric) -> None:
@@ -388,7 +420,7 @@ class TestLocalFabric(HostFabricContract):
 
 
 @pytest.mark.root
-class TestRemoteFabric(FabricContract):
+class TestRemoteFabric(PeeredFabricContract):
     @pytest.fixture
     async def fabric(self, world: World, tmp_path: Path) -> AsyncIterator[Fabric]:
         with await world.socket(world.host, socket.SOCK_STREAM, ("0.0.0.0", TAKEN)) as listener:
@@ -398,3 +430,28 @@ class TestRemoteFabric(FabricContract):
                 elsewhere(Parts(fabric=opened), tmp_path) as host,
             ):
                 yield host.fabric
+
+
+@pytest.mark.root
+@pytest.mark.kubernetes
+class TestClusterFabric(FabricContract):
+    @pytest.fixture
+    async def fabric(self, kubernetes: Cluster) -> AsyncIterator[Fabric]:
+        one, two, self.taken = random.sample(NODE_PORTS, 3)
+        self.ports = (one, two)
+        with other_service(kubernetes, self.taken):
+            async with open_zone(kubernetes) as zone:
+                yield zone.fabric
+
+    async def test_what_a_cluster_cannot_is_refused_by_name(self, fabric: Fabric) -> None:
+        net = network()
+        await fabric.ensure_network(net)
+
+        with pytest.raises(Unsupported, match="30000 to 32767"):
+            await fabric.publish(publications(net, 8080, 80, (net.subnet[5],)))
+        with pytest.raises(Unsupported, match="on all nodes"):
+            await fabric.publish(publications(net, self.ports[0], 80, (), host_ip="127.0.0.1"))
+        with pytest.raises(Unsupported, match="outside of the cluster"):
+            await fabric.set_peers(NetworkPeers(network=net.id, generation=1, hosts=(PEER,)))
+
+        assert (await fabric.published(), await fabric.peers()) == ({}, {})

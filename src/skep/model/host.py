@@ -47,6 +47,8 @@ class DiskSpec(HostStruct, frozen=True, kw_only=True):
     id: DiskId
     size: Bytes
     kind: Literal["system", "data"]
+    tenant: TenantId = TenantId("")
+    """Whose it is; empty: a control of the release before does not say."""
 
 
 class HostSubnet(HostStruct, frozen=True, kw_only=True):
@@ -272,6 +274,7 @@ class VirtualIp(HostStruct, frozen=True, kw_only=True):
     """The address of a service on a network, whoever its replicas are.
 
     `names` resolve to it as names of `app`, and no more to the replicas; the first is the service's own.
+    `ports` are those that the service is known to listen on; it may listen on others.
     """
 
     service: ServiceId
@@ -279,6 +282,7 @@ class VirtualIp(HostStruct, frozen=True, kw_only=True):
     app: str
     names: tuple[str, ...] = ()
     backends: tuple[Backend, ...] = ()
+    ports: tuple[tuple[int, Literal["tcp", "udp"]], ...] = ()
 
 
 class NetworkVirtualIps(HostStruct, frozen=True, kw_only=True):

@@ -176,7 +176,12 @@ def network_config(row: NetworkRow) -> NetworkConfig:
 
 
 def disk_spec(row: DiskRow) -> DiskSpec:
-    return DiskSpec(id=row.id, size=row.size, kind="data" if row.kind == "data" else "system")
+    return DiskSpec(
+        id=row.id,
+        size=row.size,
+        kind="data" if row.kind == "data" else "system",
+        tenant=row.tenant_id,
+    )
 
 
 def port_config(row: PortRow, app: str) -> PortConfig:

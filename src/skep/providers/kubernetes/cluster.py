@@ -90,6 +90,18 @@ class Cluster:
         """
         return [await self._apply(one, force) for one in objects]
 
+    async def create(self, one: T) -> T:
+        """For what is asked of a cluster, and for what must not be changed if it is there.
+
+        Raises:
+            Conflict: it is there.
+            NotFound: the namespace is not.
+        """
+        meta: Any = one.metadata  # type: ignore[attr-defined] # every kind has it
+        what = f"create {_called(type(one), (meta and meta.name) or '', meta and meta.namespace)}"
+        found: T = await self._ask(lambda: self._client.create(one), what)
+        return found
+
     async def get(self, kind: type[T], name: str, namespace: str | None = None) -> T:
         """Asked of the cluster itself; what is watched is known without.  Raises NotFound."""
         what = f"get {_called(kind, name, namespace)}"

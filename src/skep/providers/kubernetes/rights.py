@@ -33,9 +33,12 @@ class Rule:
 
 
 SEEN = (
-    Rule("", ("nodes", "pods", "services", "events", "persistentvolumeclaims", "persistentvolumes"), _READ),
+    Rule("", ("nodes", "pods", "services", "endpoints", "events"), _READ),
+    Rule("", ("persistentvolumeclaims", "persistentvolumes"), _READ),
     Rule("apps", ("deployments", "statefulsets", "replicasets"), _READ),
-    Rule("networking.k8s.io", ("ingressclasses",), _READ),
+    Rule("networking.k8s.io", ("ingressclasses", "networkpolicies"), _READ),
+    Rule("discovery.k8s.io", ("endpointslices",), _READ),
+    Rule("gateway.networking.k8s.io", ("gateways",), _READ),
     Rule("storage.k8s.io", ("storageclasses",), _READ),
 )
 MADE = (
@@ -47,12 +50,14 @@ MADE = (
 BIND = Rule("rbac.authorization.k8s.io", ("clusterroles",), ("bind",), (IN_TENANTS,))
 OWNED = (
     Rule("", ("pods", "services", "configmaps", "secrets", "persistentvolumeclaims"), _OWN),
-    Rule("", ("resourcequotas", "limitranges", "serviceaccounts"), _OWN),
+    Rule("", ("endpoints", "resourcequotas", "limitranges", "serviceaccounts"), _OWN),
     Rule("", ("pods/log",), ("get",)),
     Rule("", ("pods/exec",), ("get", "create")),
     Rule("", ("pods/eviction",), ("create",)),
     Rule("apps", ("deployments", "statefulsets"), _OWN),
     Rule("networking.k8s.io", ("networkpolicies", "ingresses"), _OWN),
+    Rule("discovery.k8s.io", ("endpointslices",), _OWN),
+    Rule("gateway.networking.k8s.io", ("httproutes",), _OWN),
     Rule("policy", ("poddisruptionbudgets",), _OWN),
     Rule("snapshot.storage.k8s.io", ("volumesnapshots",), _OWN),
 )

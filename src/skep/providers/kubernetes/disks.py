@@ -1,0 +1,192 @@
+"""The disks of a cluster.  Satisfies `DiskPool` of control.
+
+Data disks are claims in the namespaces of their tenants.  A system disk is no object: what a container writes
+to its root is bounded by the limit of ephemeral storage that its pod has, and goes with the pod; so a hundred
+replicas ask for nothing here.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lightkube import codecs
+from lightkube.resources.core_v1 import PersistentVolumeClaim
+from lightkube.resources.storage_v1 import StorageClass
+
+from skep.model.errors import Conflict, InvalidInput, NotFound, Unavailable, Unsupported
+from skep.model.host import DiskSpec, DiskUsage, PoolUsage
+from skep.model.ids import Bytes, DiskId, SnapshotId, TenantId
+from skep.providers.kubernetes import claims
+from skep.providers.kubernetes.cluster import Cluster, mark
+from skep.providers.kubernetes.tenants import Tenants
+from skep.providers.kubernetes.watching import Watched
+
+_HEARD = 20.0
+"""Seconds in which the watch tells of what was done."""
+_NO_SNAPSHOTS = "Zones on Kubernetes make no snapshots of disks."
+
+
+class ClaimPool:
+    """Entered, it knows what is there.  `storage_class`: empty for the cluster's default."""
+
+    def __init__(self, cluster: Cluster, tenants: Tenants, *, storage_class: str = "") -> None:
+        self._cluster = cluster
+        self._tenants = tenants
+        self._class = storage_class
+        self._system: dict[DiskId, DiskSpec] = {}
+        self._claims: Watched[PersistentVolumeClaim]
+
+    async def __aenter__(self) -> Self:
+        self._claims = await (await self._cluster.watched(PersistentVolumeClaim)).synced()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """The cluster ends its watches."""
+
+    async def create(self, disk: DiskSpec) -> None:
+        there = self._usage(disk.id)
+        if there is not None and (there.size, there.kind) != (disk.size, disk.kind):
+            raise Conflict(f"Disk {disk.id} exists as a {there.kind} disk of {there.size} bytes.")
+        if there is not None:
+            return
+        if disk.kind == "system":
+            self._system[disk.id] = disk
+            return
+        await self._claim(disk)
+
+    async def resize(self, disk: DiskId, size: Bytes) -> None:
+        """Raises Unsupported: its class does not let it grow, or it would become smaller."""
+        if (there := self._usage(disk)) is None:
+            raise NotFound(f"There is no disk {disk} in this cluster.")
+        if there.size == size:
+            return
+        if there.kind == "system":
+            raise Unsupported(
+                "The root of a container in a cluster keeps its size: make the container again."
+            )
+        if size < there.size:
+            raise Unsupported(
+                f"Disk {disk} has {there.size} bytes: disks of a cluster do not become smaller."
+            )
+        await self._grow(disk, size)
+
+    async def path(self, disk: DiskId) -> Path:
+        raise Unsupported("A disk of a cluster is mounted where its pod is; there is no path to it here.")
+
+    async def delete(self, disk: DiskId) -> None:
+        if self._system.pop(disk, None) is not None or (found := self._found(disk)) is None:
+            return
+        namespace, name = _place(found)
+        tenant = _tenant(found)
+        async with self._tenants.turn(tenant):
+            await self._cluster.delete(PersistentVolumeClaim, name, namespace)
+            await self._heard(lambda: self._found(disk) is None)
+            await self._tenants.release(tenant)
+
+    async def list(self) -> dict[DiskId, DiskUsage]:
+        """How full they are only their nodes know: 0."""
+        system = {key: _system_usage(one) for key, one in self._system.items()}
+        every = ((claims.disk_of(one), one) for one in self._claims.all())
+        return system | {key: claims.usage(one) for key, one in every if key is not None}
+
+    async def usage(self) -> PoolUsage:
+        """What the claims add up to; what the cluster could give beyond nobody says, so nothing is free."""
+        whole = Bytes(sum(one.size for one in (await self.list()).values() if one.kind == "data"))
+        return PoolUsage(total=whole, used=whole, free=Bytes(0))
+
+    async def snapshot(self, disk: DiskId, snapshot: SnapshotId) -> None:
+        raise Unsupported(_NO_SNAPSHOTS)
+
+    async def restore(self, disk: DiskId, snapshot: SnapshotId) -> None:
+        raise Unsupported(_NO_SNAPSHOTS)
+
+    async def delete_snapshot(self, snapshot: SnapshotId) -> None:
+        """There are none."""
+
+    async def snapshots(self) -> dict[SnapshotId, DiskId]:
+        return {}
+
+    def system_disk(self, disk: DiskId) -> Bytes | None:
+        """How large the engine is to let the root of a container become; None: nobody has said."""
+        return self._system[disk].size if disk in self._system else None
+
+    # -- claims -------------------------------------------------------------------------------------
+
+    async def _claim(self, disk: DiskSpec) -> None:
+        if not disk.tenant:
+            raise InvalidInput(f"Disk {disk.id} is nobody's: a cluster keeps disks with their tenant.")
+        chosen = claims.chosen(await self._cluster.list(StorageClass, labels={}), self._class)
+        name = (chosen.metadata and chosen.metadata.name) or ""
+        async with self._tenants.turn(disk.tenant):
+            of = await self._tenants.ensure(disk.tenant)
+            with suppress(Conflict):
+                await self._cluster.create(codecs.from_dict(claims.claim(of, disk, name)))
+            await self._heard(lambda: self._found(disk.id) is not None)
+        if (there := self._usage(disk.id)) is None or there.size != disk.size:
+            raise Conflict(f"Disk {disk.id} exists, and is another one.")
+
+    async def _grow(self, disk: DiskId, size: Bytes) -> None:
+        if (found := self._found(disk)) is None:
+            raise NotFound(f"There is no disk {disk} in this cluster.")
+        name = (found.spec and found.spec.storageClassName) or ""
+        known = await self._cluster.list(StorageClass, labels={})
+        claims.must_grow(
+            next((one for one in known if one.metadata and one.metadata.name == name), None), name
+        )
+        if not (found.spec and found.spec.volumeName):
+            await self._replace(found, size)
+            return
+        namespace, claim = _place(found)
+        await self._cluster.patch(PersistentVolumeClaim, claim, claims.larger(size), namespace)
+        await self._heard(lambda: (there := self._usage(disk)) is not None and there.size >= size)
+
+    async def _replace(self, found: PersistentVolumeClaim, size: Bytes) -> None:
+        """A claim that no pod has used yet has no volume, and cannot be changed."""
+        namespace, name = _place(found)
+        disk, tenant = claims.disk_of(found), _tenant(found)
+        if disk is None:
+            return
+        async with self._tenants.turn(tenant):
+            await self._cluster.delete(PersistentVolumeClaim, name, namespace)
+            await self._heard(lambda: self._claims.get(name, namespace) is None)
+            spec = DiskSpec(id=disk, size=size, kind="data", tenant=tenant)
+            storage_class = (found.spec and found.spec.storageClassName) or ""
+            made = claims.claim(self._tenants.of(tenant), spec, storage_class)
+            await self._cluster.create(codecs.from_dict(made))
+            await self._heard(lambda: self._found(disk) is not None)
+
+    def _found(self, disk: DiskId) -> PersistentVolumeClaim | None:
+        return next((one for one in self._claims.labelled(disk=disk) if claims.disk_of(one)), None)
+
+    def _usage(self, disk: DiskId) -> DiskUsage | None:
+        if disk in self._system:
+            return _system_usage(self._system[disk])
+        found = self._found(disk)
+        return None if found is None else claims.usage(found)
+
+    async def _heard(self, holds: Callable[[], bool]) -> None:
+        """What was done is known here, too, when it is answered.  Raises Unavailable."""
+        try:
+            async with asyncio.timeout(_HEARD):
+                await self._claims.until(holds)
+        except TimeoutError:
+            raise Unavailable("The cluster does not tell what becomes of its claims.") from None
+
+
+def _system_usage(disk: DiskSpec) -> DiskUsage:
+    return DiskUsage(size=disk.size, used=Bytes(0), kind="system")
+
+
+def _tenant(found: PersistentVolumeClaim) -> TenantId:
+    return TenantId(((found.metadata and found.metadata.labels) or {})[mark("tenant")])
+
+
+def _place(found: PersistentVolumeClaim) -> tuple[str, str]:
+    """Namespace and name."""
+    meta = found.metadata
+    return (meta and meta.namespace) or "", (meta and meta.name) or ""

@@ -1,0 +1,68 @@
+"""What a tenant's namespace has before anything runs there: rights, limits, and walls on all sides.  Pure."""
+
+from dataclasses import dataclass
+
+from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
+from skep.providers.kubernetes.rights import ACCOUNT, HOME, IN_TENANTS
+
+_DNS = [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
+_RBAC = "rbac.authorization.k8s.io"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The most that a tenant has in the cluster, whatever control thinks: a second wall behind its quotas."""
+
+    pods: int = 5_000
+    claims: int = 2_000
+    services: int = 5_000
+    balancers: int = 50
+
+
+def namespace(of: TenantNamespace) -> Manifest:
+    """Pods that ask for more than the baseline are refused by clusters of 1.25 and later."""
+    levels = {"enforce": "baseline", "warn": "baseline"}
+    held = {f"pod-security.kubernetes.io/{mode}": level for mode, level in levels.items()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": of.name, "labels": of.labels() | held},
+    }
+
+
+def binding(of: TenantNamespace) -> Manifest:
+    """skep's account may there what the role for tenants' namespaces says, and nowhere else."""
+    return of.object(
+        f"{_RBAC}/v1",
+        "RoleBinding",
+        IN_TENANTS,
+        roleRef={"apiGroup": _RBAC, "kind": "ClusterRole", "name": IN_TENANTS},
+        subjects=[{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": HOME}],
+    )
+
+
+def fences(of: TenantNamespace, bounds: Bounds) -> list[Manifest]:
+    """Limits, and policies by which nothing is reached but the name service."""
+    hard = {
+        "pods": str(bounds.pods),
+        "persistentvolumeclaims": str(bounds.claims),
+        "services": str(bounds.services),
+        "services.loadbalancers": str(bounds.balancers),
+    }
+    usual = {"type": "Container", "defaultRequest": {"cpu": "10m", "memory": "32Mi"}}
+    return [
+        of.object("v1", "ResourceQuota", "skep", spec={"hard": hard}),
+        of.object("v1", "LimitRange", "skep", spec={"limits": [usual]}),
+        _policy(of, "default-deny", {"policyTypes": ["Ingress", "Egress"]}),
+        _policy(of, "names", {"policyTypes": ["Egress"], "egress": [{"ports": _DNS}]}),
+    ]
+
+
+def is_ours(labels: dict[str, str], of: TenantNamespace) -> bool:
+    """Whether a namespace with these labels is of this installation and tenant."""
+    return of.labels().items() <= labels.items()
+
+
+def _policy(of: TenantNamespace, name: str, spec: Manifest) -> Manifest:
+    """Of all pods."""
+    return of.object("networking.k8s.io/v1", "NetworkPolicy", name, spec={"podSelector": {}} | spec)

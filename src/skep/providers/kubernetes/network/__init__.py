@@ -1,0 +1,1 @@
+"""Networks, names, virtual IPs, published ports and endpoints of tenants as objects of a cluster."""

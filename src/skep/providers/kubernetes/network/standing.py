@@ -1,0 +1,46 @@
+"""Which pod stands for a replica, and where.  Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from lightkube.resources.core_v1 import Pod
+
+from skep.model.ids import ReplicaId
+from skep.providers.kubernetes.manifests import DOMAIN
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A pod that runs: its name and namespace, its address, and whether its checks are well."""
+
+    pod: str
+    namespace: str
+    address: str
+    ready: bool
+
+
+Standings = Mapping[ReplicaId, Standing]
+
+
+def replica(pod: Pod) -> ReplicaId | None:
+    """Whose it is; None: nobody's yet."""
+    found = ((pod.metadata and pod.metadata.labels) or {}).get(f"{DOMAIN}/replica")
+    return ReplicaId(found) if found else None
+
+
+def standing(pod: Pod) -> Standing | None:
+    """None: it does not run, or is on its way out."""
+    meta, status = pod.metadata, pod.status
+    if meta is None or status is None or meta.deletionTimestamp is not None:
+        return None
+    if status.phase != "Running" or not status.podIP:
+        return None
+    ready = any(one.type == "ContainersReady" and one.status == "True" for one in status.conditions or ())
+    return Standing(meta.name or "", meta.namespace or "", status.podIP, ready)
+
+
+def answering(replicas: Iterable[ReplicaId], known: Standings) -> list[Standing]:
+    """Those of a service that connections go to: if none of those that run is ready, all of them, since a
+    check that fails must not take the last one away."""
+    running = [known[one] for one in replicas if one in known]
+    return [one for one in running if one.ready] or running

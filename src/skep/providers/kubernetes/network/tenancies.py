@@ -1,0 +1,269 @@
+"""What tenants' networks are in the cluster is brought to what it is to be, for one tenant at a time.
+
+Who changes something changes the record and waits for the next round, which takes along what others
+changed meanwhile: a hundred plugs are a handful of requests.  Pods that come and go begin rounds by
+themselves, and so does what somebody else deleted.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+from lightkube import codecs
+from lightkube.resources.core_v1 import Endpoints, Namespace, Pod, Service
+from lightkube.resources.discovery_v1 import EndpointSlice
+from lightkube.resources.networking_v1 import NetworkPolicy
+
+from skep.model.errors import NotFound, SkepError, Unavailable
+from skep.model.ids import ReplicaId, ServiceId, TenantId
+from skep.providers.kubernetes.cluster import Cluster, mark
+from skep.providers.kubernetes.manifests import Manifest
+from skep.providers.kubernetes.network.entrances import Entrance
+from skep.providers.kubernetes.network.leading import HEADLESS, SLICES
+from skep.providers.kubernetes.network.records import RECORD
+from skep.providers.kubernetes.network.services import VIRTUAL_IPS
+from skep.providers.kubernetes.network.standing import Standing, replica, standing
+from skep.providers.kubernetes.network.tenancy import KINDS, Key, Tenancy, digest_of, key_of
+from skep.providers.kubernetes.network.wanted import Circumstances, wanted
+from skep.providers.kubernetes.tenants import Tenants
+from skep.providers.kubernetes.together import Together
+from skep.providers.kubernetes.watching import Change, Watched
+
+Certify = Callable[[str], Awaitable[bytes]]
+"""The PEM of a certificate by its digest; raises NotFound."""
+
+_HEALED = (Service, NetworkPolicy)
+_STEPS = 3
+"""The cluster gives addresses to services, and names lead to these: one step of a round after the other."""
+_AGAIN = 5.0
+log = structlog.get_logger("skep.kubernetes")
+
+
+class Tenancies:
+    """Entered, it knows what a process before it left in the cluster.
+
+    `certify` is asked for certificates of endpoints; `entrance` is what leads them, if anything does.
+    """
+
+    def __init__(
+        self, cluster: Cluster, tenants: Tenants, certify: Certify, entrance: Entrance | None = None
+    ) -> None:
+        self.tenants = tenants
+        self.entrance = entrance
+        self._cluster = cluster
+        self._certify = certify
+        self._all: dict[TenantId, Tenancy] = {}
+        self._rounds: dict[TenantId, Together] = {}
+        self._pods: dict[ReplicaId, Standing] = {}
+        self._hidden: set[ReplicaId] = set()
+        self._certificates: dict[str, bytes] = {}
+        self._slices = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._slices = await self._cluster.serves(SLICES)
+        namespaces = await self.tenants.watched()
+        for tenant in await self.tenants.known():
+            await self._read(self.tenancy(tenant))
+        pods = await (await self._cluster.watched(Pod)).synced()
+        self._stack.callback(pods.subscribe(self._pod))
+        self._stack.callback(namespaces.subscribe(self._namespace))
+        for kind in (*_HEALED, EndpointSlice if self._slices else Endpoints):
+            things: Watched[Any] = await (await self._cluster.watched(kind)).synced()
+            self._stack.callback(things.subscribe(self._thing))
+        for tenant in self._all:
+            self._poke(tenant)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def tenancy(self, tenant: TenantId) -> Tenancy:
+        if tenant not in self._all:
+            self._all[tenant] = Tenancy(self.tenants.of(tenant))
+            self._rounds[tenant] = Together(lambda: self._bring(self._all[tenant]))
+        return self._all[tenant]
+
+    def every(self) -> list[Tenancy]:
+        return list(self._all.values())
+
+    async def brought(self, tenancy: Tenancy) -> None:
+        """Return once the cluster has heard of what the record says now; look at `failed` then.
+
+        Raises:
+            SkepError: the namespace cannot be.
+        """
+        await self._rounds[tenancy.of.tenant].done()
+
+    async def resolvable(self, one: ReplicaId, up: bool) -> None:
+        """Whether its names resolve while its pod runs."""
+        known = one in self._hidden
+        (self._hidden.discard if up else self._hidden.add)(one)
+        if known == up and (tenancy := self._owner(one)) is not None:
+            await self.brought(tenancy)
+
+    # -- hearing ------------------------------------------------------------------------------------
+
+    def _pod(self, change: Change[Pod]) -> None:
+        """Of two pods of a replica the one that runs counts, or the younger of them."""
+        if (whose := replica(change.object)) is None:
+            return
+        now = None if change.gone else standing(change.object)
+        before = self._pods.get(whose)
+        name = change.object.metadata.name if change.object.metadata else None
+        if now == before or (now is None and before is not None and before.pod != name):
+            return
+        if now is None:
+            self._pods.pop(whose, None)
+        else:
+            self._pods[whose] = now
+        namespace = (change.object.metadata and change.object.metadata.namespace) or ""
+        self._poke(TenantId(namespace.removeprefix("skep-")))
+
+    def _namespace(self, change: Change[Namespace]) -> None:
+        """With a namespace that somebody deletes everything goes that was in it: it is to be made again."""
+        if change.object.metadata is None or not (change.gone or change.object.metadata.deletionTimestamp):
+            return
+        tenant = ((change.object.metadata.labels) or {}).get(mark("tenant"))
+        if tenant in self._all and self._all[TenantId(tenant)].there:
+            tenancy = self._all[TenantId(tenant)]
+            tenancy.there.clear()
+            tenancy.virtual.clear()
+            tenancy.record.networks.clear()
+            tenancy.record.published.clear()
+
+    def _thing(self, change: Change[Any]) -> None:
+        meta = change.object.metadata
+        tenant, key = (meta.labels or {}).get(mark("tenant")), (type(change.object).__name__, meta.name)
+        if change.gone and tenant in self._all and self._all[tenant].there.pop(key, None) is not None:
+            log.info("kubernetes.deleted", kind=key[0], name=key[1], namespace=meta.namespace)
+            self._poke(tenant)
+
+    def _owner(self, one: ReplicaId) -> Tenancy | None:
+        return next(
+            (
+                tenancy
+                for tenancy in self._all.values()
+                for network in tenancy.record.networks.values()
+                for port in network.ports.values()
+                if port.replica == one
+            ),
+            None,
+        )
+
+    def _poke(self, tenant: TenantId) -> None:
+        """Begin a round that nobody waits for."""
+        if tenant not in self._rounds:
+            return
+        task = self._rounds[tenant].begin()
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("kubernetes.round-failed", error=str(error))
+
+    # -- bringing -----------------------------------------------------------------------------------
+
+    async def _bring(self, tenancy: Tenancy) -> None:
+        tenant = tenancy.of.tenant
+        async with self.tenants.turn(tenant):
+            if not tenancy.record.empty:
+                await self.tenants.ensure(tenant)
+            elif not tenancy.there:
+                return
+            tenancy.failed.clear()
+            await self._have_certificates(tenancy)
+            for _ in range(_STEPS):
+                new, gone = tenancy.changes(wanted(tenancy.of, tenancy.record, self._now(tenancy)))
+                if not new and not gone:
+                    break
+                await self._carry_out(tenancy, new, gone)
+            if tenancy.record.empty and not tenancy.failed:
+                await self.tenants.release(tenant)
+        self._look_at_failures(tenancy)
+
+    def _look_at_failures(self, tenancy: Tenancy) -> None:
+        """What may pass by itself is tried again."""
+        if not tenancy.failed:
+            return
+        failed = {"/".join(key): error.message for key, error in tenancy.failed.items()}
+        log.warning("kubernetes.refused", namespace=tenancy.of.name, failed=failed)
+        if any(isinstance(error, Unavailable) for error in tenancy.failed.values()):
+            asyncio.get_running_loop().call_later(_AGAIN, self._poke, tenancy.of.tenant)
+
+    def _now(self, tenancy: Tenancy) -> Circumstances:
+        return Circumstances(
+            pods=self._pods,
+            hidden=self._hidden,
+            virtual=tenancy.virtual,
+            certificates=self._certificates,
+            entrance=self.entrance,
+            slices=self._slices,
+        )
+
+    async def _carry_out(self, tenancy: Tenancy, new: list[Manifest], gone: list[Key]) -> None:
+        """Kind by kind: who reads what is made sees nothing that leads to what is not there."""
+        for kind in KINDS:
+            await asyncio.gather(*(self._apply(tenancy, one) for one in new if one["kind"] == kind))
+        await asyncio.gather(*(self._delete(tenancy, key) for key in gone))
+
+    async def _apply(self, tenancy: Tenancy, manifest: Manifest) -> None:
+        key, digest = key_of(manifest), digest_of(manifest)
+        try:
+            found: Any = (await self._cluster.apply(codecs.from_dict(manifest)))[0]
+        except SkepError as error:
+            tenancy.failed[key] = error
+            return
+        tenancy.there[key] = digest
+        if manifest["metadata"]["labels"].get(mark("part")) == VIRTUAL_IPS and key[0] == "Service":
+            self._note_address(tenancy, manifest, found)
+
+    @staticmethod
+    def _note_address(tenancy: Tenancy, manifest: Manifest, found: Service) -> None:
+        given = found.spec.clusterIP if found.spec else None
+        if given and given != HEADLESS:
+            tenancy.virtual[ServiceId(manifest["metadata"]["labels"][mark("service")])] = given
+
+    async def _delete(self, tenancy: Tenancy, key: Key) -> None:
+        kind, name = key
+        tenancy.there.pop(key, None)
+        try:
+            await self._cluster.delete(KINDS[kind], name, tenancy.of.name)
+        except SkepError as error:
+            tenancy.failed[key], tenancy.there[key] = error, ""
+            return
+        if kind == "Service" and name.startswith("virtual-ip-"):
+            tenancy.virtual.pop(ServiceId(name.removeprefix("virtual-ip-")), None)
+
+    async def _have_certificates(self, tenancy: Tenancy) -> None:
+        shown = {one.certificate for told in tenancy.record.endpoints.values() for one in told.endpoints}
+        for digest in shown - self._certificates.keys() - {""}:
+            with suppress(NotFound):
+                self._certificates[digest] = await self._certify(digest)
+
+    async def _read(self, tenancy: Tenancy) -> None:
+        """What a process before this one left in the tenant's namespace."""
+        kinds = [kind for name, kind in KINDS.items() if name != "HTTPRoute" or self._has_gateway()]
+        for kind in kinds:
+            if kind is EndpointSlice and not self._slices:
+                continue
+            for found in await self._cluster.list(kind, tenancy.of.name):
+                labels = found.metadata.labels or {}
+                if mark(RECORD) in labels:
+                    tenancy.record.read(labels[mark(RECORD)], found.data)
+                if mark("part") in labels or mark(RECORD) in labels:
+                    tenancy.there[kind.__name__, found.metadata.name] = ""
+
+    def _has_gateway(self) -> bool:
+        return self.entrance is not None and self.entrance.gateway is not None

@@ -1,0 +1,148 @@
+"""The namespaces of tenants: there as soon as anything of theirs is, and gone with the last of it.
+
+A namespace takes everything along that is in it, disks too: so it goes only when no disk is left.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+from lightkube import codecs
+from lightkube.models.authorization_v1 import ResourceAttributes, SelfSubjectAccessReviewSpec
+from lightkube.resources.authorization_v1 import SelfSubjectAccessReview
+from lightkube.resources.core_v1 import ConfigMap, Namespace, PersistentVolumeClaim
+
+from skep.model.errors import Conflict, Forbidden, NotFound, Unavailable
+from skep.model.ids import TenantId
+from skep.providers.kubernetes import namespaces
+from skep.providers.kubernetes.cluster import Cluster, mark
+from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
+from skep.providers.kubernetes.namespaces import Bounds
+from skep.providers.kubernetes.watching import Watched
+
+_GOING = 120.0
+"""Seconds in which what is being deleted must be gone."""
+_BINDS = (0.1, 0.3, 1.0, 3.0)
+"""Seconds until API servers have heard of a binding that was made a moment ago."""
+
+
+@dataclass
+class _Turn:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    whole: bool = False
+    """Everything that a namespace has before anything runs there was put into it."""
+
+
+class Tenants:
+    """One per cluster; whoever makes or deletes what keeps a namespace does it in the tenant's turn."""
+
+    def __init__(self, cluster: Cluster, bounds: Bounds | None = None) -> None:
+        self._cluster = cluster
+        self._bounds = bounds or Bounds()
+        self._turns: dict[TenantId, _Turn] = {}
+        self._everywhere: bool | None = None
+
+    async def watched(self) -> Watched[Namespace]:
+        return await (await self._cluster.watched(Namespace)).synced()
+
+    def of(self, tenant: TenantId) -> TenantNamespace:
+        return TenantNamespace(self._cluster.installation, tenant)
+
+    async def known(self) -> list[TenantId]:
+        """Whose namespaces are there."""
+        found = [(one.metadata and one.metadata.labels) or {} for one in (await self.watched()).all()]
+        return [TenantId(labels[mark("tenant")]) for labels in found if mark("tenant") in labels]
+
+    @asynccontextmanager
+    async def turn(self, tenant: TenantId) -> AsyncIterator[None]:
+        """Nobody else makes or deletes the namespace meanwhile."""
+        async with self._turn(tenant).lock:
+            yield
+
+    async def ensure(self, tenant: TenantId) -> TenantNamespace:
+        """In the tenant's turn: the namespace is there, with rights, limits and walls.
+
+        Raises:
+            Conflict: a namespace of this name is somebody else's.
+            Unavailable: the one of before is still on its way out.
+        """
+        of, turn = self.of(tenant), self._turn(tenant)
+        watched = await self.watched()
+        if turn.whole and (found := watched.get(of.name)) is not None and not _going(found):
+            return of
+        await self._gone(watched, of.name)
+        await self._must_be_ours(of)
+        await self._apply(namespaces.namespace(of))
+        if not await self._may_everywhere():
+            with suppress(Conflict):
+                await self._cluster.create(codecs.from_dict(namespaces.binding(of)))
+        await self._fence(of)
+        await watched.until(lambda: watched.get(of.name) is not None)
+        turn.whole = True
+        return of
+
+    async def release(self, tenant: TenantId) -> bool:
+        """In the tenant's turn: delete the namespace unless something needs it.  Answers whether it goes."""
+        of = self.of(tenant)
+        if (await self.watched()).get(of.name) is None:
+            return True
+        claims = await self._cluster.list(PersistentVolumeClaim, of.name)
+        records = await self._cluster.list(ConfigMap, of.name, of.labels(record="network"))
+        if records or any(one.metadata and not one.metadata.deletionTimestamp for one in claims):
+            return False
+        self._turn(tenant).whole = False
+        await self._cluster.delete(Namespace, of.name)
+        return True
+
+    def _turn(self, tenant: TenantId) -> _Turn:
+        return self._turns.setdefault(tenant, _Turn())
+
+    async def _gone(self, watched: Watched[Namespace], name: str) -> None:
+        def settled() -> bool:
+            found = watched.get(name)
+            return found is None or not _going(found)
+
+        try:
+            async with asyncio.timeout(_GOING):
+                await watched.until(settled)
+        except TimeoutError:
+            raise Unavailable(
+                f"Namespace {name} is still being deleted: see 'kubectl describe namespace {name}' for what "
+                "holds it."
+            ) from None
+
+    async def _must_be_ours(self, of: TenantNamespace) -> None:
+        try:
+            found = await self._cluster.get(Namespace, of.name)
+        except NotFound:
+            return
+        if not namespaces.is_ours((found.metadata and found.metadata.labels) or {}, of):
+            raise Conflict(f"Namespace {of.name} is there, and not of this installation of skep.")
+
+    async def _fence(self, of: TenantNamespace) -> None:
+        """Right after the binding API servers may not have heard of it."""
+        for pause in _BINDS:
+            try:
+                await self._apply(*namespaces.fences(of, self._bounds))
+            except Forbidden:
+                await asyncio.sleep(pause)
+            else:
+                return
+        await self._apply(*namespaces.fences(of, self._bounds))
+
+    async def _apply(self, *manifests: Manifest) -> None:
+        await asyncio.gather(*(self._cluster.apply(codecs.from_dict(one)) for one in manifests))
+
+    async def _may_everywhere(self) -> bool:
+        """Whether skep needs no binding: who gave it rights gave them for all namespaces."""
+        if self._everywhere is None:
+            wanted = ResourceAttributes(verb="create", resource="configmaps")
+            review = SelfSubjectAccessReview(spec=SelfSubjectAccessReviewSpec(resourceAttributes=wanted))
+            answer = await self._cluster.create(review)
+            self._everywhere = bool(answer.status and answer.status.allowed)
+        return self._everywhere
+
+
+def _going(found: Namespace) -> bool:
+    return found.metadata is not None and found.metadata.deletionTimestamp is not None

@@ -1,0 +1,139 @@
+"""A zone of a test's own in the test cluster: an installation that nobody else has."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from lightkube.resources.core_v1 import Namespace
+from tests.cluster.kubernetes import images
+from tests.cluster.kubernetes.cluster import Cluster as TestCluster
+
+from skep.model.errors import NotFound
+from skep.model.ids import ReplicaId, TenantId, new_id
+from skep.providers.kubernetes import access
+from skep.providers.kubernetes.cluster import Cluster
+from skep.providers.kubernetes.disks import ClaimPool
+from skep.providers.kubernetes.edge import ClusterEdge
+from skep.providers.kubernetes.fabric import ClusterFabric
+from skep.providers.kubernetes.manifests import app_service
+from skep.providers.kubernetes.network.entrances import Entrance
+from skep.providers.kubernetes.network.tenancies import Tenancies
+from skep.providers.kubernetes.tenants import Tenants
+
+INGRESS = Entrance(ingress_class="skep-test")
+"""Nothing serves it: what is made for it is looked at."""
+
+
+@dataclass(frozen=True)
+class Zone:
+    """`world` is the test cluster; tests ask it with kubectl."""
+
+    world: TestCluster
+    cluster: Cluster
+    tenants: Tenants
+    tenancies: Tenancies
+    fabric: ClusterFabric
+    edge: ClusterEdge
+    disks: ClaimPool
+
+    def namespaces(self) -> set[str]:
+        """Those of this zone that nobody deletes."""
+        found = self.world.get("namespaces", f"--selector=skep.dev/installation={self.cluster.installation}")
+        return {
+            one["metadata"]["name"] for one in found["items"] if "deletionTimestamp" not in one["metadata"]
+        }
+
+    def get(self, tenant: TenantId, kind: str) -> dict[str, Any]:
+        """All of a kind in the tenant's namespace, by name."""
+        found = self.world.get(f"--namespace=skep-{tenant}", kind)
+        return {one["metadata"]["name"]: one for one in found["items"]}
+
+    async def run(self, tenant: TenantId, replica: ReplicaId, app: str = "shop", port: int = 8080) -> str:
+        """A pod that says the replica to whoever asks by HTTP.  Answers its name, once it is ready."""
+        pod = serving(self.cluster, tenant, replica, app, port)
+        await asyncio.to_thread(self.world.kubectl, "apply", "--filename=-", stdin=json.dumps(pod))
+        return str(pod["metadata"]["name"])
+
+    async def ready(self, tenant: TenantId, *pods: str) -> None:
+        names = [f"pod/{name}" for name in pods]
+        await self.kubectl(tenant, "wait", "--for=condition=Ready", "--timeout=300s", *names)
+
+    async def kubectl(self, tenant: TenantId, *words: str) -> str:
+        return await asyncio.to_thread(self.world.kubectl, f"--namespace=skep-{tenant}", *words)
+
+    async def ask(self, tenant: TenantId, pod: str, url: str) -> str:
+        """What answers there, asked from within the pod; "" if nobody does."""
+        script = f"wget -q -T 5 -O - {url} || true"
+        return (await self.kubectl(tenant, "exec", pod, "--", "sh", "-c", script)).strip()
+
+
+@asynccontextmanager
+async def open_zone(
+    world: TestCluster, installation: str = "", entrance: Entrance | None = INGRESS
+) -> AsyncIterator[Zone]:
+    """With an `installation` of before it is the younger process; only the first takes everything away."""
+    config = access.read(world.kubeconfig.read_text())
+    async with Cluster(config, installation or new_id()) as cluster:
+        tenants = Tenants(cluster)
+        try:
+            async with (
+                Tenancies(cluster, tenants, _no_certificate, entrance) as tenancies,
+                ClaimPool(cluster, tenants) as disks,
+            ):
+                fabric, edge = ClusterFabric(tenancies), ClusterEdge(tenancies)
+                yield Zone(world, cluster, tenants, tenancies, fabric, edge, disks)
+        finally:
+            if not installation:
+                for tenant in await tenants.known():
+                    await cluster.delete(Namespace, cluster.namespace(tenant))
+
+
+@contextmanager
+def other_service(world: TestCluster, node_port: int) -> Iterator[None]:
+    """Somebody else in the cluster has the port."""
+    name = f"t{secrets.token_hex(4)}"
+    spec = {"type": "NodePort", "ports": [{"port": 80, "nodePort": node_port}]}
+    meta = {"name": name, "namespace": name}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}
+    world.kubectl("create", "namespace", name)
+    try:
+        world.kubectl("apply", "--filename=-", stdin=json.dumps(service))
+        yield
+    finally:
+        world.kubectl("delete", "namespace", name, "--wait=false")
+
+
+async def _no_certificate(digest: str) -> bytes:
+    raise NotFound
+
+
+def serving(cluster: Cluster, tenant: TenantId, replica: ReplicaId, app: str, port: int) -> dict[str, Any]:
+    """As the engine makes them, as far as networks are concerned."""
+    namespace = cluster.namespace(tenant)
+    script = f"echo {replica} > /tmp/index.html; exec httpd -f -p {port} -h /tmp"
+    domain = f"{namespace}.svc.cluster.local"
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"pod-{replica}",
+            "namespace": namespace,
+            "labels": cluster.labels(tenant=tenant, replica=replica),
+        },
+        "spec": {
+            "containers": [
+                {
+                    "name": "main",
+                    "image": images.BUSYBOX,
+                    "command": ["sh", "-c", script],
+                    "readinessProbe": {"httpGet": {"path": "/", "port": port}, "periodSeconds": 1},
+                }
+            ],
+            "terminationGracePeriodSeconds": 0,
+            "dnsConfig": {"searches": [f"{app_service(app)}.{domain}", domain]},
+        },
+    }
