@@ -1,11 +1,13 @@
 """Bringing back a replica that should run and does not, and the rows of one that goes to another host."""
 
+from contextlib import suppress
+
 import msgspec
 
 from skep.control.flows.environment import Cloud, OnHost
 from skep.control.flows.network import plug_container
 from skep.flow import step
-from skep.model.errors import Conflict, SkepError
+from skep.model.errors import Conflict, SkepError, Unsupported
 from skep.model.ids import AppId, ContainerId, DiskId, HostName, ReplicaId
 from skep.store import apps, disks, replicas
 
@@ -37,7 +39,8 @@ async def _restore(cx: OnHost, container: ContainerId, fresh: bool) -> None:
     await host.disks.create(await desired.disk(spec.system_disk))
     for mount in spec.mounts:
         if mount.disk is not None:
-            await host.disks.path(mount.disk)  # data is never replaced by an empty disk
+            with suppress(Unsupported):  # of a cluster: there no pod starts without its claims
+                await host.disks.path(mount.disk)  # data is never replaced by an empty disk
     await plug_container(cx, container)
     await host.engine.start(spec)
 
