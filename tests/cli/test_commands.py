@@ -258,6 +258,12 @@ def test_apply_that_fails_says_why_and_ends_with_one(shop: Skep) -> None:
     assert "skep run show" in done.stderr
 
 
+def test_the_zone_of_an_app_may_be_said_with_the_command(shop: Skep) -> None:
+    assert shop("apply", "--zone", "k8s").returncode == 0
+
+    assert shop.world.apps["shop"].x_skep.zones == ("k8s",)
+
+
 def test_plan_and_dry_run_change_nothing(shop: Skep) -> None:
     plan, dry = shop("plan"), shop("apply", "--dry-run")
 

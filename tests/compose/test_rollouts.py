@@ -77,6 +77,12 @@ def test_the_policy_of_the_app_is_at_the_top(load: Load) -> None:
     )
 
 
+def test_the_zones_of_the_app_are_at_the_top_too(load: Load) -> None:
+    project = load("services: {web: {image: x}}\nx-skep: {zones: [k8s]}")
+
+    assert to_app_spec(project, {}).x_skep.zones == ("k8s",)
+
+
 @pytest.mark.parametrize(
     ("policy", "words"),
     [

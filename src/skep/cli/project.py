@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 from cyclopts import Parameter
 
 from skep.cli.failures import Exit, Failure
@@ -28,6 +29,8 @@ class ProjectOptions:
     """File with variables instead of `.env`."""
     profile: tuple[str, ...] = ()
     """Profile to enable; may be given several times."""
+    zone: tuple[str, ...] = ()
+    """Zone for services that name none; may be given several times."""
 
 
 DEFAULT_PROJECT = ProjectOptions()
@@ -57,7 +60,14 @@ def load(files: Sequence[Path], options: ProjectOptions) -> "Project":
         raise Failure("The Compose file cannot be used as it is.", Exit.INVALID) from error
     for warning in project.warnings:
         warn(warning)
-    return project
+    return _in_zones(project, options.zone)
+
+
+def _in_zones(project: "Project", zones: tuple[str, ...]) -> "Project":
+    """What the command line says counts before what the file says of the app."""
+    if not zones:
+        return project
+    return msgspec.structs.replace(project, x_skep=msgspec.structs.replace(project.x_skep, zones=zones))
 
 
 def _places(paths: list[Path]) -> tuple[Path | None, list[Path]]:

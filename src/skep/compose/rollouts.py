@@ -35,7 +35,9 @@ def read_update(config: Cursor) -> UpdateConfig:
 def read_app_extensions(extensions: Cursor) -> AppExtensions:
     """`x-skep` at the top level of the file."""
     _only(extensions, {field.name for field in msgspec.structs.fields(AppExtensions)}, "an app's x-skep")
-    return AppExtensions(release=_read_release(extensions.get("release")))
+    return AppExtensions(
+        release=_read_release(extensions.get("release")), zones=extensions.get("zones").texts()
+    )
 
 
 def _read_release(policy: Cursor) -> ReleasePolicy:

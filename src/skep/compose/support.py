@@ -52,7 +52,7 @@ _UPDATE = _yes("delay", "max_failure_ratio", "monitor", "order", "parallelism") 
 
 TABLE: dict[str, Keys] = {
     "": _yes("name", "include", "services", "networks", "volumes", "configs", "secrets")
-    | _yes("x-skep", note="`release`: how a release comes into force")
+    | _yes("x-skep", note="`release`: how a release comes into force; `zones`: the only ones services run in")
     | _warn("Compose files have no versions any more; remove it", "version")
     | _no("language models are not provided", "models"),
     "services.*": _yes(

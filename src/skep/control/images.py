@@ -89,7 +89,7 @@ class Images:
                 "upload": context.name,
                 "build": msgspec.structs.replace(build, bases=bases, scope=caller.tenant),
             }
-            async with self._on_host(context.name) as host:
+            async with self._on_host(context.name, builds=True) as host:
                 return await self._run(caller, "image.build", f"build {name}", values | {"host": host})
 
     async def bootstrap(self, caller: Caller, suite: str, reference: str, *, shared: bool = True) -> Accepted:
@@ -99,7 +99,7 @@ class Images:
             raise InvalidInput(f"{suite[:40]!r} is not the name of a Debian release; try 'bookworm'.")
         name = normalize(reference)
         owner = self._owner(caller, shared)
-        async with self._on_host() as host:
+        async with self._on_host(builds=True) as host:
             values = {"host": host, "tenant": owner, "reference": name, "suite": suite}
             return await self._run(caller, "image.bootstrap", f"make {name}", values)
 
@@ -176,10 +176,10 @@ class Images:
             raise
 
     @asynccontextmanager
-    async def _on_host(self, upload: str = "") -> AsyncIterator[HostName]:
+    async def _on_host(self, upload: str = "", *, builds: bool = False) -> AsyncIterator[HostName]:
         """The host where the run will be, with the upload on it."""
         async with self._database.read() as connection:
-            host = await facts.build_host(connection)
+            host = await facts.build_host(connection, builds=builds)
         async with self._taken(upload, host):
             yield host
 

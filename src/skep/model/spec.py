@@ -214,6 +214,8 @@ class AppExtensions(Spec, frozen=True, kw_only=True):
     """`x-skep` of the app."""
 
     release: ReleasePolicy = ReleasePolicy()
+    zones: tuple[str, ...] = ()
+    """Services that name no zones of their own run only in these; empty: in any."""
 
 
 class Extensions(Spec, frozen=True, kw_only=True):

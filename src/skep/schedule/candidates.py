@@ -26,6 +26,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     promised_cpus: float = 0.0
     promised_memory: Bytes = Bytes(0)
     attributes: Mapping[str, str] = {}
+    cluster: str = ""
+    """It is no machine but the cluster of this zone."""
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,3 +51,5 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     """Fill hosts one after the other instead."""
     max_per_host: int | None = None
     present: Mapping[HostName, int] = {}
+    cluster: str = ""
+    """They go to the cluster of this zone; empty: to machines."""

@@ -64,6 +64,11 @@ class Cluster:
         self._cpus[host] += group.cpus
         self._memory[host] += group.memory
 
+    def cluster_of(self, host: HostName) -> str:
+        """The zone whose cluster the host is; "": it is a machine, or gone."""
+        candidate = self._candidates.get(host)
+        return candidate.cluster if candidate is not None else ""
+
     def refusals(self, group: Group) -> dict[HostName, str]:
         """Why each host that takes no replica of the group does not."""
         return self._sorted(group)[2]

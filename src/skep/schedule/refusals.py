@@ -12,6 +12,8 @@ def refusal(candidate: Candidate, group: Group) -> str:
     """Why no replica of the group may go there, whatever room it has; "" if one may."""
     if candidate.refuses:
         return candidate.refuses
+    if candidate.cluster != group.cluster:
+        return f"not in the cluster of zone {group.cluster}" if group.cluster else "a cluster"
     if candidate.tenant not in (None, group.tenant):
         return "in another tenant's pool"
     if group.zones and candidate.zone not in group.zones:

@@ -165,6 +165,7 @@ class Draining:
         group = group_of(
             *(leaving.spec, ServiceName(service), leaving.app.tenant_id, len(going), others),
             self._settings.limits.memory,
+            cluster.cluster_of(going[0].host),
         )
         return [
             Move(

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.naming import default_network
 from skep.control.plans.plans import Facts
-from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound
+from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound, Unsupported
 from skep.model.ids import AppId, Bytes, HostName, TenantId
 from skep.model.images import ImageInfo
 from skep.model.names import ServiceName
@@ -16,7 +16,7 @@ from skep.model.placement import attributes
 from skep.model.spec import AppSpec, Resources
 from skep.schedule.candidates import Candidate
 from skep.schedule.placement import Cluster
-from skep.store import apps, disks, hosts, images, networks, releases, replicas
+from skep.store import apps, clusters, disks, hosts, images, networks, releases, replicas
 from skep.store.apps import AppRow
 from skep.store.hosts import HostRow, PoolRow
 from skep.store.releases import ReleaseRow
@@ -78,6 +78,7 @@ async def gather(
         ),
         zones={row.name: row.zone for row in machines},
         silent=frozenset(row.name for row in machines if not row.answers),
+        clusters={row.zone: frozenset(row.lacks) for row in await clusters.every(connection)},
     )
 
 
@@ -90,9 +91,13 @@ async def candidates(connection: AsyncConnection, default_memory: Bytes) -> list
     cpus, memory = await _promised(connection, default_memory)
     pools = {row.name: row for row in await hosts.every_pool(connection)}
     regions = {row.name: row.region for row in await hosts.every_zone(connection)}
-    return [
+    on_clusters = {row.zone for row in await clusters.every(connection)}
+    found = [
         _candidate(row, pools[row.pool], regions[row.zone], cpus[row.name], memory[row.name])
         for row in await hosts.every(connection)
+    ]
+    return [
+        msgspec.structs.replace(one, cluster=one.zone) if one.zone in on_clusters else one for one in found
     ]
 
 
@@ -128,14 +133,25 @@ async def _promised(
     return cpus, memory
 
 
-async def build_host(connection: AsyncConnection) -> HostName:
-    """Where images are fetched and built: a ready host of a pool for everybody, the one with most free disk.
+async def build_host(connection: AsyncConnection, *, builds: bool = False) -> HostName:
+    """Where images are fetched, and with `builds` built: a ready host of a pool for everybody.
+
+    It is the machine with most free disk; where there is none, a cluster fetches, and builds nothing.
 
     Raises:
         Exhausted: there is none.
+        Unsupported: something is to be built, and there are only clusters.
     """
     own = {row.name for row in await hosts.every_pool(connection) if row.tenant_id is not None}
-    rows = [row for row in await hosts.every(connection) if row.schedulable and row.pool not in own]
+    on_clusters = {row.host for row in await clusters.every(connection)}
+    ready = [row for row in await hosts.every(connection) if row.schedulable and row.pool not in own]
+    machines = [row for row in ready if row.name not in on_clusters]
+    if builds and ready and not machines:
+        raise Unsupported(
+            "Images are built on skep's own hosts, and only clusters are ready: add a host with 'skep host "
+            "add', or build elsewhere and pull or import the image."
+        )
+    rows = machines or ready
     if not rows:
         raise Exhausted("No host is ready to fetch or build images; see 'skep host ls'.")
     return min(rows, key=lambda row: (row.load.disk_used - row.load.disk_total, row.name)).name

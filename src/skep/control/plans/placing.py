@@ -11,6 +11,7 @@ import msgspec
 
 from skep.control.naming import disk_name
 from skep.control.plans.comparing import ordinals
+from skep.control.plans.homes import home_of, zones_of
 from skep.control.plans.plans import Facts
 from skep.model.errors import Conflict, Exhausted
 from skep.model.ids import Bytes, HostName, TenantId
@@ -44,7 +45,8 @@ def assign(
 
     Raises:
         Exhausted: no host has room, or the one with its disks does not take it.
-        Conflict: its disks are on different hosts.
+        Conflict: its disks are on different hosts, or it would be in a cluster and elsewhere, too.
+        Unsupported: it would be in a cluster that does not have what it asks for.
     """
     assignment = _Assignment(facts, spec, tenant, cluster, default_memory)
     return assignment.hosts() | assignment.stand_ins(beside)
@@ -57,8 +59,12 @@ def group_of(
     replicas: int,
     present: Mapping[HostName, int],
     default_memory: Bytes,
+    cluster: str = "",
 ) -> Group:
-    """So many replicas of a service, wherever it allows, beside those that are `present`."""
+    """So many replicas of a service, wherever it allows, beside those that are `present`.
+
+    `cluster`: in that of this zone; empty: on machines.
+    """
     wanted = spec.services[service]
     plain = Group(
         what=f"{spec.name}/{service}",
@@ -67,10 +73,11 @@ def group_of(
         cpus=wanted.resources.cpus or 0.0,
         memory=Bytes(wanted.resources.memory or default_memory),
         constraints=tuple(parse_constraint(text) for text in wanted.placement.constraints),
-        zones=wanted.x_skep.zones,
+        zones=zones_of(spec, wanted),
         pack=wanted.x_skep.pack,
         max_per_host=wanted.placement.max_per_host,
         present=present,
+        cluster=cluster,
     )
     spread = wanted.placement.spread
     return msgspec.structs.replace(plain, spread=spread) if spread else plain
@@ -85,6 +92,7 @@ class _Assignment:
         self.tenant = tenant
         self.cluster = cluster
         self.default_memory = default_memory
+        self.home = home_of(facts, spec) or ""
         self.there = {(ServiceName(row.service), row.ordinal): row.host for row in facts.replicas}
         self.chosen: dict[Position, HostName] = {}
         self.positions: dict[Position, None] = {
@@ -107,7 +115,9 @@ class _Assignment:
             size = self._at_once(service, len(those))
             for first in range(0, len(those), size):
                 batch = those[first : first + size]
-                group = group_of(self.spec, service, self.tenant, len(batch), kept, self.default_memory)
+                group = group_of(
+                    self.spec, service, self.tenant, len(batch), kept, self.default_memory, self.home
+                )
                 try:
                     hosts = self.cluster.place(group)
                 except Exhausted as error:
@@ -198,10 +208,11 @@ class _Assignment:
             constraints=tuple(
                 parse_constraint(text) for service in services for text in service.placement.constraints
             ),
-            zones=_common_zones(services),
+            zones=_common_zones(self.spec, services),
             pack=first.x_skep.pack,
             max_per_host=min(bounds, default=None),
             present=hosts,
+            cluster=self.home,
             **({"spread": first.placement.spread} if first.placement.spread else {}),
         )
 
@@ -213,9 +224,9 @@ def _no_room_for_both(service: ServiceName, error: Exhausted) -> Exhausted:
     )
 
 
-def _common_zones(services: Iterable[ServiceSpec]) -> tuple[str, ...]:
+def _common_zones(spec: AppSpec, services: Iterable[ServiceSpec]) -> tuple[str, ...]:
     """The zones that all of them allow; a name no zone has, where they allow none together."""
-    wanted = [set(service.x_skep.zones) for service in services if service.x_skep.zones]
+    wanted = [set(zones) for service in services if (zones := zones_of(spec, service))]
     if not wanted:
         return ()
     return tuple(sorted(set.intersection(*wanted))) or ("no common zone",)

@@ -51,6 +51,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     zones: Mapping[HostName, ZoneName] = {}
     silent: frozenset[HostName] = frozenset()
     """Hosts that do not answer."""
+    clusters: Mapping[ZoneName, frozenset[str]] = {}
+    """Zones that stand on clusters, with what services cannot have there (`model.needs`)."""
     data: Mapping[DiskId, SnapshotId] = {}
     """Disks that are to go back to what they held, as of these snapshots."""
 

@@ -1,0 +1,101 @@
+"""Whether an app runs on skep's own hosts or on a cluster, and whether what it asks for can be had there.
+
+Networks do not reach from one to the other, so an app is in one place as a whole.  Pure.
+"""
+
+from collections.abc import Iterable
+
+from skep.control.plans.plans import Facts
+from skep.model.errors import Conflict, Unsupported
+from skep.model.ids import ZoneName
+from skep.model.needs import needs_of
+from skep.model.placement import parse_constraint
+from skep.model.spec import AppSpec, ServiceSpec
+
+
+def zones_of(spec: AppSpec, service: ServiceSpec) -> tuple[str, ...]:
+    """The only zones that it may run in; empty: all."""
+    return service.x_skep.zones or spec.x_skep.zones
+
+
+def home_of(facts: Facts, spec: AppSpec) -> ZoneName | None:
+    """The zone of the cluster that the app runs in, all of it; None: it runs on skep's own hosts.
+
+    An app is in a cluster if it names its zone, or if there is nothing else.
+    Raises:
+        Conflict: it would be in two places, or in another than where it is.
+        Unsupported: its cluster does not have what a service asks for.
+    """
+    home = _present(facts, spec) if facts.replicas else _chosen(facts, spec)
+    if home is not None:
+        _must_be_had(facts, spec, home)
+    return home
+
+
+def _present(facts: Facts, spec: AppSpec) -> ZoneName | None:
+    """Where its replicas are: they stay."""
+    there = {facts.zones.get(row.host) for row in facts.replicas}
+    home = next((zone for zone in facts.clusters if zone in there), None)
+    for name, service in spec.services.items():
+        named = _named(spec, service)
+        if named and home is not None and home not in named:
+            raise _elsewhere(spec, home, name, named)
+        if named and home is None and named <= set(facts.clusters):
+            raise _elsewhere(spec, None, name, named)
+    return home
+
+
+def _chosen(facts: Facts, spec: AppSpec) -> ZoneName | None:
+    named = {name: _named(spec, service) for name, service in spec.services.items()}
+    wanted = [zone for zone in facts.clusters if any(zone in zones for zones in named.values())]
+    own = {zone for zone in facts.zones.values() if zone not in facts.clusters}
+    if not wanted and (own or not facts.clusters):
+        return None
+    candidates = wanted or list(facts.clusters)
+    fitting = [zone for zone in candidates if all(not zones or zone in zones for zones in named.values())]
+    if any(zones and not zones & set(facts.clusters) for zones in named.values()):
+        raise Conflict(
+            f"Services of app {spec.name!r} would be in a cluster and on other hosts, and do not reach each "
+            f"other then: name one zone for all of them, as with 'skep apply --zone {candidates[0]}'."
+        )
+    if len(fitting) != 1:
+        raise Conflict(
+            f"App {spec.name!r} must be in one of the clusters {_words(candidates)}, all of it: name "
+            f"its zone, as with 'skep apply --zone {candidates[0]}'."
+        )
+    return fitting[0]
+
+
+def _named(spec: AppSpec, service: ServiceSpec) -> set[str]:
+    """Zones that it asks for by name."""
+    asked = (parse_constraint(text) for text in service.placement.constraints)
+    return {
+        *zones_of(spec, service),
+        *(one.value for one in asked if (one.key, one.operator) == ("node.zone", "==")),
+    }
+
+
+def _must_be_had(facts: Facts, spec: AppSpec, home: ZoneName) -> None:
+    lacks = facts.clusters[home]
+    asked = [
+        f"service {name!r} {words}"
+        for name, service in spec.services.items()
+        for need, words in needs_of(spec, service).items()
+        if need in lacks
+    ]
+    if asked:
+        raise Unsupported(
+            f"Zone {home!r} is a Kubernetes cluster, where this cannot be had: {'; '.join(asked)}."
+        )
+
+
+def _elsewhere(spec: AppSpec, home: ZoneName | None, service: str, named: set[str]) -> Conflict:
+    where = "on skep's own hosts" if home is None else f"in zone {home!r}"
+    return Conflict(
+        f"App {spec.name!r} is {where}, and its replicas stay where they are; service {service!r} asks for "
+        f"{_words(named)}. Remove the app first, or apply it under another name."
+    )
+
+
+def _words(zones: Iterable[str]) -> str:
+    return " or ".join(sorted(zones))
