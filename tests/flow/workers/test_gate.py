@@ -4,10 +4,13 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.exc import TimeoutError as PoolEmpty
+from structlog.testing import capture_logs
 from tests.flow.workers.members import Member, lapse, members, put_run, put_runs
 
 from skep.flow.runs import Claim
@@ -381,3 +384,23 @@ async def rows(door: Door) -> int:
     async with door.member.database.read() as connection:
         query = select(func.count()).select_from(tables.locks).where(tables.locks.c.key.not_like("probe%"))
         return (await connection.execute(query)).scalar_one()
+
+
+async def test_a_gate_goes_on_once_its_database_has_connections_again(postgresql: str) -> None:
+    """All of the pool may wait for what somebody has locked who hangs."""
+    async with doors(postgresql, 1) as (door,):
+        pool: Any = door.member.database.engine.pool
+        pool._timeout = 0.05
+        (run,) = await put(door, "a")
+        async with AsyncExitStack() as others:
+            with suppress(PoolEmpty):
+                while True:
+                    await others.enter_async_context(door.member.database.engine.connect())
+            door.request(run)
+            with capture_logs() as logs:
+                while not logs:
+                    await asyncio.sleep(0.01)
+
+        await door.passes(run)
+
+        assert [line["event"] for line in logs] == ["flow.gate_failed"]

@@ -18,10 +18,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from skep.flow.errors import CommitFailed
-from skep.flow.storage import effects
-from skep.flow.storage.drivers import open_engine
+from skep.flow.storage import drivers, effects
 from skep.flow.storage.effects import Effects
-from skep.flow.storage.refusals import is_away, is_conflict, reason
+from skep.flow.storage.refusals import TROUBLE, is_away, is_conflict, reason
+from skep.flow.storage.stalls import end_stalls
 from skep.flow.storage.totals import Totals
 
 log = structlog.get_logger(__name__)
@@ -82,6 +82,7 @@ class Database:
         self._wake = asyncio.Event()
         self._closing = False
         self._writer: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
         self._connection: AsyncConnection | None = None
         self._driver: Any = None
         self._used = 0.0
@@ -99,7 +100,7 @@ class Database:
         `synchronous_commit=off`): commits then survive the death of the process but not of the machine, which
         is what tests that simulate crashes want.
         """
-        database = cls(open_engine(url, durable=durable))
+        database = cls(drivers.open_engine(url, durable=durable))
         try:
             async with database.engine.connect():
                 pass
@@ -107,6 +108,9 @@ class Database:
             await database.engine.dispose()
             raise
         database._writer = asyncio.create_task(database._write_forever(), name="database-writer")
+        if database.engine.dialect.name == "postgresql":
+            stalls = end_stalls(database.engine, drivers.STALLED_MS / 1000)
+            database._watch = asyncio.create_task(stalls, name="database-stalls")
         return database
 
     async def write(self, change: Change[T]) -> T:
@@ -163,6 +167,7 @@ class Database:
         self._wake.set()
         if self._writer is not None:
             await asyncio.wait([self._writer])
+        await self._look_away()
         await self.engine.dispose()
 
     async def abandon(self) -> None:
@@ -173,7 +178,13 @@ class Database:
             await asyncio.wait([self._writer])
         for item in self._waiting:
             item.done.cancel()
+        await self._look_away()
         await self.engine.dispose()
+
+    async def _look_away(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[AsyncConnection]:
@@ -199,7 +210,7 @@ class Database:
         while True:
             try:
                 connection = await self.engine.connect()
-            except (DBAPIError, OSError) as error:
+            except TROUBLE as error:
                 if not is_away(error):
                     raise
                 away = self._outage.seen(time.monotonic())

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, cast
 
 from sqlalchemy import Connection, event, make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from skep.flow.storage.sqlite import COMPILED, connect
 
@@ -13,8 +13,16 @@ BUSY_TIMEOUT_MS = 10_000
 CONNECT_TIMEOUT = 10.0
 """Seconds."""
 STALLED_MS = 30_000
-"""After which PostgreSQL ends a transaction that does nothing: whoever hangs in the middle of one keeps its
-rows locked for others.  As long as a transactional step may take."""
+"""After which a transaction that does nothing is ended: whoever hangs in the middle of one keeps its rows
+locked for others.  As long as a transactional step may take.  PostgreSQL does it, but in the middle of a
+statement, where the other processes do (`stalls`)."""
+_NOTICED = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "25000",
+}
+"""The server notices as soon that a client vanished: by itself after two hours."""
 _KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 25_000))
 """A server that vanished without a word is noticed after 25 s, however long a query may take."""
 
@@ -34,8 +42,17 @@ def open_engine(url: str, *, durable: bool = True) -> AsyncEngine:
     )
 
 
+async def detached(connection: AsyncConnection) -> Any:
+    """The driver's connection; the pool counts it no more."""
+    raw = await connection.get_raw_connection()
+    driver = raw.driver_connection
+    raw.detach()
+    return driver
+
+
 def _postgresql(url: str, durable: bool) -> AsyncEngine:
     settings = {"application_name": "skep", "idle_in_transaction_session_timeout": str(STALLED_MS)}
+    settings |= _NOTICED
     settings |= {} if durable else {"synchronous_commit": "off"}
     engine = create_async_engine(
         url,

@@ -154,6 +154,12 @@ class SharedGate:
                 pause = min(self._poll, pause * 2 or 0.1)
                 log.warning("flow.gate_failed", error=str(error), again_in=pause)
                 self._take_back(round_)
+            except Exception:  # of one run, perhaps: the others wait, too
+                log.exception("flow.defect")
+                if self._closing:
+                    return
+                pause = self._poll
+                self._take_back(round_)
             else:
                 pause = 0.0
                 self._conclude(round_)

@@ -5,6 +5,7 @@ import sqlite3
 import asyncpg
 import msgspec
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolEmpty
 
 _FINAL_CLASSES = ("22", "23", "54")
 """Of SQLSTATE (PostgreSQL 15, appendix A): data exception, integrity violation, program limit exceeded."""
@@ -16,6 +17,10 @@ _CONNECTION = "08"
 """Of SQLSTATE: connection exception."""
 _ENDING = frozenset({"57P01", "57P02", "57P03"})
 """The server ends, has crashed, or is only starting."""
+
+
+TROUBLE = (DBAPIError, OSError, PoolEmpty)
+"""What asking a database raises.  All of the pool may be in use, where each connection waits for one lock."""
 
 
 class Unstorable(ValueError):
@@ -51,14 +56,17 @@ def is_conflict(error: BaseException | None) -> bool:
 
 
 def is_away(error: BaseException | None) -> bool:
-    """The server does not answer, or ended the connection: it may be there again in a moment."""
+    """The server does not answer, or ended the connection: it may be there again in a moment.  So may a
+    connection of the pool."""
     if isinstance(error, DBAPIError):
         if error.connection_invalidated:
             return True
         error = error.orig
     if isinstance(error, sqlite3.Error):
         return False
-    return isinstance(error, OSError) or _state(error)[:2] == _CONNECTION or _state(error) in _ENDING
+    return (
+        isinstance(error, OSError | PoolEmpty) or _state(error)[:2] == _CONNECTION or _state(error) in _ENDING
+    )
 
 
 def reason(error: BaseException) -> str:

@@ -11,12 +11,12 @@ from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Double, Insert, Table, cast, extract, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.flow.errors import CommitFailed
 from skep.flow.storage import effects
 from skep.flow.storage.database import Database
+from skep.flow.storage.refusals import TROUBLE
 
 T = TypeVar("T")
 _FAMILY = 0x736B6570
@@ -47,7 +47,7 @@ async def transact(database: Database, change: Callable[[AsyncConnection], Await
             result = await change(connection)
             committing = True
             await connection.commit()
-    except (DBAPIError, OSError) as error:
+    except TROUBLE as error:
         effects.current().done |= committing
         raise CommitFailed.of(
             f"the database did not take the change: {error}", in_doubt=committing

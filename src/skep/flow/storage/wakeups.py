@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.flow.storage.database import Database
+from skep.flow.storage.drivers import detached
 
 log = structlog.get_logger(__name__)
 
@@ -112,7 +113,7 @@ class NotifiedWakeups(LocalWakeups):
         while True:
             try:
                 async with self._database.engine.connect() as connection:
-                    driver = await _detached(connection)
+                    driver = await detached(connection)
                     await driver.add_listener(CHANNEL, self._heard)
                     driver.add_termination_listener(self._lost)
                     pause = _FIRST_PAUSE
@@ -149,11 +150,3 @@ async def tell(connection: AsyncConnection, topic: str) -> None:
 def wakeups_for(database: Database) -> Wakeups:
     """Open until `close`, which comes before the database's."""
     return NotifiedWakeups(database) if database.engine.dialect.name == "postgresql" else LocalWakeups()
-
-
-async def _detached(connection: AsyncConnection) -> Any:
-    """The driver's connection; the pool counts it no more."""
-    raw = await connection.get_raw_connection()
-    driver = raw.driver_connection
-    raw.detach()
-    return driver
