@@ -11,7 +11,7 @@ from litestar.response import Stream
 from sqlalchemy import text
 
 from skep.api.errors import answer_problem
-from skep.api.patience import LARGEST, PATIENCE, Patience
+from skep.api.patience import LARGEST, Patience
 from skep.flow import CommitFailed, Database, Fenced
 
 Handler = Callable[[bytes], Awaitable[str]]
@@ -129,7 +129,7 @@ async def test_an_answer_that_has_begun_is_not_begun_again() -> None:
 
 async def test_a_database_that_has_been_away_for_long_is_not_waited_for() -> None:
     desk = Desk(failures=5)
-    desk.error = lambda message: CommitFailed.of(message, away_for=PATIENCE + 1)  # type: ignore[assignment]
+    desk.error = lambda message: CommitFailed.of(message, away_for=10.1)  # type: ignore[assignment]
 
     answer = await ask(desk.answer)
 

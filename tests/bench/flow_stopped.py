@@ -22,7 +22,7 @@ from skep.flow import Context, Database, FlowEngine, Registry, step
 from skep.flow.admission.policies import Policies, Policy
 from skep.flow.storage import drivers
 
-LEASE = 0.5
+LEASE = 1.0
 STALLED_MS = 1500
 """Shorter than in earnest, as the lease is: what is to be seen is whether others go on at all."""
 WORKERS, UNDER_WAY = 3, 12
@@ -111,12 +111,13 @@ class Stops:
     async def _stop_one(self) -> None:
         """The newest one, soon after it began; another one takes its place."""
         name, worker = self._start()
-        await asyncio.to_thread(worker.stdout.readline)
+        if worker.stdout is not None:
+            await asyncio.to_thread(worker.stdout.readline)
         await asyncio.sleep(self._chance.expovariate(5))
         worker.send_signal(signal.SIGSTOP)
         begun, done = time.monotonic(), await self._count(_DONE)
         await asyncio.sleep(0.3)
-        places = sorted(await self._rows(_PLACES))
+        places = sorted(str(place) for (place,) in await self._rows(_PLACES))
         while await self._count(_LEFT, name=name) or await self._count(_DONE) < done + UNDER_WAY:
             if time.monotonic() - begun > PATIENCE:
                 raise TimeoutError(f"{places}: nobody goes on: {await self._rows(_BLOCKED)}")
@@ -134,13 +135,12 @@ class Stops:
         self._workers.append((name, worker))
         return name, worker
 
-    async def _rows(self, query: str, **values: object) -> list[object]:
+    async def _rows(self, query: str, **values: object) -> list[tuple[object, ...]]:
         async with self._database.read() as connection:
-            rows = (await connection.execute(text(query), values)).all()
-        return [row[0] if len(row) == 1 else tuple(row) for row in rows]
+            return [tuple(row) for row in await connection.execute(text(query), values)]
 
     async def _count(self, query: str, **values: object) -> int:
-        (count,) = await self._rows(query, **values)
+        ((count,),) = await self._rows(query, **values)
         return int(str(count))
 
 

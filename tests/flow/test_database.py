@@ -147,12 +147,12 @@ async def test_what_became_of_a_change_is_in_doubt_if_the_connection_breaks_at_i
 def test_an_outage_begins_when_nobody_gets_an_answer_and_ends_with_one() -> None:
     outage = Outage()
 
-    waited = [outage.seen(at) for at in (100.0, 104.0, 112.0)]
+    waited = [outage.seen(at - 1, at) for at in (100.0, 104.0, 112.0)]
     outage.ended()
-    after = [outage.seen(at) for at in (200.0, 201.0)]
-    much_later = outage.seen(1000.0)
+    after = [outage.seen(at, at) for at in (200.0, 201.0)]
+    much_later = outage.seen(1000.0, 1005.0)
 
-    assert (waited, after, much_later) == ([0.0, 4.0, 12.0], [0.0, 1.0], 0.0)
+    assert (waited, after, much_later) == ([1.0, 5.0, 13.0], [0.0, 1.0], 5.0)
 
 
 async def divide_by_zero(_connection: AsyncConnection) -> float:

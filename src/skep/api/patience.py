@@ -18,8 +18,8 @@ from skep.flow.storage.effects import Effects, watched
 
 log = structlog.get_logger("skep.api")
 
-PATIENCE = 15.0
-"""Seconds from the first failure on; clients wait for 30."""
+PATIENCE = 10.0
+"""Seconds from the first failure on, and of an outage: no restart is to take longer.  Clients wait for 30."""
 _FIRST, _LONGEST = 0.1, 1.0
 LARGEST = 1024 * 1024
 """Bytes of a body that is kept, to be read again."""

@@ -62,10 +62,13 @@ class Outage:
         self._begun: float | None = None
         self._last = 0.0
 
-    def seen(self, now: float) -> float:
-        """It did not answer now; since when."""
-        if self._begun is None or now - self._last > 3 * PATIENCE:
-            self._begun = now
+    def lasts(self, now: float) -> bool:
+        return self._begun is not None and now - self._last <= 3 * PATIENCE
+
+    def seen(self, asked: float, now: float) -> float:
+        """It did not answer until now who asked then; for how long it has not."""
+        if self._begun is None or not self.lasts(now):
+            self._begun = asked
         self._last = now
         return now - self._begun
 
@@ -208,15 +211,17 @@ class Database:
             CommitFailed: it does not answer for too long.
         """
         while True:
+            asked = time.monotonic()
             try:
                 connection = await self.engine.connect()
             except TROUBLE as error:
                 if not is_away(error):
                     raise
-                away = self._outage.seen(time.monotonic())
-                if not away:
+                now = time.monotonic()
+                if not self._outage.lasts(now):
                     server = self.engine.url.render_as_string(hide_password=True)
                     log.warning("database.away", database=server, error=reason(error))
+                away = self._outage.seen(asked, now)
                 if self._closing or away > PATIENCE:
                     message = f"the database does not answer: {reason(error)}"
                     raise CommitFailed.of(message, away_for=away) from error

@@ -1,6 +1,7 @@
 """Connections to SQLite and PostgreSQL, set up as the engine wants them."""
 
 import socket
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -10,21 +11,34 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from skep.flow.storage.sqlite import COMPILED, connect
 
 BUSY_TIMEOUT_MS = 10_000
-CONNECT_TIMEOUT = 10.0
-"""Seconds."""
+CONNECT_TIMEOUT = 5.0
+"""Seconds; who waits for a server tries again."""
 STALLED_MS = 30_000
 """After which a transaction that does nothing is ended: whoever hangs in the middle of one keeps its rows
 locked for others.  As long as a transactional step may take.  PostgreSQL does it, but in the middle of a
 statement, where the other processes do (`stalls`)."""
-_NOTICED = {
-    "tcp_keepalives_idle": "10",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
-    "tcp_user_timeout": "25000",
+_LOST_MS = 10_000
+"""A server, or a client, that vanished is noticed after so long, however long a query takes."""
+_IDLE, _INTERVAL, _PROBES = 5, 2, 3
+"""Seconds without a word before the other side is probed, between two probes, and how many."""
+_RTO_MAX_MS = 44
+"""`TCP_RTO_MAX_MS` of Linux 6.15 and newer, see linux/tcp.h."""
+_LONGEST_REST_MS = 2000
+"""Between two tries to send what was not acknowledged: else the pauses double, and who asks when a network is
+mended waits for as long as it was broken."""
+_OF_CLIENT = {
+    getattr(socket, "TCP_KEEPIDLE", None): _IDLE,
+    getattr(socket, "TCP_KEEPINTVL", None): _INTERVAL,
+    getattr(socket, "TCP_KEEPCNT", None): _PROBES,
+    getattr(socket, "TCP_USER_TIMEOUT", None): _LOST_MS,
+    _RTO_MAX_MS: _LONGEST_REST_MS,
 }
-"""The server notices as soon that a client vanished: by itself after two hours."""
-_KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 25_000))
-"""A server that vanished without a word is noticed after 25 s, however long a query may take."""
+_OF_SERVER = {
+    "tcp_keepalives_idle": str(_IDLE),
+    "tcp_keepalives_interval": str(_INTERVAL),
+    "tcp_keepalives_count": str(_PROBES),
+    "tcp_user_timeout": str(_LOST_MS),
+}
 
 
 def open_engine(url: str, *, durable: bool = True) -> AsyncEngine:
@@ -52,7 +66,7 @@ async def detached(connection: AsyncConnection) -> Any:
 
 def _postgresql(url: str, durable: bool) -> AsyncEngine:
     settings = {"application_name": "skep", "idle_in_transaction_session_timeout": str(STALLED_MS)}
-    settings |= _NOTICED
+    settings |= _OF_SERVER
     settings |= {} if durable else {"synchronous_commit": "off"}
     engine = create_async_engine(
         url,
@@ -72,9 +86,10 @@ def _postgresql(url: str, durable: bool) -> AsyncEngine:
 
 def _keep_alive(stream: socket.socket) -> None:
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE:
-        if hasattr(socket, name):
-            stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    for option, value in _OF_CLIENT.items():
+        if option is not None:
+            with suppress(OSError):  # this kernel has not got it
+                stream.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _sqlite(url: str, durable: bool) -> AsyncEngine:

@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from skep.flow.storage.drivers import detached
+from skep.flow.storage.refusals import is_away, reason
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +57,8 @@ async def end_stalls(engine: AsyncEngine, patience: float) -> None:
         try:
             await _look_on(engine, suspects, patience / LOOKS)
         except Exception as error:
-            log.warning("database.stalls_unseen", error=str(error))
+            if not is_away(error):  # which others say
+                log.warning("database.stalls_unseen", error=reason(error))
 
 
 async def _look_on(engine: AsyncEngine, suspects: Suspects, pause: float) -> None:
