@@ -1,7 +1,7 @@
 """What control may expect of every engine."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 from tests.agent.conftest import Hive
+from tests.cluster.kubernetes.cluster import Cluster
+from tests.cluster.kubernetes.shared import kubernetes
 from tests.contracts.remote import Parts, elsewhere
+from tests.providers.kubernetes.yard import Yard, yard
 
 from skep.control.ports import Engine
 from skep.model.errors import Conflict, InvalidInput, NotFound, Unavailable
@@ -18,6 +21,8 @@ from skep.model.ids import Bytes, ContainerId, DiskId, ReplicaId, Seconds, Tenan
 from skep.model.spec import HealthCheck, RestartPolicy
 from skep.providers.simulated import SimulatedHost
 from skep.providers.simulated.images import image
+
+__all__ = ["kubernetes"]
 
 MakeSpec = Callable[..., ContainerSpec]
 """A specification with all it needs on the host: `make_spec("sleep", "1000", restart=…)`."""
@@ -115,7 +120,7 @@ class EngineContract:
 
         for spec in (twice, never):
             await engine.start(spec)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await engine.wait_exit(spec.id)
 
         restarts = [(await engine.inspect(spec.id)).restarts for spec in (twice, never)]
@@ -137,7 +142,7 @@ class EngineContract:
         for spec in (well, ill):
             await engine.start(spec)
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await engine.wait_ready(well.id)
             with pytest.raises(Unavailable, match="unhealthy"):
                 await engine.wait_ready(ill.id)
@@ -169,7 +174,7 @@ class EngineContract:
 
         await engine.remove(spec.id)
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             with pytest.raises(NotFound):
                 await waiting
             await reading
@@ -238,6 +243,25 @@ class TestSimulatedEngine(EngineContract):
             return msgspec.structs.replace(spec, **changes)
 
         return make
+
+
+@pytest.mark.root
+@pytest.mark.kubernetes
+@pytest.mark.timeout(900)
+class TestKubernetesEngine(EngineContract):
+    @pytest.fixture
+    def yard(self, kubernetes: Cluster) -> Iterator[Yard]:
+        with yard(kubernetes) as found:
+            yield found
+
+    @pytest.fixture
+    async def engine(self, yard: Yard) -> AsyncIterator[Engine]:
+        async with yard.engine() as engine:
+            yield engine
+
+    @pytest.fixture
+    def make_spec(self, yard: Yard) -> MakeSpec:
+        return yard.spec
 
 
 @pytest.mark.root

@@ -20,11 +20,11 @@ from skep.agent.launcher import Launcher
 from skep.agent.prober import Prober
 from skep.agent.probes import ProbeState, command
 from skep.agent.records import Record, Records, boot_id
-from skep.agent.restarts import History, decide
 from skep.control.ports import ContainerEvents, Fabric
 from skep.model.errors import Conflict, HostFailure, NotFound, SkepError, Unavailable
 from skep.model.host import ContainerSpec, ContainerState, ContainerStatus, Health
 from skep.model.ids import Seconds
+from skep.model.restarts import History, decide
 from skep.providers.local.logs import ContainerLog
 from skep.providers.local.processes import ExitWatch, send
 from skep.providers.local.runtime import Runtime

@@ -32,13 +32,7 @@ class ProbeState(msgspec.Struct, frozen=True, kw_only=True):
 
 def command(check: HealthCheck | None) -> tuple[str, ...] | None:
     """The program to run; None when health is not checked."""
-    match check.test if check else ():
-        case ("CMD", *args) if args:
-            return tuple(args)
-        case ("CMD-SHELL", text):
-            return ("/bin/sh", "-c", text)
-        case _:
-            return None
+    return check.program if check else None
 
 
 def wait_before_next(check: HealthCheck, state: ProbeState, running_for: Seconds) -> Seconds:

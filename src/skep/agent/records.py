@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import structlog
 
-from skep.agent.restarts import History
 from skep.model.host import ContainerSpec
 from skep.model.ids import ContainerId
+from skep.model.restarts import History
 
 _log = structlog.get_logger(__name__)
 

@@ -91,6 +91,17 @@ class HealthCheck(Spec, frozen=True, kw_only=True):
     start_period: Duration = 0.0
     start_interval: Duration = 5.0
 
+    @property
+    def program(self) -> tuple[str, ...] | None:
+        """What to run; None when health is not checked."""
+        match self.test:
+            case ("CMD", *args) if args:
+                return tuple(args)
+            case ("CMD-SHELL", text):
+                return ("/bin/sh", "-c", text)
+            case _:
+                return None
+
 
 class RestartPolicy(Spec, frozen=True, kw_only=True):
     """When an exited container is started again; `max_attempts` None means for ever.

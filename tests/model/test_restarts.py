@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skep.agent.restarts import History, Restart, decide
 from skep.model.ids import Seconds
+from skep.model.restarts import History, Restart, decide
 from skep.model.spec import RestartPolicy
 
 CRASH = Seconds(0.5)

@@ -1,0 +1,502 @@
+"""The containers of one Deployment, StatefulSet or bare pod, kept as they are wanted.
+
+Orders change what is wanted; a round then makes the cluster so.  Orders that come while a round is under way
+share the next one: a hundred starts are a few requests.  Whatever the watches tell may begin a round, too, so
+what somebody deleted or changed is mended by the same code that made it.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import structlog
+from lightkube import codecs
+from lightkube.resources.apps_v1 import Deployment, StatefulSet
+from lightkube.resources.core_v1 import ConfigMap, Pod
+
+from skep.model.errors import Conflict, NotFound
+from skep.model.host import ContainerStatus
+from skep.model.ids import ContainerId, Seconds
+from skep.model.restarts import History, decide
+from skep.providers.kubernetes.cluster import Cluster
+from skep.providers.kubernetes.patience import delay
+from skep.providers.kubernetes.pods import manifests, plans, statuses
+from skep.providers.kubernetes.pods.ledger import Entry, Exit, Ledger, written
+from skep.providers.kubernetes.pods.manifests import MEMBER, Manifest
+from skep.providers.kubernetes.pods.naming import CarrierKind
+from skep.providers.kubernetes.pods.seen import Ended, SeenPod
+from skep.providers.kubernetes.pods.templates import grace
+from skep.providers.kubernetes.together import Together
+
+_KILLED = 137
+_log = structlog.get_logger(__name__)
+Supply = dict[str, dict[str, str]]
+"""`env` and `files`: the content of the Secrets of that name, in base64."""
+
+
+@dataclass(frozen=True)
+class Around:
+    """What every carrier of a cluster shares."""
+
+    cluster: Cluster
+    tell: Callable[[ContainerStatus, Entry], None]
+    """Called with every status that is not as the one before."""
+    spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
+
+
+class Carrier:
+    """Made of a ledger that is in the cluster (`uid`), or is going to be."""
+
+    def __init__(self, ledger: Ledger, around: Around, uid: str = "") -> None:
+        self.ledger = ledger
+        self.pods: dict[str, SeenPod] = {}
+        self._around = around
+        self._uid = uid
+        self._written = ledger if uid else None
+        self._supplied = ledger.shape if uid else ""
+        self._supply: Supply = {}
+        self._applied: Manifest | None = None
+        self._applying = False
+        self._binding: dict[ContainerId, str] = {}
+        self._graces: dict[ContainerId, float] = {}
+        self._statuses: dict[ContainerId, ContainerStatus] = {}
+        self._timers: dict[tuple[ContainerId, str], asyncio.TimerHandle] = {}
+        self._waiting: dict[ContainerId, set[asyncio.Future[None]]] = {}
+        self._round = Together(self._work)
+        self._failures = 0
+        self._named = _log.bind(carrier=ledger.name, namespace=ledger.namespace)
+
+    # -- what is asked ----------------------------------------------------------------------------
+
+    def has(self, container: ContainerId) -> bool:
+        return container in self.ledger.entries
+
+    def entry(self, container: ContainerId) -> Entry:
+        """Raises NotFound: it was removed."""
+        if found := self.ledger.entries.get(container):
+            return found
+        raise NotFound(f"Container {container} was removed.")
+
+    def pod(self, container: ContainerId) -> SeenPod | None:
+        return self.pods.get(self._binding.get(container, ""))
+
+    def begun(self, container: ContainerId) -> bool:
+        """Whether the start that was ordered last has led to anything."""
+        pod = self.pod(container)
+        if pod is None:
+            return False
+        if self.ledger.kind is CarrierKind.POD and pod.attempt < self.entry(container).attempt:
+            return False
+        return pod.running or pod.over or (pod.ended or pod.ended_before) is not None
+
+    def status(self, container: ContainerId) -> ContainerStatus:
+        return statuses.status(self.entry(container), self.pod(container), time.time())
+
+    def lacks(self, shape: str) -> bool:
+        """Whether what its pods read (environment, files) is to be supplied before they start."""
+        return self._supplied != shape
+
+    async def until(self, container: ContainerId, holds: Callable[[], bool]) -> None:
+        """Return once it holds, or the container is removed; looked at when something of it changes."""
+        while self.has(container) and not holds():
+            waiting = asyncio.get_running_loop().create_future()
+            self._waiting.setdefault(container, set()).add(waiting)
+            try:
+                await waiting
+            finally:
+                self._waiting.get(container, set()).discard(waiting)
+
+    # -- orders -----------------------------------------------------------------------------------
+
+    async def start(self, entry: Entry, template: Manifest, shape: str, supply: Supply | None) -> None:
+        """Raises Conflict: its place is taken."""
+        before = self.ledger.entries.get(entry.id)
+        if self.ledger.kind is CarrierKind.STATEFUL_SET:
+            self._must_be_free(entry)
+        if before is not None:
+            ended = before.exit is not None or before.begun is not None
+            entry = msgspec.structs.replace(
+                entry,
+                attempt=before.attempt + (1 if ended else 0),
+                restarts=before.restarts,
+                begun=before.begun,
+            )
+        if supply is not None:
+            self._supply, self._supplied = supply, ""
+        self._forget_timers(entry.id)
+        if self.ledger.kind is not CarrierKind.POD:
+            self._binding.pop(entry.id, None)  # a pod that is about to go
+        if shape != self.ledger.shape or not self.ledger.entries:
+            # What runs keeps its template: another version of skep might write the same one differently.
+            self.ledger = msgspec.structs.replace(self.ledger, template=template, shape=shape)
+        self.ledger = self.ledger.with_entry(entry)
+        self._look(entry.id)
+        await self._round.done()
+
+    async def stop(self, container: ContainerId, seconds: float | None) -> None:
+        entry = self.entry(container)
+        self._graces[container] = entry.grace if seconds is None else seconds
+        self._forget_timers(container)
+        self._keep(msgspec.structs.replace(entry, wanted=False, again=False))
+        if self.pod(container) is None and entry.exit is None:
+            self._keep(
+                msgspec.structs.replace(self.entry(container), exit=Exit(code=_KILLED, at=time.time()))
+            )
+        self._look(container)
+        await self._round.done()
+        await self.until(container, lambda: self._gone(container))
+        if self.has(container):
+            self._look(container)
+            await self._round.done()
+
+    async def restart(self, container: ContainerId) -> None:
+        entry, pod = self.entry(container), self.pod(container)
+        self._forget_timers(container)
+        fresh = msgspec.structs.replace(entry, wanted=True, exit=None, again=False, history=History())
+        own = self.ledger.kind is CarrierKind.POD
+        if own or pod is None:
+            fresh = msgspec.structs.replace(fresh, attempt=entry.attempt + 1, restarts=entry.restarts + 1)
+        self._graces[container] = entry.grace
+        self._keep(fresh)
+        if not own and pod is not None:
+            await self._end(pod.name)
+        await self._round.done()
+        await self.until(container, lambda: self._begun_anew(container, pod))
+
+    async def remove(self, container: ContainerId) -> None:
+        """Returns once its pod has ended; one whose node is lost is not waited for."""
+        pod = self.pod(container)
+        self._forget_timers(container)
+        self._graces[container] = 0
+        self.ledger = self.ledger.without(container)
+        self._statuses.pop(container, None)
+        self._wake(container)
+        await self._round.done()
+        if pod is not None and pod.reason != "NodeLost":
+            await self._pod_gone(pod.name)
+
+    def settle(self) -> None:
+        """Look at everything anew: what an earlier process left, or what was not told."""
+        for container in list(self.ledger.entries):
+            self._missing(container)
+            self._look(container)
+            if self.ledger.entries[container].again:
+                self._again_after(container, Seconds(0.0))
+        self.kick()
+
+    def kick(self) -> None:
+        """Begin a round that nobody waits for; one that fails is tried again."""
+        self._around.spawn(self._try())
+
+    def close(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+
+    # -- what is heard ----------------------------------------------------------------------------
+
+    def heard(self, pod: SeenPod, *, gone: bool) -> None:
+        """A pod of the carrier is as told, or is no longer there."""
+        before = self.pods.pop(pod.name, None)
+        if not gone:
+            self.pods[pod.name] = pod
+        container = pod.container or self._bound_as(pod.name)
+        if container is None or not self.has(container):
+            self._wake_all_of(pod.name)
+            if pod.container is None or not gone:
+                self.kick()
+            return
+        lost = gone or pod.deleting or pod.over
+        if lost and self.ledger.kind is not CarrierKind.POD and self.entry(container).wanted:
+            self._lose(container, before or pod, gone=gone)
+        elif not gone:
+            self._hold(container, pod)
+        elif self._binding.get(container) == pod.name:
+            self._ended_unseen(container, before or pod)
+        self._judge(container, pod, gone=gone)
+        self._look(container)
+        self._wake_all_of(pod.name)
+        if gone or pod.over or not self.entry(container).wanted:
+            self.kick()
+
+    def workload_heard(self, found: Deployment | StatefulSet, *, gone: bool) -> None:
+        """The object that carries them changed; what somebody else changed is made undone."""
+        if self._applying or not self.ledger.entries:
+            return
+        if gone:
+            self._applied = None
+            self._named.warning("cluster.drift", object="deleted")
+            self.kick()
+        elif self._applied is not None and (
+            fields := list(manifests.drifted(self._applied["spec"], found.to_dict()["spec"], "spec"))
+        ):
+            self._applied = None
+            self._named.warning("cluster.drift", fields=fields)
+            self.kick()
+
+    def _hold(self, container: ContainerId, pod: SeenPod) -> None:
+        """The container is this pod, unless there is a later one."""
+        other = self.pods.get(self._binding.get(container, ""))
+        if other is None or other.name == pod.name or other.attempt <= pod.attempt:
+            self._binding[container] = pod.name
+        entry = self.entry(container)
+        if pod.running and entry.begun is None:
+            self.ledger = self.ledger.with_entry(msgspec.structs.replace(entry, begun=pod.since))
+            if self.ledger.kind is CarrierKind.POD:
+                self.kick()
+
+    def _lose(self, container: ContainerId, pod: SeenPod, *, gone: bool) -> None:
+        """A controller replaces the pod: the container goes on in the next one."""
+        if self._binding.get(container) != pod.name:
+            return
+        del self._binding[container]
+        entry = self.entry(container)
+        self._keep(msgspec.structs.replace(entry, restarts=entry.restarts + pod.restarts + 1))
+        self.kick()
+
+    def _ended_unseen(self, container: ContainerId, pod: SeenPod) -> None:
+        del self._binding[container]
+        entry = self.entry(container)
+        if entry.exit is not None or pod.attempt < entry.attempt:
+            return
+        if not entry.wanted:
+            ended = pod.ended or Ended(code=_KILLED, at=time.time())
+            self._keep(msgspec.structs.replace(entry, exit=_exit(ended)))
+        else:
+            told = Exit(error="Its pod was deleted in the cluster.", at=time.time())
+            self._keep(msgspec.structs.replace(entry, exit=told))
+
+    def _judge(self, container: ContainerId, pod: SeenPod, *, gone: bool) -> None:
+        """What follows the end of a pod that nobody else starts again."""
+        entry = self.entry(container)
+        if entry.exit is not None or gone or not (pod.over or pod.ended):
+            return
+        if not entry.wanted:
+            self._keep(msgspec.structs.replace(entry, exit=_exit(pod.ended or Ended(code=_KILLED))))
+        elif self.ledger.kind is CarrierKind.POD and pod.attempt >= entry.attempt:
+            self._judge_end(entry, pod)
+
+    def _judge_end(self, entry: Entry, pod: SeenPod) -> None:
+        ended = pod.ended or Ended(code=_KILLED, message=pod.message, at=time.time())
+        ran_for = Seconds((ended.at or 0.0) - (ended.started or ended.at or 0.0))
+        again = decide(entry.restart, ended.code, ran_for, entry.history)
+        changed = msgspec.structs.replace(entry, exit=_exit(ended, pod), again=again is not None)
+        if again is not None:
+            changed = msgspec.structs.replace(changed, history=again.history)
+            self._again_after(entry.id, again.after)
+        self._keep(changed)
+        self.kick()
+
+    def _missing(self, container: ContainerId) -> None:
+        """An earlier process saw it run; nobody saw its end."""
+        entry = self.ledger.entries[container]
+        alone = self.ledger.kind is CarrierKind.POD and entry.begun is not None
+        if entry.wanted and entry.exit is None and alone and self.pod(container) is None:
+            told = Exit(error="Its pod was deleted in the cluster.", at=time.time())
+            self._keep(msgspec.structs.replace(entry, exit=told))
+
+    def _again_after(self, container: ContainerId, seconds: Seconds) -> None:
+        self._timer(container, "again", seconds, lambda: self._again(container))
+
+    def _again(self, container: ContainerId) -> None:
+        entry = self.ledger.entries.get(container)
+        if entry is None or not entry.wanted or not entry.again:
+            return
+        attempts = {"attempt": entry.attempt + 1, "restarts": entry.restarts + 1}
+        self._keep(msgspec.structs.replace(entry, exit=None, again=False, **attempts))
+        self._look(container)
+        self.kick()
+
+    # -- rounds -----------------------------------------------------------------------------------
+
+    async def _try(self) -> None:
+        try:
+            await self._round.done()
+            self._failures = 0
+        except Exception as error:
+            pause = delay(self._failures, error, random.random(), time.time())  # noqa: S311 - no secret
+            self._failures += 1
+            self._named.warning("cluster.round-failed", error=str(error), again_in=round(pause, 1))
+            asyncio.get_running_loop().call_later(pause, self.kick)
+
+    async def _work(self) -> None:
+        ledger = self.ledger
+        if not ledger.entries:
+            await self._clear()
+            return
+        await self._write(ledger)
+        await self._write_supply(ledger)
+        todo = plans.work(ledger, list(self.pods.values()), self._binding)
+        await _all(self._leave(name) for name in todo.leave)
+        if todo.workload:
+            await self._apply(ledger)
+        await _all(
+            [
+                *(self._end(name) for name in todo.end),
+                *(self._make(ledger, entry) for entry in todo.make),
+                *(self._bind(name, entry) for name, entry in todo.bind.items()),
+            ]
+        )
+
+    async def _clear(self) -> None:
+        """Nothing of it is to be there any more."""
+        ledger, cluster = self.ledger, self._around.cluster
+        self._uid, self._written, self._applied, self._supplied = "", None, None, ""
+        if (kind := _RESOURCES.get(ledger.kind)) is not None:
+            await cluster.delete(kind, ledger.name, ledger.namespace)
+        await _all(self._end(name) for name, pod in self.pods.items() if not pod.deleting)
+        await cluster.delete(ConfigMap, ledger.name, ledger.namespace)
+
+    async def _write(self, ledger: Ledger) -> None:
+        if self._written == ledger:
+            return
+        labels = manifests.labels_of(ledger, self._around.cluster.selector)
+        (found,) = await self._put(written(ledger, labels), force=True)
+        self._uid, self._written = found.metadata.uid, ledger
+
+    async def _write_supply(self, ledger: Ledger) -> None:
+        if self._supplied == ledger.shape:
+            return
+        base = self._around.cluster.selector
+        for part, data in self._supply.items():
+            if data:
+                await self._put(manifests.secret(ledger, part, data, base, self._uid), force=True)
+        self._supplied = ledger.shape
+
+    async def _apply(self, ledger: Ledger) -> None:
+        manifest = manifests.workload(ledger, self._around.cluster.selector, self._uid)
+        if manifest == self._applied:
+            return
+        self._applying = True
+        try:
+            await self._put(manifest)
+        except Conflict as error:
+            if "managers" not in error.details:
+                raise
+            self._named.warning("cluster.drift", managers=error.details["managers"])
+            await self._put(manifest, force=True)
+        finally:
+            self._applying = False
+        self._applied = manifest
+
+    async def _leave(self, name: str) -> None:
+        await self._label(name, {MEMBER: None})
+
+    async def _bind(self, name: str, entry: Entry) -> None:
+        self._binding[entry.id] = name
+        try:
+            await self._label(name, manifests.bound(entry))
+        except BaseException:
+            self._binding.pop(entry.id, None)
+            raise
+        self._look(entry.id)
+
+    async def _label(self, name: str, labels: dict[str, Any]) -> None:
+        """A pod that is gone needs none."""
+        try:
+            await self._around.cluster.patch(
+                Pod, name, {"metadata": {"labels": labels}}, self.ledger.namespace
+            )
+        except NotFound:
+            self.pods.pop(name, None)
+            self._drop(name)
+
+    async def _make(self, ledger: Ledger, entry: Entry) -> None:
+        await self._put(manifests.pod(ledger, entry, self._around.cluster.selector, self._uid))
+
+    async def _end(self, name: str) -> None:
+        container = (pod := self.pods.get(name)) and (pod.container or self._bound_as(name))
+        seconds = self._graces.get(container, 0.0) if container else 0.0
+        await self._around.cluster.delete(Pod, name, self.ledger.namespace, grace=grace(seconds))
+
+    async def _put(self, manifest: Manifest, *, force: bool = False) -> list[Any]:
+        return await self._around.cluster.apply(codecs.from_dict(manifest), force=force)
+
+    # -- small things -----------------------------------------------------------------------------
+
+    def _must_be_free(self, entry: Entry) -> None:
+        for other in self.ledger.wanted:
+            if other.id != entry.id:
+                raise Conflict(f"{entry.name} runs already, as another container: stop that first.")
+
+    def _keep(self, entry: Entry) -> None:
+        if self.has(entry.id):
+            self.ledger = self.ledger.with_entry(entry)
+
+    def _look(self, container: ContainerId) -> None:
+        """Tell whoever is to know what is new of it."""
+        entry = self.ledger.entries.get(container)
+        if entry is None:
+            return
+        pod, now = self.pod(container), time.time()
+        found = statuses.status(entry, pod, now)
+        if (unwell := statuses.unwell_at(entry, pod)) is not None and unwell > now:
+            self._timer(container, "unwell", unwell - now + 0.01, lambda: self._look(container))
+        if self._statuses.get(container) != found:
+            self._statuses[container] = found
+            self._around.tell(found, entry)
+        self._wake(container)
+
+    def _timer(self, container: ContainerId, what: str, seconds: float, call: Callable[[], None]) -> None:
+        if found := self._timers.pop((container, what), None):
+            found.cancel()
+        self._timers[container, what] = asyncio.get_running_loop().call_later(seconds, call)
+
+    def _forget_timers(self, container: ContainerId) -> None:
+        for what in ("again", "unwell"):
+            if found := self._timers.pop((container, what), None):
+                found.cancel()
+
+    def _gone(self, container: ContainerId) -> bool:
+        pod = self.pod(container)
+        return pod is None or pod.over or pod.ended is not None or pod.reason == "NodeLost"
+
+    def _begun_anew(self, container: ContainerId, before: SeenPod | None) -> bool:
+        pod = self.pod(container)
+        another = pod is not None and (before is None or pod.uid != before.uid)
+        return another and self.begun(container)
+
+    async def _pod_gone(self, name: str) -> None:
+        while name in self.pods and self.pods[name].reason != "NodeLost":
+            waiting = asyncio.get_running_loop().create_future()
+            self._waiting.setdefault(ContainerId(name), set()).add(waiting)
+            await waiting
+
+    def _bound_as(self, name: str) -> ContainerId | None:
+        return next((container for container, pod in self._binding.items() if pod == name), None)
+
+    def _drop(self, name: str) -> None:
+        if container := self._bound_as(name):
+            del self._binding[container]
+            self._look(container)
+
+    def _wake(self, container: ContainerId) -> None:
+        for waiting in self._waiting.pop(container, ()):
+            if not waiting.done():
+                waiting.set_result(None)
+
+    def _wake_all_of(self, name: str) -> None:
+        """Those who wait for the pod itself."""
+        self._wake(ContainerId(name))
+
+
+_RESOURCES: dict[CarrierKind, Any] = {
+    CarrierKind.DEPLOYMENT: Deployment,
+    CarrierKind.STATEFUL_SET: StatefulSet,
+}
+
+
+def _exit(ended: Ended, pod: SeenPod | None = None) -> Exit:
+    error = pod.message if pod is not None and pod.reason else ""
+    return Exit(code=ended.code, oom=ended.reason == "OOMKilled", error=error, at=ended.at or time.time())
+
+
+async def _all(work: Iterable[Awaitable[None]]) -> None:
+    """All at the same time; the first failure is told once all have ended."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result

@@ -1,0 +1,102 @@
+"""The objects that a ledger stands for.  Pure."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from skep.providers.kubernetes.pods.ledger import Entry, Ledger
+from skep.providers.kubernetes.pods.naming import CarrierKind
+
+DOMAIN = "skep.dev/"
+MEMBER, CARRIER = f"{DOMAIN}member", f"{DOMAIN}carrier"
+"""`member` is what a Deployment selects by: a pod without it is its carrier's, but no longer counted."""
+SHAPE = f"{DOMAIN}shape"
+Manifest = dict[str, Any]
+
+
+def owner(ledger: Ledger, uid: str) -> Manifest:
+    """What makes an object go when the ledger does."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "name": ledger.name, "uid": uid}
+
+
+def labels_of(ledger: Ledger, base: Mapping[str, str]) -> dict[str, str]:
+    """`base`: those of the installation."""
+    own = {"tenant": ledger.tenant, "app": ledger.app, "service": ledger.service, "carrier": ledger.name}
+    return {**base, **{f"{DOMAIN}{key}": value for key, value in own.items()}}
+
+
+def bound(entry: Entry) -> dict[str, str]:
+    return {f"{DOMAIN}container": entry.id, f"{DOMAIN}replica": entry.replica}
+
+
+def workload(ledger: Ledger, base: Mapping[str, str], uid: str) -> Manifest:
+    """The Deployment, or the StatefulSet of one, with as many replicas as containers are wanted."""
+    labels = labels_of(ledger, base)
+    wanted = ledger.wanted
+    spec: Manifest = {
+        "replicas": len(wanted),
+        "revisionHistoryLimit": 0,
+        "selector": {"matchLabels": {MEMBER: ledger.name}},
+    }
+    pod_labels = {**labels, MEMBER: ledger.name}
+    if ledger.kind is CarrierKind.STATEFUL_SET:
+        # Pods of an earlier container end when it is stopped, by nobody else.
+        spec |= {"serviceName": ledger.name, "updateStrategy": {"type": "OnDelete"}}
+        pod_labels |= bound(wanted[0]) if wanted else {}
+    spec["template"] = _labelled(ledger.template, pod_labels)
+    return _object("apps/v1", ledger.kind.value, ledger, labels, uid, {SHAPE: ledger.shape}) | {"spec": spec}
+
+
+def pod(ledger: Ledger, entry: Entry, base: Mapping[str, str], uid: str) -> Manifest:
+    """The pod of one start."""
+    labels = {**labels_of(ledger, base), **bound(entry), f"{DOMAIN}attempt": str(entry.attempt)}
+    found = _object("v1", "Pod", ledger, labels, uid, ledger.template["metadata"].get("annotations") or {})
+    found["metadata"]["name"] = f"{ledger.name}-{entry.attempt}"
+    return found | {"spec": ledger.template["spec"]}
+
+
+def secret(ledger: Ledger, part: str, data: Mapping[str, str], base: Mapping[str, str], uid: str) -> Manifest:
+    """`part`: `env` or `files`; `data` in base64."""
+    found = _object("v1", "Secret", ledger, labels_of(ledger, base), uid, {})
+    found["metadata"]["name"] = f"{ledger.name}-{part}"
+    return found | {"type": "Opaque", "data": dict(data)}
+
+
+def drifted(ours: Any, live: Any, path: str = "") -> Iterator[str]:
+    """Fields that are not as they were applied; what the cluster added is no drift.
+
+    Quantities are left out: the cluster writes them in its own way.
+    """
+    if path.endswith((".resources", ".sizeLimit")):
+        return
+    if isinstance(ours, Mapping) and isinstance(live, Mapping):
+        for key, value in ours.items():
+            yield from drifted(value, live.get(key), f"{path}.{key}")
+    elif isinstance(ours, list) and isinstance(live, list) and len(ours) == len(live):
+        for number, value in enumerate(ours):
+            yield from drifted(value, live[number], f"{path}[{number}]")
+    elif ours != live and (ours or live):
+        yield path
+
+
+def _labelled(template: Manifest, labels: Mapping[str, str]) -> Manifest:
+    metadata = {**template["metadata"], "labels": {**template["metadata"].get("labels", {}), **labels}}
+    return {"metadata": metadata, "spec": template["spec"]}
+
+
+def _object(
+    api: str,
+    kind: str,
+    ledger: Ledger,
+    labels: Mapping[str, str],
+    uid: str,
+    annotations: Mapping[str, str],
+) -> Manifest:
+    metadata = {
+        "name": ledger.name,
+        "namespace": ledger.namespace,
+        "labels": dict(labels),
+        "ownerReferences": [owner(ledger, uid)],
+    }
+    if annotations:
+        metadata["annotations"] = dict(annotations)
+    return {"apiVersion": api, "kind": kind, "metadata": metadata}

@@ -1,0 +1,79 @@
+"""What is to be done for a carrier, from what is wanted and what is seen.  Pure; carried out by `Carrier`."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from skep.model.ids import ContainerId
+from skep.providers.kubernetes.pods.ledger import Entry, Ledger
+from skep.providers.kubernetes.pods.naming import CarrierKind
+from skep.providers.kubernetes.pods.seen import SeenPod
+
+
+@dataclass(frozen=True)
+class Work:
+    """In this order: members leave before there are to be fewer, so that exactly they go."""
+
+    leave: list[str] = field(default_factory=list)
+    """Pods that no longer count for their Deployment."""
+    workload: bool = False
+    """Whether there is a Deployment or StatefulSet to apply."""
+    end: list[str] = field(default_factory=list)
+    make: list[Entry] = field(default_factory=list)
+    """Containers that need a pod, of those whose pods skep makes itself."""
+    bind: dict[str, Entry] = field(default_factory=dict)
+    """Pods that become these containers."""
+
+
+def work(ledger: Ledger, pods: Iterable[SeenPod], binding: Mapping[ContainerId, str]) -> Work:
+    """`binding`: the pod of each container that has one."""
+    found = {pod.name: pod for pod in pods}
+    match ledger.kind:
+        case CarrierKind.DEPLOYMENT:
+            return _deployment(ledger, found, binding)
+        case CarrierKind.STATEFUL_SET:
+            return Work(workload=True, end=[name for name, pod in found.items() if _unwanted(ledger, pod)])
+        case CarrierKind.POD:
+            return _pods(ledger, found)
+
+
+def _deployment(ledger: Ledger, pods: Mapping[str, SeenPod], binding: Mapping[ContainerId, str]) -> Work:
+    taken = set(binding.values())
+    unwanted = [name for name, pod in pods.items() if _unwanted(ledger, pod)]
+    put_out = [name for name, pod in pods.items() if pod.over and not pod.deleting and name not in unwanted]
+    free = sorted(
+        (pod for name, pod in pods.items() if pod.container is None and name not in taken and _alive(pod)),
+        key=lambda pod: (not pod.running, not pod.node, pod.name),
+    )
+    waiting = [entry for entry in ledger.wanted if entry.id not in binding]
+    return Work(
+        leave=[name for name in unwanted if pods[name].member],
+        workload=True,
+        end=unwanted + put_out,
+        bind={pod.name: entry for pod, entry in zip(free, waiting, strict=False)},
+    )
+
+
+def _pods(ledger: Ledger, pods: Mapping[str, SeenPod]) -> Work:
+    end, make = [], []
+    for name, pod in pods.items():
+        entry = ledger.entries.get(pod.container) if pod.container else None
+        kept = entry is not None and (pod.over or entry.wanted) and pod.attempt >= entry.attempt
+        if not kept and not pod.deleting:
+            end.append(name)
+    for entry in ledger.wanted:
+        own = [pod for pod in pods.values() if pod.container == entry.id]
+        current = any(pod.attempt >= entry.attempt for pod in own)
+        if entry.exit is None and not current and all(pod.over for pod in own):
+            make.append(entry)
+    return Work(end=end, make=make)
+
+
+def _unwanted(ledger: Ledger, pod: SeenPod) -> bool:
+    if pod.container is None or pod.deleting:
+        return False
+    entry = ledger.entries.get(pod.container)
+    return entry is None or not entry.wanted
+
+
+def _alive(pod: SeenPod) -> bool:
+    return pod.member and not pod.deleting and not pod.over

@@ -1,0 +1,71 @@
+"""Tells control what was observed, in order, and only the latest of each container."""
+
+import asyncio
+from typing import Protocol
+
+import structlog
+
+from skep.model.host import ContainerState, ContainerStatus, Health
+from skep.model.ids import ContainerId, ReplicaId
+from skep.providers.kubernetes.pods.ledger import Entry
+
+_log = structlog.get_logger(__name__)
+
+
+class Events(Protocol):
+    """Control's `ContainerEvents`."""
+
+    async def observed(self, status: ContainerStatus) -> None: ...
+
+    async def removed(self, container: ContainerId) -> None: ...
+
+
+class Fabric(Protocol):
+    """What of control's `Fabric` hears whether a replica runs."""
+
+    async def set_resolvable(self, replica: ReplicaId, up: bool) -> None: ...
+
+
+class Teller:
+    def __init__(self, events: Events, fabric: Fabric | None) -> None:
+        self._events = events
+        self._fabric = fabric
+        self._news: dict[ContainerId, tuple[ContainerStatus, bool] | None] = {}
+        self._up: dict[ReplicaId, bool] = {}
+        self._some = asyncio.Event()
+
+    def tell(self, status: ContainerStatus, entry: Entry) -> None:
+        self._news[status.id] = (status, entry.ports)
+        self._some.set()
+
+    def removed(self, container: ContainerId) -> None:
+        self._news.pop(container, None)
+        self._news[container] = None
+        self._some.set()
+
+    async def forever(self) -> None:
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            while self._news:
+                container = next(iter(self._news))
+                await self._tell(container, self._news.pop(container))
+
+    async def _tell(self, container: ContainerId, news: tuple[ContainerStatus, bool] | None) -> None:
+        try:
+            if news is None:
+                await self._events.removed(container)
+                return
+            status, has_ports = news
+            if has_ports:
+                await self._switch(status)
+            await self._events.observed(status)
+        except Exception as error:
+            _log.warning("container.event-lost", container=container, error=str(error))
+
+    async def _switch(self, status: ContainerStatus) -> None:
+        """Names resolve while it runs and is not unwell."""
+        up = status.state is ContainerState.RUNNING and status.health is not Health.UNHEALTHY
+        if self._fabric is not None and self._up.get(status.replica) is not up:
+            await self._fabric.set_resolvable(status.replica, up)
+            self._up[status.replica] = up
