@@ -201,6 +201,10 @@ async def set_certificate(connection: AsyncConnection, host: HostName, serial: s
     await connection.execute(sa.update(hosts).where(hosts.c.name == host).values(certificate=serial))
 
 
+async def set_address(connection: AsyncConnection, host: HostName, address: str) -> None:
+    await connection.execute(sa.update(hosts).where(hosts.c.name == host).values(address=address))
+
+
 async def delete(connection: AsyncConnection, host: HostName) -> None:
     await connection.execute(sa.delete(hosts).where(hosts.c.name == host))
 

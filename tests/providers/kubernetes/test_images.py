@@ -23,11 +23,11 @@ async def test_another_process_finds_what_one_has_pushed_and_nothing_stays_on_th
         first = ClusterImages(Repository(f"{host}/skep"), tmp_path / "first")
         pushed = (await first.load(archive(tmp_path / "root.tar", hello="hi")))[""]
 
+        assert first.reference(pushed.digest) == f"{host}/skep@{pushed.digest}"
         found = await ClusterImages(Repository(f"{host}/skep"), tmp_path / "second").info(pushed.digest)
 
     assert found == pushed
     assert list((tmp_path / "first").iterdir()) == []
-    assert first.reference(pushed.digest) == f"{host}/skep@{pushed.digest}"
 
 
 async def test_what_is_there_may_arrive_again(tmp_path: Path) -> None:

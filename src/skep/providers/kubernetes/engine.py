@@ -145,7 +145,8 @@ class ClusterEngine:
 
     async def list(self) -> list[ContainerStatus]:
         await self._ready()
-        return [carrier.status(container) for container, carrier in self._where.items()]
+        there = ((container, carrier) for container, carrier in self._where.items())
+        return [carrier.status(container) for container, carrier in there if carrier.has(container)]
 
     async def wait_ready(self, container: ContainerId) -> None:
         carrier = await self._get(container)
@@ -278,7 +279,7 @@ class ClusterEngine:
         finally:
             if not carrier.has(container) and self._where.get(container) is carrier:
                 del self._where[container]
-            if not carrier.ledger.entries:
+            if not carrier.ledger.entries and not carrier.pods:  # others may wait for its last pods
                 key = (carrier.ledger.namespace, carrier.ledger.name)
                 if self._carriers.get(key) is carrier:
                     del self._carriers[key]

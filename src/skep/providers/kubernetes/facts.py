@@ -24,7 +24,8 @@ from skep.providers.kubernetes.rights import BIND, MADE, OWNED, SEEN, Rule
 _AT_ONCE = 8
 """Questions under way at one time: clusters limit their clients."""
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
-_SYSTEM = "kube-system"
+SYSTEM = "kube-system"
+"""The namespace of the cluster's own."""
 
 
 NO_MACHINE = HostFacts(cpus=0, memory=Bytes(0), kernel="", cgroups="unknown", boot_id="")
@@ -78,8 +79,8 @@ async def ask(client: AsyncClient, documents: HttpClient) -> Facts:
             _items(client.list(Node)),
             _items(client.list(StorageClass)),
             _items(client.list(IngressClass)),
-            _items(client.list(DaemonSet, namespace=_SYSTEM)),
-            _items(client.list(Service, namespace=_SYSTEM)),
+            _items(client.list(DaemonSet, namespace=SYSTEM)),
+            _items(client.list(Service, namespace=SYSTEM)),
         )
         denied, identity = await asyncio.gather(_denied(client), _identity(client))
     except HTTPError as error:
@@ -119,7 +120,7 @@ def machine_of(nodes: Iterable[Node], identity: str) -> HostFacts:
 async def _identity(client: AsyncClient) -> str:
     """What no other cluster has, and this one keeps for its life; "" if it may not be read."""
     try:
-        found = await client.get(Namespace, _SYSTEM)
+        found = await client.get(Namespace, SYSTEM)
     except ApiError as error:
         if error.status.code in (403, 404):
             return ""

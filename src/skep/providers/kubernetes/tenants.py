@@ -4,7 +4,7 @@ A namespace takes everything along that is in it, disks too: so it goes only whe
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -27,6 +27,10 @@ _BINDS = (0.1, 0.3, 1.0, 3.0)
 """Seconds until API servers have heard of a binding that was made a moment ago."""
 
 
+def _nothing(of: TenantNamespace) -> list[Manifest]:
+    return []
+
+
 @dataclass
 class _Turn:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -37,8 +41,15 @@ class _Turn:
 class Tenants:
     """One per cluster; whoever makes or deletes what keeps a namespace does it in the tenant's turn."""
 
-    def __init__(self, cluster: Cluster, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        bounds: Bounds | None = None,
+        furnish: Callable[[TenantNamespace], list[Manifest]] = _nothing,
+    ) -> None:
+        """`furnish`: what else each namespace has from the start."""
         self._cluster = cluster
+        self._furnish = furnish
         self._bounds = bounds or Bounds()
         self._turns: dict[TenantId, _Turn] = {}
         self._everywhere: bool | None = None
@@ -122,14 +133,15 @@ class Tenants:
 
     async def _fence(self, of: TenantNamespace) -> None:
         """Right after the binding API servers may not have heard of it."""
+        first = [*namespaces.fences(of, self._bounds), *self._furnish(of)]
         for pause in _BINDS:
             try:
-                await self._apply(*namespaces.fences(of, self._bounds))
+                await self._apply(*first)
             except Forbidden:
                 await asyncio.sleep(pause)
             else:
                 return
-        await self._apply(*namespaces.fences(of, self._bounds))
+        await self._apply(*first)
 
     async def _apply(self, *manifests: Manifest) -> None:
         await asyncio.gather(*(self._cluster.apply(codecs.from_dict(one)) for one in manifests))

@@ -1,0 +1,147 @@
+"""A cluster as control sees a host: all its parts over one connection.
+
+What runs there goes on when it is left, and is found again by whoever enters it next.
+"""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lightkube import codecs
+from lightkube.resources.core_v1 import Namespace, Node
+
+from skep.model.clusters import ClusterAccess
+from skep.model.host import ContainerStatus, DiskSpec, HostFacts
+from skep.model.ids import Bytes, ContainerId, DiskId
+from skep.model.topology import HostLoad
+from skep.providers.kubernetes import access, pulling
+from skep.providers.kubernetes.claims import claim_name
+from skep.providers.kubernetes.cluster import Cluster
+from skep.providers.kubernetes.disks import ClaimPool
+from skep.providers.kubernetes.edge import ClusterEdge, entrance
+from skep.providers.kubernetes.engine import ClusterEngine
+from skep.providers.kubernetes.fabric import ClusterFabric
+from skep.providers.kubernetes.facts import SYSTEM, machine_of
+from skep.providers.kubernetes.images import ClusterImages
+from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
+from skep.providers.kubernetes.network.tenancies import Tenancies
+from skep.providers.kubernetes.tenants import Tenants
+from skep.providers.kubernetes.watching import Watched
+from skep.providers.local.images.repository import Repository
+from skep.providers.local.spool import FolderSpool
+
+
+class Supplies(Protocol):
+    """What a cluster asks control for."""
+
+    async def file(self, digest: str) -> bytes: ...
+    async def certificate(self, digest: str) -> bytes: ...
+    async def disk(self, disk: DiskId) -> DiskSpec: ...
+
+
+class Events(Protocol):
+    async def observed(self, status: ContainerStatus) -> None: ...
+    async def removed(self, container: ContainerId) -> None: ...
+
+
+@dataclass(frozen=True)
+class ClusterHost:
+    """Satisfies `Host` of control."""
+
+    cluster: Cluster
+    identity: str
+    nodes: Watched[Node]
+    engine: ClusterEngine
+    disks: ClaimPool
+    fabric: ClusterFabric
+    edge: ClusterEdge
+    images: ClusterImages
+    spool: FolderSpool
+
+    @property
+    def facts(self) -> HostFacts:
+        """As its nodes are now."""
+        return machine_of(self.nodes.all(), self.identity)
+
+    async def measure(self) -> HostLoad:
+        """A sign of life.  Raises Unavailable: its API server does not answer."""
+        await self.cluster.document("/version")
+        pool = await self.disks.usage()
+        return HostLoad(disk_total=pool.total, disk_used=pool.used)
+
+
+async def cluster_host(
+    stack: AsyncExitStack,
+    where: ClusterAccess,
+    *,
+    folder: Path,
+    supplies: Supplies,
+    events: Events,
+    insecure: tuple[str, ...] = (),
+) -> ClusterHost:
+    """Everything of the installation in the cluster is adopted; it goes on when the stack is closed.
+
+    `folder`: for what is on its way to the registry or waits for its run; `insecure`: registries that may
+    speak plain HTTP.
+    Raises:
+        Unavailable: the cluster does not answer.  Forbidden: it does not let skep in, or do what it must.
+    """
+    cluster = await stack.enter_async_context(Cluster(access.read(where.kubeconfig, where.context), where.id))
+    system = await cluster.get(Namespace, SYSTEM)
+    nodes = await (await cluster.watched(Node, labels={})).synced()
+    images = ClusterImages(
+        Repository(where.registry, where.credentials, insecure), folder / "images", insecure
+    )
+    more = pulling.furnishing(where.registry, where.credentials)
+    tenants = Tenants(cluster, furnish=more)
+    await _refresh(cluster, tenants, more)
+    tenancies = await stack.enter_async_context(
+        Tenancies(cluster, tenants, supplies.certificate, await entrance(cluster))
+    )
+    disks = await stack.enter_async_context(ClaimPool(cluster, tenants))
+    fabric = ClusterFabric(tenancies)
+
+    async def size(disk: DiskId) -> Bytes | None:
+        """Of a system disk, which only control knows once another process leads the cluster."""
+        known = disks.system_disk(disk)
+        return known if known is not None else (await supplies.disk(disk)).size
+
+    engine = await stack.enter_async_context(
+        ClusterEngine(
+            cluster=cluster,
+            images=images,
+            supplies=supplies,
+            events=events,
+            claim=claim_name,
+            size=size,
+            fabric=fabric,
+        )
+    )
+    return ClusterHost(
+        cluster=cluster,
+        identity=(system.metadata and system.metadata.uid) or "",
+        nodes=nodes,
+        engine=engine,
+        disks=disks,
+        fabric=fabric,
+        edge=ClusterEdge(tenancies),
+        images=images,
+        spool=FolderSpool(_spool(folder)),
+    )
+
+
+async def _refresh(
+    cluster: Cluster, tenants: Tenants, furnish: Callable[[TenantNamespace], list[Manifest]]
+) -> None:
+    """Credentials may have changed since the namespaces were made."""
+    for tenant in await tenants.known():
+        for one in furnish(tenants.of(tenant)):
+            await cluster.apply(codecs.from_dict(one))
+
+
+def _spool(folder: Path) -> Path:
+    spool = folder / "spool"
+    spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return spool
