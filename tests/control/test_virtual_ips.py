@@ -18,15 +18,18 @@ from skep.flow import RunId, RunState
 from skep.model.host import ContainerState, ContainerStatus, Health, NetworkVirtualIps, VirtualIp
 from skep.model.ids import (
     AppId,
+    ClusterId,
     ContainerId,
     HostName,
     ReplicaId,
     ServiceId,
     TenantId,
+    new_id,
 )
 from skep.model.spec import AppNetwork, NetworkAttachment
 from skep.providers.simulated import SimulatedFabric
-from skep.store import replicas, virtual_ips
+from skep.store import clusters, hosts, replicas, virtual_ips
+from skep.store.clusters import ClusterRow
 from skep.store.replicas import ReplicaRow
 
 
@@ -301,3 +304,29 @@ async def test_containers_reach_a_service_by_its_address_while_somebody_serves(c
     assert (served, itself) == ("hello\n", "hello\n")
     assert traced.reachable, traced.hops
     assert address in await cloud.output("shop", "client", "nslookup", "web")
+
+
+async def test_a_host_that_is_a_cluster_hears_of_ports_and_others_as_before(house: Installation) -> None:
+    await house.finish(
+        await house.control.apps.apply(house.admin, app(web=service(replicas=4, expose=("8080",))))
+    )
+    before = await heard(house)
+    async with house.database.read() as connection:
+        zone = (await hosts.every_zone(connection))[0].name
+    standing = ClusterRow(
+        id=ClusterId(new_id()),
+        zone=zone,
+        host=HostName("host-2"),
+        server="https://192.0.2.1:6443",
+        sealed_kubeconfig=b"",
+        registry="registry.example/skep",
+        created=0.0,
+    )
+    await house.database.write(lambda tx: clusters.insert(tx, standing))
+
+    known = await heard(house)
+
+    one, two = (known[HostName(name)]["web.shop"] for name in ("host-1", "host-2"))
+    assert one == before[HostName("host-1")]["web.shop"]
+    assert (one.ports, two.ports) == ((), ((8080, "tcp"),))
+    assert two.backends == one.backends

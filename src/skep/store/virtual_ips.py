@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from skep.model.ids import AppId, NetworkId, ServiceId, TenantId
+from skep.model.ids import AppId, HostName, NetworkId, ReleaseId, ServiceId, TenantId
 from skep.store import rows
 from skep.store.replicas import ReplicaRow
-from skep.store.tables import apps, networks, replicas, services, tenants, virtual_ips
+from skep.store.tables import apps, containers, networks, replicas, services, tenants, virtual_ips
 
 
 class VirtualIpRow(rows.Row, frozen=True, kw_only=True):
@@ -64,6 +64,27 @@ async def members(connection: AsyncConnection, chosen: Iterable[NetworkId] | Non
     return await rows.many(
         connection, sa.select(replicas).where(replicas.c.service_id.in_(having)), ReplicaRow
     )
+
+
+class ServedRelease(rows.Row, frozen=True, kw_only=True):
+    """A release of which replicas behind a service are made."""
+
+    service_id: ServiceId
+    service: str
+    release_id: ReleaseId
+
+
+async def releases_behind(
+    connection: AsyncConnection, services: Iterable[ServiceId], hosts: Iterable[HostName]
+) -> list[ServedRelease]:
+    """Of replicas on these hosts."""
+    query = (
+        sa.select(replicas.c.service_id, replicas.c.service, containers.c.release_id)
+        .join(containers, replicas.c.container_id == containers.c.id)
+        .where(replicas.c.service_id.in_(list(services)), replicas.c.host.in_(list(hosts)))
+        .distinct()
+    )
+    return await rows.many(connection, query, ServedRelease)
 
 
 async def of_app(connection: AsyncConnection, app: AppId) -> list[VirtualIpRow]:

@@ -1,9 +1,11 @@
 """The names of a test cluster: the DNS that Kubernetes specifies for services, since Debian has no CoreDNS.
 
-A service has the address of its own, or, if it is headless, those of its pods, by their host names, too.
+A service has the address of its own, or, if it is headless, those of its pods, by their host names, too; of a
+host name that several endpoints have, those of all.
 There is no way out: names of elsewhere do not exist.  SRV and PTR records are left out.
 """
 
+import random
 import sys
 import threading
 from collections.abc import Iterable, Mapping
@@ -40,21 +42,25 @@ def names(services: Iterable[Object], endpoints: Iterable[Object]) -> Names:
         elif spec["clusterIP"] == "None":
             early = bool(spec.get("publishNotReadyAddresses"))
             addresses = _addresses(pods.get((namespace, name), {}), early)
-            found[full] = tuple(address["ip"] for address in addresses)
-            found |= {f"{a['hostname']}.{full}": (a["ip"],) for a in addresses if a.get("hostname")}
+            found[full] = _together(addresses)
+            for host in {address["hostname"] for address in addresses if address.get("hostname")}:
+                found[f"{host}.{full}"] = _together(a for a in addresses if a.get("hostname") == host)
         else:
             found[full] = tuple(spec.get("clusterIPs") or (spec["clusterIP"],))
     return found
 
 
 def answer(question: DNSRecord, known: Names) -> DNSRecord:
-    """No such name: NXDOMAIN, so that clients go on with their next search domain."""
+    """No such name: NXDOMAIN, so that clients go on with their next search domain.
+
+    Records of a name have no order: every answer has another one, as CoreDNS does it.
+    """
     reply = question.reply()
     asked = str(question.q.qname).rstrip(".").lower()
     if asked not in known:
         reply.header.rcode = RCODE.NXDOMAIN
         return reply
-    for value in known[asked]:
+    for value in random.sample(known[asked], len(known[asked])):
         kind = _kind(value)
         if kind in (question.q.qtype, QTYPE.CNAME):
             data = CNAME(value) if kind == QTYPE.CNAME else _ADDRESS_OF[kind](value)
@@ -129,6 +135,10 @@ def _addresses(pods: Object, early: bool) -> list[Object]:
     subsets = pods.get("subsets") or []
     kinds = ("addresses", "notReadyAddresses") if early else ("addresses",)
     return [address for subset in subsets for kind in kinds for address in subset.get(kind) or []]
+
+
+def _together(addresses: Iterable[Object]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(address["ip"] for address in addresses))
 
 
 def _kind(value: str) -> int:

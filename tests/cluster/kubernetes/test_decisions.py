@@ -84,6 +84,22 @@ def test_a_service_is_called_by_its_address_and_a_headless_one_by_those_of_its_p
     }
 
 
+def test_a_host_name_of_several_endpoints_has_all_their_addresses_in_whatever_order() -> None:
+    shop = _service("shop", clusterIP="None")
+    addresses = [
+        {"ip": ip, "hostname": name} for name in ("web", "front") for ip in ("10.64.1.2", "10.64.2.2")
+    ]
+
+    known = dns.names([shop], [shop | {"subsets": [{"addresses": addresses}]}])
+    answers = {
+        tuple(dns.answer(DNSRecord.question("web.shop.shop.svc.cluster.local."), known).short().split())
+        for _ in range(50)
+    }
+
+    assert known["shop.shop.svc.cluster.local"] == ("10.64.1.2", "10.64.2.2")
+    assert answers == {("10.64.1.2", "10.64.2.2"), ("10.64.2.2", "10.64.1.2")}
+
+
 def test_names_that_are_not_of_the_cluster_do_not_exist() -> None:
     known = {"web.shop.svc.cluster.local": ("10.128.0.7",)}
 

@@ -19,9 +19,10 @@ from skep.providers.kubernetes.cluster import Cluster
 from skep.providers.kubernetes.disks import ClaimPool
 from skep.providers.kubernetes.edge import ClusterEdge
 from skep.providers.kubernetes.fabric import ClusterFabric
-from skep.providers.kubernetes.manifests import app_service
+from skep.providers.kubernetes.manifests import Manifest
 from skep.providers.kubernetes.network.entrances import Entrance
 from skep.providers.kubernetes.network.tenancies import Tenancies
+from skep.providers.kubernetes.pod_dns import nameserver, pod_dns
 from skep.providers.kubernetes.tenants import Tenants
 
 INGRESS = Entrance(ingress_class="skep-test")
@@ -52,9 +53,22 @@ class Zone:
         found = self.world.get(f"--namespace=skep-{tenant}", kind)
         return {one["metadata"]["name"]: one for one in found["items"]}
 
+    def counted(self) -> list[str]:
+        """The names of what is applied from now on."""
+        names: list[str] = []
+        apply = self.cluster.apply
+
+        async def noted(*objects: Any, force: bool = False) -> list[Any]:
+            names.extend(one.metadata.name for one in objects)
+            return await apply(*objects, force=force)
+
+        self.cluster.apply = noted  # type: ignore[method-assign] # it goes on as before
+        return names
+
     async def run(self, tenant: TenantId, replica: ReplicaId, app: str = "shop", port: int = 8080) -> str:
         """A pod that says the replica to whoever asks by HTTP.  Answers its name, once it is ready."""
-        pod = serving(self.cluster, tenant, replica, app, port)
+        dns = pod_dns(app, self.cluster.namespace(tenant), await nameserver(self.cluster))
+        pod = serving(self.cluster, tenant, replica, dns, port)
         await asyncio.to_thread(self.world.kubectl, "apply", "--filename=-", stdin=json.dumps(pod))
         return str(pod["metadata"]["name"])
 
@@ -64,11 +78,6 @@ class Zone:
 
     async def kubectl(self, tenant: TenantId, *words: str) -> str:
         return await asyncio.to_thread(self.world.kubectl, f"--namespace=skep-{tenant}", *words)
-
-    async def ask(self, tenant: TenantId, pod: str, url: str) -> str:
-        """What answers there, asked from within the pod; "" if nobody does."""
-        script = f"wget -q -T 5 -O - {url} || true"
-        return (await self.kubectl(tenant, "exec", pod, "--", "sh", "-c", script)).strip()
 
 
 @asynccontextmanager
@@ -111,29 +120,24 @@ async def _no_certificate(digest: str) -> bytes:
     raise NotFound
 
 
-def serving(cluster: Cluster, tenant: TenantId, replica: ReplicaId, app: str, port: int) -> dict[str, Any]:
+def serving(
+    cluster: Cluster, tenant: TenantId, replica: ReplicaId, dns: Manifest, port: int
+) -> dict[str, Any]:
     """As the engine makes them, as far as networks are concerned."""
-    namespace = cluster.namespace(tenant)
     script = f"echo {replica} > /tmp/index.html; exec httpd -f -p {port} -h /tmp"
-    domain = f"{namespace}.svc.cluster.local"
+    container = {
+        "name": "main",
+        "image": images.BUSYBOX,
+        "command": ["sh", "-c", script],
+        "readinessProbe": {"httpGet": {"path": "/", "port": port}, "periodSeconds": 1},
+    }
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
             "name": f"pod-{replica}",
-            "namespace": namespace,
+            "namespace": cluster.namespace(tenant),
             "labels": cluster.labels(tenant=tenant, replica=replica),
         },
-        "spec": {
-            "containers": [
-                {
-                    "name": "main",
-                    "image": images.BUSYBOX,
-                    "command": ["sh", "-c", script],
-                    "readinessProbe": {"httpGet": {"path": "/", "port": port}, "periodSeconds": 1},
-                }
-            ],
-            "terminationGracePeriodSeconds": 0,
-            "dnsConfig": {"searches": [f"{app_service(app)}.{domain}", domain]},
-        },
+        "spec": {"containers": [container], "terminationGracePeriodSeconds": 0, **dns},
     }

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 import msgspec
 
 from skep.control.naming import attachments, network_name, scope
+from skep.control.telling.listening import Listening
 from skep.control.telling.serving import serving
 from skep.model.host import Backend, ContainerState, NetworkVirtualIps, VirtualIp
 from skep.model.ids import HostName, NetworkId, ReplicaId, ServiceId
@@ -28,6 +29,8 @@ class VirtualMap:
         attached: Iterable[AttachmentRow],
         members: Mapping[ServiceId, list[ReplicaRow]],
         silent: Collection[HostName] = (),
+        listening: Mapping[ServiceId, Listening] | None = None,
+        clusters: Collection[HostName] = (),
     ) -> None:
         self.network = network
         self.generation = generation
@@ -35,18 +38,33 @@ class VirtualMap:
         self._ports = {row.replica_id: row for row in attached}
         self._members = members
         self._silent = silent
+        self._listening = listening or {}
+        self._clusters = clusters
         self.hosts = sorted({row.host for row in self._ports.values()})
 
     def seen_from(self, host: HostName, at_least: int = 0) -> NetworkVirtualIps:
-        """The same from every host."""
-        return msgspec.structs.replace(self._told, generation=max(self.generation, at_least))
+        """The same from every host, but that clusters hear of ports, too."""
+        told = self._with_ports if host in self._clusters else self._told
+        return msgspec.structs.replace(told, generation=max(self.generation, at_least))
 
     def digest_from(self, host: HostName) -> str:
-        return self._digest
+        return self._digest_with_ports if host in self._clusters else self._digest
 
     @cached_property
     def _digest(self) -> str:
         return self._told.digest
+
+    @cached_property
+    def _digest_with_ports(self) -> str:
+        return self._with_ports.digest
+
+    @cached_property
+    def _with_ports(self) -> NetworkVirtualIps:
+        led = tuple(
+            msgspec.structs.replace(one, ports=self._listening.get(one.service, ()))
+            for one in self._told.virtual_ips
+        )
+        return msgspec.structs.replace(self._told, virtual_ips=led)
 
     @cached_property
     def _told(self) -> NetworkVirtualIps:
@@ -106,8 +124,13 @@ def virtual_maps(
     attached: Iterable[AttachmentRow],
     members: Iterable[ReplicaRow],
     silent: Collection[HostName] = (),
+    listening: Mapping[ServiceId, Listening] | None = None,
+    clusters: Collection[HostName] = (),
 ) -> dict[NetworkId, VirtualMap]:
-    """A map of every network on which a service has an address; `silent` hosts do not answer."""
+    """A map of every network on which a service has an address; `silent` hosts do not answer.
+
+    `clusters` are the hosts that are one: they are told at which ports services listen.
+    """
     services: dict[ServiceId, list[ReplicaRow]] = {}
     for member in members:
         services.setdefault(member.service_id, []).append(member)
@@ -118,7 +141,9 @@ def virtual_maps(
     for port in attached:
         ports.setdefault(port.network_id, []).append(port)
     return {
-        network: VirtualMap(network, generation, found, ports.get(network, ()), services, silent)
+        network: VirtualMap(
+            network, generation, found, ports.get(network, ()), services, silent, listening, clusters
+        )
         for network, found in led.items()
     }
 

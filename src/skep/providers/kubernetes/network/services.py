@@ -43,6 +43,8 @@ def names(
     shown = {replica: one for replica, one in known.items() if replica not in set(hidden)}
     places: dict[str, set[Place]] = {}
     for network in tenant.networks.values():
+        for port in network.ports.values():
+            places.setdefault(port.app, set())
         for app, name, address in (*_led(network, shown, virtual or {}), *_plugged(network, shown)):
             found = places.setdefault(app, set())
             if is_label(name):
