@@ -21,7 +21,7 @@ from skep.store.columns import decode_hook
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _SIZES = ("pool_size", "default_disk", "default_memory")
-_LISTS = ("private", "private6", "dns", "insecure_registries")
+_LISTS = ("private", "private6", "dns", "insecure_registries", "tls_names")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _FOR_EVER = ("forever", "for ever")
@@ -42,6 +42,14 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     listen: str = "127.0.0.1:7537"
     database: str = ""
     """SQLAlchemy URL; empty: SQLite in `data`."""
+    migrations: Literal["apply", "await"] = "apply"
+    """Of the database; await: others apply them (`skep migrate`), and this process waits for that."""
+    installation_key: Path | None = None
+    """The file that opens the authority; none: `installation.key` in `etc`, made if it is missing."""
+    admin_token: Path | None = None
+    """The operator's own file with the admin's first token; none: `admin.token` in `etc`, written."""
+    health: str = ""
+    """`address:port` where a worker says by HTTP how it is; empty: nowhere."""
     bus: str = ""
     """`amqp://` or `amqps://` URL of a RabbitMQ broker; empty: within the process."""
     bus_accounts: Literal["own", "shared"] = "own"
@@ -103,6 +111,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     """The operator's own, in place of one of the installation's authority."""
+    tls_names: tuple[str, ...] = ()
+    """Further names and addresses of the API, for its certificate."""
     api_url: str = ""
     authority_certificate: Path | None = None
     authority_key: Path | None = None
@@ -133,12 +143,17 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     @property
     def address(self) -> tuple[str, int]:
         """Raises ValueError: it is not `address:port`."""
-        host, _, port = self.listen.rpartition(":")
-        if not host or not port.isascii() or not port.isdecimal() or int(port) > 65_535:
-            raise ValueError(
-                f"listen: {self.listen!r} is not address:port; write something like 127.0.0.1:7537"
-            )
-        return host.strip("[]"), int(port)
+        return _address("listen", self.listen)
+
+    @property
+    def health_address(self) -> tuple[str, int] | None:
+        """Raises ValueError: it is not `address:port`."""
+        return _address("health", self.health) if self.health else None
+
+    @property
+    def seal(self) -> Path:
+        """The file with the key of the installation."""
+        return self.installation_key or self.etc / "installation.key"
 
     def require_acme(self) -> None:
         """Raises ValueError: what is said of the authority makes no sense."""
@@ -196,7 +211,12 @@ def read(environment: Mapping[str, str]) -> Configuration:
             if key in values:
                 values[key] = _size(key, values[key])
         configuration = msgspec.convert(values, Configuration, strict=False, dec_hook=decode_hook)
-        _ = configuration.address, configuration.retention, configuration.silence
+        _ = (
+            configuration.address,
+            configuration.health_address,
+            configuration.retention,
+            configuration.silence,
+        )
         _ = configuration.own_tls, configuration.own_authority
         configuration.require_bus()
         configuration.require_acme()
@@ -204,6 +224,13 @@ def read(environment: Mapping[str, str]) -> Configuration:
         raise InvalidInput(f"Configuration in {etc / 'skep.yaml'} or SKEP_*: {error}") from error
     check_name(configuration.instance, "instance")
     return configuration
+
+
+def _address(key: str, text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdecimal() or int(port) > 65_535:
+        raise ValueError(f"{key}: {text!r} is not address:port; write something like 127.0.0.1:7537")
+    return host.strip("[]"), int(port)
 
 
 def _is_loopback(host: str) -> bool:

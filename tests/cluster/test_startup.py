@@ -48,12 +48,7 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
 @pytest.mark.root
 def test_without_root_it_says_so(tmp_path: Path) -> None:
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from skep.main.__main__ import main; import os; os.setuid(65534); main()",
-            "up",
-        ],
+        [sys.executable, "-c", AS_NOBODY, "up"],
         env=os.environ | environment(configuration(tmp_path)),
         capture_output=True,
         text=True,
@@ -61,6 +56,22 @@ def test_without_root_it_says_so(tmp_path: Path) -> None:
     )
 
     assert "root" in said(done)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("verb", ["serve", "worker"])
+def test_processes_that_run_no_containers_need_no_root(tmp_path: Path, verb: str) -> None:
+    loaded = f"import skep.main.{verb}"  # Python itself may lie where nobody else may look
+
+    done = subprocess.run(
+        [sys.executable, "-c", f"{loaded}; {AS_NOBODY}", verb],
+        env=os.environ | environment(configuration(tmp_path)) | {"SKEP_ETC": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "'database' and 'bus' must be set" in said(done)
 
 
 @pytest.mark.root

@@ -175,3 +175,18 @@ def test_a_certificate_needs_its_key(tmp_path: Path, key: str) -> None:
 def test_a_bare_on_or_off_is_what_it_says(tmp_path: Path) -> None:
     assert read(write(tmp_path, "tls: on\n")).uses_tls
     assert not read(write(tmp_path, "tls: off\nlisten: 10.0.0.1:1\n")).uses_tls
+
+
+def test_keys_and_tokens_that_the_operator_keeps_elsewhere_are_taken_from_there(tmp_path: Path) -> None:
+    usual = read(write(tmp_path, ""))
+    given = read(write(tmp_path, "installation_key: /keys/seal\nadmin_token: /keys/admin\n"))
+
+    assert (usual.seal, usual.admin_token) == (tmp_path / "installation.key", None)
+    assert (given.seal, given.admin_token) == (Path("/keys/seal"), Path("/keys/admin"))
+
+
+def test_health_is_told_where_it_is_asked_for_alone(tmp_path: Path) -> None:
+    assert read(write(tmp_path, "")).health_address is None
+    assert read(write(tmp_path, "health: 0.0.0.0:7539\n")).health_address == ("0.0.0.0", 7539)
+    with pytest.raises(InvalidInput, match="health"):
+        read(write(tmp_path, "health: everywhere\n"))

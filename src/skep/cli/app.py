@@ -83,6 +83,7 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "agent": ("skep.cli.agent:app", "This machine as a host: run the agent, join."),
         "serve": ("skep.cli.processes:serve", "Serve the API of an installation on many machines."),
         "worker": ("skep.cli.processes:worker", "Carry out runs of an installation on many machines."),
+        "migrate": ("skep.cli.processes:migrate", "Bring the database to this version's schema."),
         "down": ("skep.cli.server:down", "Stop the server and its containers; data stays."),
         "status": ("skep.cli.server:status", "Show whether the server is up."),
         "purge": ("skep.cli.server:purge", "Remove everything of skep from this machine."),

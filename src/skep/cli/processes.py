@@ -1,6 +1,7 @@
 """`skep serve`, `skep worker`, `skep agent`: the parts of an installation as processes of their own.
 
 They stay in the foreground, for whatever runs the machine (systemd, a container engine) to look after them.
+Only who runs containers must be root.
 """
 
 import os
@@ -16,7 +17,7 @@ def serve() -> int:
 
     Example: `SKEP_LISTEN=10.0.0.1:7537 skep serve`
     """
-    return become("serve")
+    return become("serve", root=False)
 
 
 def worker() -> int:
@@ -26,12 +27,23 @@ def worker() -> int:
 
     Example: `skep worker`
     """
-    return become("worker")
+    return become("worker", root=False)
 
 
-def become(verb: str) -> int:
+def migrate() -> int:
+    """Bring the database to the schema of this version, and make what every installation has.
+
+    Every process does so when it starts, unless its setting 'migrations' is 'await': then it waits for this.
+    What is done already is left alone. Processes of the release before go on meanwhile.
+
+    Example: `skep migrate`
+    """
+    return become("migrate", root=False)
+
+
+def become(verb: str, *, root: bool = True) -> int:
     """This process goes on as the other one; answers only if it cannot."""
-    if os.geteuid() != 0:
+    if root and os.geteuid() != 0:
         raise Failure("This needs root.", Exit.AUTH, "Try it with sudo.")
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "skep.main", verb])  # noqa: S606

@@ -106,7 +106,8 @@ def _served_with_tls(host: str, environment: Mapping[str, str]) -> bool:
 
 
 def local_token_file(environment: Mapping[str, str] = os.environ) -> Path:
-    return Path(environment.get("SKEP_ETC", "/etc/skep")) / "admin.token"
+    given = server_setting("admin_token", "", environment)
+    return Path(given or Path(environment.get("SKEP_ETC", "/etc/skep")) / "admin.token")
 
 
 def resolve(

@@ -4,12 +4,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.callers import Role
 from skep.control.clock import Now
 from skep.control.tenants.tokens import hash_secret, new_secret
 from skep.flow import Database
+from skep.model.errors import InvalidInput
 from skep.model.host import HostFacts
 from skep.model.ids import Bytes, HostName, RegionName, TenantId, TokenId, UserId, ZoneName
 from skep.model.names import TenantName
@@ -20,6 +22,9 @@ from skep.store.hosts import HostRow, ZoneRow
 from skep.store.tenants import TenantRow
 from skep.store.users import TokenRow, UserRow
 
+log = structlog.get_logger(__name__)
+
+SHORTEST_SECRET = 32
 DEFAULT_TENANT = TenantName("default")
 ADMIN = "admin"
 UNBOUNDED = Quota(
@@ -33,23 +38,44 @@ async def prepare_installation(
     region: RegionName,
     zone: ZoneName,
     token_file: Path,
+    given: bool = False,
     now: Now,
     new_id: Callable[[], str],
 ) -> None:
     """Make what is missing.  The admin's token is written to `token_file` (root only), never to a log.
 
-    A token of the file that was revoked stays revoked: the file gets a new one.  Several processes may do so
-    at once.
+    A token of the file that was revoked stays revoked: the file gets a new one.  One that is `given` is the
+    operator's, is only read, and counts from the first start on.  Several processes may do so at once.
+
+    Raises:
+        InvalidInput: the file that is given holds no token, or one that can be guessed.
     """
-    secret = await _standing_secret(database, token_file) or new_secret()
+    if given:
+        require_secret(token_file)
+    secret = await _standing_secret(database, token_file)
+    if given and not secret:
+        log.warning("admin-token.unknown", file=str(token_file), reason="revoked, or changed since the start")
+    elif not secret:
+        secret = new_secret()
 
     async def change(connection: AsyncConnection) -> None:
         await schema.take_turn(connection)
         await hosts.ensure_zone(connection, ZoneRow(name=zone, region=region))
-        await _ensure_admin(connection, secret, now(), new_id)
+        if secret:
+            await _ensure_admin(connection, secret, now(), new_id)
 
     await database.write(change)
-    _write_token(token_file, secret)
+    if not given:
+        _write_token(token_file, secret)
+
+
+def require_secret(path: Path) -> None:
+    """Raises InvalidInput: it is not there, or what it holds can be guessed."""
+    if len(_token_in(path)) < SHORTEST_SECRET:
+        raise InvalidInput(
+            f"The setting 'admin_token' names {path}: that must hold at least {SHORTEST_SECRET} random "
+            "characters, such as of: openssl rand -hex 32"
+        )
 
 
 async def register_host(

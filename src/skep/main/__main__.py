@@ -17,6 +17,7 @@ from skep.model.errors import SkepError
 VERBS: dict[str, tuple[str, dict[str, bool]]] = {
     "up": ("skep.main.up:run", {}),
     "serve": ("skep.main.serve:run", {}),
+    "migrate": ("skep.main.migrate:run", {}),
     "worker": ("skep.main.worker:run", {}),
     "agent": ("skep.main.agent:run", {}),
     "down": ("skep.main.teardown:tear_down", {"purge": False}),
@@ -24,6 +25,8 @@ VERBS: dict[str, tuple[str, dict[str, bool]]] = {
     "purge": ("skep.main.teardown:tear_down", {"purge": True}),
 }
 """A process imports what it is made of, and nothing of the others."""
+WITHOUT_ROOT = {"serve", "worker", "migrate"}
+"""They touch nothing of the machine but their own files."""
 
 
 def main() -> None:
@@ -38,7 +41,8 @@ def main() -> None:
     log_events()
     try:
         settings = configuration.read(os.environ)
-        must_be_root()
+        if arguments.verb not in WITHOUT_ROOT:
+            must_be_root()
         uvloop.run(_work_of(arguments.verb)(settings, **words))
     except (SkepError, CommitFailed) as error:
         sys.exit(f"error: {error.message}")

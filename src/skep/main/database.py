@@ -1,15 +1,20 @@
 """The database of a process of control; one that cannot be used is named, with what can be done."""
 
+import asyncio
 from contextlib import AsyncExitStack
 
 import asyncpg
+import structlog
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from skep.configuration import Configuration
 from skep.flow import Database
+from skep.flow.storage.refusals import is_away
 from skep.model.errors import Unavailable
-from skep.store.schema import migrate
+from skep.store.schema import is_current, migrate
+
+log = structlog.get_logger("skep")
 
 _TROUBLE = (
     SQLAlchemyError,
@@ -20,6 +25,8 @@ _TROUBLE = (
     ValueError,
 )
 
+_REST = 1.0
+
 _AUTHORIZATION, _NO_SUCH_DATABASE = "28", "3D000"
 """Of SQLSTATE: a class, and a state."""
 
@@ -27,16 +34,51 @@ _AUTHORIZATION, _NO_SUCH_DATABASE = "28", "3D000"
 async def open_database(stack: AsyncExitStack, settings: Configuration) -> Database:
     """With today's schema.
 
+    Where others are to bring it there, they and the server are waited for, for as long as it takes.
+
     Raises:
         Unavailable: there is none that can be used.
     """
+    waits = settings.migrations == "await"
     try:
-        database = await Database.open(settings.database_url)
+        database = await (_awaited(settings.database_url) if waits else Database.open(settings.database_url))
         stack.push_async_callback(database.close)
-        await migrate(database.engine)
+        if not waits:
+            await migrate(database.engine)
     except _TROUBLE as error:
         raise Unavailable(refusal(settings.database_url, error)) from error
     return database
+
+
+async def _awaited(url: str) -> Database:
+    told = ""
+    while True:
+        try:
+            database = await Database.open(url)
+        except _TROUBLE as error:
+            if not is_away(error):
+                raise
+            reason = str(error) or type(error).__name__
+        else:
+            if await _is_current(database):
+                return database
+            reason = "its schema is older than this version's: skep migrate"
+        if reason != told:
+            log.info("database.awaited", reason=reason)
+            told = reason
+        await asyncio.sleep(_REST)
+
+
+async def _is_current(database: Database) -> bool:
+    """One that is not, or that cannot be asked, is closed."""
+    try:
+        if await is_current(database.engine):
+            return True
+    except BaseException:
+        await database.close()
+        raise
+    await database.close()
+    return False
 
 
 def refusal(url: str, error: Exception) -> str:

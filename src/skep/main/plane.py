@@ -88,7 +88,7 @@ async def foundation(
     woken, directory = asyncio.Event(), HostDirectory()
     peering = Peering(database, directory)
     stack.push_async_callback(peering.close)
-    desired = DesiredState(database, limits(settings), settings.etc / "installation.key")
+    desired = DesiredState(database, limits(settings), settings.seal)
     edges, balancing = Edges(database, directory, desired, peering), Balancing(database, directory)
     leaders = (
         Publishing(database, directory, desired),
@@ -125,7 +125,8 @@ async def prepare(base: Foundation, zone: ZoneName) -> None:
         base.database,
         region=base.settings.region,
         zone=zone,
-        token_file=base.settings.etc / "admin.token",
+        token_file=base.settings.admin_token or base.settings.etc / "admin.token",
+        given=base.settings.admin_token is not None,
         now=time.time,
         new_id=new_id,
     )
@@ -206,7 +207,7 @@ def _ordering(base: Foundation) -> list[Ordering]:
         issuer=AcmeIssuer(settings.acme_directory, settings.acme_contact, settings.acme_ca),
         edges=base.edges,
         directory=base.directory,
-        seal=settings.etc / "installation.key",
+        seal=settings.seal,
         now=time.time,
         new_id=new_id,
         chance=random.SystemRandom().random,
@@ -225,7 +226,7 @@ def _news(base: Foundation) -> HostNews:
 
 def authorities(base: Foundation) -> Authorities:
     settings = base.settings
-    return Authorities(base.database, settings.etc / "installation.key", time.time, settings.own_authority)
+    return Authorities(base.database, settings.seal, time.time, settings.own_authority)
 
 
 def must_be_shared(settings: Configuration) -> None:
@@ -319,7 +320,7 @@ def _control(base: Foundation, room: FlowRoom) -> Control:
         operators_tls=settings.tls_certificate is not None,
         bus_url=settings.bus,
         bus_management=settings.bus_management if settings.bus_accounts == "own" else None,
-        seal=settings.etc / "installation.key",
+        seal=settings.seal,
         authority=settings.own_authority,
         host_timeout=settings.silence,
         edge_http=settings.edge_http,

@@ -94,6 +94,7 @@ def collect_garbage_seldom() -> None:
 
 
 def must_be_root() -> None:
+    """Raises Forbidden: it is not."""
     if os.geteuid() != 0:
         raise Forbidden(
             "skep makes namespaces, mounts and containers, so it must be started as root: use sudo."

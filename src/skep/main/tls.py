@@ -61,7 +61,7 @@ async def _issued(settings: Configuration, authorities: Authorities) -> Path:
 def names_of_api(settings: Configuration) -> tuple[list[str], list[Address]]:
     """Under what the API may be reached: names, and addresses."""
     candidates = {"localhost", "127.0.0.1", "::1", gethostname(), settings.public_host, settings.address[0]}
-    candidates.add(urlsplit(settings.url).hostname or "localhost")
+    candidates |= {urlsplit(settings.url).hostname or "localhost", *settings.tls_names}
     names, addresses = [], []
     for one in sorted(candidates):
         try:

@@ -1,5 +1,6 @@
 """`skep worker`: carries out runs, reconciles, and answers hosts.  Several may work at once."""
 
+import asyncio
 from contextlib import AsyncExitStack
 
 import structlog
@@ -7,6 +8,7 @@ import structlog
 from skep.bus.opening import open_bus
 from skep.configuration import Configuration
 from skep.main.cluster_hosts import ClusterHosts
+from skep.main.health import health_told
 from skep.main.neighbours import answer_hosts, know_hosts
 from skep.main.plane import background, control_plane, foundation, must_be_shared
 from skep.main.process import alone, collect_garbage_seldom, stopped
@@ -19,14 +21,16 @@ async def run(settings: Configuration) -> None:
     """Work until SIGTERM or SIGINT; runs that are not ended then are taken up by other workers."""
     collect_garbage_seldom()
     must_be_shared(settings)
-    stop = stopped()
+    stop, up = stopped(), asyncio.Event()
     with alone(settings):
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(health_told(settings.health_address, up.is_set))
             bus = await stack.enter_async_context(open_bus(settings.bus))
             base = await foundation(stack, settings, bus, "worker")
             await answer_hosts(stack, base, await know_hosts(stack, base, Role.WORKER))
             await stack.enter_async_context(background(ClusterHosts(base).run(), "clusters"))
             await control_plane(stack, base)
+            up.set()
             log.info("worker.up", process=base.process)
             await stop.wait()
     log.info("skep.ended")

@@ -41,6 +41,16 @@ async def migrate(engine: AsyncEngine) -> None:
         await connection.run_sync(_upgrade)
 
 
+async def is_current(engine: AsyncEngine) -> bool:
+    """Whether nothing needs to be applied for this version to work.
+
+    Raises:
+        Conflict: the database was written by a newer version, which this one cannot work beside.
+    """
+    async with engine.connect() as connection:
+        return await connection.run_sync(_is_current)
+
+
 async def take_turn(connection: AsyncConnection) -> None:
     """Until the transaction ends no other process migrates or sets up; SQLite has one process."""
     await connection.run_sync(_take_turn)
@@ -75,16 +85,22 @@ def _take_turn(connection: sa.Connection) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(*_LOCK)))
 
 
-def _upgrade(connection: sa.Connection) -> None:
-    _take_turn(connection)
+def _is_current(connection: sa.Connection) -> bool:
     current = MigrationContext.configure(connection).get_current_revision()
     script = _script()
-    head = script.get_current_head()
-    if current == head:
-        return
+    if current == script.get_current_head():
+        return True
     if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
         _require_service(connection, script, current)
+        return True
+    return False
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    _take_turn(connection)
+    if _is_current(connection):
         return
+    script = _script()
     command.upgrade(_config(connection), "head")
     _note_service(connection, script)
     _require_references(connection)

@@ -1,6 +1,6 @@
 """Sealing what lies in the database: who has the database alone, or a backup of it, cannot open it.
 
-AES-256-GCM with a key from a file of 32 random bytes, written as base64, which only root may read.  Each
+AES-256-GCM with a key from a file of 32 random bytes, written as base64, which only its owner may read.  Each
 sealed value begins with its nonce and is bound to what it is, so that one cannot be put in another's place.
 """
 
@@ -33,7 +33,7 @@ class Seal:
     @classmethod
     def read(cls, path: Path) -> "Seal":
         """Raises InvalidInput: the file holds no key, or others may read it."""
-        if stat.S_IMODE(path.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
+        if is_open(path.stat(), os.geteuid()):
             raise InvalidInput(f"{path} may be read by others than its owner: chmod 600 {path}")
         try:
             key = base64.b64decode(path.read_text().strip(), validate=True)
@@ -60,3 +60,14 @@ class Seal:
             return self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], what.encode())
         except (InvalidTag, ValueError) as error:
             raise WrongSeal from error
+
+
+def is_open(file: os.stat_result, user: int) -> bool:
+    """Whether too many may read it.
+
+    Root's file for somebody else is read by group, as of Secrets in Kubernetes; that is PostgreSQL's rule for
+    keys, too (https://www.postgresql.org/docs/15/ssl-tcp.html#SSL-SETUP).
+    """
+    lent = user != 0 and file.st_uid == 0
+    forbidden = stat.S_IRWXO | (stat.S_IWGRP if lent else stat.S_IRWXG)
+    return bool(stat.S_IMODE(file.st_mode) & forbidden)
