@@ -279,7 +279,7 @@ class ClusterEngine:
         finally:
             if not carrier.has(container) and self._where.get(container) is carrier:
                 del self._where[container]
-            if not carrier.ledger.entries and not carrier.pods:  # others may wait for its last pods
+            if carrier.idle:
                 key = (carrier.ledger.namespace, carrier.ledger.name)
                 if self._carriers.get(key) is carrier:
                     del self._carriers[key]

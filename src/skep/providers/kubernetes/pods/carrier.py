@@ -6,9 +6,10 @@ what somebody deleted or changed is mended by the same code that made it.
 """
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from lightkube import codecs
 from lightkube.resources.apps_v1 import Deployment, StatefulSet
 from lightkube.resources.core_v1 import ConfigMap, Pod
 
-from skep.model.errors import Conflict, NotFound
+from skep.model.errors import Conflict, NotFound, Unavailable
 from skep.model.host import ContainerStatus
 from skep.model.ids import ContainerId, Seconds
 from skep.model.restarts import History, decide
@@ -33,6 +34,7 @@ from skep.providers.kubernetes.pods.templates import grace
 from skep.providers.kubernetes.together import Together
 
 _KILLED = 137
+_AFTER_GRACE = 60.0
 _log = structlog.get_logger(__name__)
 Supply = dict[str, dict[str, str]]
 """`env` and `files`: the content of the Secrets of that name, in base64."""
@@ -68,9 +70,15 @@ class Carrier:
         self._waiting: dict[ContainerId, set[asyncio.Future[None]]] = {}
         self._round = Together(self._work)
         self._failures = 0
+        self._removals = 0
         self._named = _log.bind(carrier=ledger.name, namespace=ledger.namespace)
 
     # -- what is asked ----------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has nothing, and nobody waits for the end of anything."""
+        return not self.ledger.entries and not self._removals
 
     def has(self, container: ContainerId) -> bool:
         return container in self.ledger.entries
@@ -148,7 +156,8 @@ class Carrier:
             )
         self._look(container)
         await self._round.done()
-        await self.until(container, lambda: self._gone(container))
+        async with self._ending(entry.name, self._graces[container]):
+            await self.until(container, lambda: self._gone(container))
         if self.has(container):
             self._look(container)
             await self._round.done()
@@ -169,15 +178,20 @@ class Carrier:
 
     async def remove(self, container: ContainerId) -> None:
         """Returns once its pod has ended; one whose node is lost is not waited for."""
-        pod = self.pod(container)
+        pod, name = self.pod(container), self.entry(container).name
         self._forget_timers(container)
         self._graces[container] = 0
         self.ledger = self.ledger.without(container)
         self._statuses.pop(container, None)
         self._wake(container)
-        await self._round.done()
-        if pod is not None and pod.reason != "NodeLost":
-            await self._pod_gone(pod.name)
+        self._removals += 1
+        try:
+            await self._round.done()
+            if pod is not None and pod.reason != "NodeLost":
+                async with self._ending(name, 0):
+                    await self._pod_gone(pod.name)
+        finally:
+            self._removals -= 1
 
     def settle(self) -> None:
         """Look at everything anew: what an earlier process left, or what was not told."""
@@ -458,6 +472,16 @@ class Carrier:
         pod = self.pod(container)
         another = pod is not None and (before is None or pod.uid != before.uid)
         return another and self.begun(container)
+
+    @staticmethod
+    @contextlib.asynccontextmanager
+    async def _ending(name: str, seconds: float) -> AsyncIterator[None]:
+        """Raises Unavailable: the pod does not end, long after its grace."""
+        try:
+            async with asyncio.timeout(seconds + _AFTER_GRACE):
+                yield
+        except TimeoutError:
+            raise Unavailable(f"{name} does not end: its node does not say that it has.") from None
 
     async def _pod_gone(self, name: str) -> None:
         while name in self.pods and self.pods[name].reason != "NodeLost":
