@@ -24,9 +24,11 @@ from skep.control.hosts.cluster_zones import open_access
 from skep.control.hosts.liveness import PER_TIMEOUT
 from skep.control.leadership import Leadership
 from skep.flow import CommitFailed
+from skep.main.led_host import LedHost
 from skep.main.plane import Foundation, authorities, background, heartbeats
 from skep.model.errors import SkepError
-from skep.model.ids import ClusterId
+from skep.model.host import HostFacts
+from skep.model.ids import Bytes, ClusterId
 from skep.store import clusters, hosts
 from skep.store.clusters import ClusterRow
 from skep.trust.contexts import Expectation
@@ -44,6 +46,7 @@ LOOK = 2.0
 REST = 5.0
 """Seconds before a cluster that cannot be led is tried again."""
 _RENEW = 60.0
+NO_FACTS = HostFacts(cpus=0, memory=Bytes(0), kernel="", cgroups="unknown", boot_id="")
 
 
 class ClusterHosts:
@@ -52,6 +55,8 @@ class ClusterHosts:
     def __init__(self, base: Foundation) -> None:
         self._base = base
         self._led: dict[ClusterId, tuple[ClusterRow, asyncio.Task[None]]] = {}
+        self._standing: dict[ClusterId, LedHost] = {}
+        """In the directory of this process, where it reaches clusters itself."""
 
     async def run(self) -> None:
         """Until cancelled.  What runs in the clusters goes on."""
@@ -68,8 +73,13 @@ class ClusterHosts:
             there = {row.id: row for row in await clusters.every(connection)}
         before = {key: row for key, (row, _) in self._led.items()}
         await self._leave([key for key, row in before.items() if _way(there.get(key)) != _way(row)])
+        for key in self._standing.keys() - there.keys():
+            self._base.directory.remove(before[key].host)
+            del self._standing[key]
         for key in there.keys() - self._led.keys():
             row = there[key]
+            if not self._base.shared:
+                self._in_directory(row)
             self._led[key] = (row, asyncio.create_task(self._lead(row), name=f"cluster-{row.zone}"))
 
     async def _leave(self, gone: list[ClusterId]) -> None:
@@ -79,6 +89,12 @@ class ClusterHosts:
             with suppress(asyncio.CancelledError):
                 await task
             log.info("cluster.not-led-any-more", zone=row.zone)
+
+    def _in_directory(self, row: ClusterRow) -> None:
+        """From the first look on, so that nothing fails because its cluster is not led yet."""
+        if row.id not in self._standing:
+            self._standing[row.id] = LedHost(row.host, NO_FACTS)
+            self._base.directory.add(row.host, self._standing[row.id])
 
     async def _lead(self, row: ClusterRow) -> None:
         """Again and again: a cluster may be away, or a token be replaced there."""
@@ -91,6 +107,8 @@ class ClusterHosts:
                     await self._serve(row)
             except (SkepError, CommitFailed) as error:
                 log.warning("cluster.not-led", zone=row.zone, error=error.message)
+                if (standing := self._standing.get(row.id)) is not None:
+                    standing.leave(error.message)
             except Exception as error:
                 log.error("cluster.failed", zone=row.zone, exc_info=error)
             await asyncio.sleep(REST)
@@ -98,9 +116,9 @@ class ClusterHosts:
     async def _serve(self, row: ClusterRow) -> None:
         """In this process."""
         async with AsyncExitStack() as stack:
-            host = await self._host(stack, row)
-            self._base.directory.add(row.host, host)
-            stack.callback(self._base.directory.remove, row.host)
+            host, standing = await self._host(stack, row), self._standing[row.id]
+            standing.lead(host)
+            stack.callback(standing.leave)
             log.info("cluster.led", zone=row.zone, server=row.server)
             await self._beat(row, host)
 
@@ -130,7 +148,7 @@ class ClusterHosts:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return await cluster_host(
             stack,
-            open_access(base.settings.etc / "installation.key", row),
+            open_access(base.settings.seal, row),
             folder=folder,
             supplies=base.desired,
             events=base.observations,
@@ -166,6 +184,13 @@ class ClusterHosts:
 
     def _folder(self, row: ClusterRow) -> Path:
         return self._base.settings.data / "clusters" / row.id
+
+
+async def lead_clusters(stack: AsyncExitStack, base: Foundation) -> None:
+    """Until the stack is closed; those that are there already are in the directory from now on."""
+    led = ClusterHosts(base)
+    await led.look()
+    await stack.enter_async_context(background(led.run(), "clusters"))
 
 
 def own_address(base: Foundation) -> IPv4Address:

@@ -12,10 +12,10 @@ from skep.configuration import Configuration
 from skep.control.control import Control
 from skep.flow import Database
 from skep.main.box import Box, broker_directory
-from skep.main.cluster_hosts import ClusterHosts
+from skep.main.cluster_hosts import lead_clusters
 from skep.main.layout import Layout, remember
 from skep.main.neighbours import answer_hosts, know_hosts
-from skep.main.plane import Foundation, background, control_plane, foundation, prepare
+from skep.main.plane import Foundation, control_plane, foundation, prepare
 from skep.main.process import alone, collect_garbage_seldom, listener_on, stopped
 from skep.main.serving import serve_api
 from skep.providers.box.broker import management_of, start_broker
@@ -75,7 +75,7 @@ async def _control(
     await prepare(base, layout.zone(1))
     await _make_zones(base.database, settings, layout)
     await answer_hosts(stack, base, await know_hosts(stack, base, Role.WORKER))
-    await stack.enter_async_context(background(ClusterHosts(base).run(), "clusters"))
+    await lead_clusters(stack, base)
     return await control_plane(stack, base), base
 
 

@@ -10,7 +10,7 @@ from skep.configuration import Configuration
 from skep.control.control import Control
 from skep.control.hosts.liveness import PER_TIMEOUT
 from skep.control.setup import register_host
-from skep.main.cluster_hosts import ClusterHosts
+from skep.main.cluster_hosts import lead_clusters
 from skep.main.heartbeat import send_heartbeats
 from skep.main.layout import layout
 from skep.main.local_host import local_host
@@ -52,5 +52,5 @@ async def installation(settings: Configuration) -> AsyncIterator[Control]:
         base.directory.add(settings.host, host)
         beating = send_heartbeats(settings.host, host, heartbeats(base), settings.silence / PER_TIMEOUT)
         await stack.enter_async_context(background(beating, "heartbeat"))
-        await stack.enter_async_context(background(ClusterHosts(base).run(), "clusters"))
+        await lead_clusters(stack, base)
         yield await control_plane(stack, base)

@@ -7,10 +7,10 @@ import structlog
 
 from skep.bus.opening import open_bus
 from skep.configuration import Configuration
-from skep.main.cluster_hosts import ClusterHosts
+from skep.main.cluster_hosts import lead_clusters
 from skep.main.health import health_told
 from skep.main.neighbours import answer_hosts, know_hosts
-from skep.main.plane import background, control_plane, foundation, must_be_shared
+from skep.main.plane import control_plane, foundation, must_be_shared
 from skep.main.process import alone, collect_garbage_seldom, stopped
 from skep.trust.peers import Role
 
@@ -28,7 +28,7 @@ async def run(settings: Configuration) -> None:
             bus = await stack.enter_async_context(open_bus(settings.bus))
             base = await foundation(stack, settings, bus, "worker")
             await answer_hosts(stack, base, await know_hosts(stack, base, Role.WORKER))
-            await stack.enter_async_context(background(ClusterHosts(base).run(), "clusters"))
+            await lead_clusters(stack, base)
             await control_plane(stack, base)
             up.set()
             log.info("worker.up", process=base.process)
