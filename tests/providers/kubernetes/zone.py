@@ -82,10 +82,16 @@ class Zone:
 
 @asynccontextmanager
 async def open_zone(
-    world: TestCluster, installation: str = "", entrance: Entrance | None = INGRESS
+    world: TestCluster,
+    installation: str = "",
+    entrance: Entrance | None = INGRESS,
+    kubeconfig: str = "",
 ) -> AsyncIterator[Zone]:
-    """With an `installation` of before it is the younger process; only the first takes everything away."""
-    config = access.read(world.kubeconfig.read_text())
+    """With an `installation` of before it is the younger process; only the first takes everything away.
+
+    `kubeconfig`: by default the administrator's.
+    """
+    config = access.read(kubeconfig or world.kubeconfig.read_text())
     async with Cluster(config, installation or new_id()) as cluster:
         tenants = Tenants(cluster)
         try:

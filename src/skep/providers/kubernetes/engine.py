@@ -29,7 +29,7 @@ from skep.model.host import (
 from skep.model.ids import Bytes, ContainerId, Digest, DiskId, ReplicaId
 from skep.model.images import ImageInfo
 from skep.providers.kubernetes.cluster import Cluster, mark
-from skep.providers.kubernetes.manifests import app_service
+from skep.providers.kubernetes.pod_dns import pod_dns
 from skep.providers.kubernetes.pods import logs, naming, probes, templates, words
 from skep.providers.kubernetes.pods.carrier import Around, Carrier, Supply
 from skep.providers.kubernetes.pods.exec import PodExec
@@ -67,7 +67,8 @@ class Supplies(Protocol):
 class ClusterEngine:
     """Entered, it follows what is in the cluster; left, all of it goes on.
 
-    `claim` names the PersistentVolumeClaim of a disk, `size` tells how large a system disk is.
+    `claim` names the PersistentVolumeClaim of a disk, `size` tells how large a system disk is; `nameserver`
+    is the cluster's (see `pod_dns`).
     """
 
     def __init__(
@@ -80,8 +81,10 @@ class ClusterEngine:
         claim: Callable[[DiskId], str],
         size: Callable[[DiskId], Awaitable[Bytes | None]],
         fabric: Fabric | None = None,
+        nameserver: str = "",
     ) -> None:
         self._cluster = cluster
+        self._nameserver = nameserver
         self._images = images
         self._supplies = supplies
         self._claim = claim
@@ -225,7 +228,7 @@ class ClusterEngine:
             image=self._images.reference(spec.image),
             image_user=info.config.user,
             secret=name,
-            searches=(f"{app_service(where.app)}.{namespace}.svc.cluster.local",),
+            dns=pod_dns(where.app, namespace, self._nameserver),
             system_size=await self._size(spec.system_disk),
             claim=self._claim,
         )

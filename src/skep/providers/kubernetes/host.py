@@ -27,6 +27,7 @@ from skep.providers.kubernetes.facts import SYSTEM, machine_of
 from skep.providers.kubernetes.images import ClusterImages
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
 from skep.providers.kubernetes.network.tenancies import Tenancies
+from skep.providers.kubernetes.pod_dns import nameserver
 from skep.providers.kubernetes.tenants import Tenants
 from skep.providers.kubernetes.watching import Watched
 from skep.providers.local.images.repository import Repository
@@ -117,6 +118,7 @@ async def cluster_host(
             claim=claim_name,
             size=size,
             fabric=fabric,
+            nameserver=await nameserver(cluster),
         )
     )
     return ClusterHost(

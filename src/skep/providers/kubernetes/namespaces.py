@@ -6,6 +6,7 @@ from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
 from skep.providers.kubernetes.rights import ACCOUNT, HOME, IN_TENANTS
 
 _DNS = [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
+QUOTA = "skep"
 _RBAC = "rbac.authorization.k8s.io"
 
 
@@ -51,7 +52,7 @@ def fences(of: TenantNamespace, bounds: Bounds) -> list[Manifest]:
     }
     usual = {"type": "Container", "defaultRequest": {"cpu": "10m", "memory": "32Mi"}}
     return [
-        of.object("v1", "ResourceQuota", "skep", spec={"hard": hard}),
+        of.object("v1", "ResourceQuota", QUOTA, spec={"hard": hard}),
         of.object("v1", "LimitRange", "skep", spec={"limits": [usual]}),
         _policy(of, "default-deny", {"policyTypes": ["Ingress", "Egress"]}),
         _policy(of, "names", {"policyTypes": ["Egress"], "egress": [{"ports": _DNS}]}),

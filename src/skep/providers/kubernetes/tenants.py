@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from lightkube import codecs
 from lightkube.models.authorization_v1 import ResourceAttributes, SelfSubjectAccessReviewSpec
 from lightkube.resources.authorization_v1 import SelfSubjectAccessReview
-from lightkube.resources.core_v1 import ConfigMap, Namespace, PersistentVolumeClaim
+from lightkube.resources.core_v1 import ConfigMap, Namespace, PersistentVolumeClaim, ResourceQuota
 
 from skep.model.errors import Conflict, Forbidden, NotFound, Unavailable
 from skep.model.ids import TenantId
@@ -23,8 +23,8 @@ from skep.providers.kubernetes.watching import Watched
 
 _GOING = 120.0
 """Seconds in which what is being deleted must be gone."""
-_BINDS = (0.1, 0.3, 1.0, 3.0)
-"""Seconds until API servers have heard of a binding that was made a moment ago."""
+_SOON = (0.1, 0.3, 1.0, 3.0)
+"""Seconds until a cluster has heard of what was made there a moment ago."""
 
 
 def _nothing(of: TenantNamespace) -> list[Manifest]:
@@ -89,6 +89,7 @@ class Tenants:
             with suppress(Conflict):
                 await self._cluster.create(codecs.from_dict(namespaces.binding(of)))
         await self._fence(of)
+        await self._counted(of)
         await watched.until(lambda: watched.get(of.name) is not None)
         turn.whole = True
         return of
@@ -134,7 +135,7 @@ class Tenants:
     async def _fence(self, of: TenantNamespace) -> None:
         """Right after the binding API servers may not have heard of it."""
         first = [*namespaces.fences(of, self._bounds), *self._furnish(of)]
-        for pause in _BINDS:
+        for pause in _SOON:
             try:
                 await self._apply(*first)
             except Forbidden:
@@ -142,6 +143,15 @@ class Tenants:
             else:
                 return
         await self._apply(*first)
+
+    async def _counted(self, of: TenantNamespace) -> None:
+        """Until a quota has been counted for the first time, whatever it is about is refused."""
+        for pause in (*_SOON, 0):
+            quota = await self._cluster.get(ResourceQuota, namespaces.QUOTA, of.name)
+            if quota.status is not None and quota.status.hard:
+                return
+            await asyncio.sleep(pause)
+        raise Unavailable(f"The quota of namespace {of.name} is not counted: does the quota controller run?")
 
     async def _apply(self, *manifests: Manifest) -> None:
         await asyncio.gather(*(self._cluster.apply(codecs.from_dict(one)) for one in manifests))

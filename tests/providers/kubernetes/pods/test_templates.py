@@ -244,10 +244,10 @@ def test_host_names_are_what_was_asked_for_where_a_pod_may_have_one() -> None:
     assert pod(restart=NEVER)["hostname"] == "web-0"
 
 
-def test_names_are_looked_up_in_the_app_after_the_clusters_own_domains() -> None:
-    made = pod(Given(image="i", searches=("shop.skep-t.svc.cluster.local",)))
+def test_names_are_looked_up_where_pods_are_told_to() -> None:
+    made = pod(Given(image="i", dns={"dnsPolicy": "None"}))
 
-    assert made["dnsConfig"] == {"searches": ["shop.skep-t.svc.cluster.local"]}
+    assert made["dnsPolicy"] == "None"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
@@ -37,8 +37,8 @@ class Given:
     image_user: str = ""
     secret: str = ""
     """The name before `-env` and `-files`: the Secrets with the environment and with files."""
-    searches: tuple[str, ...] = ()
-    """Domains in which names are looked up, after the cluster's own."""
+    dns: Mapping[str, Any] = field(default_factory=dict)
+    """Where names are looked up (`pod_dns`)."""
     system_size: Bytes | None = None
     claim: Callable[[DiskId], str] = str
     labels: Mapping[str, str] | None = None
@@ -158,8 +158,7 @@ def _named(spec: ContainerSpec, given: Given) -> Template:
     settable = kind is CarrierKind.POD or (kind is CarrierKind.DEPLOYMENT and not own)
     if settable and is_hostname(spec.hostname):
         found["hostname"] = spec.hostname
-    if given.searches:
-        found["dnsConfig"] = {"searches": list(given.searches)}
+    found |= given.dns
     if aliases := _aliases(spec):
         found["hostAliases"] = aliases
     return found

@@ -1,0 +1,160 @@
+"""Namespaces of tenants: what they have, whose they are, and when they go."""
+
+import base64
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from tests.cluster.kubernetes.cluster import Cluster as ACluster
+from tests.cluster.kubernetes.shared import kubernetes
+from tests.providers.kubernetes.zone import Zone, open_zone
+from tests.providers.network.conftest import network, port
+
+from skep.model.errors import Conflict, Exhausted
+from skep.model.host import DiskSpec
+from skep.model.ids import Bytes, DiskId, TenantId, new_id
+from skep.providers.kubernetes import Clusters, namespaces
+from skep.providers.kubernetes.disks import ClaimPool
+from skep.providers.kubernetes.manifests import TenantNamespace
+from skep.providers.kubernetes.namespaces import Bounds
+from skep.providers.kubernetes.tenants import Tenants
+
+__all__ = ["kubernetes"]
+
+OF = TenantNamespace("inst", TenantId("acme"))
+real = pytest.mark.kubernetes
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
+
+
+@pytest.fixture
+async def zone(kubernetes: ACluster) -> AsyncIterator[Zone]:
+    async with open_zone(kubernetes) as opened:
+        yield opened
+
+
+def disk(tenant: TenantId) -> DiskSpec:
+    return DiskSpec(id=DiskId(new_id()), size=Bytes(1024**2), kind="data", tenant=tenant)
+
+
+def test_pods_are_held_to_the_baseline_and_reach_the_name_service_alone() -> None:
+    made = namespaces.namespace(OF)
+    policies = {
+        one["metadata"]["name"]: one["spec"]
+        for one in namespaces.fences(OF, Bounds())
+        if one["kind"] == "NetworkPolicy"
+    }
+
+    assert made["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "baseline"
+    assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    (rule,) = policies["names"]["egress"]
+    assert {one["port"] for one in rule["ports"]} == {53}
+
+
+def test_skeps_account_is_bound_to_the_role_for_tenants() -> None:
+    made = namespaces.binding(OF)
+
+    assert made["roleRef"]["name"] == "skep-tenant"
+    assert made["subjects"] == [{"kind": "ServiceAccount", "name": "skep", "namespace": "skep-system"}]
+
+
+def test_a_namespace_is_ours_if_it_is_of_this_installation_and_tenant() -> None:
+    labels = namespaces.namespace(OF)["metadata"]["labels"]
+
+    assert namespaces.is_ours(labels, OF)
+    assert not namespaces.is_ours(labels, TenantNamespace("other", OF.tenant))
+    assert not namespaces.is_ours({}, OF)
+
+
+@real
+async def test_a_namespace_of_somebody_else_is_left_alone(zone: Zone) -> None:
+    net = network()
+    zone.world.kubectl("create", "namespace", f"skep-{net.tenant}")
+    try:
+        with pytest.raises(Conflict, match="not of this installation"):
+            await zone.fabric.ensure_network(net)
+        found = zone.world.get(f"namespace/skep-{net.tenant}")["metadata"].get("labels", {})
+    finally:
+        zone.world.kubectl("delete", "namespace", f"skep-{net.tenant}", "--wait=false")
+
+    assert not [label for label in found if "skep" in label]
+    assert await zone.fabric.networks() == set()
+
+
+@real
+async def test_a_namespace_stays_until_the_last_disk_is_gone(zone: Zone) -> None:
+    net = network()
+    data = disk(net.tenant)
+    await zone.fabric.ensure_network(net)
+    await zone.disks.create(data)
+
+    await zone.fabric.delete_network(net.id)
+    there = zone.namespaces()
+    await zone.disks.delete(data.id)
+
+    assert there == {f"skep-{net.tenant}"}
+    assert zone.namespaces() == set()
+
+
+@real
+async def test_what_is_made_while_a_namespace_goes_waits_for_the_next(zone: Zone) -> None:
+    net = network()
+    await zone.fabric.ensure_network(net)
+    await zone.fabric.delete_network(net.id)
+
+    await zone.fabric.ensure_network(net)
+    await zone.fabric.plug(nic := port(net, 5))
+
+    assert await zone.fabric.ports() == {nic.id}
+    assert zone.namespaces() == {f"skep-{net.tenant}"}
+
+
+@real
+async def test_the_bounds_of_a_namespace_hold_from_its_first_moment(zone: Zone) -> None:
+    narrow = Tenants(zone.cluster, Bounds(claims=1))
+    tenant = TenantId(new_id())
+
+    async with ClaimPool(zone.cluster, narrow) as disks:
+        await disks.create(kept := disk(tenant))
+        with pytest.raises(Exhausted, match="persistentvolumeclaims"):
+            await disks.create(disk(tenant))
+
+        assert set(await disks.list()) == {kept.id}
+
+
+@pytest.fixture
+def account(kubernetes: ACluster) -> Iterator[dict[str, Any]]:
+    """The kubeconfig of the account that the manifests make."""
+    kubernetes.kubectl("apply", "--filename=-", stdin=Clusters().rights())
+    where = ("--namespace", "skep-system", "get", "secret", "skep-token", "--output=jsonpath={.data.token}")
+    while not (token := kubernetes.kubectl(*where)):  # the cluster fills it in a moment later
+        time.sleep(0.1)
+    document: dict[str, Any] = json.loads(kubernetes.layout.kubeconfig.read_text())
+    document["users"][0]["user"] = {"token": base64.b64decode(token).decode()}
+    yield document
+    kubernetes.kubectl(
+        "delete", "--filename=-", "--wait=false", "--ignore-not-found", stdin=Clusters().rights()
+    )
+
+
+@real
+async def test_the_printed_rights_are_enough_for_networks_and_disks(
+    kubernetes: ACluster, account: dict[str, Any]
+) -> None:
+    async with open_zone(kubernetes, kubeconfig=json.dumps(account)) as zone:
+        net = network()
+        data = disk(net.tenant)
+
+        await zone.fabric.ensure_network(net)
+        await zone.fabric.plug(nic := msgspec.structs.replace(port(net, 5), names=("web-0", "web")))
+        await zone.disks.create(data)
+        known = (await zone.fabric.ports(), set(await zone.disks.list()), zone.namespaces())
+        bound = zone.get(net.tenant, "rolebindings")
+        await zone.disks.delete(data.id)
+        await zone.fabric.delete_network(net.id)
+
+        assert known == ({nic.id}, {data.id}, {f"skep-{net.tenant}"})
+        assert set(bound) == {"skep-tenant"}
+        assert zone.namespaces() == set()
