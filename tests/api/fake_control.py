@@ -571,6 +571,12 @@ class FakeImages:
         if self.world.images.pop(reference, None) is None:
             raise NotFound(f"There is no image {reference!r}.")
 
+    async def save(self, caller: Caller, reference: str) -> AsyncIterator[bytes]:
+        writers_only(caller)
+        if reference not in self.world.images:
+            raise NotFound(f"There is no image {reference!r}.")
+        return _blocks(reference.encode(), b" and its layers")
+
     async def prune(self, caller: Caller) -> PruneView:
         return PruneView(freed=Bytes(5 << 20))
 
@@ -594,6 +600,11 @@ class FakeImages:
             in_use=False,
         )
         return self.world.start(f"{verb} {reference}", (verb,))
+
+
+async def _blocks(*content: bytes) -> AsyncIterator[bytes]:
+    for block in content:
+        yield block
 
 
 @dataclass

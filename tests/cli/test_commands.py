@@ -396,6 +396,11 @@ def test_images_come_and_go(skep: Skep) -> None:
     for words in ([], ["debian"], ["bookworm"], ["trixie"]):
         assert skep("image", "bootstrap", *words).returncode == 0
     assert {"debian:bookworm", "debian:trixie"} <= skep.world.images.keys()
+    assert skep("image", "save", "base:1", "saved.tar").returncode == 0
+    assert (skep.directory / "saved.tar").read_text() == "base:1 and its layers"
+    assert skep("image", "save", "base:1", "-").stdout == "base:1 and its layers"
+    assert skep("image", "save", "none:1", "none.tar").returncode == 3
+    assert not list(skep.directory.glob("none.tar*"))
     assert skep("image", "rm", "base:1").returncode == 0
     assert skep("image", "rm", "base:1").returncode == 3
     assert "5.0 MiB" in skep("image", "prune").stderr

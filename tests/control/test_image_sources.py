@@ -78,3 +78,15 @@ async def test_many_who_need_an_image_at_once_bring_it_once(
     await asyncio.gather(*(sources.ensure(IMAGE.digest, ONE) for _ in range(20)))
 
     assert exported == [IMAGE.digest]
+
+
+async def test_an_image_is_exported_by_whichever_host_has_it(
+    hosts: dict[HostName, SimulatedHost], sources: ImageSources
+) -> None:
+    hosts[TWO].images.add(IMAGE)
+
+    blocks = [block async for block in await sources.export(IMAGE.digest)]
+
+    assert blocks == [block async for block in hosts[TWO].images.export(IMAGE.digest)]
+    with pytest.raises(Unavailable, match="pull or build it again"):
+        await sources.export(image("b" * 64, 1000).digest)

@@ -57,6 +57,7 @@ MATRIX: dict[str, tuple[str, Call]] = {
     "images.pull": (MEMBERS, lambda c, who: c.images.pull(who, "redis:7")),
     "images.load": (MEMBERS, lambda c, who: c.images.load(who, Path("upload"), "redis:7")),
     "images.build": (MEMBERS, lambda c, who: c.images.build(who, Path("upload"), BuildSpec(), "redis:7")),
+    "images.save": (MEMBERS, lambda c, who: c.images.save(who, "nothing:1")),
     "images.remove": (MEMBERS, lambda c, who: c.images.remove(who, "nothing:1")),
     "images.bootstrap": (ADMINS, lambda c, who: c.images.bootstrap(who, "bookworm", "debian:12")),
     "images.prune": (ADMINS, lambda c, who: c.images.prune(who)),

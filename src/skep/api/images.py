@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request, Response, Router, delete, get, post
 from litestar.params import FromQuery, HeaderParameter, JSONBody
+from litestar.response import Stream
 
 from skep.api.answers import follow
 from skep.api.asking import Caller, Control
@@ -73,6 +74,12 @@ async def bootstrap_image(
     return follow(await control.images.bootstrap(caller, data.suite, data.reference, shared=data.shared))
 
 
+@get("/archive", media_type="application/x-tar")
+async def save_image(control: Control, caller: Caller, reference: FromQuery[str]) -> Stream:
+    """The image as an OCI layout in a tar, which registries and other engines take."""
+    return Stream(await control.images.save(caller, reference), media_type="application/x-tar")
+
+
 @delete("/", status_code=204)
 async def remove_image(control: Control, caller: Caller, reference: FromQuery[str]) -> None:
     """Forget the image.  Its layers go with the next prune."""
@@ -115,6 +122,7 @@ router = Router(
         import_image,
         build_image,
         bootstrap_image,
+        save_image,
         remove_image,
         prune_images,
     ],

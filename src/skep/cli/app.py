@@ -48,7 +48,7 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "rollback": ("skep.cli.releases:rollback", "Go back to an older revision."),
     },
     "Resources": {
-        "image": ("skep.cli.images:app", "Images: list, pull, import, build, remove."),
+        "image": ("skep.cli.images:app", "Images: list, pull, import, build, save, remove."),
         "disk": ("skep.cli.disks:app", "Disks: list, resize, remove."),
         "net": ("skep.cli.networks:app", "Networks: list, ports, remove."),
         "endpoint": ("skep.cli.endpoints:app", "HTTP(S) endpoints: list, show, who asked for what."),

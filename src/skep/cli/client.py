@@ -95,6 +95,15 @@ class Client:
             )
         return _decode(answer, kind)
 
+    def download(self, path: str, **query: object) -> Iterator[bytes]:
+        """An answer of bytes, block by block."""
+        with (
+            self._reaching(),
+            self._http.stream("GET", path, params=_plain(query), timeout=_STREAM_TIMEOUT) as answer,
+        ):
+            _check(answer)
+            yield from answer.iter_bytes()
+
     def lines(self, path: str, kind: type[T], **query: object) -> Iterator[T]:
         """An NDJSON answer, object by object."""
         with (

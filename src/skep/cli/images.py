@@ -15,7 +15,7 @@ from skep.cli.output import age, say, show, size
 from skep.model.views.base import Accepted
 from skep.model.views.images import ImageView, PruneView
 
-app = App(name="image", help="Images: list, pull, import, build, remove.")
+app = App(name="image", help="Images: list, pull, import, build, save, remove.")
 
 Shared = Annotated[bool, Parameter(negative=())]
 _STABLE = "bookworm"
@@ -167,6 +167,43 @@ def bootstrap(
     body = {"suite": suite, "reference": reference or f"debian:{suite}", "shared": shared}
     client = common.connect()
     finish(client, client.post("/v1/images/bootstrap", Accepted, body))
+
+
+@app.command
+def save(
+    reference: str,
+    archive: Annotated[Path, Parameter(allow_leading_hyphen=True)],
+    /,
+    *,
+    common: Common = DEFAULT,
+) -> None:
+    """Write an image to a file, to be taken elsewhere: an OCI layout in a tar.
+
+    Example: `skep image save web:1 web.tar`; a registry gets it by
+    `skopeo copy oci-archive:web.tar docker://registry.example.com/web:1`
+
+    Parameters
+    ----------
+    reference
+        Image to write.
+    archive
+        File to write it to; `-` is stdout.
+    """
+    blocks = common.connect().download("/v1/images/archive", reference=reference)
+    if str(archive) == "-":
+        for block in blocks:
+            sys.stdout.buffer.write(block)
+        return
+    draft = archive.with_name(f"{archive.name}.part")
+    try:
+        with draft.open("wb") as file:
+            file.writelines(blocks)
+        draft.replace(archive)
+    except OSError as error:
+        raise Failure(f"{archive} cannot be written: {error.strerror}", Exit.INVALID) from error
+    finally:
+        draft.unlink(missing_ok=True)
+    say(f"Wrote {archive}.")
 
 
 @app.command

@@ -16,6 +16,8 @@ from skep.model.ids import Digest, HostName
 
 log = structlog.get_logger(__name__)
 
+_NOWHERE = "No host that answers has the image {}: pull or build it again."
+
 
 class ImageSources:
     def __init__(self, hosts: HostDirectory) -> None:
@@ -35,6 +37,16 @@ class ImageSources:
             except NotFound:
                 await self._bring(digest, host)
 
+    async def export(self, digest: Digest) -> AsyncIterator[bytes]:
+        """The image as an OCI layout in a tar, from a host that has it.
+
+        Raises:
+            Unavailable: no host that answers has it.
+        """
+        async for name in self._owners(digest):
+            return self._hosts.on(name).images.export(digest)
+        raise Unavailable(_NOWHERE.format(digest))
+
     async def _bring(self, digest: Digest, host: HostName) -> None:
         store = self._hosts.on(host).images
         async for name in self._owners(digest, host):
@@ -45,9 +57,9 @@ class ImageSources:
                 continue
             log.info("image.brought", image=digest, source=name, to=host)
             return
-        raise Unavailable(f"No host that answers has the image {digest}: pull or build it again.")
+        raise Unavailable(_NOWHERE.format(digest))
 
-    async def _owners(self, digest: Digest, but: HostName) -> AsyncIterator[HostName]:
+    async def _owners(self, digest: Digest, but: HostName | None = None) -> AsyncIterator[HostName]:
         """In the order in which they answer."""
         others = [name for name in self._hosts.names() if name != but and not self._hosts.why_silent(name)]
         with stamped(None):  # who is away must not keep the run waiting

@@ -14,6 +14,7 @@ import msgspec
 from skep.control.callers import Caller
 from skep.control.clock import Now, rfc3339
 from skep.control.host_directory import HostDirectory
+from skep.control.image_sources import ImageSources
 from skep.control.plans import facts
 from skep.control.settings import Settings
 from skep.flow import Database, FlowEngine
@@ -24,6 +25,7 @@ from skep.model.references import normalize
 from skep.model.views.base import Accepted
 from skep.model.views.images import ImageView, PruneView
 from skep.store import apps, images
+from skep.store.images import ImageRow
 
 
 class Images:
@@ -40,6 +42,7 @@ class Images:
         self._hosts = hosts
         self._settings = settings
         self._now = now
+        self._sources = ImageSources(hosts)
 
     async def pull(
         self,
@@ -103,18 +106,19 @@ class Images:
             values = {"host": host, "tenant": owner, "reference": name, "suite": suite}
             return await self._run(caller, "image.bootstrap", f"make {name}", values)
 
+    async def save(self, caller: Caller, reference: str) -> AsyncIterator[bytes]:
+        """An OCI layout in a tar, with this image alone, to be taken elsewhere."""
+        caller.must_change()
+        row = await self._named(caller, reference)
+        return await self._sources.export(Digest(row.digest))
+
     async def remove(self, caller: Caller, reference: str) -> None:
         """Forget a reference; `prune` frees the space once nobody uses the image."""
         caller.must_change()
-        name = normalize(reference)
-        async with self._database.read() as connection:
-            rows = [row for row in await images.visible(connection, caller.tenant) if row.reference == name]
-        if not rows:
-            raise NotFound(f"There is no image {name!r}; see 'skep image ls'.")
-        row = max(rows, key=lambda row: row.tenant_id)
+        row = await self._named(caller, reference)
         if row.tenant_id == images.SHARED:
             caller.must_operate()
-        await self._database.write(lambda connection: images.remove(connection, row.tenant_id, name))
+        await self._database.write(lambda connection: images.remove(connection, row.tenant_id, row.reference))
 
     async def prune(self, caller: Caller) -> PruneView:
         """Delete what no reference and no release needs: images, and contents of configs and secrets.
@@ -159,6 +163,15 @@ class Images:
             )
             for row in rows
         ]
+
+    async def _named(self, caller: Caller, reference: str) -> ImageRow:
+        """The tenant's own, before one that is shared.  Raises NotFound: there is neither."""
+        name = normalize(reference)
+        async with self._database.read() as connection:
+            rows = [row for row in await images.visible(connection, caller.tenant) if row.reference == name]
+        if not rows:
+            raise NotFound(f"There is no image {name!r}; see 'skep image ls'.")
+        return max(rows, key=lambda row: row.tenant_id)
 
     async def _bases(self, caller: Caller) -> dict[str, Digest]:
         async with self._database.read() as connection:
