@@ -29,7 +29,7 @@ from skep.model.host import (
     VirtualIp,
 )
 from skep.model.ids import GroupId, NetworkId, PortId, ReplicaId, ServiceId, new_id, short
-from skep.providers.kubernetes.network.services import NODE_PORTS
+from skep.model.needs import NODE_PORTS
 from skep.providers.local.network import LocalFabric, Underlay
 from skep.providers.simulated import SimulatedFabric
 

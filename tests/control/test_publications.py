@@ -5,13 +5,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.control.installation import Installation, installation
+from tests.control.installation import HOST, Installation, installation
 from tests.control.simulation import app, service
 
 from skep.flow import RunId, RunState
 from skep.model.errors import Conflict, InvalidInput
+from skep.model.ids import ClusterId, ZoneName
 from skep.model.names import ServiceName
+from skep.model.needs import NODE_PORTS
 from skep.model.spec import AppSpec, Dependency, PublishedPort
+from skep.store import clusters
+from skep.store.clusters import ClusterRow
 
 WEB = PublishedPort(target=80, published=8080)
 ADMIN = PublishedPort(target=81, published=8081)
@@ -64,6 +68,24 @@ async def test_a_chosen_number_stays_when_the_service_is_scaled(cloud: Installat
     await released(cloud, app(web=service(ports=(ANY,), replicas=2)))
 
     assert (await published(cloud))["web-0"] == before["web-0"] == ["49153"]
+
+
+async def test_a_number_that_is_chosen_in_a_cluster_is_one_that_its_nodes_offer(cloud: Installation) -> None:
+    row = ClusterRow(
+        id=ClusterId("cluster"),
+        zone=ZoneName("zone"),
+        host=HOST,
+        server="https://cluster",
+        sealed_kubeconfig=b"",
+        registry="registry.example.com/skep",
+        created=0.0,
+    )
+    await cloud.database.write(lambda connection: clusters.insert(connection, row))
+
+    await released(cloud, app(web=service(ports=(ANY,))))
+
+    ((number,),) = (await published(cloud)).values()
+    assert int(number) in NODE_PORTS
 
 
 async def test_an_update_that_fails_gives_back_every_number(cloud: Installation) -> None:

@@ -10,6 +10,7 @@ from skep.model.spec import (
     Extensions,
     Mount,
     NetworkAttachment,
+    PublishedPort,
     Resources,
     ServiceSpec,
     Ulimit,
@@ -29,6 +30,7 @@ def test_a_plain_service_can_run_anywhere() -> None:
         mounts=(Mount(type="tmpfs", target="/tmp"),),
         sysctls={"net.ipv4.tcp_syncookies": "1"},
         networks={"default": NetworkAttachment(aliases=("www",))},
+        ports=(PublishedPort(target=80), PublishedPort(target=81, published=30_081)),
     )
 
     assert needs(plain) == {}
@@ -67,6 +69,14 @@ def test_a_plain_service_can_run_anywhere() -> None:
             ServiceSpec(image="a", resources=Resources(pids=9)),
             Need.PIDS,
             "has a limit of processes of its own",
+        ),
+        (
+            ServiceSpec(image="a", ports=(PublishedPort(target=80, published=8080),)),
+            *(Need.PORTS, "publishes port 8080 (30000 to 32767 are possible)"),
+        ),
+        (
+            ServiceSpec(image="a", ports=(PublishedPort(target=80, host_ip="127.0.0.1"),)),
+            *(Need.PORTS, "publishes a port on 127.0.0.1 alone"),
         ),
         (ServiceSpec(image="a", user="www-data"), Need.NAMED_USERS, "runs as 'www-data', not as a number"),
         (ServiceSpec(image="a", group_add=("adm",)), Need.NAMED_USERS, "runs as 'adm', not as a number"),

@@ -14,7 +14,9 @@ class Need(StrEnum):
     VOLUMES = "volumes"
     KEPT_ROOT = "kept-root"
     ADDRESSES = "addresses"
+    PORTS = "ports"
     ENDPOINTS = "endpoints"
+    EDGE = "edge"
     CAPABILITIES = "capabilities"
     SYSCTLS = "sysctls"
     ULIMITS = "ulimits"
@@ -42,6 +44,14 @@ SAFE_SYSCTLS = frozenset(
     }
 )
 """Those of the same level."""
+
+
+NODE_PORTS = range(30_000, 32_768)
+"""Those that the nodes of a cluster offer, unless its operator says otherwise.
+
+https://kubernetes.io/docs/concepts/services-networking/service/#type-nodeport
+"""
+_ANYWHERE = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - every address of a host
 
 
 def needs_of(spec: AppSpec, service: ServiceSpec) -> dict[Need, str]:
@@ -76,6 +86,27 @@ def _fixed(attachment: NetworkAttachment) -> Iterator[str]:
     return (one for one in given if one is not None)
 
 
+def _ports(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
+    for one in service.ports:
+        if one.host_ip not in _ANYWHERE:
+            yield f"publishes a port on {one.host_ip} alone"
+        if one.published is not None and one.published not in NODE_PORTS:
+            yield f"publishes port {one.published} ({NODE_PORTS[0]} to {NODE_PORTS[-1]} are possible)"
+
+
+def _edge(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
+    for one in service.x_skep.endpoints:
+        asked = {
+            "sticky": one.sticky,
+            "max_connections": one.max_connections,
+            "rate": one.rate,
+            "tls: acme": one.tls == "acme",
+        }
+        yield from (f"has {name} at the endpoint {one.host}" for name, wanted in asked.items() if wanted)
+    if service.x_skep.endpoints and service.x_skep.scale is not None and service.x_skep.scale.min == 0:
+        yield "scales to nothing"
+
+
 def _endpoints(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
     return (f"has the endpoint {one.host}{one.path}" for one in service.x_skep.endpoints)
 
@@ -107,7 +138,9 @@ _SAYS: dict[Need, Callable[[AppSpec, ServiceSpec], Iterator[str]]] = {
     Need.VOLUMES: _volumes,
     Need.KEPT_ROOT: _kept_root,
     Need.ADDRESSES: _addresses,
+    Need.PORTS: _ports,
     Need.ENDPOINTS: _endpoints,
+    Need.EDGE: _edge,
     Need.CAPABILITIES: _capabilities,
     Need.SYSCTLS: _sysctls,
     Need.ULIMITS: _ulimits,

@@ -13,7 +13,7 @@ from tests.providers.network.conftest import network, port, publications
 from skep.model.errors import Stale
 from skep.model.host import Backend, NetworkConfig, NetworkVirtualIps, PortConfig, VirtualIp
 from skep.model.ids import ServiceId, TenantId, new_id
-from skep.providers.kubernetes.network.services import NODE_PORTS
+from skep.model.needs import NODE_PORTS
 
 __all__ = ["kubernetes"]
 

@@ -12,6 +12,7 @@ from skep.control.endpoints import acme, endpoints
 from skep.control.networks import security_groups
 from skep.control.plans import facts
 from skep.control.plans.facts import AppRecord
+from skep.control.plans.homes import home_of
 from skep.control.plans.placing import assign
 from skep.control.plans.planning import make_plan
 from skep.control.plans.plans import Facts, Plan
@@ -67,7 +68,9 @@ class Planner:
             default_disk=settings.default_disk,
             force_recreate=wanted.force_recreate,
         )
-        plan = msgspec.structs.replace(plan, rollback=wanted.rollback)
+        plan = msgspec.structs.replace(
+            plan, rollback=wanted.rollback, in_cluster=home_of(found, spec) is not None
+        )
         strategies.must_be_checked(plan, spec)
         said = tuple(strategies.remarks(plan, spec))
         return msgspec.structs.replace(plan, remarks=said), found, record

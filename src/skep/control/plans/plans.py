@@ -166,6 +166,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What people should know before."""
     respecified: bool = False
     """The spec differs from the current one, if only in what touches no replica (`depends_on`)."""
+    in_cluster: bool = False
+    """All of it is in a cluster."""
     rollback: bool = False
     """Back to an older release: `rollback_config` counts, not `update_config`."""
 

@@ -16,6 +16,7 @@ from skep.control.plans.plans import Plan
 from skep.model.errors import Conflict, Exhausted
 from skep.model.ids import HostName, ServiceId, TenantId, new_id
 from skep.model.names import ServiceName
+from skep.model.needs import NODE_PORTS
 from skep.model.spec import AppSpec, PublishedPort
 from skep.store.networks import PublishedRow
 
@@ -56,7 +57,7 @@ def choose(plan: Plan, spec: AppSpec, tenant: TenantId, others: Iterable[Publish
     used = {row.published for row in (*others, *plan.published_before)} | _asked_for(spec)
     new: list[PublishedRow] = []
     for name, port in _missing(plan, spec):
-        number = port.published or _free(used)
+        number = port.published or _free(used, NODE_PORTS if plan.in_cluster else DYNAMIC)
         used.add(number)
         if any(clash(port, number, row, row.published) for row in (*others, *stays, *new)):
             raise Conflict(f"Port {number}/{port.protocol} is already published by another service.")
@@ -126,8 +127,8 @@ def _asked_for(spec: AppSpec) -> set[int]:
     return {port.published for service in spec.services.values() for port in service.ports if port.published}
 
 
-def _free(used: set[int]) -> int:
-    number = next((number for number in DYNAMIC if number not in used), None)
+def _free(used: set[int], among: range) -> int:
+    number = next((number for number in among if number not in used), None)
     if number is None:
-        raise Exhausted(f"All ports from {DYNAMIC.start} to {DYNAMIC.stop - 1} are published already.")
+        raise Exhausted(f"All ports from {among.start} to {among.stop - 1} are published already.")
     return number

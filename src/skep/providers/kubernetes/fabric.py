@@ -20,8 +20,9 @@ from skep.model.host import (
     must_be_news,
 )
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
+from skep.model.needs import NODE_PORTS
 from skep.providers.kubernetes.network.records import NetworkRecord
-from skep.providers.kubernetes.network.services import NODE_PORTS, balanced
+from skep.providers.kubernetes.network.services import balanced
 from skep.providers.kubernetes.network.tenancies import Tenancies
 from skep.providers.kubernetes.network.tenancy import Key, Tenancy
 

@@ -8,6 +8,8 @@ ALWAYS = frozenset(
         Need.HOST_PATHS,
         Need.KEPT_ROOT,
         Need.ADDRESSES,
+        Need.PORTS,
+        Need.EDGE,
         Need.CAPABILITIES,
         Need.SYSCTLS,
         Need.ULIMITS,

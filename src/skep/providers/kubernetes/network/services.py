@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from skep.model.edge import EdgeEndpoint
 from skep.model.host import Publication, ServicePublications, VirtualIp
 from skep.model.ids import ReplicaId, ServiceId
+from skep.model.needs import NODE_PORTS
 from skep.providers.kubernetes.manifests import app_service, is_label
 from skep.providers.kubernetes.network.leading import Door, Place, Service
 from skep.providers.kubernetes.network.records import NetworkRecord, TenantRecord
@@ -15,8 +16,7 @@ from skep.providers.kubernetes.network.standing import Standing, Standings, answ
 
 NAMES, VIRTUAL_IPS, PUBLISHED, ENDPOINTS = "names", "virtual-ips", "published", "endpoints"
 """The parts (`skep.dev/part`)."""
-NODE_PORTS = range(30_000, 32_768)
-"""What API servers give to services by default."""
+
 HTTP = 80
 """The port of a service that an endpoint leads to."""
 
