@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 from tests.control.installation import Installation, installation
 
 from skep.control.control import Control
@@ -17,7 +18,7 @@ from skep.model.ids import Bytes, ClusterId, DiskId, HostName, TenantId, ZoneNam
 from skep.model.images import RegistryCredentials
 from skep.model.needs import Need
 from skep.model.views.clusters import ClusterCheck, FindingView
-from skep.store import clusters, disks, hosts
+from skep.store import clusters, disks, hosts, tables
 from skep.store.clusters import ClusterRow
 from skep.store.disks import DiskRow
 
@@ -190,6 +191,20 @@ async def test_a_zone_with_something_in_it_stays(house: House) -> None:
             await house.zones.remove(house.admin, "k8s", lost=lost)
 
     assert house.known.left == []
+
+
+async def test_a_cluster_goes_with_its_zone_also_when_it_was_given_up_before(house: House) -> None:
+    await house.zones.add(house.admin, "k8s", "one", REGISTRY)
+    with pytest.raises(Conflict, match="skep zone rm k8s"):
+        await house.control.hosts.remove(house.admin, "k8s", lost=True)
+    await house.use()
+    await house.control.hosts.remove(house.admin, "k8s", fenced=True)
+    await house.inside.database.write(lambda connection: connection.execute(sa.delete(tables.disks)))
+
+    await house.inside.database.write(hosts.forget_the_gone)
+    await house.zones.remove(house.admin, "k8s", lost=True)
+
+    assert [one.name for one in await house.control.hosts.list(house.admin)] == ["host-1"]
 
 
 async def test_a_cluster_that_does_not_answer_is_left_only_if_it_is_lost(house: House) -> None:

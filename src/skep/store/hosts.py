@@ -20,7 +20,7 @@ from skep.model.topology import (
     shown,
 )
 from skep.store import rows
-from skep.store.tables import disks, hosts, pools, regions, replicas, zones
+from skep.store.tables import clusters, disks, hosts, pools, regions, replicas, zones
 
 
 class ZoneRow(rows.Row, frozen=True, kw_only=True):
@@ -191,9 +191,10 @@ async def give_up(connection: AsyncConnection, host: HostName, *, fenced: bool) 
 
 
 async def forget_the_gone(connection: AsyncConnection) -> None:
-    """Those on which nothing is any more."""
+    """Those on which nothing is any more.  A cluster's goes with its zone."""
+    kept = set((await connection.execute(sa.select(clusters.c.host))).scalars())
     for row in await every(connection):
-        if row.given_up and not await in_use(connection, row.name):
+        if row.given_up and row.name not in kept and not await in_use(connection, row.name):
             await delete(connection, row.name)
 
 

@@ -16,7 +16,7 @@ from skep.model.errors import Conflict, InvalidInput, NotFound
 from skep.model.ids import HostName
 from skep.model.topology import Intent
 from skep.model.views.hosts import DrainView, HostDetail, HostView, StayingView
-from skep.store import apps, disks, hosts, replicas
+from skep.store import apps, clusters, disks, hosts, replicas
 from skep.store.hosts import HostRow, PoolRow
 
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
@@ -148,6 +148,8 @@ async def _removable(
     """The host, and whether something is on it that is given up.  Raises Conflict: it cannot be removed."""
     row = await _find(connection, host)
     used = await hosts.in_use(connection, row.name)
+    if not used and any(one.host == row.name for one in await clusters.every(connection)):
+        raise Conflict(f"Host {host!r} is the cluster of zone {row.zone!r}: skep zone rm {row.zone}")
     if fenced and row.answers:
         raise Conflict(f"Host {host!r} answers: it is neither off nor cut from the network.")
     if used and row.answers:
