@@ -12,7 +12,7 @@ LOCK_ARGS ?=
 # Images of containers set it.  Tests start hundreds of processes, each of which would compile what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help up down purge install install-dev check lint format test test-kubernetes bench bench-engine bench-flow bench-bus bench-network bench-dns bench-edge bench-ha bench-release demo-flows demo-dc demo-release lock
+.PHONY: help up down purge install install-dev check lint format test test-kubernetes bench bench-engine bench-flow bench-bus bench-network bench-dns bench-edge bench-ha bench-release bench-kubernetes demo-flows demo-dc demo-release lock
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -90,6 +90,10 @@ bench-edge: ## endpoints beside a bare HAProxy (one JSON line per figure)
 bench-ha: ## kills of everything under load: how long until it goes on (one JSON line per figure)
 	@scripts/install --dev >&2
 	@$(BIN)/python -m tests.bench.ha $(BENCH_ARGS)
+
+bench-kubernetes: ## replicas in the test cluster beside kubectl apply (one JSON line per figure)
+	@scripts/install --dev --kubernetes >&2
+	@$(BIN)/python -m tests.bench.kubernetes $(BENCH_ARGS)
 
 bench-release: ## releases under load beside a recreate with podman: what clients notice (one JSON line per figure)
 	@scripts/install --dev --bench >&2

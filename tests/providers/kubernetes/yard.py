@@ -61,6 +61,10 @@ class Yard:
     heard: Heard = field(default_factory=Heard)
 
     @property
+    def image(self) -> str:
+        return images.BUSYBOX
+
+    @property
     def namespace(self) -> str:
         return Cluster.namespace(self.tenant)
 
