@@ -1,8 +1,8 @@
 """`make bench-kubernetes`: replicas in a cluster beside `kubectl apply` of the same pods, in the same run.
 
 The test cluster is raised if it is not up.  Both sides start the same template from the same image, which
-nodes have already, one after the other, several times; the figure is the median.  Requests are those of skep's
-own clients.
+nodes have already, one after the other, several times; the figure is the median.  Requests are those that
+skep's own clients make.
 """
 
 import argparse
@@ -74,8 +74,12 @@ def add(report: Report, count: int, ours: list[float], theirs: list[float], roun
         target=Target("at most", 1.1 * peer),
         peer="kubectl apply",
         peer_value=peer,
-        note=f"median of {rounds}; {min(ours):.1f} to {max(ours):.1f}, {min(theirs):.1f} to {max(theirs):.1f}",
+        note=f"median of {rounds}; {spread(ours)}, {spread(theirs)}",
     )
+
+
+def spread(values: list[float]) -> str:
+    return f"{min(values):.1f} to {max(values):.1f}"
 
 
 async def by_skep(cluster: ACluster, count: int, idle: float) -> tuple[float, int, int]:
