@@ -133,6 +133,12 @@ class Someone:
             for pod in self.world.get("pods", f"--namespace={namespace}")["items"]
         ]
 
+    def clear(self) -> None:
+        """What a test that failed has left in the cluster."""
+        with suppress(AssertionError):
+            for namespace in self.namespaces():
+                self.world.kubectl("delete", "namespace", namespace, "--wait=false")
+
     def _log(self) -> str:
         with suppress(OSError):
             lines = (self.folder / "log" / "skep.log").read_text().splitlines()[-15:]
@@ -149,9 +155,7 @@ def someone(kubernetes: Cluster) -> Iterator[Someone]:
             person.up()
             yield person
         finally:
-            with suppress(AssertionError):
-                person.type("rm", "shop", "--volumes", "--yes")
-                person.type("zone", "rm", "k8s")
+            person.clear()
             person.type("purge", "--yes")
             shutil.rmtree(folder, ignore_errors=True)
 
