@@ -120,6 +120,20 @@ async def test_another_process_knows_all_of_it(place: Yard) -> None:
     assert said == ["well"]
 
 
+async def test_a_start_that_was_cut_short_is_made_whole_by_the_next(place: Yard) -> None:
+    (spec,) = replicas(place, 1)
+    async with place.engine() as first:
+        await started(first, [spec])
+    place.kubectl("delete", "secrets", "--selector=skep.dev/carrier")
+    place.kubectl("delete", "pods", "--all", "--grace-period=1")
+
+    async with place.engine() as second, asyncio.timeout(120):
+        await started(second, [spec])
+        states = [status.state for status in await second.list()]
+
+    assert states == [ContainerState.RUNNING]
+
+
 async def test_what_others_delete_or_change_is_mended(engine: ClusterEngine, place: Yard) -> None:
     specs = replicas(place, 2)
     await started(engine, specs)

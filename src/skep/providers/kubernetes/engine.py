@@ -213,8 +213,7 @@ class ClusterEngine:
         if entry.wanted and entry.exit is None:
             if entry.spec != digest:
                 raise Conflict(f"{spec.name} runs already, with another specification.")
-            await self._begun(carrier, spec, fresh=False)
-            return True
+            return carrier.begun(spec.id)
         if self._key(spec) != (carrier.ledger.namespace, carrier.ledger.name):
             await self._remove(carrier, spec.id)
         return False

@@ -59,7 +59,7 @@ class Carrier:
         self._around = around
         self._uid = uid
         self._written = ledger if uid else None
-        self._supplied = ledger.shape if uid else ""
+        self._supplied = ""  # an earlier process may have died before it wrote the Secrets
         self._supply: Supply = {}
         self._applied: Manifest | None = None
         self._applying = False
@@ -372,7 +372,7 @@ class Carrier:
         self._uid, self._written = found.metadata.uid, ledger
 
     async def _write_supply(self, ledger: Ledger) -> None:
-        if self._supplied == ledger.shape:
+        if self._supplied == ledger.shape or not self._supply:
             return
         base = self._around.cluster.selector
         for part, data in self._supply.items():
