@@ -12,11 +12,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from skep.documents import DocumentError, load
-from skep.flow.storage.retention import RetentionPolicy
+from skep.flow.storage.retention_policy import RetentionPolicy
 from skep.model.errors import InvalidInput
 from skep.model.ids import Bytes, HostName, RegionName, ZoneName
 from skep.model.names import check_name
-from skep.store.columns import decode_hook
 
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
@@ -210,7 +209,7 @@ def read(environment: Mapping[str, str]) -> Configuration:
         for key in _SIZES:
             if key in values:
                 values[key] = _size(key, values[key])
-        configuration = msgspec.convert(values, Configuration, strict=False, dec_hook=decode_hook)
+        configuration = msgspec.convert(values, Configuration, strict=False, dec_hook=_decode_hook)
         _ = (
             configuration.address,
             configuration.health_address,
@@ -275,3 +274,8 @@ def _span(key: str, text: str) -> float | None:
     if match is None:
         raise ValueError(f"{key}: {text!r} is no span of time; write something like 30d, 12h or forever")
     return float(match[1]) * _SECONDS[match[2]]
+
+
+def _decode_hook(kind: type, value: object) -> object:
+    """Of what msgspec does not know by itself: addresses, paths."""
+    return kind(value)

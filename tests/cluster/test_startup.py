@@ -23,7 +23,8 @@ TOOLS = {
     "buildah": "buildah",
 }
 
-AS_NOBODY = "from skep.main.__main__ import main; import os; os.setuid(65534); main()"
+AS_NOBODY = "import skep.flow as f, skep.main.__main__ as m, os; f.load(); os.setuid(65534); m.main()"
+"""Who may not read where Python is has it loaded before."""
 
 
 def up(settings: Configuration, verb: str = "up", **changes: str) -> subprocess.CompletedProcess[str]:

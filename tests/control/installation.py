@@ -31,7 +31,7 @@ from skep.control.telling.guarding import Guarding
 from skep.control.telling.peering import Peering
 from skep.control.telling.traffic import Leading, Publishing, Traffic
 from skep.flow import Database, FlowEngine, Registry, RunId, RunState
-from skep.flow.storage.retention import RetentionPolicy
+from skep.flow.storage.retention_policy import RetentionPolicy
 from skep.model.ids import Bytes, HostName, ImageId, RegionName, ZoneName, new_id
 from skep.model.views.base import Accepted
 from skep.providers.simulated import SimulatedHost

@@ -12,7 +12,7 @@ from skep.bus.stamps import Stamp, current_stamp
 from skep.control.runs.flow_engine import FlowRoom, flow_room
 from skep.flow import Context, Database, FlowEngine, Registry, RunState, step
 from skep.flow.storage import archive
-from skep.flow.storage.retention import DAY, RetentionPolicy
+from skep.flow.storage.retention_policy import DAY, RetentionPolicy
 
 
 @step

@@ -11,7 +11,8 @@ from skep.control.callers import Caller, Role
 from skep.control.runs import run_views
 from skep.control.runs.run_selection import Selection, fitting, where
 from skep.flow import Reason, Registry, RunFilter, RunId, RunState, StepRecord, StepState, StepWait
-from skep.flow.storage.retention import Archivist, RetentionPolicy
+from skep.flow.storage.retention import Archivist
+from skep.flow.storage.retention_policy import RetentionPolicy
 from skep.model.errors import Conflict, InvalidInput, NotFound
 
 HOLD = """

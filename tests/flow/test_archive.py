@@ -19,10 +19,11 @@ from skep.flow import (
     RunState,
     UnknownRun,
     WrongState,
-    tables,
 )
+from skep.flow.storage import tables
 from skep.flow.storage.archive import ArchivedRun
-from skep.flow.storage.retention import DAY, Archivist, RetentionPolicy
+from skep.flow.storage.retention import Archivist
+from skep.flow.storage.retention_policy import DAY, RetentionPolicy
 from skep.flow.testing import CrashingDatabase
 
 WORK = """

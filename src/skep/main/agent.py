@@ -23,14 +23,14 @@ from skep.bus.client import CallClient
 from skep.bus.opening import open_bus
 from skep.bus.signing import SignedBus
 from skep.configuration import Configuration
-from skep.control.hosts.liveness import PER_TIMEOUT
+from skep.main.background import background
 from skep.main.heartbeat import send_heartbeats
 from skep.main.local_host import local_host
-from skep.main.plane import background
 from skep.main.process import alone, collect_garbage_seldom, stopped
 from skep.main.teardown import tear_down
 from skep.model.errors import InvalidInput
 from skep.model.ids import new_id
+from skep.model.topology import PER_TIMEOUT
 from skep.providers.local.programs import require_programs
 from skep.trust.contexts import Expectation
 from skep.trust.identity import Identity

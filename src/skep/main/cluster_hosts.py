@@ -21,14 +21,15 @@ from skep.agent.service import served_host
 from skep.agent.streams import build_streams, served_streams
 from skep.bus.signing import SignedBus
 from skep.control.hosts.cluster_zones import open_access
-from skep.control.hosts.liveness import PER_TIMEOUT
 from skep.control.leadership import Leadership
 from skep.flow import CommitFailed
+from skep.main.background import background
 from skep.main.led_host import LedHost
-from skep.main.plane import Foundation, authorities, background, heartbeats
+from skep.main.plane import Foundation, authorities, heartbeats
 from skep.model.errors import SkepError
 from skep.model.host import HostFacts
 from skep.model.ids import Bytes, ClusterId
+from skep.model.topology import PER_TIMEOUT
 from skep.store import clusters, hosts
 from skep.store.clusters import ClusterRow
 from skep.trust.contexts import Expectation

@@ -16,7 +16,8 @@ from skep.control.hosts.host_finding import HostFinder
 from skep.control.hosts.zone_desk import HostDesk, zone_desk
 from skep.control.ports import Host
 from skep.flow import CommitFailed
-from skep.main.plane import Foundation, authorities, background, heartbeats
+from skep.main.background import background
+from skep.main.plane import Foundation, authorities, heartbeats
 from skep.model.errors import SkepError
 from skep.model.ids import ZoneName
 from skep.providers.remote.host import RemoteHost

@@ -4,8 +4,8 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -39,6 +39,7 @@ from skep.control.telling.guarding import Guarding
 from skep.control.telling.peering import Peering
 from skep.control.telling.traffic import Leading, Publishing, Traffic
 from skep.flow import Database
+from skep.main.background import background
 from skep.main.database import open_database
 from skep.main.spool import spool
 from skep.model.errors import InvalidInput
@@ -242,24 +243,6 @@ def must_be_shared(settings: Configuration) -> None:
 
 def limits(settings: Configuration) -> Limits:
     return Limits(memory=settings.default_memory, pids=settings.default_pids)
-
-
-@asynccontextmanager
-async def background(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
-    task = asyncio.create_task(work, name=name)
-    task.add_done_callback(_tell_of_death)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-def _tell_of_death(task: "asyncio.Task[None]") -> None:
-    """Such work is to go on for as long as the process, which would be half dead else, and nobody knew."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("background.died", work=task.get_name(), exc_info=error)
 
 
 @asynccontextmanager

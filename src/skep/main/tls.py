@@ -13,7 +13,7 @@ import structlog
 from skep.configuration import Configuration
 from skep.control.hosts.authorities import Authorities
 from skep.flow import CommitFailed
-from skep.main.plane import background
+from skep.main.background import background
 from skep.model.errors import SkepError
 from skep.trust.api_contexts import api_context
 from skep.trust.authority import Address

@@ -8,15 +8,16 @@ import structlog
 from skep.bus.opening import open_bus
 from skep.configuration import Configuration
 from skep.control.control import Control
-from skep.control.hosts.liveness import PER_TIMEOUT
 from skep.control.setup import register_host
+from skep.main.background import background
 from skep.main.cluster_hosts import lead_clusters
 from skep.main.heartbeat import send_heartbeats
 from skep.main.layout import layout
 from skep.main.local_host import local_host
-from skep.main.plane import background, control_plane, foundation, heartbeats, prepare
+from skep.main.plane import control_plane, foundation, heartbeats, prepare
 from skep.main.process import alone, collect_garbage_seldom, listener_on, stopped
 from skep.main.serving import serve_api
+from skep.model.topology import PER_TIMEOUT
 from skep.providers.local.programs import require_programs
 
 log = structlog.get_logger("skep")

@@ -14,6 +14,10 @@ MEMORY_OVERCOMMIT = 4.0
 """Limits are upper bounds that few replicas reach, so a host may promise more than it has."""
 
 
+PER_TIMEOUT = 10
+"""Looks, and signs of life, in the time after which a host is lost."""
+
+
 class Liveness(StrEnum):
     """What control sees of a host.  Nobody sets it by hand but for the last."""
 

@@ -105,6 +105,22 @@ async def test_a_bundle_with_the_right_to_it_has_the_network(
     assert answers == ["reached", "refused"]
 
 
+async def test_a_bundle_may_use_every_name_of_the_library(
+    bundles: Bundles, flows: FlowEngine, tmp_path: Path
+) -> None:
+    """Though nothing that the library needs is to be found in its process any more."""
+    code = """
+        from skep.flow import CommitFailed, Database, FlowEngine, Priority, Registry
+
+        @step
+        async def name(cx: Context[None]) -> str:
+            return FlowEngine.__name__
+        """
+    await activated(bundles, samples.single(tmp_path / "b", code, flow=flow_of("one.name")))
+
+    assert (await finished(flows)).output == {"a": "FlowEngine"}
+
+
 async def test_a_process_killed_in_the_middle_of_a_call_is_replaced_and_the_step_done_again(
     bundles: Bundles, flows: FlowEngine, tmp_path: Path
 ) -> None:

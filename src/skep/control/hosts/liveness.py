@@ -17,13 +17,10 @@ from skep.control.host_directory import HostDirectory, silence
 from skep.flow import Database
 from skep.model.host import HostFacts
 from skep.model.ids import HostName, TenantId
-from skep.model.topology import HostLoad, Liveness
+from skep.model.topology import PER_TIMEOUT, HostLoad, Liveness
 from skep.model.views.apps import EventView
 from skep.store import hosts, replicas, tenants
 from skep.store.hosts import HostRow
-
-PER_TIMEOUT = 10
-"""Looks, and signs of life, in the time after which a host is lost."""
 
 log = structlog.get_logger("skep.liveness")
 

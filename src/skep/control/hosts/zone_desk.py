@@ -6,18 +6,21 @@ signed for it (`bus/signing.py`); within one process there is no other host.
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
 
 from skep import __version__
 from skep.bus.bus import Bus
 from skep.bus.methods import Methods
 from skep.bus.server import CallServer
 from skep.bus.signing import asking
-from skep.control.hosts.holdings import Holdings
 from skep.control.ports import ContainerEvents, SignsOfLife, Supplies
 from skep.model.errors import Forbidden, NotFound, Unauthenticated
 from skep.model.host import ContainerStatus, HostFacts, PortConfig
 from skep.model.ids import ContainerId, HostName, PortId, ZoneName
 from skep.model.topology import HostLoad
+
+if TYPE_CHECKING:
+    from skep.control.hosts.holdings import Holdings  # agents, who know the key only, have no database
 
 IsKnown = Callable[[HostName, str], Awaitable[bool]]
 """Whether the host's certificate with this serial counts: not once the host was removed."""
@@ -36,7 +39,7 @@ class HostDesk:
         supplies: Supplies,
         events: ContainerEvents,
         signs: SignsOfLife,
-        holdings: Holdings,
+        holdings: "Holdings",
         is_known: IsKnown,
     ) -> None:
         self._supplies = supplies

@@ -17,7 +17,8 @@ from skep.flow.execution.attempt import Call, Outcome
 from skep.flow.monitoring.metrics import Metrics
 from skep.flow.monitoring.spans import Spans, is_traced
 from skep.flow.schedules import Schedules
-from skep.flow.storage.retention import Archivist, RetentionPolicy
+from skep.flow.storage.retention import Archivist
+from skep.flow.storage.retention_policy import RetentionPolicy
 from skep.model.errors import InvalidInput
 
 CAPACITY = 10_000

@@ -19,7 +19,8 @@ PATIENCE = 5.0
 """Seconds that the one that forks has to end."""
 
 _START = (
-    "import sys; sys.path += sys.argv[2:]; from skep.flow.bundles.forking import main; main(int(sys.argv[1]))"
+    "import sys; sys.path += sys.argv[2:]; import skep.flow; skep.flow.load(); "
+    "from skep.flow.bundles.forking import main; main(int(sys.argv[1]))"
 )
 
 

@@ -33,12 +33,12 @@ from skep.flow.steps import RunId
 from skep.flow.storage import archive, tables
 from skep.flow.storage.archive import ArchivedRun
 from skep.flow.storage.database import Database
+from skep.flow.storage.retention_policy import DAY, RetentionPolicy
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-DAY = 86_400.0
 REST = 4.0
 """After a transaction that took a second this many seconds of rest."""
 AIM = 0.02
@@ -49,21 +49,6 @@ MOST_ROWS = 2000
 UNUSED = 2 * DAY
 """Blobs and definitions that nobody refers to stay so long: somebody may be about to."""
 _runs, _archive = tables.runs.c, tables.archive.c
-
-
-class RetentionPolicy(Struct, frozen=True, kw_only=True):
-    """In seconds; None is for ever."""
-
-    keep: float | None = 30 * DAY
-    """Runs that succeeded, from their end until they are archived."""
-    keep_failed: float | None = 90 * DAY
-    """Those that failed or were cancelled."""
-    archived: float | None = 365 * DAY
-    """Archived runs, from their end until they are forgotten."""
-    period: float = 600.0
-    """Between two looks."""
-    batch: int = 200
-    """Runs that are looked at together."""
 
 
 class Pace:
