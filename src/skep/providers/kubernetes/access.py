@@ -15,9 +15,11 @@ from lightkube import AsyncClient
 from lightkube.config import client_adapter
 from lightkube.config.client_adapter import ConnectionParams
 from lightkube.config.kubeconfig import KubeConfig, SingleConfig
+from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 
 from skep.model.errors import InvalidInput
+from skep.providers.kubernetes.transport import ClosingTransport
 
 MANAGER = "skep"
 """The field manager of everything that skep applies."""
@@ -59,11 +61,26 @@ def connect(config: SingleConfig) -> tuple[AsyncClient, HttpClient]:
     """
     try:
         return (
-            AsyncClient(config, timeout=_TIMEOUT, trust_env=False, field_manager=MANAGER),
-            client_adapter.AsyncClient(config, ConnectionParams(timeout=_TIMEOUT, trust_env=False)),
+            AsyncClient(
+                config, timeout=_TIMEOUT, trust_env=False, field_manager=MANAGER, transport=_way(config)
+            ),
+            client_adapter.AsyncClient(config, _parameters(config)),
         )
     except (ssl.SSLError, ValueError) as error:
         raise InvalidInput(f"A certificate or key of the kubeconfig cannot be read: {error}") from None
+
+
+def _parameters(config: SingleConfig) -> ConnectionParams:
+    # The type of lightkube's own field is that of its other client.
+    way: Any = _way(config)
+    return ConnectionParams(timeout=_TIMEOUT, trust_env=False, transport=way)
+
+
+def _way(config: SingleConfig) -> ClosingTransport:
+    known = client_adapter.verify_cluster(
+        config.cluster, config.user or User(), config.abs_file, trust_env=False
+    )
+    return ClosingTransport(verify=known, trust_env=False)
 
 
 def _select(text: str, context: str | None) -> SingleConfig:
