@@ -6,6 +6,7 @@ from skep.model.names import AppName, ServiceName
 from skep.model.needs import Need, needs_of
 from skep.model.spec import (
     AppSpec,
+    Autoscale,
     EndpointSpec,
     Extensions,
     Mount,
@@ -15,6 +16,9 @@ from skep.model.spec import (
     ServiceSpec,
     Ulimit,
 )
+
+
+DATA = Mount(type="volume", source="data", target="/data")
 
 
 def needs(service: ServiceSpec) -> dict[Need, str]:
@@ -84,3 +88,35 @@ def test_a_plain_service_can_run_anywhere() -> None:
 )
 def test_what_it_needs_is_said_in_words(service: ServiceSpec, need: Need, words: str) -> None:
     assert needs(service) == {need: words}
+
+
+def test_the_edge_of_a_cluster_waits_no_longer_than_usual_and_counts_no_requests() -> None:
+    patient = EndpointSpec(host="shop.example", timeout=300.0)
+    busy = Extensions(endpoints=(EndpointSpec(host="shop.example"),), scale=Autoscale(requests=50.0))
+
+    one = needs(ServiceSpec(image="a", x_skep=Extensions(endpoints=(patient,))))
+    other = needs(ServiceSpec(image="a", x_skep=busy))
+
+    assert one[Need.EDGE] == "has timeout at the endpoint shop.example"
+    assert other[Need.EDGE] == "scales by requests"
+
+
+PLAIN = ServiceSpec(image="b")
+
+
+@pytest.mark.parametrize(
+    ("web", "db", "shared"),
+    [
+        (ServiceSpec(image="a", mounts=(DATA,)), PLAIN, False),
+        (ServiceSpec(image="a", mounts=(DATA,)), ServiceSpec(image="b", mounts=(DATA,)), True),
+        (ServiceSpec(image="a", mounts=(DATA,), replicas=2), PLAIN, True),
+        (ServiceSpec(image="a", mounts=(DATA,), replicas=2, x_skep=Extensions(stateful=True)), PLAIN, False),
+        (ServiceSpec(image="a", mounts=(Mount(type="volume", target="/x"),), replicas=2), PLAIN, False),
+    ],
+)
+def test_a_volume_is_shared_if_several_replicas_have_it(
+    web: ServiceSpec, db: ServiceSpec, shared: bool
+) -> None:
+    spec = AppSpec(name=AppName("shop"), services={ServiceName("web"): web, ServiceName("db"): db})
+
+    assert (Need.SHARED_VOLUMES in needs_of(spec, web)) == shared

@@ -6,12 +6,13 @@ Zones say which needs they lack; a plan refuses, by name, what cannot be had whe
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 
-from skep.model.spec import AppSpec, NetworkAttachment, ServiceSpec
+from skep.model.spec import AppSpec, EndpointSpec, NetworkAttachment, ServiceSpec
 
 
 class Need(StrEnum):
     HOST_PATHS = "host-paths"
     VOLUMES = "volumes"
+    SHARED_VOLUMES = "shared-volumes"
     KEPT_ROOT = "kept-root"
     ADDRESSES = "addresses"
     PORTS = "ports"
@@ -46,6 +47,7 @@ SAFE_SYSCTLS = frozenset(
 """Those of the same level."""
 
 
+_USUAL = EndpointSpec(host="")
 NODE_PORTS = range(30_000, 32_768)
 """Those that the nodes of a cluster offer, unless its operator says otherwise.
 
@@ -100,11 +102,26 @@ def _edge(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
             "sticky": one.sticky,
             "max_connections": one.max_connections,
             "rate": one.rate,
+            "timeout": one.timeout != _USUAL.timeout,
             "tls: acme": one.tls == "acme",
         }
         yield from (f"has {name} at the endpoint {one.host}" for name, wanted in asked.items() if wanted)
-    if service.x_skep.endpoints and service.x_skep.scale is not None and service.x_skep.scale.min == 0:
-        yield "scales to nothing"
+    if service.x_skep.endpoints and service.x_skep.scale is not None:
+        scale = service.x_skep.scale
+        asked = {"by requests": scale.requests, "by latency": scale.latency, "to nothing": scale.min == 0}
+        yield from (f"scales {name}" for name, wanted in asked.items() if wanted)
+
+
+def _shared_volumes(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
+    """A disk of a cluster is at one node at a time, and replicas at several."""
+    if service.x_skep.stateful:
+        return
+    several = service.replicas > 1 or (service.x_skep.scale is not None and service.x_skep.scale.max > 1)
+    others = [one for one in spec.services.values() if one is not service]
+    elsewhere = {one.source for other in others for one in other.mounts if one.type == "volume"}
+    for mount in service.mounts:
+        if mount.type == "volume" and mount.source and (several or mount.source in elsewhere):
+            yield f"shares volume {mount.source!r} (`x-skep: {{stateful: true}}` gives each replica its own)"
 
 
 def _endpoints(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
@@ -136,6 +153,7 @@ def _named_users(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
 _SAYS: dict[Need, Callable[[AppSpec, ServiceSpec], Iterator[str]]] = {
     Need.HOST_PATHS: _host_paths,
     Need.VOLUMES: _volumes,
+    Need.SHARED_VOLUMES: _shared_volumes,
     Need.KEPT_ROOT: _kept_root,
     Need.ADDRESSES: _addresses,
     Need.PORTS: _ports,

@@ -6,6 +6,7 @@ from skep.providers.kubernetes.facts import Facts
 ALWAYS = frozenset(
     {
         Need.HOST_PATHS,
+        Need.SHARED_VOLUMES,
         Need.KEPT_ROOT,
         Need.ADDRESSES,
         Need.PORTS,

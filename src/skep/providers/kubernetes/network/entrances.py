@@ -15,6 +15,8 @@ from skep.model.errors import Unsupported
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
 from skep.providers.kubernetes.network.services import ENDPOINTS, HTTP, endpoint_name
 
+_USUAL = 60.0
+"""Seconds of patience that an endpoint has if nobody says otherwise, and controllers, too."""
 GATEWAYS = "gateway.networking.k8s.io"
 _PEM = re.compile(rb"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----\s*", re.DOTALL)
 
@@ -62,7 +64,7 @@ def _lacks(one: EdgeEndpoint, entrance: Entrance | None) -> Iterator[str]:
         "sticky": one.sticky,
         "max_connections": one.max_connections,
         "rate": one.rate,
-        "timeout": one.timeout,
+        "timeout": one.timeout not in (None, _USUAL),
         "scaling to nothing": one.hold,
         "tls: acme": one.proof or one.awaited,
         "a certificate of its own (the gateway has one)": one.certificate and entrance and entrance.gateway,
