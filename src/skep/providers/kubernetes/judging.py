@@ -19,8 +19,6 @@ _GUARDS = {
 }
 """Plug-ins that enforce NetworkPolicies, by the API group that each brings."""
 _GUARDING_DAEMONS = {"kube-router": "kube-router", "weave-net": "Weave Net", "canal": "Canal"}
-_FIXED = ("crd.projectcalico.org", "kubeovn.io")
-"""Those that give a pod the address that it asks for."""
 _NAMERS = ("kube-dns", "coredns", "rke2-coredns-rke2-coredns")
 
 
@@ -126,24 +124,20 @@ def _disks(facts: Facts) -> FindingView:
 
 
 def _snapshots(facts: Facts) -> FindingView:
-    if facts.serves("snapshot.storage.k8s.io"):
-        return _finding("snapshots", "works", "Snapshots of volumes are served.")
     return _finding(
         "snapshots",
         "limited",
-        "Snapshots are not served: a rollback with data is refused.",
-        "Install the snapshot controller, if the CSI driver can make snapshots.",
+        "Disks are not snapshotted: there is no rollback with data.",
+        "Keep copies by the app's own means, as dumps of its database.",
     )
 
 
 def _fixed_addresses(facts: Facts) -> FindingView:
-    if any(facts.serves(group) for group in _FIXED):
-        return _finding("fixed addresses", "works", f"{guard(facts)} gives pods what they ask for.")
     return _finding(
         "fixed addresses",
         "limited",
-        "The network plug-in gives pods no address of their choice: services that ask for one are refused.",
-        "Calico and Kube-OVN do.",
+        "Addresses of pods are the cluster's to give: services that ask for one are refused.",
+        "Use names: they lead to replicas and services wherever these are.",
     )
 
 
