@@ -17,7 +17,6 @@ from skep.model.spec import (
     Ulimit,
 )
 
-
 DATA = Mount(type="volume", source="data", target="/data")
 
 

@@ -108,8 +108,12 @@ def _edge(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
         yield from (f"has {name} at the endpoint {one.host}" for name, wanted in asked.items() if wanted)
     if service.x_skep.endpoints and service.x_skep.scale is not None:
         scale = service.x_skep.scale
-        asked = {"by requests": scale.requests, "by latency": scale.latency, "to nothing": scale.min == 0}
-        yield from (f"scales {name}" for name, wanted in asked.items() if wanted)
+        ways = {
+            "by requests": scale.requests is not None,
+            "by latency": scale.latency is not None,
+            "to nothing": scale.min == 0,
+        }
+        yield from (f"scales {name}" for name, wanted in ways.items() if wanted)
 
 
 def _shared_volumes(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
