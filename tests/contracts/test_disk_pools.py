@@ -11,10 +11,11 @@ import pytest
 from tests.bus.broker import Broker
 from tests.cluster.kubernetes.cluster import Cluster
 from tests.contracts.remote import Parts, elsewhere
+from tests.contracts.trees import held, members, shipped, tree
 from tests.providers.kubernetes.zone import open_zone
 
 from skep.control.ports import DiskPool
-from skep.model.errors import Conflict, InvalidInput, NotFound, Unsupported
+from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound, Unavailable, Unsupported
 from skep.model.host import DiskSpec
 from skep.model.ids import Bytes, DiskId, SnapshotId, TenantId, new_id
 from skep.providers.local.disks import BtrfsPool, teardown
@@ -91,6 +92,59 @@ class DiskPoolContract:
 
         assert await pool.snapshots() == {}
 
+    async def test_what_a_disk_holds_goes_to_another_one_as_often_as_it_is_sent(self, pool: DiskPool) -> None:
+        one, other = disk(), disk()
+        sent = tree(large=os.urandom(3 * MIB), empty=b"")
+        for spec in (one, other):
+            await pool.create(spec)
+        await pool.receive(one.id, shipped(sent))
+
+        await pool.receive(other.id, pool.export(one.id))
+        await pool.receive(other.id, pool.export(one.id))
+
+        assert await held(pool, other.id) == members(sent)
+        assert (await pool.list())[other.id].size == other.size
+
+    async def test_what_was_there_is_there_until_all_of_the_new_has_arrived(self, pool: DiskPool) -> None:
+        spec = disk()
+        before = tree(before=b"old")
+        await pool.create(spec)
+        await pool.receive(spec.id, shipped(before))
+
+        for broken in (_cut(shipped(tree(after=bytes(2 * MIB)))), _changed(shipped(tree(after=b"new")))):
+            with pytest.raises(InvalidInput):
+                await pool.receive(spec.id, broken)
+        with pytest.raises(Unavailable):
+            await pool.receive(spec.id, _lost(shipped(tree(after=bytes(2 * MIB)))))
+
+        assert await held(pool, spec.id) == members(before)
+
+    async def test_nothing_is_sent_or_taken_of_a_disk_that_is_not_there(self, pool: DiskPool) -> None:
+        absent = DiskId(new_id())
+
+        with pytest.raises(NotFound):
+            await held(pool, absent)
+        with pytest.raises(NotFound):
+            await pool.receive(absent, shipped(tree()))
+
+
+async def _cut(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Its last block is missing: the end of the tar with the proof, or the proof alone."""
+    blocks = [block async for block in stream]
+    for block in blocks[:-1]:
+        yield block
+
+
+async def _changed(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    content = b"".join([block async for block in stream])
+    assert b"new" in content
+    yield content.replace(b"new", b"NEW")
+
+
+async def _lost(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield await anext(stream)
+    raise Unavailable("The host does not answer.")
+
 
 class MountedPoolContract(DiskPoolContract, ABC):
     """Of pools whose disks are mounted on the host: what they hold is counted, and kept."""
@@ -144,6 +198,18 @@ class MountedPoolContract(DiskPoolContract, ABC):
             await pool.resize(spec.id, Bytes(4 * MIB))
 
         assert (await pool.list())[spec.id].size == spec.size
+
+    async def test_a_disk_that_is_too_small_for_what_arrives_keeps_what_it_has(self, pool: DiskPool) -> None:
+        spec = disk(4 * MIB)
+        before = tree(before=b"old")
+        await pool.create(spec)
+        await pool.receive(spec.id, shipped(before))
+
+        with pytest.raises(Exhausted, match="larger"):
+            await pool.receive(spec.id, shipped(tree(large=os.urandom(6 * MIB))))
+
+        assert await held(pool, spec.id) == members(before)
+        assert list(await pool.list()) == [spec.id]
 
     async def test_the_pool_knows_what_is_free(self, pool: DiskPool) -> None:
         assert (await pool.usage()).free > 0

@@ -1,4 +1,4 @@
-"""Streams of a host, over HTTPS: logs, commands in containers, images, uploads.
+"""Streams of a host, over HTTPS: logs, commands in containers, images, disks, uploads.
 
 Only who proves to be of control comes in: the caller's TLS context sees to that.  What is said is in
 `streams/host.py`.
@@ -27,9 +27,9 @@ from skep.control.ports import Host
 from skep.model.errors import SkepError
 from skep.model.faults import fault_of
 from skep.model.host import LogLine
-from skep.model.ids import ContainerId, Digest
+from skep.model.ids import ContainerId, Digest, DiskId
 from skep.streams.host import LARGEST_MESSAGE, LogItem, Said
-from skep.streams.pump import chunks
+from skep.streams.pump import chunks, close
 from skep.streams.sessions import Gone, bridge
 from skep.streams.sockets import Socket, read_spec, receive
 
@@ -88,6 +88,28 @@ async def receive_image(
     return Response(msgspec.json.encode(info))
 
 
+@get("/disks/{disk:str}")
+async def export_disk(state: State, disk: FromPath[str]) -> Stream:
+    """Its first block is there before the answer begins: so errors are answered as such."""
+    host: Host = state.host
+    content = host.disks.export(DiskId(disk))
+    return Stream(_after(await anext(content), content))
+
+
+@put("/disks/{disk:str}", request_max_body_size=None)
+async def receive_disk(request: Request[Any, Any, Any], state: State, disk: FromPath[str]) -> Response[bytes]:
+    """Whoever is refused is heard to the end: who still sends would not hear why."""
+    host: Host = state.host
+    content = request.stream()
+    try:
+        await host.disks.receive(DiskId(disk), content)
+    except SkepError:
+        async for _ in content:
+            pass
+        raise
+    return Response(b"")
+
+
 @put("/spool/{name:str}", request_max_body_size=None)
 async def take_upload(request: Request[Any, Any, Any], state: State, name: FromPath[str]) -> Response[bytes]:
     """A file that arrived whole gets its name; of one that broke off nothing stays."""
@@ -104,7 +126,7 @@ async def take_upload(request: Request[Any, Any, Any], state: State, name: FromP
 def build_streams(host: Host, scratch: Path) -> Litestar:
     """The ASGI application; `host` is the one it runs on, `scratch` a folder where its spool is."""
     return Litestar(
-        [logs, run_command, export_image, receive_image, take_upload],
+        [logs, run_command, export_image, receive_image, export_disk, receive_disk, take_upload],
         state=State({"host": host, "scratch": scratch}),
         openapi_config=None,
         logging_config=None,
@@ -137,6 +159,15 @@ async def served_streams(app: Litestar, listener: socket.socket, tls: ssl.SSLCon
     finally:
         server.should_exit = True
         await serving
+
+
+async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    try:
+        yield first
+        async for block in rest:
+            yield block
+    finally:
+        await close(rest)
 
 
 def _encode_line(line: LogLine) -> bytes:

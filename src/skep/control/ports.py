@@ -176,6 +176,26 @@ class DiskPool(Protocol):
     async def snapshots(self) -> dict[SnapshotId, DiskId]:
         """Every snapshot, with the disk it is of."""
 
+    def export(self, disk: DiskId) -> AsyncIterator[bytes]:
+        """What the data disk holds, for `receive` of any pool: a tar that proves its end (`streams/sealing.py`).
+
+        As of one moment where disks have snapshots; elsewhere what is written meanwhile may be in it or not.
+        Raises:
+            NotFound: there is no such disk.
+        """
+
+    async def receive(self, disk: DiskId, stream: AsyncIterator[bytes]) -> None:
+        """The disk, which is there and which nothing may use now, holds what was exported, and nothing else.
+
+        All or nothing: if it fails, or nobody is left to end it, the disk holds what it held, and it may be
+        asked for again; of two that are under way the younger one counts.
+        Raises:
+            NotFound: there is no such disk.
+            Exhausted: it does not fit.
+            InvalidInput: it is not all that was sent.
+            Stale: a younger one has begun.
+        """
+
 
 class Fabric(Protocol):
     """The tenant networks of one host."""

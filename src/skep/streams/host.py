@@ -4,6 +4,7 @@
 - `/exec/CONTAINER`, a WebSocket: text, an ExecSpec; then as `streams/sessions.py` says, with `Said` as text
   of the host: first when the process has started, last when it has ended
 - `GET` and `PUT /images/DIGEST`: an OCI layout in a tar, out of the host's store and into it
+- `GET` and `PUT /disks/ID`: what a disk holds, as `streams/sealing.py` says
 - `PUT /spool/NAME`: an upload
 - an error before anything else is a `Fault` as JSON, with any status but 200
 """

@@ -11,8 +11,9 @@ a hidden name, completed, and renamed: a crash leaves nothing that looks like a 
 import asyncio
 import contextlib
 import errno
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -20,12 +21,14 @@ from typing import Literal, Self
 import msgspec
 import structlog
 
-from skep.model.errors import Conflict, Exhausted, HostFailure, InvalidInput, NotFound, SkepError
+from skep.model.errors import Conflict, Exhausted, HostFailure, InvalidInput, NotFound, SkepError, Stale
 from skep.model.host import DiskSpec, DiskUsage, PoolUsage
 from skep.model.ids import Bytes, DiskId, SnapshotId
 from skep.providers.local import btrfs
+from skep.providers.local.disk_tars import pack, unpack
 from skep.providers.local.kept_snapshots import Kept, SnapshotFolder
 from skep.providers.local.pool_device import attach_pool, detach_pool, is_mounted
+from skep.streams.sealing import sealed, unsealed
 
 log = structlog.get_logger()
 
@@ -68,6 +71,9 @@ class BtrfsPool:
         self._kept = SnapshotFolder(mount / "snapshots")
         self._groups = Path()
         self._subvolumes: dict[DiskId, int] = {}
+        self._arriving: dict[DiskId, str] = {}
+        """The hidden name of what arrives for a disk; the youngest, if several do."""
+        self._numbers = itertools.count()
 
     async def __aenter__(self) -> Self:
         await attach_pool(self._root, self._mount, self._device, self._size)
@@ -109,6 +115,26 @@ class BtrfsPool:
 
     async def snapshots(self) -> dict[SnapshotId, DiskId]:
         return await asyncio.to_thread(self._kept.disks)
+
+    async def export(self, disk: DiskId) -> AsyncIterator[bytes]:
+        hidden = await asyncio.to_thread(self._freeze, disk)
+        try:
+            async with contextlib.aclosing(pack(hidden)) as content:
+                async for block in sealed(content):
+                    yield block
+        finally:
+            await asyncio.shield(asyncio.to_thread(self._destroy, hidden))
+
+    async def receive(self, disk: DiskId, stream: AsyncIterator[bytes]) -> None:
+        hidden = await asyncio.to_thread(self._vessel, disk)
+        self._arriving[disk] = hidden.name
+        try:
+            await unpack(unsealed(stream), hidden)
+            if self._arriving.get(disk) != hidden.name:
+                raise Stale(f"Disk {disk} is received by somebody else, who began later.")
+            await asyncio.to_thread(self._replace, disk, hidden)
+        finally:
+            await asyncio.shield(asyncio.to_thread(self._destroy, hidden))
 
     async def usage(self) -> PoolUsage:
         """Of what disks may take together; the reserve is not counted."""
@@ -207,6 +233,40 @@ class BtrfsPool:
             btrfs.exchange(hidden, self._path(disk))
         self._subvolumes.pop(disk, None)
         self._destroy(hidden)
+
+    def _freeze(self, disk: DiskId) -> Path:
+        """What the disk holds now, for as long as it is read; swept when the pool is entered again."""
+        self._record(disk)
+        self._check_room()
+        hidden = self._disks / f"{_HIDDEN}out-{disk}-{next(self._numbers)}"
+        self._destroy(hidden)
+        with _explained(disk), btrfs.directory(self._disks) as disks, btrfs.directory(self._path(disk)) as fd:
+            btrfs.sync(fd)
+            btrfs.snapshot_subvolume(fd, disks, hidden.name, read_only=True)
+        return hidden
+
+    def _vessel(self, disk: DiskId) -> Path:
+        """As large as the disk, and empty."""
+        record = self._record(disk)
+        self._check_room()
+        hidden = self._disks / f"{_HIDDEN}in-{disk}-{next(self._numbers)}"
+        self._destroy(hidden)
+        with _explained(disk), btrfs.directory(self._disks) as disks:
+            btrfs.create_subvolume(disks, hidden.name)
+            with btrfs.directory(hidden) as fd:
+                _limit_new(fd, record.size)
+        return hidden
+
+    def _replace(self, disk: DiskId, hidden: Path) -> None:
+        """The disk may have been resized meanwhile."""
+        record = msgspec.structs.replace(self._record(disk), inherited=Bytes(0))
+        with _explained(disk):
+            with btrfs.directory(hidden) as fd:
+                btrfs.limit_group(fd, btrfs.group_of(btrfs.subvolume_id(fd)), record.size)
+                _write_record(fd, record)
+                btrfs.sync(fd)
+            btrfs.exchange(hidden, self._path(disk))
+        self._subvolumes.pop(disk, None)
 
     def _delete_snapshot(self, snapshot: SnapshotId) -> None:
         if (kept := self._kept.find(snapshot)) is not None:

@@ -1,15 +1,18 @@
 """The disks of a host elsewhere.  Satisfies `DiskPool` of control."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from skep.model.host import DiskSpec, DiskUsage, PoolUsage
 from skep.model.ids import Bytes, DiskId, SnapshotId
 from skep.providers.remote.line import Line
+from skep.providers.remote.streams import HostStreams
 
 
 class RemoteDisks:
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, streams: HostStreams) -> None:
         self._line = line
+        self._streams = streams
 
     async def create(self, disk: DiskSpec) -> None:
         await self._line.tell("create", disk=disk)
@@ -41,3 +44,9 @@ class RemoteDisks:
 
     async def snapshots(self) -> dict[SnapshotId, DiskId]:
         return await self._line.ask("snapshots", dict[SnapshotId, DiskId])
+
+    def export(self, disk: DiskId) -> AsyncIterator[bytes]:
+        return self._streams.export_disk(disk)
+
+    async def receive(self, disk: DiskId, stream: AsyncIterator[bytes]) -> None:
+        await self._streams.receive_disk(disk, stream)

@@ -34,7 +34,7 @@ class RemoteHost:
         return cls(
             facts=facts,
             engine=RemoteEngine(Line(calls, name, "engine"), streams),
-            disks=RemoteDisks(Line(calls, name, "disks")),
+            disks=RemoteDisks(Line(calls, name, "disks"), streams),
             fabric=RemoteFabric(Line(calls, name, "fabric")),
             edge=RemoteEdge(Line(calls, name, "edge")),
             images=RemoteImages(Line(calls, name, "images"), streams),

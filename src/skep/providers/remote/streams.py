@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection
 from skep.model.errors import SkepError, Unavailable
 from skep.model.faults import Fault, error_of
 from skep.model.host import ExecSpec, LogLine
-from skep.model.ids import ContainerId, Digest
+from skep.model.ids import ContainerId, Digest, DiskId
 from skep.model.images import ImageInfo
 from skep.streams.host import LARGEST_MESSAGE, LogItem, Said
 from skep.streams.sessions import STDIN, Order
@@ -25,7 +25,7 @@ CONNECTS_WITHIN = 10.0
 SILENT_AT_MOST = 60.0
 """Seconds without a byte after which a stream counts as broken: hosts say something every 15 s."""
 _IMPORT_TIMEOUT = httpx.Timeout(SILENT_AT_MOST, connect=CONNECTS_WITHIN, read=1800.0)
-"""An image that has arrived is unpacked before the host says so."""
+"""An image or a disk that has arrived is put in its place before the host says so."""
 _AHEAD = 64
 _BLOCK = 1024 * 1024
 
@@ -80,11 +80,8 @@ class HostStreams:
         return RemoteSession(connection)
 
     async def export(self, digest: Digest) -> AsyncIterator[bytes]:
-        with self._reachable():
-            async with self.http.stream("GET", f"/images/{digest}") as response:
-                await check(response)
-                async for block in response.aiter_bytes():
-                    yield block
+        async for block in self._download(f"/images/{digest}"):
+            yield block
 
     async def receive(self, digest: Digest, layout: AsyncIterator[bytes]) -> ImageInfo:
         with self._reachable():
@@ -94,11 +91,29 @@ class HostStreams:
                 await check(response)
                 return msgspec.json.decode(await response.aread(), type=ImageInfo)
 
+    async def export_disk(self, disk: DiskId) -> AsyncIterator[bytes]:
+        async for block in self._download(f"/disks/{disk}"):
+            yield block
+
+    async def receive_disk(self, disk: DiskId, stream: AsyncIterator[bytes]) -> None:
+        with self._reachable():
+            async with self.http.stream(
+                "PUT", f"/disks/{disk}", content=stream, timeout=_IMPORT_TIMEOUT
+            ) as response:
+                await check(response)
+
     async def upload(self, file: Path) -> None:
         """It becomes one of the host's spool, under its own name."""
         with self._reachable():
             async with self.http.stream("PUT", f"/spool/{file.name}", content=_blocks(file)) as response:
                 await check(response)
+
+    async def _download(self, path: str) -> AsyncIterator[bytes]:
+        with self._reachable():
+            async with self.http.stream("GET", path) as response:
+                await check(response)
+                async for block in response.aiter_bytes():
+                    yield block
 
     @contextlib.contextmanager
     def _reachable(self) -> Iterator[None]:

@@ -1,7 +1,12 @@
-"""Disks as numbers: how large each is, and how full.  Satisfies `DiskPool` of control."""
+"""Disks as numbers: how large each is, and how full.  Satisfies `DiskPool` of control.
+
+What is in them is known only of what was received.
+"""
 
 import errno
 import os
+import tarfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -9,9 +14,12 @@ import msgspec
 from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound
 from skep.model.host import DiskSpec, DiskUsage, PoolUsage
 from skep.model.ids import Bytes, DiskId, SnapshotId
+from skep.streams.sealing import sealed, unsealed
 
 _METADATA = 1024 * 1024
 """Bytes that the pool must have free for another disk, as the local one."""
+_EMPTY = bytes(2 * tarfile.BLOCKSIZE)
+"""A tar with nothing in it."""
 
 LARGE = Bytes(1024**4)
 
@@ -27,6 +35,7 @@ class SimulatedPool:
         self._root = root
         self._disks: dict[DiskId, DiskUsage] = {}
         self._snapshots: dict[SnapshotId, tuple[DiskId, Bytes]] = {}
+        self._received: dict[DiskId, bytes] = {}
 
     async def create(self, disk: DiskSpec) -> None:
         there = self._disks.get(disk.id)
@@ -50,6 +59,7 @@ class SimulatedPool:
 
     async def delete(self, disk: DiskId) -> None:
         self._disks.pop(disk, None)
+        self._received.pop(disk, None)
         self._snapshots = {name: kept for name, kept in self._snapshots.items() if kept[0] != disk}
 
     async def list(self) -> dict[DiskId, DiskUsage]:
@@ -75,6 +85,19 @@ class SimulatedPool:
     async def snapshots(self) -> dict[SnapshotId, DiskId]:
         return {snapshot: disk for snapshot, (disk, _) in self._snapshots.items()}
 
+    async def export(self, disk: DiskId) -> AsyncIterator[bytes]:
+        self._find(disk)
+        async for block in sealed(_once(self._received.get(disk, _EMPTY))):
+            yield block
+
+    async def receive(self, disk: DiskId, stream: AsyncIterator[bytes]) -> None:
+        usage = self._find(disk)
+        content = b"".join([block async for block in unsealed(stream)])
+        if len(content) > usage.size:
+            raise Exhausted("What arrives does not fit on the disk: make it larger, and send it again.")
+        self._disks[disk] = msgspec.structs.replace(usage, used=Bytes(len(content)))
+        self._received[disk] = content
+
     def fill(self, disk: DiskId, used: Bytes) -> None:
         """Let the disk hold so many bytes, as if a container had written them.
 
@@ -95,3 +118,7 @@ class SimulatedPool:
 
     def _free(self) -> int:
         return max(0, self._size - sum(usage.used for usage in self._disks.values()))
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content

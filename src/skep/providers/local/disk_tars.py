@@ -1,0 +1,98 @@
+"""What a disk holds as a tar, and back, by GNU tar: owners, modes, times, extended attributes, ACLs, holes.
+
+Format: pax (POSIX.1-2001) with GNU's sparse files.  Of extended attributes only `user.*` and
+`security.capability` travel: `trusted.*` is the host's own.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from skep.model.errors import Exhausted, HostFailure
+
+ATTRIBUTES = ("--acls", "--xattrs", "--xattrs-include=user.*", "--xattrs-include=security.capability")
+PACK = (
+    "--create",
+    "--format=posix",
+    "--pax-option=delete=atime,delete=ctime",
+    "--sparse",
+    "--numeric-owner",
+    *ATTRIBUTES,
+)
+UNPACK = ("--extract", "--numeric-owner", "--same-owner", "--preserve-permissions", *ATTRIBUTES)
+"""Into an empty folder: links that lead elsewhere GNU tar makes last of all, so nothing goes through them."""
+_FULL = ("No space left on device", "Disk quota exceeded")
+_BLOCK = 1024 * 1024
+_LAST_WORDS = 2000
+
+
+async def pack(folder: Path) -> AsyncIterator[bytes]:
+    """The folder itself and all below it, on its file system or not.  Raises HostFailure."""
+    async with _tar(*PACK, "--file=-", f"--directory={folder}", ".") as process:
+        assert process.stdout is not None  # noqa: S101 - it was asked for
+        errors = asyncio.create_task(_last_words(process.stderr))
+        while block := await process.stdout.read(_BLOCK):
+            yield block
+        must_have_ended_well(await process.wait(), await errors)
+
+
+async def unpack(content: AsyncIterator[bytes], folder: Path) -> None:
+    """Into the folder, which is empty, and becomes like the one that was packed.
+
+    Raises:
+        Exhausted: it does not fit.  HostFailure: it is no tar, or cannot be written.
+    """
+    async with _tar(*UNPACK, "--file=-", f"--directory={folder}") as process:
+        assert process.stdin is not None  # noqa: S101 - it was asked for
+        errors = asyncio.create_task(_last_words(process.stderr))
+        with contextlib.suppress(ConnectionError):  # it has ended, and says why
+            async for block in content:
+                process.stdin.write(block)
+                await process.stdin.drain()
+        process.stdin.close()
+        must_have_ended_well(await process.wait(), await errors)
+
+
+def must_have_ended_well(code: int, said: str) -> None:
+    """Raises Exhausted, HostFailure."""
+    if code == 0:
+        return
+    if any(words in said for words in _FULL):
+        raise Exhausted("What arrives does not fit on the disk: make it larger, and send it again.")
+    raise HostFailure(f"tar failed with {code}: {said or 'it said nothing'}")
+
+
+@contextlib.asynccontextmanager
+async def _tar(*args: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Left early, it is killed."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        "tar",
+        *args,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        start_new_session=True,
+        env={"LC_ALL": "C.UTF-8"} | _path(),
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await asyncio.shield(process.wait())
+
+
+def _path() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", os.defpath)}
+
+
+async def _last_words(stream: asyncio.StreamReader | None) -> str:
+    said = b""
+    while stream is not None and (block := await stream.read(4096)):
+        said = (said + block)[-_LAST_WORDS:]
+    return said.decode(errors="replace").strip()
