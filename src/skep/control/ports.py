@@ -177,7 +177,7 @@ class DiskPool(Protocol):
         """Every snapshot, with the disk it is of."""
 
     def export(self, disk: DiskId) -> AsyncIterator[bytes]:
-        """What the data disk holds, for `receive` of any pool: a tar that proves its end (`streams/sealing.py`).
+        """What the data disk holds, as a tar that proves its end (`streams/sealing.py`).
 
         As of one moment where disks have snapshots; elsewhere what is written meanwhile may be in it or not.
         Raises:

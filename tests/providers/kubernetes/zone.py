@@ -3,9 +3,11 @@
 import asyncio
 import json
 import secrets
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lightkube.resources.core_v1 import Namespace
@@ -23,8 +25,11 @@ from skep.providers.kubernetes.manifests import Manifest
 from skep.providers.kubernetes.network.entrances import Entrance
 from skep.providers.kubernetes.network.tenancies import Tenancies
 from skep.providers.kubernetes.pod_dns import nameserver, pod_dns
+from skep.providers.kubernetes.porter_image import root_of
+from skep.providers.kubernetes.porters import PROGRAMS
 from skep.providers.kubernetes.tenants import Tenants
 
+PORTER = "localhost/porter:1"
 INGRESS = Entrance(ingress_class="skep-test")
 """Nothing serves it: what is made for it is looked at."""
 
@@ -97,7 +102,7 @@ async def open_zone(
         try:
             async with (
                 Tenancies(cluster, tenants, _no_certificate, entrance) as tenancies,
-                ClaimPool(cluster, tenants) as disks,
+                ClaimPool(cluster, tenants, lambda: porter_image(world)) as disks,
             ):
                 fabric, edge = ClusterFabric(tenancies), ClusterEdge(tenancies)
                 yield Zone(world, cluster, tenants, tenancies, fabric, edge, disks)
@@ -120,6 +125,15 @@ def other_service(world: TestCluster, node_port: int) -> Iterator[None]:
         yield
     finally:
         world.kubectl("delete", "namespace", name, "--wait=false")
+
+
+async def porter_image(world: TestCluster) -> str:
+    """What carries disks, on every node: these zones name no registry."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = await root_of(PROGRAMS)
+        archive = images.write(Path(folder, "porter.tar"), (PORTER, root, ("sh",)))
+        await asyncio.to_thread(world.load, archive)
+    return PORTER
 
 
 async def _no_certificate(digest: str) -> bytes:

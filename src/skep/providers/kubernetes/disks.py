@@ -6,8 +6,8 @@ replicas ask for nothing here.
 """
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,13 +16,16 @@ from lightkube import codecs
 from lightkube.resources.core_v1 import PersistentVolumeClaim
 from lightkube.resources.storage_v1 import StorageClass
 
-from skep.model.errors import Conflict, InvalidInput, NotFound, Unavailable, Unsupported
+from skep.model.errors import Conflict, InvalidInput, NotFound, SkepError, Stale, Unavailable, Unsupported
 from skep.model.host import DiskSpec, DiskUsage, PoolUsage
 from skep.model.ids import Bytes, DiskId, SnapshotId, TenantId
 from skep.providers.kubernetes import claims
 from skep.providers.kubernetes.cluster import Cluster, mark
+from skep.providers.kubernetes.manifests import TenantNamespace
+from skep.providers.kubernetes.porting import Porting
 from skep.providers.kubernetes.tenants import Tenants
 from skep.providers.kubernetes.watching import Watched
+from skep.streams.sealing import unsealed
 
 _HEARD = 20.0
 """Seconds in which the watch tells of what was done."""
@@ -30,23 +33,39 @@ _NO_SNAPSHOTS = "Zones on Kubernetes make no snapshots of disks."
 
 
 class ClaimPool:
-    """Entered, it knows what is there.  `storage_class`: empty for the cluster's default."""
+    """Entered, it knows what is there.
 
-    def __init__(self, cluster: Cluster, tenants: Tenants, *, storage_class: str = "") -> None:
+    `porter`: answers the image that carries what disks hold.  `storage_class`: empty for the default one.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        tenants: Tenants,
+        porter: Callable[[], Awaitable[str]],
+        *,
+        storage_class: str = "",
+    ) -> None:
         self._cluster = cluster
         self._tenants = tenants
+        self._porting = Porting(cluster, porter)
         self._class = storage_class
+        self._turns: dict[DiskId, asyncio.Lock] = {}
+        self._arriving: dict[DiskId, object] = {}
         self._system: dict[DiskId, DiskSpec] = {}
         self._claims: Watched[PersistentVolumeClaim]
 
     async def __aenter__(self) -> Self:
         self._claims = await (await self._cluster.watched(PersistentVolumeClaim)).synced()
+        await self._porting.sweep()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """The cluster ends its watches."""
+        with suppress(SkepError):  # a cluster that does not answer ends them in its own time
+            await self._porting.close()
 
     async def create(self, disk: DiskSpec) -> None:
         there = self._usage(disk.id)
@@ -111,6 +130,25 @@ class ClaimPool:
     async def snapshots(self) -> dict[SnapshotId, DiskId]:
         return {}
 
+    async def export(self, disk: DiskId) -> AsyncIterator[bytes]:
+        """As it is read: what a container writes meanwhile may be in it or not."""
+        of, claim = self._carried(disk)
+        async with self._turn(disk), aclosing(self._porting.send(of, disk, claim)) as content:
+            async for block in content:
+                yield block
+
+    async def receive(self, disk: DiskId, stream: AsyncIterator[bytes]) -> None:
+        of, claim = self._carried(disk)
+        mine = self._arriving[disk] = object()
+
+        def still() -> None:
+            if self._arriving.get(disk) is not mine:
+                raise Stale(f"Disk {disk} is received by somebody else, who began later.")
+
+        async with self._turn(disk):
+            still()
+            await self._porting.take(of, disk, claim, unsealed(stream), still)
+
     def system_disk(self, disk: DiskId) -> Bytes | None:
         """How large the engine is to let the root of a container become; None: nobody has said."""
         return self._system[disk].size if disk in self._system else None
@@ -159,6 +197,18 @@ class ClaimPool:
             made = claims.claim(self._tenants.of(tenant), spec, storage_class)
             await self._cluster.create(codecs.from_dict(made))
             await self._heard(lambda: self._found(disk) is not None)
+
+    def _carried(self, disk: DiskId) -> tuple[TenantNamespace, str]:
+        """Where its claim is, and what that is called."""
+        if disk in self._system:
+            raise Unsupported("The root of a container in a cluster is not kept, and not sent anywhere.")
+        if (found := self._found(disk)) is None:
+            raise NotFound(f"There is no disk {disk} in this cluster.")
+        return self._tenants.of(_tenant(found)), _place(found)[1]
+
+    def _turn(self, disk: DiskId) -> asyncio.Lock:
+        """One at a time mounts it to carry what it holds."""
+        return self._turns.setdefault(disk, asyncio.Lock())
 
     def _found(self, disk: DiskId) -> PersistentVolumeClaim | None:
         return next((one for one in self._claims.labelled(disk=disk) if claims.disk_of(one)), None)

@@ -28,6 +28,7 @@ from skep.providers.kubernetes.images import ClusterImages
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
 from skep.providers.kubernetes.network.tenancies import Tenancies
 from skep.providers.kubernetes.pod_dns import nameserver
+from skep.providers.kubernetes.porter_image import PorterImage
 from skep.providers.kubernetes.tenants import Tenants
 from skep.providers.kubernetes.watching import Watched
 from skep.providers.local.images.repository import Repository
@@ -101,7 +102,9 @@ async def cluster_host(
     tenancies = await stack.enter_async_context(
         Tenancies(cluster, tenants, supplies.certificate, await entrance(cluster))
     )
-    disks = await stack.enter_async_context(ClaimPool(cluster, tenants))
+    disks = await stack.enter_async_context(
+        ClaimPool(cluster, tenants, PorterImage(images, folder / "porter"))
+    )
     fabric = ClusterFabric(tenancies)
 
     async def size(disk: DiskId) -> Bytes | None:

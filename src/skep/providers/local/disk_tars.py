@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
 from skep.model.errors import Exhausted, HostFailure
@@ -24,12 +24,12 @@ PACK = (
 )
 UNPACK = ("--extract", "--numeric-owner", "--same-owner", "--preserve-permissions", *ATTRIBUTES)
 """Into an empty folder: links that lead elsewhere GNU tar makes last of all, so nothing goes through them."""
-_FULL = ("No space left on device", "Disk quota exceeded")
+_FULL = ("No space left on device", "Disk quota exceeded", "Wrote only")
 _BLOCK = 1024 * 1024
 _LAST_WORDS = 2000
 
 
-async def pack(folder: Path) -> AsyncIterator[bytes]:
+async def pack(folder: Path) -> AsyncGenerator[bytes, None]:
     """The folder itself and all below it, on its file system or not.  Raises HostFailure."""
     async with _tar(*PACK, "--file=-", f"--directory={folder}", ".") as process:
         assert process.stdout is not None  # noqa: S101 - it was asked for

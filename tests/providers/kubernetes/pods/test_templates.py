@@ -142,8 +142,8 @@ def test_disks_are_claims_that_first_receive_what_the_image_has() -> None:
     claim = {"claimName": f"disk-{DISK}"}
     assert [one["persistentVolumeClaim"] for one in made["volumes"]] == [claim, claim]
     assert made["containers"][0]["volumeMounts"] == [
-        {"name": "mount-0", "mountPath": "/data", "readOnly": False},
-        {"name": "mount-1", "mountPath": "/more", "readOnly": True},
+        {"name": "mount-0", "mountPath": "/data", "subPath": "data", "readOnly": False},
+        {"name": "mount-1", "mountPath": "/more", "subPath": "data", "readOnly": True},
     ]
     (copy,) = made["initContainers"]
     assert (copy["image"], copy["command"][-1]) == ("registry/shop@sha256:aa", "/data")

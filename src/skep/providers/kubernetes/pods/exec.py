@@ -104,6 +104,7 @@ class PodExec:
                     await self._take(message[0], message[1:])
         except Exception as error:
             self._fail(error)
+            await self._chunks.put(None)  # whoever reads on, however far behind
         finally:
             with suppress(asyncio.QueueFull):
                 self._chunks.put_nowait(None)

@@ -8,6 +8,8 @@ from skep.model.errors import InvalidInput
 from skep.model.host import ContainerFile, ContainerMount, ContainerSpec
 from skep.model.ids import DiskId
 
+DATA = "data"
+"""The folder of a claim that containers see: beside it is room for what arrives for the disk."""
 _USUAL_SHM = 64 * 1024 * 1024
 _MODES = (None, 0o777, 0o1777)
 """Of directories in memory; Kubernetes makes no others."""
@@ -70,7 +72,9 @@ def _add(
         _memory(made, name, mount.target, mount.size, mount.read_only)
         return
     made.volumes.append({"name": name, "persistentVolumeClaim": {"claimName": claim(mount.disk)}})
-    made.mounts.append({"name": name, "mountPath": mount.target, "readOnly": mount.read_only})
+    made.mounts.append(
+        {"name": name, "mountPath": mount.target, "subPath": DATA, "readOnly": mount.read_only}
+    )
     if mount.copy_up:
         made.copies.append(_copy(name, mount.target, image))
 
@@ -86,7 +90,7 @@ def _copy(name: str, target: str, image: str) -> dict[str, Any]:
         "name": f"copy-{name}",
         "image": image,
         "command": ["/bin/sh", "-c", _COPY.format(to=_COPIED).replace("$", "$$"), "sh", target],
-        "volumeMounts": [{"name": name, "mountPath": _COPIED}],
+        "volumeMounts": [{"name": name, "mountPath": _COPIED, "subPath": DATA}],
         "securityContext": {
             "runAsUser": 0,
             "allowPrivilegeEscalation": False,

@@ -1,0 +1,165 @@
+"""Pods that carry what a disk holds out of a cluster, or into it, and what they run.  Pure.
+
+A claim is mounted into containers by its folder `data`; beside it, where no container sees it, is room for
+what arrives.  What has arrived whole becomes `ready` by one rename; from then on it is the disk's content,
+whoever comes next makes it `data`.
+"""
+
+import shlex
+from collections.abc import Iterable
+from typing import Any
+
+from lightkube.resources.core_v1 import Pod
+
+from skep.model.ids import DiskId
+from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
+from skep.providers.kubernetes.pods.templates import CONTAINER
+from skep.providers.kubernetes.pods.volumes import DATA
+from skep.providers.local.disk_tars import PACK, UNPACK
+
+VOLUME, SCRATCH = "/disk", "/scratch"
+PROGRAMS = (
+    *(
+        "cat",
+        "chmod",
+        "head",
+        "mkdir",
+        "mkfifo",
+        "mv",
+        "rm",
+        "sha256sum",
+        "sh",
+        "sleep",
+        "sync",
+        "tar",
+        "tee",
+    ),
+)
+"""What the scripts need of their image."""
+_LIVES = 24 * 3600
+"""Seconds after which a porter ends whose skep has ended."""
+_CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"]
+_SETTLE = f"""
+set -eu
+cd "$1"
+if [ -d ready ]; then
+  rm -rf old
+  if [ -d {DATA} ]; then mv -T {DATA} old; fi
+  mv -T ready {DATA}
+  sync -f .
+fi
+rm -rf old
+"""
+_SUM = 'rm -f "$2"/*; mkfifo "$2/pipe"; sha256sum < "$2/pipe" > "$2/sum" &\n'
+SEND = (
+    _SETTLE
+    + f"[ -d {DATA} ] || {{ mkdir {DATA}; chmod --reference=. {DATA}; }}\n"
+    + _SUM
+    + f"""
+{{
+  code=0
+  tar {shlex.join(PACK)} --file=- --directory={DATA} . || code=$?
+  echo $code > "$2/code"
+}} | tee "$2/pipe"
+wait
+code=$(cat "$2/code")
+[ "$code" -le 1 ] || exit "$code"
+head -c 64 "$2/sum"
+"""
+)
+"""`sh -c SEND sh VOLUME SCRATCH`: the tar, and the SHA-256 of it.
+
+A file that changes while it is read (1) is nothing to fail for: who wants none stops what writes.
+"""
+TAKE = (
+    _SETTLE
+    + "rm -rf arriving; mkdir arriving\n"
+    + _SUM
+    + f"""
+code=0
+while read -r size && [ "$size" -gt 0 ]; do head -c "$size" || exit 1; done |
+  tee "$2/pipe" | tar {shlex.join(UNPACK)} --file=- --directory=arriving || code=$?
+wait
+[ "$code" = 0 ] || exit "$code"
+sync -f .
+head -c 64 "$2/sum"
+"""
+)
+"""Reads frames: a length in decimal, a newline, so many bytes; 0 is the last.  Says the SHA-256 of all of it.
+
+Not before Kubernetes 1.30 does a program there hear that its input has ended.
+"""
+KEEP = f"""
+cd "$1"
+[ ! -d arriving ] || mv -T arriving ready
+sync -f .
+{_SETTLE}
+"""
+
+
+def frame(block: bytes) -> bytes:
+    """As `TAKE` reads it; an empty one is the end."""
+    return b"%d\n" % len(block) + block
+
+
+def command(script: str) -> tuple[str, ...]:
+    return ("/bin/sh", "-c", script, "sh", VOLUME, SCRATCH)
+
+
+def porter_name(disk: DiskId) -> str:
+    """One at a time for a disk."""
+    return f"porter-{disk}"
+
+
+def porter(of: TenantNamespace, disk: DiskId, claim: str, image: str, node: str = "") -> Manifest:
+    """`node`: where somebody else has the claim mounted, who may be the only one."""
+    container = {
+        "name": CONTAINER,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["/bin/sleep", str(_LIVES)],
+        "workingDir": "/",
+        "securityContext": {
+            "runAsUser": 0,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"], "add": _CAPABILITIES},
+        },
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
+        "volumeMounts": [
+            {"name": "disk", "mountPath": VOLUME},
+            {"name": "scratch", "mountPath": SCRATCH},
+        ],
+    }
+    spec: dict[str, Any] = {
+        "containers": [container],
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": _LIVES,
+        "terminationGracePeriodSeconds": 1,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "volumes": [
+            {"name": "disk", "persistentVolumeClaim": {"claimName": claim}},
+            {"name": "scratch", "emptyDir": {}},
+        ],
+    }
+    if node:
+        spec["affinity"] = _on(node)
+    return of.object("v1", "Pod", porter_name(disk), {"porter": disk}, spec=spec)
+
+
+def node_of(pods: Iterable[Pod], claim: str) -> str:
+    """The node on which a pod has the claim mounted; empty if none has."""
+    for pod in pods:
+        spec, over = pod.spec, bool(pod.status and pod.status.phase in ("Succeeded", "Failed"))
+        volumes = (spec and spec.volumes) or ()
+        names = (one.persistentVolumeClaim.claimName for one in volumes if one.persistentVolumeClaim)
+        if spec is not None and spec.nodeName and not over and claim in names:
+            return spec.nodeName
+    return ""
+
+
+def _on(node: str) -> Manifest:
+    match = {"key": "metadata.name", "operator": "In", "values": [node]}
+    wanted = {"nodeSelectorTerms": [{"matchFields": [match]}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": wanted}}
