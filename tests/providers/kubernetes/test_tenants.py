@@ -13,7 +13,7 @@ from tests.cluster.kubernetes.shared import kubernetes
 from tests.providers.kubernetes.zone import Zone, open_zone
 from tests.providers.network.conftest import network, port
 
-from skep.model.errors import Conflict, Exhausted
+from skep.model.errors import Conflict, Exhausted, NotFound
 from skep.model.host import DiskSpec
 from skep.model.ids import Bytes, DiskId, TenantId, new_id
 from skep.providers.kubernetes import Clusters, namespaces
@@ -111,12 +111,16 @@ async def test_what_is_made_while_a_namespace_goes_waits_for_the_next(zone: Zone
     assert zone.namespaces() == {f"skep-{net.tenant}"}
 
 
+async def _no_porter() -> str:
+    raise NotFound
+
+
 @real
 async def test_the_bounds_of_a_namespace_hold_from_its_first_moment(zone: Zone) -> None:
     narrow = Tenants(zone.cluster, Bounds(claims=1))
     tenant = TenantId(new_id())
 
-    async with ClaimPool(zone.cluster, narrow) as disks:
+    async with ClaimPool(zone.cluster, narrow, _no_porter) as disks:
         await disks.create(kept := disk(tenant))
         with pytest.raises(Exhausted, match="persistentvolumeclaims"):
             await disks.create(disk(tenant))
