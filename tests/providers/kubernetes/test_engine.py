@@ -66,6 +66,11 @@ def pods_of(place: Yard) -> dict[str, str]:
     }
 
 
+def ledgers(place: Yard) -> list[str]:
+    found = json.loads(place.kubectl("get", "configmaps", "--selector=skep.dev/carrier", "--output=json"))
+    return [one["metadata"]["uid"] for one in found["items"]]
+
+
 async def until(holds: Any) -> None:
     async with asyncio.timeout(120):
         while not holds():
@@ -148,8 +153,11 @@ async def test_what_others_delete_or_change_is_mended(engine: ClusterEngine, pla
     place.kubectl("delete", "deployment", name, "--wait=false")
     await until(lambda: [one["metadata"]["name"] for one in listed(place, "deployments")] == [name])
     await until(lambda: len(pods_of(place)) == 2)
-    for spec in specs:
-        await engine.wait_ready(spec.id)
+    (ledger,) = ledgers(place)
+    place.kubectl("delete", "configmap", name, "--wait=false")  # it owns all the others
+    await until(lambda: ledgers(place) not in ([], [ledger]) and len(listed(place, "secrets")) == 2)
+    await until(lambda: len(pods_of(place)) == 2)
+    await asyncio.gather(*(engine.wait_ready(spec.id) for spec in specs))
 
     states = [await engine.inspect(spec.id) for spec in specs]
     assert {status.state for status in states} == {ContainerState.RUNNING}

@@ -123,15 +123,13 @@ class Cluster:
         namespace: str | None = None,
         *,
         grace: int | None = None,
-        orphan: bool = False,
     ) -> None:
-        """Absent is success.  What it owns goes with it, later; with `orphan` it stays."""
-        cascade = CascadeType.ORPHAN if orphan else CascadeType.BACKGROUND
+        """Absent is success.  What it owns goes with it, later."""
         what = f"delete {_called(kind, name, namespace)}"
         with contextlib.suppress(NotFound):
             await self._ask(
                 lambda: self._client.delete(
-                    kind, name, grace_period=grace, cascade=cascade, **_room(namespace)
+                    kind, name, grace_period=grace, cascade=CascadeType.BACKGROUND, **_room(namespace)
                 ),
                 what,
             )

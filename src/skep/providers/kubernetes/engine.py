@@ -31,10 +31,11 @@ from skep.model.images import ImageInfo
 from skep.providers.kubernetes.cluster import Cluster, mark
 from skep.providers.kubernetes.pod_dns import pod_dns
 from skep.providers.kubernetes.pods import logs, naming, probes, templates, words
-from skep.providers.kubernetes.pods.carrier import Around, Carrier, Supply
+from skep.providers.kubernetes.pods.carrier import Around, Carrier
 from skep.providers.kubernetes.pods.exec import PodExec
 from skep.providers.kubernetes.pods.ledger import Entry, Ledger, read
 from skep.providers.kubernetes.pods.naming import Position
+from skep.providers.kubernetes.pods.objects import Supply
 from skep.providers.kubernetes.pods.seen import SeenPod, see
 from skep.providers.kubernetes.pods.tables import connections
 from skep.providers.kubernetes.pods.teller import Events, Fabric, Teller

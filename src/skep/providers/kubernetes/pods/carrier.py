@@ -15,9 +15,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from lightkube import codecs
 from lightkube.resources.apps_v1 import Deployment, StatefulSet
-from lightkube.resources.core_v1 import ConfigMap, Pod
 
 from skep.model.errors import Conflict, NotFound, Unavailable
 from skep.model.host import ContainerStatus
@@ -26,18 +24,16 @@ from skep.model.restarts import History, decide
 from skep.providers.kubernetes.cluster import Cluster
 from skep.providers.kubernetes.patience import delay
 from skep.providers.kubernetes.pods import manifests, plans, statuses
-from skep.providers.kubernetes.pods.ledger import Entry, Exit, Ledger, written
+from skep.providers.kubernetes.pods.ledger import Entry, Exit, Ledger
 from skep.providers.kubernetes.pods.manifests import MEMBER, Manifest
 from skep.providers.kubernetes.pods.naming import CarrierKind
+from skep.providers.kubernetes.pods.objects import Objects, Supply
 from skep.providers.kubernetes.pods.seen import Ended, SeenPod
-from skep.providers.kubernetes.pods.templates import grace
 from skep.providers.kubernetes.together import Together
 
 _KILLED = 137
 _AFTER_GRACE = 60.0
 _log = structlog.get_logger(__name__)
-Supply = dict[str, dict[str, str]]
-"""`env` and `files`: the content of the Secrets of that name, in base64."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +53,7 @@ class Carrier:
         self.ledger = ledger
         self.pods: dict[str, SeenPod] = {}
         self._around = around
-        self._uid = uid
-        self._written = ledger if uid else None
-        self._supplied = ""  # an earlier process may have died before it wrote the Secrets
-        self._supply: Supply = {}
-        self._applied: Manifest | None = None
-        self._applying = False
+        self._objects = Objects(around.cluster, ledger if uid else None, uid)
         self._binding: dict[ContainerId, str] = {}
         self._graces: dict[ContainerId, float] = {}
         self._statuses: dict[ContainerId, ContainerStatus] = {}
@@ -106,7 +97,7 @@ class Carrier:
 
     def lacks(self, shape: str) -> bool:
         """Whether what its pods read (environment, files) is to be supplied before they start."""
-        return self._supplied != shape
+        return self._objects.supplied != shape
 
     async def until(self, container: ContainerId, holds: Callable[[], bool]) -> None:
         """Return once it holds, or the container is removed; looked at when something of it changes."""
@@ -134,7 +125,7 @@ class Carrier:
                 begun=before.begun,
             )
         if supply is not None:
-            self._supply, self._supplied = supply, ""
+            self._objects.supply(supply)
         self._forget_timers(entry.id)
         if self.ledger.kind is not CarrierKind.POD:
             self._binding.pop(entry.id, None)  # a pod that is about to go
@@ -238,17 +229,7 @@ class Carrier:
 
     def workload_heard(self, found: Deployment | StatefulSet, *, gone: bool) -> None:
         """The object that carries them changed; what somebody else changed is made undone."""
-        if self._applying or not self.ledger.entries:
-            return
-        if gone:
-            self._applied = None
-            self._named.warning("cluster.drift", object="deleted")
-            self.kick()
-        elif self._applied is not None and (
-            fields := list(manifests.drifted(self._applied["spec"], found.to_dict()["spec"], "spec"))
-        ):
-            self._applied = None
-            self._named.warning("cluster.drift", fields=fields)
+        if self.ledger.entries and self._objects.differ(found, gone=gone):
             self.kick()
 
     def _hold(self, container: ContainerId, pod: SeenPod) -> None:
@@ -341,60 +322,24 @@ class Carrier:
         if not ledger.entries:
             await self._clear()
             return
-        await self._write(ledger)
-        await self._write_supply(ledger)
+        await self._objects.write(ledger)
         todo = plans.work(ledger, list(self.pods.values()), self._binding)
         await _all(self._leave(name) for name in todo.leave)
         if todo.workload:
-            await self._apply(ledger)
+            await self._objects.apply(ledger)
         await _all(
             [
                 *(self._end(name) for name in todo.end),
-                *(self._make(ledger, entry) for entry in todo.make),
+                *(self._objects.make(ledger, entry) for entry in todo.make),
                 *(self._bind(name, entry) for name, entry in todo.bind.items()),
             ]
         )
 
     async def _clear(self) -> None:
         """Nothing of it is to be there any more."""
-        ledger, cluster = self.ledger, self._around.cluster
-        self._uid, self._written, self._applied, self._supplied = "", None, None, ""
-        if (kind := _RESOURCES.get(ledger.kind)) is not None:
-            await cluster.delete(kind, ledger.name, ledger.namespace)
+        await self._objects.clear_workload(self.ledger)
         await _all(self._end(name) for name, pod in self.pods.items() if not pod.deleting)
-        await cluster.delete(ConfigMap, ledger.name, ledger.namespace)
-
-    async def _write(self, ledger: Ledger) -> None:
-        if self._written == ledger:
-            return
-        labels = manifests.labels_of(ledger, self._around.cluster.selector)
-        (found,) = await self._put(written(ledger, labels), force=True)
-        self._uid, self._written = found.metadata.uid, ledger
-
-    async def _write_supply(self, ledger: Ledger) -> None:
-        if self._supplied == ledger.shape or not self._supply:
-            return
-        base = self._around.cluster.selector
-        for part, data in self._supply.items():
-            if data:
-                await self._put(manifests.secret(ledger, part, data, base, self._uid), force=True)
-        self._supplied = ledger.shape
-
-    async def _apply(self, ledger: Ledger) -> None:
-        manifest = manifests.workload(ledger, self._around.cluster.selector, self._uid)
-        if manifest == self._applied:
-            return
-        self._applying = True
-        try:
-            await self._put(manifest)
-        except Conflict as error:
-            if "managers" not in error.details:
-                raise
-            self._named.warning("cluster.drift", managers=error.details["managers"])
-            await self._put(manifest, force=True)
-        finally:
-            self._applying = False
-        self._applied = manifest
+        await self._objects.clear(self.ledger)
 
     async def _leave(self, name: str) -> None:
         await self._label(name, {MEMBER: None})
@@ -410,24 +355,14 @@ class Carrier:
 
     async def _label(self, name: str, labels: dict[str, Any]) -> None:
         """A pod that is gone needs none."""
-        try:
-            await self._around.cluster.patch(
-                Pod, name, {"metadata": {"labels": labels}}, self.ledger.namespace
-            )
-        except NotFound:
+        if not await self._objects.label(self.ledger, name, labels):
             self.pods.pop(name, None)
             self._drop(name)
-
-    async def _make(self, ledger: Ledger, entry: Entry) -> None:
-        await self._put(manifests.pod(ledger, entry, self._around.cluster.selector, self._uid))
 
     async def _end(self, name: str) -> None:
         container = (pod := self.pods.get(name)) and (pod.container or self._bound_as(name))
         seconds = self._graces.get(container, 0.0) if container else 0.0
-        await self._around.cluster.delete(Pod, name, self.ledger.namespace, grace=grace(seconds))
-
-    async def _put(self, manifest: Manifest, *, force: bool = False) -> list[Any]:
-        return await self._around.cluster.apply(codecs.from_dict(manifest), force=force)
+        await self._objects.end(self.ledger, name, seconds)
 
     # -- small things -----------------------------------------------------------------------------
 
@@ -505,12 +440,6 @@ class Carrier:
     def _wake_all_of(self, name: str) -> None:
         """Those who wait for the pod itself."""
         self._wake(ContainerId(name))
-
-
-_RESOURCES: dict[CarrierKind, Any] = {
-    CarrierKind.DEPLOYMENT: Deployment,
-    CarrierKind.STATEFUL_SET: StatefulSet,
-}
 
 
 def _exit(ended: Ended, pod: SeenPod | None = None) -> Exit:

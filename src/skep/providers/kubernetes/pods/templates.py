@@ -41,7 +41,6 @@ class Given:
     """Where names are looked up (`pod_dns`)."""
     system_size: Bytes | None = None
     claim: Callable[[DiskId], str] = str
-    labels: Mapping[str, str] | None = None
 
 
 def template(spec: ContainerSpec, given: Given) -> Template:
@@ -65,7 +64,7 @@ def template(spec: ContainerSpec, given: Given) -> Template:
         pod["volumes"] = mounted.volumes
     if mounted.copies:
         pod["initContainers"] = mounted.copies
-    return {"metadata": _metadata(spec, given), "spec": pod}
+    return {"metadata": _metadata(spec), "spec": pod}
 
 
 def grace(seconds: float) -> int:
@@ -174,7 +173,6 @@ def _aliases(spec: ContainerSpec) -> list[Template]:
     return [{"ip": address, "hostnames": names} for address, names in by_address.items()]
 
 
-def _metadata(spec: ContainerSpec, given: Given) -> Template:
-    labels = dict(given.labels or {})
+def _metadata(spec: ContainerSpec) -> Template:
     kept = {"skep.dev/labels": json.dumps(spec.labels, sort_keys=True)} if spec.labels else {}
-    return {"labels": labels} | ({"annotations": kept} if kept else {})
+    return {"labels": {}} | ({"annotations": kept} if kept else {})

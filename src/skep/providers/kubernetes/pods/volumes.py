@@ -1,6 +1,6 @@
 """What is mounted into a container: disks, memory, files.  Pure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,7 +116,3 @@ def _mode(file: ContainerFile) -> int:
     group = (file.mode >> 3) & 0o5
     others = (owner if file.uid else 0) | (group if file.gid else 0)
     return file.mode | others
-
-
-def disks(spec: ContainerSpec) -> Iterator[DiskId]:
-    return (mount.disk for mount in spec.mounts if mount.disk is not None)
