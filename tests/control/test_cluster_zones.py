@@ -48,6 +48,10 @@ class KnownClusters:
         facts = msgspec.structs.replace(FACTS, boot_id=which)
         return ClusterLook(check=check, facts=facts, lacks=frozenset({Need.HOST_PATHS}))
 
+    async def check_registry(self, place: str, credentials: RegistryCredentials | None) -> None:
+        if credentials is not None and credentials != LOGIN:
+            raise InvalidInput("The registry refuses these credentials.")
+
     async def leave(self, cluster: ClusterAccess) -> None:
         if not self.answers:
             raise Unavailable("The cluster does not answer.")
@@ -161,6 +165,23 @@ async def test_another_cluster_is_refused_while_something_is_in_the_zone(house: 
         await house.zones.change(house.admin, "k8s", kubeconfig="two")
 
     assert open_access(house.seal, await house.row()).kubeconfig == "one"
+
+
+async def test_what_is_in_the_zone_keeps_its_registry_which_must_let_in(house: House) -> None:
+    wrong = RegistryCredentials(username="ann", password="guessed")
+    with pytest.raises(InvalidInput, match="refuses"):
+        await house.zones.add(house.admin, "k8s", "one", REGISTRY, credentials=wrong)
+    await house.zones.add(house.admin, "k8s", "one", REGISTRY)
+    await house.use()
+
+    await house.zones.change(house.admin, "k8s", credentials=LOGIN)
+    with pytest.raises(InvalidInput, match="refuses"):
+        await house.zones.change(house.admin, "k8s", credentials=wrong)
+    with pytest.raises(Conflict, match="has its images at"):
+        await house.zones.change(house.admin, "k8s", registry="elsewhere.example.com/skep")
+
+    opened = open_access(house.seal, await house.row())
+    assert (opened.registry, opened.credentials) == (REGISTRY, LOGIN)
 
 
 async def test_credentials_are_of_one_registry(house: House) -> None:

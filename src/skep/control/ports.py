@@ -473,6 +473,13 @@ class Clusters(Protocol):
     async def look(self, kubeconfig: str, context: str | None = None) -> ClusterLook:
         """The same, with what control must know of a zone that stands there.  Raises as `check` does."""
 
+    async def check_registry(self, place: str, credentials: RegistryCredentials | None) -> None:
+        """Whether the registry lets in who says so.
+
+        Raises:
+            InvalidInput: it does not.  Unavailable: it does not answer.
+        """
+
     async def leave(self, cluster: ClusterAccess) -> None:
         """Delete everything that bears the cluster's id; nothing else is touched.  May be repeated.
 

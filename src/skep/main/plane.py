@@ -325,7 +325,7 @@ def _control(base: Foundation, room: FlowRoom) -> Control:
         guarding=base.guarding,
         edges=base.edges,
         egressing=egressing(base),
-        clusters=Clusters(),
+        clusters=Clusters(settings.insecure_registries),
     )
 
 

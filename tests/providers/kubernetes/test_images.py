@@ -6,8 +6,9 @@ import pytest
 from tests.contracts.test_image_stores import archive, as_stream
 from tests.providers.images.conftest import PASSWORD, registry
 
-from skep.model.errors import Unauthenticated, Unavailable
+from skep.model.errors import InvalidInput, Unauthenticated, Unavailable
 from skep.model.images import RegistryCredentials
+from skep.providers.kubernetes import Clusters
 from skep.providers.kubernetes.images import ClusterImages
 from skep.providers.local.images.repository import Repository
 
@@ -55,6 +56,18 @@ async def test_a_private_registry_is_opened_with_the_zones_credentials(tmp_path:
 
         assert await images.info(pushed.digest) == pushed
         assert len([block async for block in images.export(pushed.digest)]) > 1
+
+
+async def test_whether_a_registry_lets_in_is_known_before_anything_is_pushed(tmp_path: Path) -> None:
+    wrong = RegistryCredentials(username="tester", password="guessed")
+    async with registry(tmp_path / "registry", with_password=True) as host:
+        await Clusters().check_registry(f"{host}/skep", LOGIN)
+        for login in (None, wrong):
+            with pytest.raises(InvalidInput):
+                await Clusters().check_registry(f"{host}/skep", login)
+
+    with pytest.raises(Unavailable):
+        await Clusters().check_registry(f"{host}/skep", LOGIN)
 
 
 async def test_a_registry_that_deletes_nothing_keeps_all_and_that_is_no_error(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ class ClusterZones:
     ) -> ClusterZoneView:
         """Make a zone of the cluster; its images go to HOST[:PORT]/PREFIX of a registry that its nodes reach.
 
-        Without a `region` it is in the only one there is.
+        The registry is asked, too, whether it lets in.  Without a `region` it is in the only one there is.
         Raises:
             Conflict: there is a zone or a host of that name, or the cluster is not good for it: says why.
             InvalidInput, Unavailable: see `Clusters.check`.
@@ -82,6 +82,7 @@ class ClusterZones:
             await _must_be_free(connection, name)
             place = await _region(connection, region)
         look = await self._usable(kubeconfig, context)
+        await self._clusters.check_registry(registry, credentials)
         access = ClusterAccess(
             id=ClusterId(self._new_id()),
             kubeconfig=kubeconfig,
@@ -114,8 +115,8 @@ class ClusterZones:
         """Reach the same cluster otherwise; what is None stays, but a new registry wants its own credentials.
 
         Raises:
-            Conflict: it is another cluster, which has nothing of what runs in the zone; or it is not good for
-                one any more.
+            Conflict: it is another cluster, or another registry, which has nothing of what is in the zone; or
+                the cluster is not good for a zone any more.
             NotFound: there is no such zone, or it stands on no cluster.
         """
         caller.must_operate()
@@ -131,11 +132,13 @@ class ClusterZones:
             credentials=credentials if credentials is not None or registry is not None else known.credentials,
         )
         look = await self._usable(access.kubeconfig, access.context)
+        await self._clusters.check_registry(access.registry, access.credentials)
         changed = self._row(before.zone, access, look)
 
         async def save(connection: AsyncConnection) -> ClusterRow:
             row = await _of_zone(connection, zone)
             await _must_be_the_same(connection, row, look)
+            await _must_have_its_images(connection, row, changed.registry)
             made = msgspec.structs.replace(changed, generation=row.generation + 1, created=row.created)
             await clusters.save(connection, made)
             return made
@@ -298,6 +301,14 @@ async def _must_be_the_same(connection: AsyncConnection, row: ClusterRow, look: 
         raise Conflict(
             f"{look.check.server} is another cluster than the one zone {row.zone!r} stands on, and has "
             "nothing of what is in the zone: add it as a zone of its own."
+        )
+
+
+async def _must_have_its_images(connection: AsyncConnection, row: ClusterRow, registry: str) -> None:
+    if registry != row.registry and await hosts.in_use(connection, row.host):
+        raise Conflict(
+            f"What is in zone {row.zone!r} has its images at {row.registry}: its registry changes when the "
+            "zone is empty."
         )
 
 

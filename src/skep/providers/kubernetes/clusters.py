@@ -3,12 +3,18 @@
 import contextlib
 
 from skep.model.clusters import ClusterAccess, ClusterLook
+from skep.model.errors import InvalidInput, Unauthenticated
+from skep.model.images import RegistryCredentials
 from skep.model.views.clusters import ClusterCheck
 from skep.providers.kubernetes import rights
+from skep.providers.local.images.repository import Repository
 
 
 class Clusters:
-    """Satisfies control's port of the same name."""
+    """Satisfies control's port of the same name.  `insecure`: registries that may speak plain HTTP."""
+
+    def __init__(self, insecure: tuple[str, ...] = ()) -> None:
+        self._insecure = insecure
 
     async def check(self, kubeconfig: str, context: str | None = None) -> ClusterCheck:
         return (await self.look(kubeconfig, context)).check
@@ -33,6 +39,12 @@ class Clusters:
             findings=findings,
         )
         return ClusterLook(check=check, facts=found.machine, lacks=lacking(found))
+
+    async def check_registry(self, place: str, credentials: RegistryCredentials | None) -> None:
+        try:
+            await Repository(place, credentials, self._insecure).images()
+        except Unauthenticated as error:
+            raise InvalidInput(error.message) from error
 
     async def leave(self, cluster: ClusterAccess) -> None:
         from skep.providers.kubernetes import leaving
