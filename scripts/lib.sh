@@ -5,6 +5,7 @@ ROOT=$PWD
 VENV=$ROOT/.venv
 TOOLS=$ROOT/build/tools
 PEERS=$ROOT/build/peers
+HELM=$ROOT/build/helm
 STAMPS=$ROOT/build/stamps
 LINK=/usr/local/bin/skep
 ETC=${SKEP_ETC:-/etc/skep}

@@ -50,7 +50,15 @@ async def open_database(stack: AsyncExitStack, settings: Configuration) -> Datab
     return database
 
 
-async def _awaited(url: str) -> Database:
+async def await_server(url: str) -> None:
+    """Until it answers.  Raises Unavailable: it answers, and refuses us."""
+    try:
+        await (await _awaited(url, schema=False)).close()
+    except _TROUBLE as error:
+        raise Unavailable(refusal(url, error)) from error
+
+
+async def _awaited(url: str, *, schema: bool = True) -> Database:
     told = ""
     while True:
         try:
@@ -60,7 +68,7 @@ async def _awaited(url: str) -> Database:
                 raise
             reason = str(error) or type(error).__name__
         else:
-            if await _is_current(database):
+            if not schema or await _is_current(database):
                 return database
             reason = "its schema is older than this version's: skep migrate"
         if reason != told:

@@ -7,13 +7,15 @@ import structlog
 
 from skep.bus.inprocess import InProcessBus
 from skep.configuration import Configuration
+from skep.main.database import await_server
 from skep.main.plane import foundation, prepare
 
 log = structlog.get_logger("skep")
 
 
 async def run(settings: Configuration) -> None:
-    """Answers when it is done; may be repeated, also by several at once."""
+    """Waits for the database, and answers when it is done; may be repeated, also by several at once."""
+    await await_server(settings.database_url)
     applying = msgspec.structs.replace(settings, migrations="apply")
     async with AsyncExitStack() as stack:
         base = await foundation(stack, applying, InProcessBus(), "migrate")
