@@ -82,6 +82,7 @@ class Tenancies:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._rounds.clear()
         await self._stack.aclose()
         for task in list(self._tasks):
             task.cancel()
