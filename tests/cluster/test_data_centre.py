@@ -31,9 +31,9 @@ async def centre(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Data
         yield centre
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def customers(centre: DataCentre) -> AsyncIterator[list[Customer]]:
-    """Each has an app; afterwards it is gone."""
+    """Each has an app, in order before and after every test; in the end it is gone."""
     client = Client(centre, random.Random(1))
     customers = [Customer(client, f"shop-{number}") for number in range(4)]
     await asyncio.gather(*(customer.apply() for customer in customers))
@@ -109,6 +109,8 @@ async def test_a_follower_of_a_run_goes_on_elsewhere_when_its_api_process_dies(
     assert (await asyncio.wait_for(elsewhere, 60))[-1] == "run-succeeded"
     centre.apis[0].start()
     await centre.apis[0].until_it_answers()
+    await customers[0].remove()  # it was started once more than it was released
+    await customers[0].apply()
 
 
 async def test_what_was_told_to_a_host_that_is_cut_off_is_worth_nothing_once_it_was_taken_back(
