@@ -22,6 +22,8 @@ from skep.providers.kubernetes.refusals import translated
 _STDIN, _STDOUT, _STDERR, _ERROR, _RESIZE, _CLOSE = 0, 1, 2, 3, 4, 255
 _ENDS_INPUT = "v5.channel.k8s.io"
 _PROTOCOLS = [_ENDS_INPUT, "v4.channel.k8s.io"]
+_PIECE = 64 * 1024
+"""Bytes of input in one message: one of 1 MiB was seen to hang in the cluster."""
 _NOT_FOUND, _NOT_RUNNABLE = 127, 126
 
 
@@ -67,7 +69,8 @@ class PodExec:
             yield chunk
 
     async def write(self, data: bytes) -> None:
-        await self._send(_STDIN, data)
+        for start in range(0, len(data), _PIECE):
+            await self._send(_STDIN, data[start : start + _PIECE])
 
     async def close_stdin(self) -> None:
         """Raises Unsupported: the cluster is too old to tell a program that its input has ended."""
