@@ -8,7 +8,6 @@ import asyncio
 import base64
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -30,7 +29,7 @@ from skep.model.ids import Bytes, ContainerId, Digest, DiskId, ReplicaId
 from skep.model.images import ImageInfo
 from skep.providers.kubernetes.cluster import Cluster, mark
 from skep.providers.kubernetes.pod_dns import pod_dns
-from skep.providers.kubernetes.pods import logs, naming, probes, templates, words
+from skep.providers.kubernetes.pods import naming, probes, reading, templates, words
 from skep.providers.kubernetes.pods.carrier import Around, Carrier
 from skep.providers.kubernetes.pods.exec import PodExec
 from skep.providers.kubernetes.pods.ledger import Entry, Ledger, read
@@ -45,7 +44,6 @@ from skep.providers.kubernetes.watching import Change
 
 _BEGINS = 60.0
 """Seconds after which a start that came to nothing is left to whoever waits for readiness."""
-_LAST_WORDS = 10
 _TABLES = ("cat", "/proc/net/tcp", "/proc/net/tcp6")
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -164,7 +162,7 @@ class ClusterEngine:
         await carrier.until(container, decided)
         name = carrier.entry(container).name
         if said and said[0]:
-            raise Unavailable(await self._lament(carrier, container, f"{name} {said[0]}"))
+            raise Unavailable(await reading.lament(self._cluster, carrier, container, f"{name} {said[0]}"))
 
     async def wait_exit(self, container: ContainerId) -> int:
         carrier = await self._get(container)
@@ -181,8 +179,10 @@ class ClusterEngine:
         since: str | None = None,
     ) -> AsyncIterator[LogLine]:
         carrier = await self._get(container)
-        async for line in self._follow(carrier, container, follow=follow, tail=tail, since=since):
-            yield line
+        read = reading.lines(self._cluster, carrier, container, follow=follow, tail=tail, since=since)
+        async with contextlib.aclosing(read):
+            async for line in read:
+                yield line
 
     async def exec(self, container: ContainerId, spec: ExecSpec) -> PodExec:
         pod = self._running(await self._get(container), container)
@@ -289,46 +289,6 @@ class ClusterEngine:
 
     # -- reading ----------------------------------------------------------------------------------
 
-    async def _follow(
-        self, carrier: Carrier, container: ContainerId, *, follow: bool, tail: int | None, since: str | None
-    ) -> AsyncIterator[LogLine]:
-        """One pod after the other, as long as there are any to come."""
-        last = ""
-        while True:
-            pod = carrier.pod(container)
-            if pod is not None and (pod.running or pod.ended or pod.ended_before):
-                previous = not pod.running and pod.ended is None
-                read = logs.lines(
-                    self._cluster,
-                    pod.namespace,
-                    pod.name,
-                    follow=follow and not previous,
-                    tail=tail,
-                    since=last or since,
-                    previous=previous,
-                )
-                with contextlib.suppress(NotFound, InvalidInput):
-                    async with contextlib.aclosing(read):
-                        async for line in read:
-                            if line.time > last:
-                                yield line
-                                last, tail = line.time, None
-            if not follow or not carrier.has(container):
-                return
-            await carrier.until(container, partial(self._may_read_more, carrier, container, pod))
-            if not carrier.has(container):
-                return
-
-    @staticmethod
-    def _may_read_more(carrier: Carrier, container: ContainerId, read: SeenPod | None) -> bool:
-        return _is_another(read, carrier.pod(container))
-
-    async def _lament(self, carrier: Carrier, container: ContainerId, what: str) -> str:
-        pod, why = carrier.pod(container), carrier.status(container).error
-        lines = await logs.last(self._cluster, pod.namespace, pod.name, _LAST_WORDS) if pod else []
-        said = f"{what.rstrip('. ')}." + (f" {why}" if why else "")
-        return said + ("\n".join([" Its last lines:", *lines]) if lines else "")
-
     def _running(self, carrier: Carrier, container: ContainerId) -> SeenPod:
         pod = carrier.pod(container)
         if pod is None or not pod.running or not carrier.entry(container).wanted:
@@ -426,13 +386,6 @@ def _unready(status: ContainerStatus, *, checked: bool) -> str | None:
     if status.state is ContainerState.EXITED:
         return "" if status.exit_code == 0 and not checked else f"exited with {status.exit_code}"
     return None
-
-
-def _is_another(before: SeenPod | None, now: SeenPod | None) -> bool:
-    """Whether there may be lines that were not read."""
-    if now is None or not (now.running or now.ended):
-        return False
-    return before is None or (before.name, before.since, before.ended) != (now.name, now.since, now.ended)
 
 
 def _entry(spec: ContainerSpec, digest: str) -> Entry:

@@ -325,8 +325,8 @@ class Carrier:
         await self._objects.write(ledger)
         todo = plans.work(ledger, list(self.pods.values()), self._binding)
         await _all(self._leave(name) for name in todo.leave)
-        if todo.workload:
-            await self._objects.apply(ledger)
+        if todo.workload and await self._objects.apply(ledger):
+            self.kick()
         await _all(
             [
                 *(self._end(name) for name in todo.end),

@@ -35,6 +35,7 @@ class Objects:
         self._supply: Supply = {}
         self._applied: Manifest | None = None
         self._applying = False
+        self._meanwhile: tuple[Deployment | StatefulSet, bool] | None = None
 
     def supply(self, content: Supply) -> None:
         """For the Secrets of the next `write`."""
@@ -53,12 +54,15 @@ class Objects:
                 await self._put(manifests.secret(ledger, part, data, base, self._uid), force=True)
         self.supplied = ledger.shape
 
-    async def apply(self, ledger: Ledger) -> None:
-        """The Deployment or StatefulSet; what another manager has taken of it is taken back, and said."""
+    async def apply(self, ledger: Ledger) -> bool:
+        """The Deployment or StatefulSet; what another manager has taken of it is taken back, and said.
+
+        True: what was heard meanwhile may be somebody else's doing, so it is to be applied again.
+        """
         manifest = manifests.workload(ledger, self._cluster.selector, self._uid)
         if manifest == self._applied:
-            return
-        self._applying = True
+            return False
+        self._applying, self._meanwhile = True, None
         try:
             await self._put(manifest)
         except Conflict as error:
@@ -69,10 +73,14 @@ class Objects:
         finally:
             self._applying = False
         self._applied = manifest
+        return self._differed_meanwhile()
 
     def differ(self, found: Deployment | StatefulSet, *, gone: bool) -> bool:
         """Whether somebody else changed or deleted it, so that it is to be applied again."""
-        if self._applying or self._applied is None or self._written is None:
+        if self._applying:
+            self._meanwhile = (found, gone)
+            return False
+        if self._applied is None or self._written is None:
             return False
         if gone:
             _drift(self._written, object="deleted")
@@ -84,6 +92,12 @@ class Objects:
             _drift(self._written, fields=fields)
             self._applied = None
         return bool(fields)
+
+    def _differed_meanwhile(self) -> bool:
+        if self._meanwhile is None:
+            return False
+        found, gone = self._meanwhile
+        return self.differ(found, gone=gone)
 
     async def clear_workload(self, ledger: Ledger) -> None:
         self._applied = None
