@@ -31,9 +31,8 @@ _LAST_WORDS = 2000
 
 async def pack(folder: Path) -> AsyncGenerator[bytes, None]:
     """The folder itself and all below it, on its file system or not.  Raises HostFailure."""
-    async with _tar(*PACK, "--file=-", f"--directory={folder}", ".") as process:
+    async with _tar(*PACK, "--file=-", f"--directory={folder}", ".") as (process, errors):
         assert process.stdout is not None  # noqa: S101 - it was asked for
-        errors = asyncio.create_task(_last_words(process.stderr))
         while block := await process.stdout.read(_BLOCK):
             yield block
         must_have_ended_well(await process.wait(), await errors)
@@ -45,13 +44,14 @@ async def unpack(content: AsyncIterator[bytes], folder: Path) -> None:
     Raises:
         Exhausted: it does not fit.  HostFailure: it is no tar, or cannot be written.
     """
-    async with _tar(*UNPACK, "--file=-", f"--directory={folder}") as process:
+    async with _tar(*UNPACK, "--file=-", f"--directory={folder}") as (process, errors):
         assert process.stdin is not None  # noqa: S101 - it was asked for
-        errors = asyncio.create_task(_last_words(process.stderr))
-        with contextlib.suppress(ConnectionError):  # it has ended, and says why
-            async for block in content:
-                process.stdin.write(block)
+        async for block in content:
+            process.stdin.write(block)
+            try:
                 await process.stdin.drain()
+            except ConnectionError:  # it has ended, and says why
+                break
         process.stdin.close()
         must_have_ended_well(await process.wait(), await errors)
 
@@ -66,8 +66,8 @@ def must_have_ended_well(code: int, said: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _tar(*args: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Left early, it is killed."""
+async def _tar(*args: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.Task[str]]]:
+    """The process, and what it says is wrong.  Left early, it is killed."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
         "tar",
@@ -78,13 +78,17 @@ async def _tar(*args: str) -> AsyncIterator[asyncio.subprocess.Process]:
         start_new_session=True,
         env={"LC_ALL": "C.UTF-8"} | _path(),
     )
+    errors = asyncio.create_task(_last_words(process.stderr))
     try:
-        yield process
+        yield process, errors
     finally:
+        if process.stdin is not None:
+            process.stdin.close()
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await asyncio.shield(process.wait())
+        errors.cancel()
 
 
 def _path() -> dict[str, str]:
