@@ -27,6 +27,8 @@ UNPACK = ("--extract", "--numeric-owner", "--same-owner", "--preserve-permission
 _FULL = ("No space left on device", "Disk quota exceeded", "Wrote only")
 _BLOCK = 1024 * 1024
 _LAST_WORDS = 2000
+_TOO_EARLY = 255
+"""What stands for the exit code of one that was content with less than all."""
 
 
 async def pack(folder: Path) -> AsyncGenerator[bytes, None]:
@@ -51,7 +53,7 @@ async def unpack(content: AsyncIterator[bytes], folder: Path) -> None:
             try:
                 await process.stdin.drain()
             except ConnectionError:  # it has ended, and says why
-                break
+                must_have_ended_well(await process.wait() or _TOO_EARLY, await errors)
         process.stdin.close()
         must_have_ended_well(await process.wait(), await errors)
 
