@@ -7,12 +7,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 from tests.cluster.kubernetes.cluster import Cluster
+from tests.cluster.kubernetes.progress import Failed
 from tests.deploy import building
 from tests.deploy.archives import named
 from tests.deploy.manifests import DEPLOY, ROOT
@@ -84,7 +85,7 @@ def test_skep_comes_up_survives_kills_is_upgraded_and_goes(
     assert unanswered == []
     assert [zone["name"] for zone in before] == ["zone-1"]
     assert after == before
-    assert "is up at" in ask("exec", "deployment/skep-api", "--", "skep", "status")
+    kubernetes.until(lambda: _says_that_it_is_up(ask), "the command within a pod finds its server")
     assert ask("get", "secret", "skep", "--output=jsonpath={.metadata.name}") == "skep"
 
     ask("delete", f"--kustomize={overlay}")
@@ -153,6 +154,13 @@ def _wait(ask: Ask) -> None:
     ask("wait", "job/skep-migrate", "--for=condition=Complete", "--timeout=600s")
     for name in ("deployment/skep-api", "deployment/skep-worker"):
         ask("rollout", "status", name, "--timeout=600s")
+
+
+def _says_that_it_is_up(ask: Ask) -> bool:
+    """Not of a pod that is about to end, which kubectl may choose as well."""
+    with suppress(Failed):
+        return "is up at" in ask("exec", "deployment/skep-api", "--", "skep", "status")
+    return False
 
 
 def _one(ask: Ask, component: str) -> str:
