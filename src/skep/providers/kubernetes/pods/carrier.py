@@ -32,7 +32,8 @@ from skep.providers.kubernetes.pods.seen import Ended, SeenPod
 from skep.providers.kubernetes.together import Together
 
 _KILLED = 137
-_AFTER_GRACE = 60.0
+_AFTER_GRACE = 120.0
+"""Seconds: kubelets of busy nodes take their time until they say that a pod has ended."""
 _log = structlog.get_logger(__name__)
 
 
