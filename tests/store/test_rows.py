@@ -292,10 +292,12 @@ async def test_what_the_operator_decided_about_a_host_stays_when_it_comes_again(
     assert not row.schedulable
 
 
-async def test_the_certificate_of_a_host(store: Store) -> None:
+async def test_the_certificate_of_a_host_and_where_it_is(store: Store) -> None:
     await store.do(hosts.set_certificate, HOST, "1f")
+    await store.do(hosts.set_address, HOST, "192.0.2.7:1234")
 
-    assert (await the_host(store)).certificate == "1f"
+    host = await the_host(store)
+    assert (host.certificate, host.address) == ("1f", "192.0.2.7:1234")
 
 
 async def test_a_host_without_a_lease_is_never_silent(store: Store) -> None:

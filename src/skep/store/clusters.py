@@ -1,7 +1,5 @@
 """Kubernetes clusters that zones stand on: how they are reached, sealed."""
 
-from collections.abc import Iterable
-
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -44,10 +42,6 @@ async def insert(connection: AsyncConnection, row: ClusterRow) -> None:
 
 async def save(connection: AsyncConnection, row: ClusterRow) -> None:
     await connection.execute(sa.update(clusters).where(clusters.c.id == row.id).values(**rows.columns(row)))
-
-
-async def set_lacks(connection: AsyncConnection, cluster: ClusterId, lacks: Iterable[str]) -> None:
-    await connection.execute(sa.update(clusters).where(clusters.c.id == cluster).values(lacks=tuple(lacks)))
 
 
 async def delete(connection: AsyncConnection, cluster: ClusterId) -> None:
