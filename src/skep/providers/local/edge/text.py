@@ -161,29 +161,29 @@ def _addresses(entrance: Entrance, port: int) -> list[str]:
 
 _HOST = "req.hdr(host),field(1,:),lower"
 _PLAIN = "http-request allow if { var(txn.route),field(3,|) -m len 0 }"
-"""Most endpoints are known by their very name and have no flags: no more is asked about them."""
+"""Most endpoints are found by the name as it is written and have no flags: no more is asked about them."""
 
 
 def _rules(place: Place, entrance: Entrance) -> Iterable[str]:
     found = f"map_beg({place.routes})"
     yield "log global"
-    asked = "%HM %HV %[var(txn.host)] %[var(txn.path)]"
+    asked = "%HM %HV %[var(txn.host)] %HPO"
     yield f'log-format "%Ts.%ms %[var(txn.route)] %ci %s %ST %Ta %B %ts {asked}"'
     # A keep-alive connection that is idle while HAProxy is replaced is closed with its next answer.
     yield "option idle-close-on-response"
-    yield "http-request set-var(txn.path) path"
     yield from _proving(place)
-    yield f"http-request set-var(txn.route) {_HOST},concat(,txn.path,/),{found}"
+    yield f"http-request set-var(txn.route) base,concat(/),{found}"
     # RFC 9110, 9.2.2: these may be repeated.
     yield "http-request disable-l7-retry unless { method GET HEAD OPTIONS PUT DELETE TRACE }"
     # Whatever a client says of that, under whatever name: a replica is to believe the edge alone.
     yield "http-request del-header forwarded -m sub"
     yield "option forwardfor"
-    yield "http-request add-header X-Forwarded-Host %[req.hdr(host)]"
     yield "http-request add-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]"
     yield _PLAIN
     unknown = "unless { var(txn.route) -m found }"
+    yield "http-request set-var(txn.path) path"
     yield f"http-request set-var(txn.host) {_HOST} {unknown}"
+    yield f"http-request set-var(txn.route) var(txn.host),concat(,txn.path,/),{found} {unknown}"
     wider = "var(txn.host),regsub(^[^.]*,*)"
     yield f"http-request set-var(txn.route) {wider},concat(,txn.path,/),{found} {unknown}"
     yield f"http-request set-log-level silent {unknown}"
@@ -197,8 +197,9 @@ def _rules(place: Place, entrance: Entrance) -> Iterable[str]:
 def _proving(place: Place) -> Iterable[str]:
     """Before all that tenants have, and before anybody is sent to HTTPS: RFC 8555, 8.3."""
     known = f"map_str({place.proofs})"
-    asked = f"if {{ var(txn.path) -m beg {PROOFS} }}"
+    asked = f"if {{ path_beg {PROOFS} }}"
     found = "{ var(txn.proof) -m found }"
+    yield f"http-request set-var(txn.path) path {asked}"
     yield f"http-request set-var(txn.proof) {_HOST},concat(,txn.path),{known} {asked}"
     yield f"http-request set-log-level silent if {found}"
     yield f'http-request return status 200 content-type text/plain lf-string "%[var(txn.proof)]" if {found}'
