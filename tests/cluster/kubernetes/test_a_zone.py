@@ -133,6 +133,11 @@ class Someone:
             for pod in self.world.get("pods", f"--namespace={namespace}")["items"]
         ]
 
+    def living(self) -> set[str]:
+        """The uids of the pods that are not about to end."""
+        meta = [pod["metadata"] for pod in self.pods()]
+        return {one["uid"] for one in meta if "deletionTimestamp" not in one}
+
     def clear(self) -> None:
         """What a test that failed has left in the cluster."""
         with suppress(AssertionError):
@@ -230,7 +235,7 @@ def test_it_grows_and_is_replaced_without_its_data(someone: Someone) -> None:
 
 
 def test_a_skep_that_is_killed_finds_what_goes_on(someone: Someone) -> None:
-    before = {pod["metadata"]["uid"] for pod in someone.pods()}
+    before = someone.living()
 
     someone.kill()
     someone.up()
@@ -239,10 +244,11 @@ def test_a_skep_that_is_killed_finds_what_goes_on(someone: Someone) -> None:
         return {one["state"] for one in someone.replicas().values()} == {"running"}
 
     someone.until(running, "all is known")
-    assert {pod["metadata"]["uid"] for pod in someone.pods()} == before
+    assert someone.living() == before
     someone.type("zone", "set", "k8s", "--kubeconfig", str(someone.folder / "kubeconfig"))
     someone.type("scale", "shop", "web=2")
     assert {one["name"] for one in someone.replicas().values()} == {"db-0", "web-0", "web-1"}
+    assert someone.living() < before
 
 
 def test_what_is_in_use_stays_and_nothing_is_left_at_the_end(someone: Someone) -> None:
