@@ -84,29 +84,28 @@ class HostStreams:
             yield block
 
     async def receive(self, digest: Digest, layout: AsyncIterator[bytes]) -> ImageInfo:
-        with self._reachable():
-            async with self.http.stream(
-                "PUT", f"/images/{digest}", content=layout, timeout=_IMPORT_TIMEOUT
-            ) as response:
-                await check(response)
-                return msgspec.json.decode(await response.aread(), type=ImageInfo)
+        said = await self._import(f"/images/{digest}", layout)
+        return msgspec.json.decode(said, type=ImageInfo)
 
     async def export_disk(self, disk: DiskId) -> AsyncIterator[bytes]:
         async for block in self._download(f"/disks/{disk}"):
             yield block
 
     async def receive_disk(self, disk: DiskId, stream: AsyncIterator[bytes]) -> None:
-        with self._reachable():
-            async with self.http.stream(
-                "PUT", f"/disks/{disk}", content=stream, timeout=_IMPORT_TIMEOUT
-            ) as response:
-                await check(response)
+        await self._import(f"/disks/{disk}", stream)
 
     async def upload(self, file: Path) -> None:
         """It becomes one of the host's spool, under its own name."""
         with self._reachable():
             async with self.http.stream("PUT", f"/spool/{file.name}", content=_blocks(file)) as response:
                 await check(response)
+
+    async def _import(self, path: str, content: AsyncIterator[bytes]) -> bytes:
+        """What the host says once it has taken all of it over."""
+        with self._reachable():
+            async with self.http.stream("PUT", path, content=content, timeout=_IMPORT_TIMEOUT) as response:
+                await check(response)
+                return await response.aread()
 
     async def _download(self, path: str) -> AsyncIterator[bytes]:
         with self._reachable():
