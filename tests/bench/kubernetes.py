@@ -22,7 +22,7 @@ from tests.cluster.kubernetes.layout import DEFAULT_NAME
 from tests.providers.kubernetes.yard import ALWAYS, Yard, yard
 
 from skep.model.host import ContainerSpec
-from skep.providers.kubernetes.engine import ClusterEngine
+from skep.providers.kubernetes.pods.engine import ClusterEngine
 from skep.providers.kubernetes.pods.templates import Given, template
 
 SLEEP = ("/bin/sleep", "100000")

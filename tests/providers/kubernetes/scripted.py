@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from lightkube.config.kubeconfig import SingleConfig
 
-from skep.providers.kubernetes import access
+from skep.providers.kubernetes.client import access
 
 Answer = Callable[[asyncio.StreamWriter], None]
 """Writes it; the connection is closed afterwards."""

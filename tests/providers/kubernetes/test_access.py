@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from skep.model.errors import InvalidInput
-from skep.providers.kubernetes import access
+from skep.providers.kubernetes.client import access
 
 TOKEN: dict[str, Any] = {"token": "t"}
 NOTHING: Mapping[str, Any] = MappingProxyType({})

@@ -10,7 +10,7 @@ from lightkube.resources.storage_v1 import StorageClass
 from skep.model.errors import Unsupported
 from skep.model.host import DiskSpec
 from skep.model.ids import Bytes, DiskId, TenantId
-from skep.providers.kubernetes import claims
+from skep.providers.kubernetes.disks import claims
 from skep.providers.kubernetes.manifests import TenantNamespace
 
 OF = TenantNamespace("inst", TenantId("acme"))

@@ -16,8 +16,8 @@ from tests.providers.kubernetes.scripted import Answer, bare, document, pod, ser
 
 from skep.model.errors import Conflict, Exhausted, Forbidden, InvalidInput, NotFound, SkepError, Unavailable
 from skep.model.ids import TenantId, new_id
-from skep.providers.kubernetes import access
-from skep.providers.kubernetes.cluster import Cluster
+from skep.providers.kubernetes.client import access
+from skep.providers.kubernetes.client.cluster import Cluster
 
 __all__ = ["kubernetes"]
 

@@ -20,7 +20,7 @@ from skep.model.host import (
     ExecSpec,
 )
 from skep.model.ids import DiskId, Seconds, new_id
-from skep.providers.kubernetes.engine import ClusterEngine
+from skep.providers.kubernetes.pods.engine import ClusterEngine
 
 __all__ = ["kubernetes"]
 

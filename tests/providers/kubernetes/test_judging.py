@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from skep.providers.kubernetes.facts import DiskClass, Facts
-from skep.providers.kubernetes.judging import judge, usable
+from skep.providers.kubernetes.joining.facts import DiskClass, Facts
+from skep.providers.kubernetes.joining.judging import judge, usable
 
 GROUPS = frozenset(
     {

@@ -6,8 +6,8 @@ from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Node
 
 from skep.model.needs import Need
-from skep.providers.kubernetes.facts import DiskClass, Facts, machine_of
-from skep.providers.kubernetes.lacking import ALWAYS, lacking
+from skep.providers.kubernetes.joining.facts import DiskClass, Facts, machine_of
+from skep.providers.kubernetes.joining.lacking import ALWAYS, lacking
 from skep.providers.kubernetes.quantities import amount, size
 
 

@@ -22,11 +22,11 @@ from skep.model.host import (
 from skep.model.ids import AppId, EndpointId, GroupId, ReplicaId, ServiceId, TenantId
 from skep.providers.kubernetes.manifests import TenantNamespace, app_service
 from skep.providers.kubernetes.network.entrances import Entrance, check
+from skep.providers.kubernetes.network.pod_dns import pod_dns
 from skep.providers.kubernetes.network.records import NetworkRecord, TenantRecord
 from skep.providers.kubernetes.network.standing import Standing
 from skep.providers.kubernetes.network.tenancy import Tenancy
 from skep.providers.kubernetes.network.wanted import Circumstances, wanted
-from skep.providers.kubernetes.pod_dns import pod_dns
 
 OF = TenantNamespace("inst", TenantId("acme"))
 Things = dict[tuple[str, str], dict[str, Any]]

@@ -12,9 +12,9 @@ from tests.contracts.trees import members, tree
 from skep.model.errors import Exhausted
 from skep.model.ids import DiskId, TenantId
 from skep.model.needs import BASELINE
+from skep.providers.kubernetes.disks.porter_image import root_of
+from skep.providers.kubernetes.disks.porters import KEEP, PROGRAMS, SEND, TAKE, frame, node_of, porter
 from skep.providers.kubernetes.manifests import TenantNamespace
-from skep.providers.kubernetes.porter_image import root_of
-from skep.providers.kubernetes.porters import KEEP, PROGRAMS, SEND, TAKE, frame, node_of, porter
 from skep.providers.local.disk_tars import must_have_ended_well
 
 pytestmark = pytest.mark.root

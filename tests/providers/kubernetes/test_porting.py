@@ -22,10 +22,10 @@ pytestmark = [pytest.mark.root, pytest.mark.kubernetes]
 RECEIVES = """
 import asyncio, sys
 from pathlib import Path
-from skep.providers.kubernetes import access
-from skep.providers.kubernetes.cluster import Cluster
-from skep.providers.kubernetes.disks import ClaimPool
-from skep.providers.kubernetes.tenants import Tenants
+from skep.providers.kubernetes.client import access
+from skep.providers.kubernetes.client.cluster import Cluster
+from skep.providers.kubernetes.disks.pool import ClaimPool
+from skep.providers.kubernetes.tenants.tenants import Tenants
 
 async def image():
     return sys.argv[4]

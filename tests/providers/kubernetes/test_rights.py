@@ -2,7 +2,7 @@ from typing import Any
 
 import yaml
 
-from skep.providers.kubernetes import rights
+from skep.providers.kubernetes.joining import rights
 
 
 def roles() -> dict[str, list[dict[str, Any]]]:

@@ -16,11 +16,12 @@ from tests.providers.network.conftest import network, port
 from skep.model.errors import Conflict, Exhausted, NotFound
 from skep.model.host import DiskSpec
 from skep.model.ids import Bytes, DiskId, TenantId, new_id
-from skep.providers.kubernetes import Clusters, namespaces
-from skep.providers.kubernetes.disks import ClaimPool
+from skep.providers.kubernetes import Clusters
+from skep.providers.kubernetes.disks.pool import ClaimPool
 from skep.providers.kubernetes.manifests import TenantNamespace
-from skep.providers.kubernetes.namespaces import Bounds
-from skep.providers.kubernetes.tenants import Tenants
+from skep.providers.kubernetes.tenants import namespaces
+from skep.providers.kubernetes.tenants.namespaces import Bounds
+from skep.providers.kubernetes.tenants.tenants import Tenants
 
 __all__ = ["kubernetes"]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from skep.providers.kubernetes.together import Together
+from skep.providers.kubernetes.client.together import Together
 
 
 class Work:

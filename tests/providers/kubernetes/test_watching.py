@@ -20,10 +20,10 @@ from tests.providers.kubernetes.scripted import (
 )
 
 from skep.model.errors import Forbidden, Unavailable
-from skep.providers.kubernetes.cluster import Cluster
-from skep.providers.kubernetes.feeds import Told
-from skep.providers.kubernetes.patience import delay
-from skep.providers.kubernetes.watching import Change, Memory, Watched, key
+from skep.providers.kubernetes.client.cluster import Cluster
+from skep.providers.kubernetes.client.feeds import Told
+from skep.providers.kubernetes.client.patience import delay
+from skep.providers.kubernetes.client.watching import Change, Memory, Watched, key
 
 PODS = "GET /api/v1/pods"
 

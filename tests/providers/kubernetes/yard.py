@@ -14,9 +14,9 @@ from skep.model.host import ContainerSpec, ContainerStatus
 from skep.model.ids import Bytes, ContainerId, Digest, DiskId, ReplicaId, Seconds, TenantId, new_id
 from skep.model.images import ImageConfig, ImageInfo
 from skep.model.spec import RestartPolicy
-from skep.providers.kubernetes import access
-from skep.providers.kubernetes.cluster import Cluster
-from skep.providers.kubernetes.engine import ClusterEngine
+from skep.providers.kubernetes.client import access
+from skep.providers.kubernetes.client.cluster import Cluster
+from skep.providers.kubernetes.pods.engine import ClusterEngine
 
 BUSYBOX = Digest("sha256:" + "b" * 64)
 NEVER = RestartPolicy(condition="no")

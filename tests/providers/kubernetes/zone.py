@@ -16,18 +16,18 @@ from tests.cluster.kubernetes.cluster import Cluster as TestCluster
 
 from skep.model.errors import NotFound
 from skep.model.ids import ReplicaId, TenantId, new_id
-from skep.providers.kubernetes import access
-from skep.providers.kubernetes.cluster import Cluster
-from skep.providers.kubernetes.disks import ClaimPool
-from skep.providers.kubernetes.edge import ClusterEdge
-from skep.providers.kubernetes.fabric import ClusterFabric
+from skep.providers.kubernetes.client import access
+from skep.providers.kubernetes.client.cluster import Cluster
+from skep.providers.kubernetes.disks.pool import ClaimPool
+from skep.providers.kubernetes.disks.porter_image import root_of
+from skep.providers.kubernetes.disks.porters import PROGRAMS
 from skep.providers.kubernetes.manifests import Manifest
+from skep.providers.kubernetes.network.edge import ClusterEdge
 from skep.providers.kubernetes.network.entrances import Entrance
+from skep.providers.kubernetes.network.fabric import ClusterFabric
+from skep.providers.kubernetes.network.pod_dns import nameserver, pod_dns
 from skep.providers.kubernetes.network.tenancies import Tenancies
-from skep.providers.kubernetes.pod_dns import nameserver, pod_dns
-from skep.providers.kubernetes.porter_image import root_of
-from skep.providers.kubernetes.porters import PROGRAMS
-from skep.providers.kubernetes.tenants import Tenants
+from skep.providers.kubernetes.tenants.tenants import Tenants
 
 PORTER = "localhost/porter:1"
 INGRESS = Entrance(ingress_class="skep-test")

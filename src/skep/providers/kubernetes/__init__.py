@@ -1,5 +1,5 @@
-"""A Kubernetes cluster: what it offers, and what skep must be allowed to do there."""
+"""A Kubernetes cluster as one host of its zone."""
 
-from skep.providers.kubernetes.clusters import Clusters
+from skep.providers.kubernetes.joining.clusters import Clusters
 
 __all__ = ["Clusters"]

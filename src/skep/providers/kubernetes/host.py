@@ -16,21 +16,22 @@ from skep.model.clusters import ClusterAccess
 from skep.model.host import ContainerStatus, DiskSpec, HostFacts
 from skep.model.ids import Bytes, ContainerId, DiskId
 from skep.model.topology import HostLoad
-from skep.providers.kubernetes import access, pulling
-from skep.providers.kubernetes.claims import claim_name
-from skep.providers.kubernetes.cluster import Cluster
-from skep.providers.kubernetes.disks import ClaimPool
-from skep.providers.kubernetes.edge import ClusterEdge, entrance
-from skep.providers.kubernetes.engine import ClusterEngine
-from skep.providers.kubernetes.fabric import ClusterFabric
-from skep.providers.kubernetes.facts import SYSTEM, machine_of
+from skep.providers.kubernetes.client import access
+from skep.providers.kubernetes.client.cluster import Cluster
+from skep.providers.kubernetes.client.watching import Watched
+from skep.providers.kubernetes.disks.claims import claim_name
+from skep.providers.kubernetes.disks.pool import ClaimPool
+from skep.providers.kubernetes.disks.porter_image import PorterImage
 from skep.providers.kubernetes.images import ClusterImages
+from skep.providers.kubernetes.joining.facts import SYSTEM, machine_of
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
+from skep.providers.kubernetes.network.edge import ClusterEdge, entrance
+from skep.providers.kubernetes.network.fabric import ClusterFabric
+from skep.providers.kubernetes.network.pod_dns import nameserver
 from skep.providers.kubernetes.network.tenancies import Tenancies
-from skep.providers.kubernetes.pod_dns import nameserver
-from skep.providers.kubernetes.porter_image import PorterImage
-from skep.providers.kubernetes.tenants import Tenants
-from skep.providers.kubernetes.watching import Watched
+from skep.providers.kubernetes.pods.engine import ClusterEngine
+from skep.providers.kubernetes.tenants import pulling
+from skep.providers.kubernetes.tenants.tenants import Tenants
 from skep.providers.local.images.repository import Repository
 from skep.providers.local.spool import FolderSpool
 

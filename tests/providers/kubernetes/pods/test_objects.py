@@ -8,7 +8,7 @@ from lightkube import codecs
 from tests.providers.kubernetes.pods.test_plans import DEPLOYMENT, entry, ledger
 from tests.providers.kubernetes.scripted import Answer, document, serve, status
 
-from skep.providers.kubernetes.cluster import Cluster
+from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.pods.manifests import workload
 from skep.providers.kubernetes.pods.objects import Objects
 

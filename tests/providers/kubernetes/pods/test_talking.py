@@ -10,7 +10,7 @@ from tests.providers.kubernetes.scripted import document, serve, status
 
 from skep.model.errors import Unsupported
 from skep.model.host import ExecSpec
-from skep.providers.kubernetes.cluster import Cluster
+from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.pods import exec as commands
 from skep.providers.kubernetes.pods import logs, usage
 from skep.providers.kubernetes.pods.usage import Meter, Used

@@ -19,7 +19,9 @@ from lightkube.resources.networking_v1 import NetworkPolicy
 
 from skep.model.errors import NotFound, SkepError, Unavailable
 from skep.model.ids import ReplicaId, ServiceId, TenantId
-from skep.providers.kubernetes.cluster import Cluster, mark
+from skep.providers.kubernetes.client.cluster import Cluster, mark
+from skep.providers.kubernetes.client.together import Together
+from skep.providers.kubernetes.client.watching import Change, Watched
 from skep.providers.kubernetes.manifests import Manifest
 from skep.providers.kubernetes.network.entrances import Entrance
 from skep.providers.kubernetes.network.leading import HEADLESS, SLICES
@@ -28,9 +30,7 @@ from skep.providers.kubernetes.network.services import VIRTUAL_IPS
 from skep.providers.kubernetes.network.standing import Standing, replica, standing
 from skep.providers.kubernetes.network.tenancy import KINDS, Key, Tenancy, digest_of, key_of
 from skep.providers.kubernetes.network.wanted import Circumstances, wanted
-from skep.providers.kubernetes.tenants import Tenants
-from skep.providers.kubernetes.together import Together
-from skep.providers.kubernetes.watching import Change, Watched
+from skep.providers.kubernetes.tenants.tenants import Tenants
 
 Certify = Callable[[str], Awaitable[bytes]]
 """The PEM of a certificate by its digest; raises NotFound."""

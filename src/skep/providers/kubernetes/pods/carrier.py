@@ -21,15 +21,15 @@ from skep.model.errors import Conflict, NotFound, Unavailable
 from skep.model.host import ContainerStatus
 from skep.model.ids import ContainerId, Seconds
 from skep.model.restarts import History, decide
-from skep.providers.kubernetes.cluster import Cluster
-from skep.providers.kubernetes.patience import delay
+from skep.providers.kubernetes.client.cluster import Cluster
+from skep.providers.kubernetes.client.patience import delay
+from skep.providers.kubernetes.client.together import Together
 from skep.providers.kubernetes.pods import manifests, plans, statuses
 from skep.providers.kubernetes.pods.ledger import Entry, Exit, Ledger
 from skep.providers.kubernetes.pods.manifests import MEMBER, Manifest
 from skep.providers.kubernetes.pods.naming import CarrierKind
 from skep.providers.kubernetes.pods.objects import Objects, Supply
 from skep.providers.kubernetes.pods.seen import Ended, SeenPod
-from skep.providers.kubernetes.together import Together
 
 _KILLED = 137
 _AFTER_GRACE = 120.0

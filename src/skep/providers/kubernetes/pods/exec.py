@@ -15,9 +15,9 @@ import httpx2
 
 from skep.model.errors import HostFailure, SkepError, Unsupported
 from skep.model.host import ExecSpec
-from skep.providers.kubernetes.cluster import Cluster
+from skep.providers.kubernetes.client.cluster import Cluster
+from skep.providers.kubernetes.client.refusals import translated
 from skep.providers.kubernetes.pods.templates import CONTAINER
-from skep.providers.kubernetes.refusals import translated
 
 _STDIN, _STDOUT, _STDERR, _ERROR, _RESIZE, _CLOSE = 0, 1, 2, 3, 4, 255
 _ENDS_INPUT = "v5.channel.k8s.io"

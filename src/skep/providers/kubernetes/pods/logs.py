@@ -11,9 +11,9 @@ import httpx2
 
 from skep.model.errors import NotFound, SkepError
 from skep.model.host import LogLine
-from skep.providers.kubernetes.cluster import Cluster
+from skep.providers.kubernetes.client.cluster import Cluster
+from skep.providers.kubernetes.client.refusals import translated
 from skep.providers.kubernetes.pods.templates import CONTAINER
-from skep.providers.kubernetes.refusals import translated
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)")
 _PATIENT = httpx2.Timeout(10.0, read=None)

@@ -8,7 +8,7 @@ from lightkube.resources.apps_v1 import Deployment, StatefulSet
 from lightkube.resources.core_v1 import ConfigMap, Pod
 
 from skep.model.errors import Conflict, NotFound
-from skep.providers.kubernetes.cluster import Cluster
+from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.pods import manifests
 from skep.providers.kubernetes.pods.ledger import Entry, Ledger, written
 from skep.providers.kubernetes.pods.manifests import Manifest

@@ -7,7 +7,7 @@ from functools import partial
 from skep.model.errors import InvalidInput, NotFound
 from skep.model.host import LogLine
 from skep.model.ids import ContainerId
-from skep.providers.kubernetes.cluster import Cluster
+from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.pods import logs
 from skep.providers.kubernetes.pods.carrier import Carrier
 from skep.providers.kubernetes.pods.seen import SeenPod

@@ -14,7 +14,7 @@ from typing import Any
 from skep.model.errors import Forbidden, NotFound, Unsupported
 from skep.model.host import ContainerUsage
 from skep.model.ids import Bytes
-from skep.providers.kubernetes.cluster import Cluster
+from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.pods.templates import CONTAINER
 
 _FRESH = 5.0

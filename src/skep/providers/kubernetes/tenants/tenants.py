@@ -15,11 +15,11 @@ from lightkube.resources.core_v1 import ConfigMap, Namespace, PersistentVolumeCl
 
 from skep.model.errors import Conflict, Forbidden, NotFound, Unavailable
 from skep.model.ids import TenantId
-from skep.providers.kubernetes import namespaces
-from skep.providers.kubernetes.cluster import Cluster, mark
+from skep.providers.kubernetes.client.cluster import Cluster, mark
+from skep.providers.kubernetes.client.watching import Watched
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
-from skep.providers.kubernetes.namespaces import Bounds
-from skep.providers.kubernetes.watching import Watched
+from skep.providers.kubernetes.tenants import namespaces
+from skep.providers.kubernetes.tenants.namespaces import Bounds
 
 _GOING = 120.0
 """Seconds in which what is being deleted must be gone."""

@@ -17,11 +17,11 @@ from lightkube.types import CascadeType, PatchType
 
 from skep.model.errors import NotFound
 from skep.model.ids import TenantId
-from skep.providers.kubernetes import access, refusals
-from skep.providers.kubernetes.feeds import Feed
-from skep.providers.kubernetes.patience import patiently
-from skep.providers.kubernetes.refusals import translated
-from skep.providers.kubernetes.watching import Watched
+from skep.providers.kubernetes.client import access, refusals
+from skep.providers.kubernetes.client.feeds import Feed
+from skep.providers.kubernetes.client.patience import patiently
+from skep.providers.kubernetes.client.refusals import translated
+from skep.providers.kubernetes.client.watching import Watched
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ be led to an app called `db`.  So pods ask the cluster's name service in an orde
 from lightkube.resources.core_v1 import Service
 
 from skep.model.errors import NotFound
-from skep.providers.kubernetes.cluster import Cluster
+from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.manifests import Manifest, app_service
 
 DOMAIN = "cluster.local"

@@ -19,7 +19,7 @@ from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 
 from skep.model.errors import InvalidInput
-from skep.providers.kubernetes.transport import ClosingTransport
+from skep.providers.kubernetes.client.transport import ClosingTransport
 
 MANAGER = "skep"
 """The field manager of everything that skep applies."""

@@ -1,7 +1,7 @@
 """What apps cannot have in a zone on a cluster.  Pure."""
 
 from skep.model.needs import Need
-from skep.providers.kubernetes.facts import Facts
+from skep.providers.kubernetes.joining.facts import Facts
 
 ALWAYS = frozenset(
     {

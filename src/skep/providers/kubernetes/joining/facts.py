@@ -18,8 +18,8 @@ from lightkube.resources.storage_v1 import StorageClass
 from skep.model.errors import InvalidInput, Unavailable
 from skep.model.host import HostFacts
 from skep.model.ids import Bytes
+from skep.providers.kubernetes.joining.rights import BIND, MADE, OWNED, SEEN, Rule
 from skep.providers.kubernetes.quantities import amount
-from skep.providers.kubernetes.rights import BIND, MADE, OWNED, SEEN, Rule
 
 _AT_ONCE = 8
 """Questions under way at one time: clusters limit their clients."""

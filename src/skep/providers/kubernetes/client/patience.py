@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from skep.providers.kubernetes import refusals
+from skep.providers.kubernetes.client import refusals
 
 _FIRST, _LONGEST = 0.2, 30.0
 T = TypeVar("T")

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from skep.providers.kubernetes.joining.rights import ACCOUNT, HOME, IN_TENANTS
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
-from skep.providers.kubernetes.rights import ACCOUNT, HOME, IN_TENANTS
 
 _DNS = [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
 QUOTA = "skep"

@@ -27,8 +27,9 @@ from skep.model.host import (
 )
 from skep.model.ids import Bytes, ContainerId, Digest, DiskId, ReplicaId
 from skep.model.images import ImageInfo
-from skep.providers.kubernetes.cluster import Cluster, mark
-from skep.providers.kubernetes.pod_dns import pod_dns
+from skep.providers.kubernetes.client.cluster import Cluster, mark
+from skep.providers.kubernetes.client.watching import Change
+from skep.providers.kubernetes.network.pod_dns import pod_dns
 from skep.providers.kubernetes.pods import naming, probes, reading, templates, words
 from skep.providers.kubernetes.pods.carrier import Around, Carrier
 from skep.providers.kubernetes.pods.exec import PodExec
@@ -40,7 +41,6 @@ from skep.providers.kubernetes.pods.tables import connections
 from skep.providers.kubernetes.pods.teller import Events, Fabric, Teller
 from skep.providers.kubernetes.pods.usage import Meter
 from skep.providers.kubernetes.pods.volumes import file_key
-from skep.providers.kubernetes.watching import Change
 
 _BEGINS = 60.0
 """Seconds after which a start that came to nothing is left to whoever waits for readiness."""

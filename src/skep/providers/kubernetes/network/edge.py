@@ -13,7 +13,7 @@ from skep.model.edge import AccessLine, AppEndpoints, EndpointTraffic
 from skep.model.errors import Forbidden
 from skep.model.host import PeersInForce, in_force, must_be_news
 from skep.model.ids import AppId, EndpointId
-from skep.providers.kubernetes.cluster import Cluster
+from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.network.entrances import GATEWAYS, Entrance, check
 from skep.providers.kubernetes.network.tenancies import Tenancies
 

@@ -19,12 +19,12 @@ from lightkube.resources.storage_v1 import StorageClass
 from skep.model.errors import Conflict, InvalidInput, NotFound, SkepError, Stale, Unavailable, Unsupported
 from skep.model.host import DiskSpec, DiskUsage, PoolUsage
 from skep.model.ids import Bytes, DiskId, SnapshotId, TenantId
-from skep.providers.kubernetes import claims
-from skep.providers.kubernetes.cluster import Cluster, mark
+from skep.providers.kubernetes.client.cluster import Cluster, mark
+from skep.providers.kubernetes.client.watching import Watched
+from skep.providers.kubernetes.disks import claims
+from skep.providers.kubernetes.disks.porting import Porting
 from skep.providers.kubernetes.manifests import TenantNamespace
-from skep.providers.kubernetes.porting import Porting
-from skep.providers.kubernetes.tenants import Tenants
-from skep.providers.kubernetes.watching import Watched
+from skep.providers.kubernetes.tenants.tenants import Tenants
 from skep.streams.sealing import unsealed
 
 _HEARD = 20.0

@@ -16,9 +16,9 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import structlog
 
 from skep.model.errors import Unavailable
-from skep.providers.kubernetes.feeds import Told, expired
-from skep.providers.kubernetes.patience import delay
-from skep.providers.kubernetes.refusals import translated
+from skep.providers.kubernetes.client.feeds import Told, expired
+from skep.providers.kubernetes.client.patience import delay
+from skep.providers.kubernetes.client.refusals import translated
 
 T = TypeVar("T")
 Key = tuple[str, str]

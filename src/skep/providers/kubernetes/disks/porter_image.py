@@ -13,8 +13,8 @@ from pathlib import Path
 
 from skep.model.errors import HostFailure, NotFound
 from skep.model.ids import Digest
+from skep.providers.kubernetes.disks.porters import PROGRAMS
 from skep.providers.kubernetes.images import ClusterImages
-from skep.providers.kubernetes.porters import PROGRAMS
 from skep.providers.local.commands import run
 
 _LIBRARY = re.compile(r"(?:=>\s*)?(/\S+) \(0x")

@@ -6,7 +6,7 @@ from skep.model.clusters import ClusterAccess, ClusterLook
 from skep.model.errors import InvalidInput, Unauthenticated
 from skep.model.images import RegistryCredentials
 from skep.model.views.clusters import ClusterCheck
-from skep.providers.kubernetes import rights
+from skep.providers.kubernetes.joining import rights
 from skep.providers.local.images.repository import Repository
 
 
@@ -21,9 +21,10 @@ class Clusters:
 
     async def look(self, kubeconfig: str, context: str | None = None) -> ClusterLook:
         # Few installations ever ask: the client of clusters is not loaded at every start.
-        from skep.providers.kubernetes import access, facts
-        from skep.providers.kubernetes.judging import judge, usable
-        from skep.providers.kubernetes.lacking import lacking
+        from skep.providers.kubernetes.client import access
+        from skep.providers.kubernetes.joining import facts
+        from skep.providers.kubernetes.joining.judging import judge, usable
+        from skep.providers.kubernetes.joining.lacking import lacking
 
         config = access.read(kubeconfig, context)
         async with contextlib.AsyncExitStack() as stack:
@@ -47,7 +48,7 @@ class Clusters:
             raise InvalidInput(error.message) from error
 
     async def leave(self, cluster: ClusterAccess) -> None:
-        from skep.providers.kubernetes import leaving
+        from skep.providers.kubernetes.joining import leaving
 
         await leaving.leave(cluster)
 

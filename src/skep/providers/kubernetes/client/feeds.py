@@ -14,7 +14,7 @@ from lightkube import ApiError
 from lightkube.core.resource import ApiInfo, api_info
 from lightkube.models.meta_v1 import Status
 
-from skep.providers.kubernetes import refusals
+from skep.providers.kubernetes.client import refusals
 
 T = TypeVar("T")
 Verb = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]

@@ -12,12 +12,8 @@ from lightkube.resources.core_v1 import Pod
 from skep.model.errors import InvalidInput, SkepError, Unavailable
 from skep.model.host import ExecSpec
 from skep.model.ids import DiskId
-from skep.providers.kubernetes.cluster import Cluster, mark
-from skep.providers.kubernetes.manifests import TenantNamespace
-from skep.providers.kubernetes.pods.exec import PodExec
-from skep.providers.kubernetes.pods.seen import SeenPod, see
-from skep.providers.kubernetes.pods.words import why_not
-from skep.providers.kubernetes.porters import (
+from skep.providers.kubernetes.client.cluster import Cluster, mark
+from skep.providers.kubernetes.disks.porters import (
     KEEP,
     SEND,
     TAKE,
@@ -27,6 +23,10 @@ from skep.providers.kubernetes.porters import (
     porter,
     porter_name,
 )
+from skep.providers.kubernetes.manifests import TenantNamespace
+from skep.providers.kubernetes.pods.exec import PodExec
+from skep.providers.kubernetes.pods.seen import SeenPod, see
+from skep.providers.kubernetes.pods.words import why_not
 from skep.providers.local.disk_tars import must_have_ended_well
 
 _RUNS_WITHIN = 180.0

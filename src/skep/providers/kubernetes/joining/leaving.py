@@ -8,8 +8,8 @@ from lightkube.resources.core_v1 import Namespace
 from lightkube.resources.scheduling_v1 import PriorityClass
 
 from skep.model.clusters import ClusterAccess
-from skep.providers.kubernetes import access
-from skep.providers.kubernetes.cluster import Cluster
+from skep.providers.kubernetes.client import access
+from skep.providers.kubernetes.client.cluster import Cluster
 
 log = structlog.get_logger(__name__)
 

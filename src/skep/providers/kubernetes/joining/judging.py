@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from skep.model.views.clusters import FindingView, Verdict
-from skep.providers.kubernetes.facts import Facts
+from skep.providers.kubernetes.joining.facts import Facts
 
 OLDEST = (1, 20)
 """The oldest version that is tried."""

@@ -1,0 +1,1 @@
+"""Disks of tenants as claims, and how what they hold goes in and out."""

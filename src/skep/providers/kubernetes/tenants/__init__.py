@@ -1,0 +1,1 @@
+"""Namespaces of tenants, with the walls and bounds that they have."""
