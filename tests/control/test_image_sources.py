@@ -41,6 +41,23 @@ async def test_an_image_is_brought_from_the_host_that_has_it(
         await hosts[TWO].images.info(IMAGE.digest)
 
 
+async def test_a_host_that_was_just_heard_of_elsewhere_is_asked_too(
+    hosts: dict[HostName, SimulatedHost],
+) -> None:
+    directory = HostDirectory()
+    directory.add(ONE, hosts[ONE])
+    hosts[TWO].images.add(IMAGE)
+
+    async def look() -> None:
+        directory.add(TWO, hosts[TWO])
+
+    directory.look_again = look
+
+    await ImageSources(directory).ensure(IMAGE.digest, ONE)
+
+    assert await hosts[ONE].images.info(IMAGE.digest) == IMAGE
+
+
 async def test_an_image_no_host_has_is_unavailable(sources: ImageSources) -> None:
     with pytest.raises(Unavailable, match="pull or build it again"):
         await sources.ensure(IMAGE.digest, ONE)

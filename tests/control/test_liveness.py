@@ -147,7 +147,7 @@ async def test_a_host_that_is_back_is_ready_and_looked_at(cloud: Installation) -
 
     assert (await row(cloud, SECOND)).state == "ready"
     assert watched.woken == 1
-    assert cloud.directory.answering(SECOND) is cloud.hosts[SECOND]
+    assert await cloud.directory.answering(SECOND) is cloud.hosts[SECOND]
 
 
 async def test_loss_and_return_are_told_once_to_whom_it_concerns(cloud: Installation) -> None:

@@ -79,7 +79,8 @@ class Disks:
         usage: dict[DiskId, DiskUsage] = {}
         for name in names:
             with suppress(Unavailable):
-                usage |= await self._hosts.answering(name).disks.list()
+                there = await self._hosts.answering(name)
+                usage |= await there.disks.list()
         return usage
 
     async def _run(self, caller: Caller, row: DiskRow, flow: str, title: str, **values: object) -> Accepted:

@@ -1,6 +1,6 @@
 """The hosts that a process of control can reach, and which of them have been silent for too long."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from skep.control.clock import rfc3339
 from skep.control.ports import Host
@@ -10,14 +10,23 @@ from skep.model.ids import HostName
 from skep.store.hosts import HostRow
 
 
+async def _nothing_new() -> None:
+    pass
+
+
 class HostDirectory:
-    """With one process that is the host it runs on.  Who keeps it up to date tells it the rows of hosts."""
+    """With one process that is the host it runs on.  Who keeps it up to date tells it the rows of hosts.
+
+    Other processes hear of hosts, too, so what is known here may be a moment old: before anybody is refused
+    for it, `look_again` has whoever keeps it up to date look now.
+    """
 
     def __init__(self) -> None:
         self._hosts: dict[HostName, Host] = {}
         self._silent: dict[HostName, str] = {}
         self._known: set[HostName] = set()
         self._dead: set[HostName] = set()
+        self.look_again: Callable[[], Awaitable[None]] = _nothing_new
 
     def add(self, name: HostName, host: Host) -> None:
         self._hosts[name] = host
@@ -54,12 +63,14 @@ class HostDirectory:
             raise Unavailable(self.why_silent(name) or f"Host {name!r} does not answer.")
         return self._hosts[name]
 
-    def answering(self, name: HostName) -> Host:
+    async def answering(self, name: HostName) -> Host:
         """For those who wait for the answer.
 
         Raises:
             Unavailable: the host is silent; says since when.
         """
+        if name not in self._hosts or self.why_silent(name):
+            await self.look_again()
         if reason := self.why_silent(name):
             raise Unavailable(reason)
         return self.on(name)

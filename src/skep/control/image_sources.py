@@ -61,6 +61,7 @@ class ImageSources:
 
     async def _owners(self, digest: Digest, but: HostName | None = None) -> AsyncIterator[HostName]:
         """In the order in which they answer."""
+        await self._hosts.look_again()
         others = [name for name in self._hosts.names() if name != but and not self._hosts.why_silent(name)]
         with stamped(None):  # who is away must not keep the run waiting
             asked = [asyncio.create_task(self._owner(digest, name)) for name in others]
@@ -74,7 +75,7 @@ class ImageSources:
 
     async def _owner(self, digest: Digest, name: HostName) -> HostName | None:
         with contextlib.suppress(SkepError):
-            host: Host = self._hosts.answering(name)
+            host: Host = await self._hosts.answering(name)
             await host.images.info(digest)
             return name
         return None

@@ -139,7 +139,8 @@ class Images:
         freed = 0
         for name in self._hosts.names():
             with suppress(Unavailable):  # a silent host is pruned another time
-                freed += await self._hosts.answering(name).images.prune(keep)
+                there = await self._hosts.answering(name)
+                freed += await there.images.prune(keep)
         return PruneView(freed=Bytes(freed))
 
     def upload_path(self, caller: Caller) -> Path:
@@ -201,7 +202,8 @@ class Images:
         if not upload:
             yield
             return
-        spool = self._hosts.on(host).spool
+        there = await self._hosts.answering(host)
+        spool = there.spool
         await spool.take(self._settings.spool / upload)
         try:
             yield

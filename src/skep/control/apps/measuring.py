@@ -74,14 +74,16 @@ class Measuring:
     async def _usage(self, row: ReplicaRow) -> ContainerUsage | None:
         try:
             async with self._gate, asyncio.timeout(PATIENCE):
-                return await self._directory.answering(row.host).engine.usage(row.container_id)
+                there = await self._directory.answering(row.host)
+                return await there.engine.usage(row.container_id)
         except (SkepError, TimeoutError):
             return None
 
     async def _traffic(self, host: HostName) -> list[EndpointTraffic]:
         try:
             async with self._gate, asyncio.timeout(PATIENCE):
-                return await self._directory.answering(host).edge.traffic()
+                there = await self._directory.answering(host)
+                return await there.edge.traffic()
         except (SkepError, TimeoutError) as error:
             log.info("traffic.unknown", host=host, error=str(error))
             return []
@@ -89,7 +91,8 @@ class Measuring:
     async def _last(self, host: HostName, endpoint: EndpointId) -> float:
         try:
             async with self._gate, asyncio.timeout(PATIENCE):
-                lines = await self._directory.answering(host).edge.access(endpoint, 1)
+                there = await self._directory.answering(host)
+                lines = await there.edge.access(endpoint, 1)
         except (SkepError, TimeoutError):
             return 0.0
         return lines[-1].time if lines else 0.0

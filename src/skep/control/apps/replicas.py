@@ -6,7 +6,7 @@ from skep.control.apps import app_views
 from skep.control.callers import Caller
 from skep.control.host_directory import HostDirectory
 from skep.control.plans import facts
-from skep.control.ports import ExecSession, Host
+from skep.control.ports import ExecSession
 from skep.flow import Database
 from skep.model.errors import NotFound, SkepError
 from skep.model.host import ExecSpec, LogLine
@@ -40,14 +40,16 @@ class Replicas:
     ) -> AsyncIterator[LogLine]:
         """The lines the current container wrote, oldest first."""
         row = await self._find(caller, app, replica)
-        lines = self._host(row).engine.logs(row.container_id, follow=follow, tail=tail, since=since)
+        host = await self._hosts.answering(row.host)
+        lines = host.engine.logs(row.container_id, follow=follow, tail=tail, since=since)
         async for line in lines:
             yield line
 
     async def exec(self, caller: Caller, app: str, replica: str, spec: ExecSpec) -> ExecSession:
         caller.must_change()
         row = await self._find(caller, app, replica)
-        return await self._host(row).engine.exec(row.container_id, spec)
+        host = await self._hosts.answering(row.host)
+        return await host.engine.exec(row.container_id, spec)
 
     async def usage(self, caller: Caller, app: str | None = None) -> list[UsageView]:
         """What running replicas use; one that ends meanwhile is left out."""
@@ -61,11 +63,12 @@ class Replicas:
         views = []
         for row in rows:
             try:
-                usage = await self._host(row).engine.usage(row.container_id)
+                host = await self._hosts.answering(row.host)
+                usage = await host.engine.usage(row.container_id)
             except SkepError:
                 continue
             container = containers.get(row.container_id)
-            disks = await self._host(row).disks.list()
+            disks = await host.disks.list()
             disk = disks.get(container.system_disk) if container else None
             views.append(
                 UsageView(
@@ -87,9 +90,6 @@ class Replicas:
                 return await app_views.replicas_of(connection, record.app)
             rows = await apps.every(connection, caller.tenant)
             return [view for row in rows for view in await app_views.replicas_of(connection, row)]
-
-    def _host(self, row: ReplicaRow) -> Host:
-        return self._hosts.answering(row.host)
 
     async def _find(self, caller: Caller, app: str, replica: str) -> ReplicaRow:
         async with self._database.read() as connection:

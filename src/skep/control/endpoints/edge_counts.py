@@ -44,7 +44,8 @@ class EdgeCounts:
     async def _ask(self, name: HostName) -> list[EndpointTraffic]:
         try:
             async with asyncio.timeout(PATIENCE):
-                return await self._directory.answering(name).edge.traffic()
+                there = await self._directory.answering(name)
+                return await there.edge.traffic()
         except (SkepError, TimeoutError) as error:
             log.warning("traffic.unknown", host=name, error=str(error))
             return []

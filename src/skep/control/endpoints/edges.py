@@ -130,7 +130,8 @@ class Edges(Telling[AppId, EndpointMap]):
         async with self._turns[name]:
             await self._ensure(name, place.networks)
             try:
-                await self._directory.answering(name).edge.set_endpoints(place.at_least(at_least))
+                there = await self._directory.answering(name)
+                await there.edge.set_endpoints(place.at_least(at_least))
             except Stale:
                 raise
             except (Conflict, Unsupported) as error:
@@ -145,7 +146,7 @@ class Edges(Telling[AppId, EndpointMap]):
         needed = set(needed) - self._ensured.get(name, set())
         if not needed:
             return
-        fabric = self._directory.answering(name).fabric
+        fabric = (await self._directory.answering(name)).fabric
         lacking = sorted(needed - await fabric.networks())
         for network in lacking:
             await fabric.ensure_network(await self._desired.network(network))

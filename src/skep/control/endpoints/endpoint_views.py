@@ -63,7 +63,8 @@ class Endpoints:
     async def _ask(self, name: HostName, endpoint: EndpointId, tail: int) -> list[AccessLine]:
         try:
             async with asyncio.timeout(PATIENCE):
-                return await self._directory.answering(name).edge.access(endpoint, tail)
+                there = await self._directory.answering(name)
+                return await there.edge.access(endpoint, tail)
         except (SkepError, TimeoutError) as error:
             log.warning("access.unknown", host=name, error=str(error))
             return []
@@ -75,7 +76,8 @@ class Endpoints:
     async def _count(self, name: HostName) -> list[EndpointTraffic]:
         try:
             async with asyncio.timeout(PATIENCE):
-                return await self._directory.answering(name).edge.traffic()
+                there = await self._directory.answering(name)
+                return await there.edge.traffic()
         except (SkepError, TimeoutError) as error:
             log.warning("traffic.unknown", host=name, error=str(error))
             return []

@@ -38,15 +38,19 @@ class HostFinder:
         self._left = left
         self._found: dict[HostName, str] = {}
         """Where each is reached."""
+        directory.look_again = self.try_to_look
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
         while True:
             await asyncio.sleep(INTERVAL)
-            try:
-                await self.look()
-            except Exception as error:
-                log.warning("hosts.unknown", error=str(error))
+            await self.try_to_look()
+
+    async def try_to_look(self) -> None:
+        try:
+            await self.look()
+        except Exception as error:
+            log.warning("hosts.unknown", error=str(error))
 
     async def look(self) -> None:
         async with self._database.read() as connection:

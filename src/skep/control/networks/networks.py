@@ -188,7 +188,8 @@ class Networks:
         """What the host knows of virtual IPs; None: it does not answer."""
         try:
             async with asyncio.timeout(PATIENCE):
-                return await self._directory.answering(host).fabric.virtual_ips()
+                there = await self._directory.answering(host)
+                return await there.fabric.virtual_ips()
         except (SkepError, TimeoutError):
             return None
 
@@ -199,7 +200,8 @@ class Networks:
             return True
         try:
             async with asyncio.timeout(PATIENCE):
-                there = await self._directory.answering(host).fabric.guards()
+                reached = await self._directory.answering(host)
+                there = await reached.fabric.guards()
         except (SkepError, TimeoutError):
             return False
         return all(
@@ -211,7 +213,8 @@ class Networks:
         """What the host knows of others; None: it does not answer."""
         try:
             async with asyncio.timeout(PATIENCE):
-                return await self._directory.answering(host).fabric.peers()
+                there = await self._directory.answering(host)
+                return await there.fabric.peers()
         except (SkepError, TimeoutError):
             return None
 

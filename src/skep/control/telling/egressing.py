@@ -101,7 +101,8 @@ class Egressing:
         try:
             async with asyncio.timeout(PATIENCE):
                 wanted = await self._desired.network(network)
-                await self._directory.answering(host).fabric.ensure_network(wanted)
+                there = await self._directory.answering(host)
+                await there.fabric.ensure_network(wanted)
         except (SkepError, TimeoutError) as error:
             log.warning("egress.unready", network=network, host=host, error=str(error))
         self._peering.forget(host, network)

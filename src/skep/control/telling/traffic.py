@@ -70,7 +70,8 @@ class Publishing:
         wanted = await self._desired.publications(service, host)
         try:
             async with asyncio.timeout(PATIENCE):
-                await self._directory.answering(host).fabric.publish(wanted)
+                there = await self._directory.answering(host)
+                await there.fabric.publish(wanted)
         except (SkepError, TimeoutError) as error:
             log.warning("publish.failed", service=service, host=host, error=str(error))
             return False
