@@ -1,4 +1,4 @@
-"""What a container wrote, through all its pods: Carrier says which they are, kubelet what is in them."""
+"""What a container wrote, through all its pods: the carrier says which they are, kubelet what is in them."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
@@ -27,7 +27,7 @@ async def lines(
     """Oldest first; with `follow` one pod after the other, until the container is removed."""
     last = ""
     while True:
-        pod = carrier.pod(container)
+        pod = carrier.roster.pod(container)
         if pod is not None and (pod.running or pod.ended or pod.ended_before):
             previous = not pod.running and pod.ended is None
             read = logs.lines(
@@ -48,13 +48,13 @@ async def lines(
         if not follow:
             return
         await carrier.until(container, partial(_has_another, carrier, container, pod))
-        if not carrier.has(container):
+        if not carrier.roster.has(container):
             return
 
 
 async def lament(cluster: Cluster, carrier: Carrier, container: ContainerId, what: str) -> str:
     """What happened, why, and the last lines."""
-    pod, why = carrier.pod(container), carrier.status(container).error
+    pod, why = carrier.roster.pod(container), carrier.roster.status(container).error
     found = await logs.last(cluster, pod.namespace, pod.name, _LAST_WORDS) if pod else []
     said = f"{what.rstrip('. ')}." + (f" {why}" if why else "")
     return said + ("\n".join([" Its last lines:", *found]) if found else "")
@@ -62,7 +62,7 @@ async def lament(cluster: Cluster, carrier: Carrier, container: ContainerId, wha
 
 def _has_another(carrier: Carrier, container: ContainerId, read: SeenPod | None) -> bool:
     """Whether there may be lines that were not read."""
-    now = carrier.pod(container)
+    now = carrier.roster.pod(container)
     if now is None or not (now.running or now.ended):
         return False
     return read is None or (read.name, read.since, read.ended) != (now.name, now.since, now.ended)

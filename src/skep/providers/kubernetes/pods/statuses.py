@@ -6,7 +6,6 @@ from skep.providers.kubernetes.pods.seen import Ended, SeenPod
 from skep.providers.kubernetes.pods.words import why_not
 
 _OOM = "OOMKilled"
-_LOST = "NodeLost"
 
 
 def status(entry: Entry, pod: SeenPod | None, now: float) -> ContainerStatus:
@@ -73,7 +72,7 @@ def _error(entry: Entry, pod: SeenPod | None) -> str:
     if pod is None:
         return ""
     if pod.running:
-        lost = pod.reason == _LOST or (entry.checked is None and not pod.ready and _was_ready(pod))
+        lost = pod.node_lost or (entry.checked is None and not pod.ready and _was_ready(pod))
         return f"Its node {pod.node} does not answer." if lost else ""
     return "" if pod.ended and not pod.reason and not pod.waiting else why_not(pod)
 

@@ -1,0 +1,158 @@
+"""All carriers of the installation in a cluster, and which of them carries a container.
+
+What is kept of containers is in the cluster itself, so whoever enters the carriers of a cluster knows them;
+then they are told what the watches tell.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+from lightkube.resources.apps_v1 import Deployment, StatefulSet
+from lightkube.resources.core_v1 import ConfigMap, Namespace, Pod
+
+from skep.model.errors import NotFound, SkepError, Unavailable
+from skep.model.host import ContainerStatus
+from skep.model.ids import ContainerId
+from skep.providers.kubernetes.client.cluster import Cluster, mark
+from skep.providers.kubernetes.client.watching import Change
+from skep.providers.kubernetes.pods.carrier import Around, Carrier
+from skep.providers.kubernetes.pods.ledger import Entry, Ledger, read
+from skep.providers.kubernetes.pods.seen import see
+
+_ANSWERS = 60.0
+"""Seconds in which a cluster that was entered is heard of."""
+_AGAIN = 1.0
+_log = structlog.get_logger(__name__)
+
+
+class Carriers:
+    """`tell` is called with every status that is not as the one before."""
+
+    def __init__(self, cluster: Cluster, tell: Callable[[ContainerStatus, Entry], None]) -> None:
+        self._cluster = cluster
+        self._around = Around(cluster=cluster, tell=tell, spawn=self._spawn)
+        self._all: dict[tuple[str, str], Carrier] = {}
+        self._where: dict[ContainerId, Carrier] = {}
+        self._known = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._ends: list[Callable[[], None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._spawn(self._adopt())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for end in self._ends:
+            end()
+        for carrier in self._all.values():
+            carrier.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def known(self) -> None:
+        """Return once it is known what is there.  Raises Unavailable: the cluster does not answer."""
+        try:
+            async with asyncio.timeout(_ANSWERS):
+                await self._known.wait()
+        except TimeoutError:
+            raise Unavailable(f"The cluster at {self._cluster.server} does not answer.") from None
+
+    async def get(self, container: ContainerId) -> Carrier:
+        """Raises NotFound; Unavailable: the cluster does not answer."""
+        if found := await self.find(container):
+            return found
+        raise NotFound(f"This cluster has no container {container}.")
+
+    async def find(self, container: ContainerId) -> Carrier | None:
+        """Raises Unavailable: the cluster does not answer."""
+        await self.known()
+        return self._where.get(container)
+
+    def every(self) -> Iterator[tuple[ContainerId, Carrier]]:
+        """With each container that is there."""
+        return ((one, carrier) for one, carrier in self._where.items() if carrier.roster.has(one))
+
+    def at(self, ledger: Ledger) -> Carrier:
+        """The one in its place, or a new one made of it, which nobody knows until it is given a container."""
+        return self._all.get((ledger.namespace, ledger.name)) or Carrier(ledger, self._around)
+
+    def give(self, container: ContainerId, carrier: Carrier) -> Carrier:
+        """Answers who carries it from now on: this one, or who has come into its place meanwhile."""
+        carrier = self._all.setdefault(carrier.place, carrier)
+        self._where[container] = carrier
+        return carrier
+
+    async def remove(self, container: ContainerId, carrier: Carrier) -> None:
+        try:
+            await carrier.remove(container)
+        finally:
+            if not carrier.roster.has(container) and self._where.get(container) is carrier:
+                del self._where[container]
+            if carrier.idle and self._all.get(carrier.place) is carrier:
+                del self._all[carrier.place]
+
+    # -- knowing ----------------------------------------------------------------------------------
+
+    async def _adopt(self) -> None:
+        """What an earlier process wrote down, then what is there; asked for until the cluster answers."""
+        while True:
+            try:
+                await self._read_all()
+                break
+            except SkepError as error:
+                _log.warning("cluster.not-read", error=str(error))
+                await asyncio.sleep(_AGAIN)
+        pods = await self._cluster.watched(Pod)
+        self._ends.append(pods.subscribe(self._pod_heard))
+        for kind in (Deployment, StatefulSet):
+            workloads: Any = await self._cluster.watched(kind)
+            self._ends.append(workloads.subscribe(self._workload_heard))
+        while not self._known.is_set():
+            with contextlib.suppress(SkepError):
+                await pods.synced()
+                self._known.set()
+        for carrier in list(self._all.values()):
+            carrier.settle()
+
+    async def _read_all(self) -> None:
+        labels = self._cluster.selector
+        for namespace in await self._cluster.list(Namespace):
+            name = (namespace.metadata and namespace.metadata.name) or ""
+            for found in await self._cluster.list(ConfigMap, name, labels):
+                self._read(found)
+
+    def _read(self, found: ConfigMap) -> None:
+        meta: Any = found.metadata
+        if mark("carrier") not in (meta.labels or {}) or (meta.namespace, meta.name) in self._all:
+            return
+        try:
+            ledger = read(found.data or {})
+        except ValueError as error:
+            _log.warning("cluster.ledger-unreadable", name=meta.name, error=str(error))
+            return
+        carrier = Carrier(ledger, self._around, meta.uid)
+        self._all[meta.namespace, meta.name] = carrier
+        self._where.update(dict.fromkeys(ledger.entries, carrier))
+
+    def _pod_heard(self, change: Change[Pod]) -> None:
+        pod = see(change.object)
+        if carrier := self._all.get((pod.namespace, pod.carrier)):
+            carrier.heard(pod, gone=change.gone)
+
+    def _workload_heard(self, change: Change[Any]) -> None:
+        meta = change.object.metadata
+        if carrier := self._all.get((meta.namespace, meta.name)):
+            carrier.workload_heard(change.object, gone=change.gone)
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

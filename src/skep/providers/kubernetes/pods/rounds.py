@@ -1,0 +1,111 @@
+"""Rounds: each makes the cluster as the roster of a carrier says.
+
+Orders that come while a round is under way share the next one: a hundred starts are a few requests.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
+
+import structlog
+
+from skep.model.ids import ContainerId
+from skep.providers.kubernetes.client.patience import delay
+from skep.providers.kubernetes.client.together import Together
+from skep.providers.kubernetes.pods import manifests, plans
+from skep.providers.kubernetes.pods.ledger import Entry
+from skep.providers.kubernetes.pods.manifests import MEMBER
+from skep.providers.kubernetes.pods.objects import Objects
+from skep.providers.kubernetes.pods.roster import Roster
+
+_log = structlog.get_logger(__name__)
+
+
+class Rounds:
+    """`changed` hears of containers that have got a pod, or lost it; `spawn` looks after tasks."""
+
+    def __init__(
+        self,
+        roster: Roster,
+        objects: Objects,
+        changed: Callable[[ContainerId], None],
+        spawn: Callable[[Coroutine[Any, Any, Any]], object],
+    ) -> None:
+        self._roster = roster
+        self._objects = objects
+        self._changed = changed
+        self._spawn = spawn
+        self._round = Together(self._work)
+        self._failures = 0
+
+    async def done(self) -> None:
+        """Return once a round is done that began after this call.  Raises what it raises."""
+        await self._round.done()
+
+    def kick(self) -> None:
+        """Begin a round that nobody waits for; one that fails is tried again."""
+        self._spawn(self._try())
+
+    async def end(self, pod: str) -> None:
+        await self._objects.end(self._roster.ledger, pod, self._roster.grace(pod))
+
+    async def _try(self) -> None:
+        try:
+            await self._round.done()
+            self._failures = 0
+        except Exception as error:
+            pause = delay(self._failures, error, random.random(), time.time())  # noqa: S311 - no secret
+            self._failures += 1
+            where = {"carrier": self._roster.ledger.name, "namespace": self._roster.ledger.namespace}
+            _log.warning("cluster.round-failed", error=str(error), again_in=round(pause, 1), **where)
+            asyncio.get_running_loop().call_later(pause, self.kick)
+
+    async def _work(self) -> None:
+        ledger = self._roster.ledger
+        if not ledger.entries:
+            await self._clear()
+            return
+        await self._objects.write(ledger)
+        todo = plans.work(ledger, list(self._roster.pods.values()), self._roster.binding)
+        await _all(self._label(pod, {MEMBER: None}) for pod in todo.leave)
+        if todo.workload and await self._objects.apply(ledger):
+            self.kick()
+        await _all(
+            [
+                *(self.end(pod) for pod in todo.end),
+                *(self._objects.make(ledger, entry) for entry in todo.make),
+                *(self._bind(pod, entry) for pod, entry in todo.bind.items()),
+            ]
+        )
+
+    async def _clear(self) -> None:
+        """Nothing of it is to be there any more."""
+        ledger = self._roster.ledger
+        await self._objects.clear_workload(ledger)
+        await _all(self.end(name) for name, pod in self._roster.pods.items() if not pod.deleting)
+        await self._objects.clear(ledger)
+
+    async def _bind(self, pod: str, entry: Entry) -> None:
+        self._roster.binding[entry.id] = pod
+        try:
+            await self._label(pod, manifests.bound(entry))
+        except BaseException:
+            self._roster.binding.pop(entry.id, None)
+            raise
+        self._changed(entry.id)
+
+    async def _label(self, pod: str, labels: dict[str, Any]) -> None:
+        """A pod that is gone needs none."""
+        there = await self._objects.label(self._roster.ledger, pod, labels)
+        if not there and (container := self._roster.gone(pod)):
+            self._changed(container)
+
+
+async def _all(work: Iterable[Awaitable[None]]) -> None:
+    """All at the same time; the first failure is told once all have ended."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result

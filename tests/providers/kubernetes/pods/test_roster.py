@@ -1,0 +1,185 @@
+"""What becomes of containers when something is ordered of them, or heard of their pods."""
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+from tests.providers.kubernetes.pods.test_plans import DEPLOYMENT, POD, SET, TEMPLATE, entry, ledger, seen
+
+from skep.model.errors import Conflict
+from skep.model.host import ContainerState
+from skep.model.ids import ContainerId
+from skep.model.spec import RestartPolicy
+from skep.providers.kubernetes.pods.ledger import Entry, Exit
+from skep.providers.kubernetes.pods.naming import CarrierKind
+from skep.providers.kubernetes.pods.roster import Heard, Roster
+from skep.providers.kubernetes.pods.seen import Ended, SeenPod
+
+A = ContainerId("a")
+NOW = 1000.0
+RUNS = seen("pod-1", "a", since=900.0, attempt=1)
+ENDED = replace(RUNS, since=None, phase="Failed", ended=Ended(code=3, at=950.0, started=900.0))
+
+
+def roster(kind: CarrierKind, *entries: Entry, pods: tuple[SeenPod, ...] = ()) -> Roster:
+    found = Roster(ledger(kind, *(entries or (entry("a"),))), lambda: NOW)
+    for pod in pods:
+        found.heard(pod, gone=False)
+    return found
+
+
+def job(**policy: object) -> Entry:
+    return msgspec.structs.replace(entry("a"), restart=RestartPolicy(**policy))  # type: ignore[arg-type]
+
+
+def test_a_container_is_its_pod_as_soon_as_that_is_heard_of() -> None:
+    found = roster(SET)
+
+    heard = found.heard(RUNS, gone=False)
+
+    assert heard == Heard(A)
+    assert found.pod(A) == RUNS
+    assert found.status(A).state is ContainerState.RUNNING
+
+
+def test_pods_of_nobody_are_work() -> None:
+    found = roster(DEPLOYMENT)
+
+    assert found.heard(seen("pod-1"), gone=False) == Heard(work=True)
+    assert found.heard(seen("pod-2", "removed"), gone=False) == Heard(work=True)
+
+
+def test_a_lost_pod_of_a_controller_is_a_restart_in_the_next_one() -> None:
+    found = roster(SET, pods=(replace(RUNS, restarts=2),))
+
+    heard = found.heard(replace(RUNS, restarts=2), gone=True)
+
+    assert heard.work
+    assert found.pod(A) is None
+    assert found.status(A).state is ContainerState.RESTARTING
+    assert found.status(A).restarts == 3
+
+
+def test_a_bare_pod_that_somebody_deleted_has_ended_without_a_code() -> None:
+    found = roster(POD, job(condition="no"), pods=(RUNS,))
+
+    heard = found.heard(RUNS, gone=True)
+
+    assert heard == Heard(A, work=True)
+    assert found.entry(A).exit == Exit(error="Its pod was deleted in the cluster.", at=NOW)
+
+
+def test_what_ended_by_itself_is_started_again_as_its_policy_says() -> None:
+    found = roster(POD, job(condition="on-failure"), pods=(RUNS,))
+
+    heard = found.heard(ENDED, gone=False)
+    status = found.status(A)
+    again = found.again(A)
+
+    assert heard.again is not None
+    assert status.state is ContainerState.RESTARTING
+    assert status.exit_code == 3
+    assert again
+    assert found.entry(A).attempt == 2
+    assert found.entry(A).exit is None
+
+
+def test_what_was_stopped_meanwhile_is_not_started_again() -> None:
+    found = roster(POD, job(condition="on-failure"), pods=(RUNS,))
+    found.heard(ENDED, gone=False)
+
+    found.stop(A, None)
+
+    assert not found.again(A)
+    assert found.status(A).state is ContainerState.EXITED
+
+
+def test_what_is_never_to_start_again_is_left_as_it_ended() -> None:
+    found = roster(POD, job(condition="no"), pods=(RUNS,))
+
+    heard = found.heard(ENDED, gone=False)
+
+    assert heard == Heard(A, work=True)
+    assert found.status(A).state is ContainerState.EXITED
+
+
+def test_the_end_of_an_earlier_attempt_says_nothing_of_the_next() -> None:
+    found = roster(POD, job(condition="no"), pods=(RUNS, ENDED))
+    found.restart(A)
+
+    heard = found.heard(ENDED, gone=True)
+
+    assert heard.container == A
+    assert found.entry(A).exit is None
+    assert not found.begun(A)
+
+
+def test_what_is_stopped_before_it_had_a_pod_was_killed() -> None:
+    found = roster(DEPLOYMENT)
+
+    grace = found.stop(A, 7.0)
+
+    assert grace == 7.0
+    assert found.entry(A).exit == Exit(code=137, at=NOW)
+
+
+def test_a_pod_has_the_time_for_its_end_that_was_said_or_its_own() -> None:
+    found = roster(SET, pods=(RUNS,))
+    before = found.grace("pod-1")
+    own = found.stop(A, None)
+
+    assert before == 0
+    assert own == found.grace("pod-1") == found.entry(A).grace
+
+
+def test_a_place_of_one_is_given_to_another_only_when_it_is_free() -> None:
+    found = roster(SET, entry("a"))
+    other = entry("b")
+    with pytest.raises(Conflict, match="shop/b runs already"):
+        found.start(other, TEMPLATE, "s")
+
+    found.stop(A, None)
+    found.start(other, TEMPLATE, "s")
+
+    assert [one.id for one in found.ledger.wanted] == ["b"]
+
+
+def test_what_runs_keeps_its_template_as_long_as_its_shape_is_the_same() -> None:
+    found = roster(DEPLOYMENT)
+
+    found.start(entry("b"), {"metadata": {}, "spec": {}}, "s")
+    same = found.ledger.template
+    found.start(entry("b"), {"metadata": {}, "spec": {}}, "another")
+
+    assert same == TEMPLATE
+    assert found.ledger.template == {"metadata": {}, "spec": {}}
+
+
+def test_a_start_after_an_end_is_another_attempt() -> None:
+    found = roster(POD, entry("a", attempt=3, exit=Exit(code=0)))
+
+    found.start(entry("a"), TEMPLATE, "s")
+
+    assert found.entry(A).attempt == 4
+    assert found.entry(A).exit is None
+
+
+def test_what_ran_under_an_earlier_process_and_is_not_there_was_deleted() -> None:
+    ran = msgspec.structs.replace(job(condition="always"), begun=900.0)
+    alone, carried = roster(POD, ran), roster(SET, ran)
+
+    alone.missing(A)
+    carried.missing(A)
+
+    assert alone.entry(A).exit == Exit(error="Its pod was deleted in the cluster.", at=NOW)
+    assert carried.entry(A).exit is None
+
+
+def test_what_its_node_has_lost_is_not_waited_for() -> None:
+    found = roster(SET, pods=(RUNS,))
+    runs = found.ended(A)
+
+    found.heard(replace(RUNS, reason="NodeLost"), gone=False)
+
+    assert not runs
+    assert found.ended(A)
