@@ -24,7 +24,7 @@ from skep.model.edge import EdgeEndpoint, EdgeServer
 from skep.model.host import PortConfig
 from skep.model.ids import AppId, new_id
 
-BARE = 8080
+BARE, BY_HAND = 8080, 8082
 _RATE = re.compile(r"Requests/sec:\s+([\d.]+)")
 _DEFAULTS = """\
 defaults
@@ -38,6 +38,13 @@ _REPLICA = f"""\
 frontend web
     bind :8080
     http-request return status 200 content-type text/plain string hello
+"""
+
+
+_FORWARDING = """\
+    http-request del-header forwarded -m sub
+    option forwardfor
+    http-request add-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
 """
 
 
@@ -77,9 +84,17 @@ async def _measure(report: Report, site: Site, arguments: argparse.Namespace) ->
     way = await _way(site, one)
     bare = f"{_DEFAULTS}frontend bare\n    bind :{BARE}\n    default_backend one\n"
     bare += f"backend one\n    server one {way}\n"
+    names = site.world.data / "names.map"
+    names.write_text(
+        "shop.localhost one\n" + "".join(f"n{i}.localhost one\n" for i in range(arguments.endpoints))
+    )
+    by_hand = bare.replace(f":{BARE}", f":{BY_HAND}").replace(
+        "    default_backend one\n", f"{_FORWARDING}    use_backend %[req.hdr(host),lower,map({names})]\n"
+    )
     async with (
         _haproxy(site, site.fabric.sandbox(one.replica), _REPLICA, "replica"),
         _haproxy(site, site.world.host, bare, "bare"),
+        _haproxy(site, site.world.host, by_hand, "by-hand"),
     ):
         await site.tell(shop)
         await _throughput(report, "throughput", site, arguments)
@@ -89,21 +104,25 @@ async def _measure(report: Report, site: Site, arguments: argparse.Namespace) ->
 
 
 async def _throughput(report: Report, name: str, site: Site, arguments: argparse.Namespace) -> None:
-    ours: list[float] = []
-    theirs: list[float] = []
+    rates: dict[int, list[float]] = {HTTP: [], BARE: [], BY_HAND: []}
     for _ in range(arguments.rounds):
-        for port, rates in ((HTTP, ours), (BARE, theirs)):
-            rates.append(await _wrk(site, port, arguments))
-    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-    report.add(
-        name,
-        ratio,
-        "x bare HAProxy",
-        target=Target("at least", 0.95),
-        note=f"median of {arguments.rounds} pairs; endpoint {statistics.median(ours):.0f}/s, bare "
-        f"{statistics.median(theirs):.0f}/s; keep-alive, {arguments.connections} connections, "
-        f"{arguments.seconds} s each; access log on",
-    )
+        for port, found in rates.items():
+            found.append(await _wrk(site, port, arguments))
+    peers = {
+        BARE: ("x bare HAProxy", "which leads everything to one place"),
+        BY_HAND: ("x HAProxy by hand", "which looks up the name and sets the same headers"),
+    }
+    for port, (unit, what) in peers.items():
+        ratio = statistics.median(a / b for a, b in zip(rates[HTTP], rates[port], strict=True))
+        report.add(
+            name,
+            ratio,
+            unit,
+            target=Target("at least", 0.95),
+            note=f"median of {arguments.rounds} pairs; endpoint {statistics.median(rates[HTTP]):.0f}/s, "
+            f"the other, {what}, {statistics.median(rates[port]):.0f}/s; keep-alive, {arguments.connections} "
+            f"connections, {arguments.seconds} s each; access log on",
+        )
 
 
 async def _changes(

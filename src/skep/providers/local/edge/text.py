@@ -130,11 +130,14 @@ REPEATED = 1_000
 """Requests per second of an endpoint on a host, beyond which none is repeated: HAProxy has to keep a copy of
 each, which costs more than all the rules."""
 
+_REPEATABLE = "GET HEAD OPTIONS PUT DELETE TRACE"
+"""RFC 9110, 9.2.2."""
+
 _SLOT = f"""\
 defaults slot from common
     balance roundrobin
     http-request set-log-level silent if {{ be_sess_rate gt {LOGGED} }}
-    http-request disable-l7-retry if {{ be_sess_rate gt {REPEATED} }}
+    http-request disable-l7-retry if {{ be_sess_rate gt {REPEATED} }} or !{{ method {_REPEATABLE} }}
     http-request set-timeout server var(txn.timeout) if {{ var(txn.timeout) -m found }}
     http-response add-header Set-Cookie "{COOKIE}=%s; Path=/; HttpOnly; SameSite=Lax" \
 if {{ var(txn.sticky) -m found }}
@@ -160,12 +163,15 @@ def _addresses(entrance: Entrance, port: int) -> list[str]:
 
 
 _HOST = "req.hdr(host),field(1,:),lower"
-_PLAIN = "http-request allow if { var(txn.route),field(3,|) -m len 0 }"
-"""Most endpoints are found by the name as it is written and have no flags: no more is asked about them."""
+_PLAIN = "http-request allow if { var(txn.route) -m end ||||| }"
+"""Most endpoints are found by the name as it is written and want nothing special (`Route.text`): no more is
+asked about them."""
 
 
 def _rules(place: Place, entrance: Entrance) -> Iterable[str]:
     found = f"map_beg({place.routes})"
+    # Written once for all requests of a connection.
+    yield "tcp-request session set-var-fmt(sess.client) %[src]"
     yield "log global"
     asked = "%HM %HV %[var(txn.host)] %HPO"
     yield f'log-format "%Ts.%ms %[var(txn.route)] %ci %s %ST %Ta %B %ts {asked}"'
@@ -173,11 +179,9 @@ def _rules(place: Place, entrance: Entrance) -> Iterable[str]:
     yield "option idle-close-on-response"
     yield from _proving(place)
     yield f"http-request set-var(txn.route) base,concat(/),{found}"
-    # RFC 9110, 9.2.2: these may be repeated.
-    yield "http-request disable-l7-retry unless { method GET HEAD OPTIONS PUT DELETE TRACE }"
     # Whatever a client says of that, under whatever name: a replica is to believe the edge alone.
     yield "http-request del-header forwarded -m sub"
-    yield "option forwardfor"
+    yield "http-request add-header X-Forwarded-For %[var(sess.client)]"
     yield "http-request add-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]"
     yield _PLAIN
     unknown = "unless { var(txn.route) -m found }"
@@ -196,13 +200,11 @@ def _rules(place: Place, entrance: Entrance) -> Iterable[str]:
 
 def _proving(place: Place) -> Iterable[str]:
     """Before all that tenants have, and before anybody is sent to HTTPS: RFC 8555, 8.3."""
-    known = f"map_str({place.proofs})"
-    asked = f"if {{ path_beg {PROOFS} }}"
-    found = "{ var(txn.proof) -m found }"
-    yield f"http-request set-var(txn.path) path {asked}"
-    yield f"http-request set-var(txn.proof) {_HOST},concat(,txn.path),{known} {asked}"
-    yield f"http-request set-log-level silent if {found}"
-    yield f'http-request return status 200 content-type text/plain lf-string "%[var(txn.proof)]" if {found}'
+    proof = f"{_HOST},concat(,txn.path),map_str({place.proofs})"
+    asked = "{ var(txn.path) -m found }"
+    yield f"http-request set-var(txn.path) path if {{ path_beg {PROOFS} }}"
+    answer = f'return status 200 content-type text/plain lf-string "%[{proof}]"'
+    yield f"http-request {answer} if {asked} {{ {proof} -m found }}"
 
 
 def _special(entrance: Entrance) -> Iterable[str]:
