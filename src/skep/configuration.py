@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zlib import crc32
 
 import msgspec
 
@@ -87,6 +88,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     pool_size: Bytes = Bytes(100 * 1024**3)
     networks: IPv4Network = IPv4Network("10.128.0.0/9")
     links: IPv4Network = IPv4Network("100.100.0.0/16")
+    """Where it is not said, installations of other names have another range: see `links_of`."""
     private: tuple[IPv4Network, ...] = ()
     """What containers and builds never reach; link-local addresses are always among it."""
     private6: tuple[IPv6Network, ...] = ()
@@ -205,6 +207,7 @@ def read(environment: Mapping[str, str]) -> Configuration:
         text = environment.get(f"SKEP_{key.upper()}")
         if text:
             values[key] = text.split(",") if key in _LISTS else text
+    values.setdefault("links", str(links_of(str(values.get("instance", "skep")))))
     try:
         for key in _SIZES:
             if key in values:
@@ -223,6 +226,15 @@ def read(environment: Mapping[str, str]) -> Configuration:
         raise InvalidInput(f"Configuration in {etc / 'skep.yaml'} or SKEP_*: {error}") from error
     check_name(configuration.instance, "instance")
     return configuration
+
+
+def links_of(instance: str) -> IPv4Network:
+    """A range of its own for each installation of a machine; two names have the same one by chance only."""
+    usual = IPv4Network("100.100.0.0/16")
+    if instance == "skep":
+        return usual
+    others = [one for one in IPv4Network("100.64.0.0/10").subnets(new_prefix=16) if one != usual]
+    return others[crc32(instance.encode()) % len(others)]
 
 
 def _address(key: str, text: str) -> tuple[str, int]:

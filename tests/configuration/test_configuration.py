@@ -84,6 +84,15 @@ def test_runs_are_kept_for_spans_of_time_or_for_ever(tmp_path: Path) -> None:
     assert Configuration().retention.keep == 30 * 86_400
 
 
+def test_installations_of_other_names_have_links_of_their_own_unless_they_say_which(tmp_path: Path) -> None:
+    usual, other = read(write(tmp_path, "")), read(write(tmp_path, "instance: second\n"))
+    said = read(write(tmp_path, "instance: second\nlinks: 10.9.0.0/16\n"))
+
+    assert str(usual.links) == "100.100.0.0/16"
+    assert not usual.links.overlaps(other.links)
+    assert str(said.links) == "10.9.0.0/16"
+
+
 def test_an_address_may_be_ipv6() -> None:
     assert Configuration(listen="[::1]:80").address == ("::1", 80)
 
