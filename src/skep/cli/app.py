@@ -67,7 +67,7 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
             "skep.cli.hosts:host_app",
             "Hosts: list, add, cordon, drain, label, remove.",
         ),
-        "zone": ("skep.cli.zones:zone_app", "Zones: list, add, remove."),
+        "zone": ("skep.cli.zones:zone_app", "Zones: list, show, add, set, remove."),
         "pool": ("skep.cli.pools:pool_app", "Pools of hosts: list, add, change, remove."),
         "cluster": ("skep.cli.clusters:app", "Kubernetes clusters: check, rights."),
         "bus": ("skep.cli.queues:app", "The bus: queues, dead letters."),

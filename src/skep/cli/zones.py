@@ -1,5 +1,6 @@
 """`skep zone`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -15,8 +16,33 @@ from skep.model.views.hosts import ZoneView
 
 zone_app = App(name="zone", help="Zones: list, show, add, set, remove.")
 
-Username = Annotated[str | None, Parameter(name=["--username", "-u"])]
-PasswordStdin = Annotated[bool, Parameter(negative=())]
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Way:
+    """How a zone's cluster and its registry are reached."""
+
+    kubeconfig: Path | None = None
+    """File that says where the cluster is, and who skep is there."""
+    context: str | None = None
+    """Which of its contexts; by default the current one."""
+    registry: str | None = None
+    """Place for images in a registry that the cluster's nodes pull from, as HOST[:PORT]/PREFIX."""
+    username: Annotated[str | None, Parameter(name=["--username", "-u"])] = None
+    """User at the registry; the password is asked for."""
+    password_stdin: Annotated[bool, Parameter(negative=())] = False
+    """Read the password from stdin."""
+
+    def body(self) -> dict[str, object]:
+        """As the API takes it; asks for the password."""
+        found: dict[str, object] = {"context": self.context, "registry": self.registry}
+        found["kubeconfig"] = flat(self.kubeconfig) if self.kubeconfig else None
+        if self.username is not None:
+            found |= {"username": self.username, "password": ask_password(self.password_stdin)}
+        return found
+
+
+_UNSAID = Way()
 
 
 @zone_app.command(name="ls")
@@ -69,11 +95,7 @@ def add_zone(
     /,
     *,
     region: str | None = None,
-    kubeconfig: Path | None = None,
-    context: str | None = None,
-    registry: str | None = None,
-    username: Username = None,
-    password_stdin: PasswordStdin = False,
+    way: Way = _UNSAID,
     common: Common = DEFAULT,
 ) -> None:
     """Make a zone, with a pool of the same name; with a kubeconfig it stands on that Kubernetes cluster.
@@ -90,39 +112,20 @@ def add_zone(
         Name of the zone.
     region
         Region it is in, made if need be; for a cluster by default the only one there is.
-    kubeconfig
-        File that says where the cluster is, and who skep is there.
-    context
-        Which of its contexts; by default the current one.
-    registry
-        Place for images in a registry that the cluster's nodes pull from, as HOST[:PORT]/PREFIX.
-    username
-        User at the registry; the password is asked for.
-    password_stdin
-        Read the password from stdin.
     """
     client = common.connect()
-    if kubeconfig is None:
-        if region is None:
-            raise Failure(
-                "Name the zone's region with --region, or its cluster with --kubeconfig.", Exit.INVALID
-            )
-        if context or registry or username:
-            raise Failure(
-                "--context, --registry and --username are for zones with a --kubeconfig.", Exit.INVALID
-            )
+    if way.kubeconfig is None:
+        _must_be_of_hosts(region, way)
         client.post("/v1/zones", ZoneView, {"name": zone, "region": region})
         say(f"Zone {zone} is there.")
         return
-    if registry is None:
+    if way.registry is None:
         raise Failure(
             "Nodes of a cluster pull images from a registry: name a place there with --registry, such as "
             "registry.example.com/skep.",
             Exit.INVALID,
         )
-    body: dict[str, object] = {"kubeconfig": flat(kubeconfig), "context": context, "registry": registry}
-    body |= {"region": region} | _login(username, password_stdin)
-    made = client.post(f"/v1/zones/{zone}/cluster", ClusterZoneView, body)
+    made = client.post(f"/v1/zones/{zone}/cluster", ClusterZoneView, way.body() | {"region": region})
     _show_made(made, common)
     say(f"Zone {zone} is there: services run in it that name it, as with 'skep apply --zone {zone}'.")
 
@@ -132,11 +135,7 @@ def set_zone(
     zone: str,
     /,
     *,
-    kubeconfig: Path | None = None,
-    context: str | None = None,
-    registry: str | None = None,
-    username: Username = None,
-    password_stdin: PasswordStdin = False,
+    way: Way = _UNSAID,
     common: Common = DEFAULT,
 ) -> None:
     """Reach a zone's cluster or registry otherwise: a token has expired, an address changed. For admins.
@@ -149,20 +148,10 @@ def set_zone(
     ----------
     zone
         Name of the zone.
-    kubeconfig
-        File that says where the cluster is, and who skep is there.
-    context
-        Which of its contexts; by default the current one.
-    registry
-        Place for images in a registry that the cluster's nodes pull from, as HOST[:PORT]/PREFIX.
-    username
-        User at the registry; the password is asked for.
-    password_stdin
-        Read the password from stdin.
     """
-    body: dict[str, object] = {"context": context, "registry": registry}
-    body |= {"kubeconfig": flat(kubeconfig) if kubeconfig else None} | _login(username, password_stdin)
-    changed = common.connect().patch(f"/v1/zones/{zone}/cluster", ClusterZoneView, body)
+    if way == _UNSAID:
+        raise Failure("Say what changes: --kubeconfig, --context, --registry or --username.", Exit.INVALID)
+    changed = common.connect().patch(f"/v1/zones/{zone}/cluster", ClusterZoneView, way.body())
     _show_made(changed, common)
     say(f"Zone {zone} is reached so from now on.")
 
@@ -188,10 +177,11 @@ def remove_zone(
     say(f"Removed {zone}.")
 
 
-def _login(username: str | None, password_stdin: bool) -> dict[str, object]:
-    if username is None:
-        return {}
-    return {"username": username, "password": ask_password(password_stdin)}
+def _must_be_of_hosts(region: str | None, way: Way) -> None:
+    if region is None:
+        raise Failure("Name the zone's region with --region, or its cluster with --kubeconfig.", Exit.INVALID)
+    if way.context or way.registry or way.username:
+        raise Failure("--context, --registry and --username are for zones with a --kubeconfig.", Exit.INVALID)
 
 
 def _show_made(made: ClusterZoneView, common: Common) -> None:

@@ -307,20 +307,6 @@ def test_what_is_published_is_open_to_all_but_where_a_group_guards_it() -> None:
     )
 
 
-def test_a_port_that_nodes_do_not_offer_is_a_load_balancers() -> None:
-    net = plugged(network(), 5)
-    record = tenant(net)
-    told = publications(net.config, 443, 8443, (net.config.subnet[5],))
-    record.publish(told)
-
-    service = things(record)["Service", f"published-{told.service}"]["spec"]
-
-    assert service["type"] == "LoadBalancer"
-    assert service["ports"] == [
-        {"name": "tcp-443", "port": 443, "targetPort": 8443, "protocol": "TCP"},
-    ]
-
-
 PEM = b"""-----BEGIN CERTIFICATE-----
 AA==
 -----END CERTIFICATE-----

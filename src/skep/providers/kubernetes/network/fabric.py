@@ -20,9 +20,7 @@ from skep.model.host import (
     must_be_news,
 )
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
-from skep.model.needs import NODE_PORTS
 from skep.providers.kubernetes.network.records import NetworkRecord
-from skep.providers.kubernetes.network.services import balanced
 from skep.providers.kubernetes.network.tenancies import Tenancies
 from skep.providers.kubernetes.network.tenancy import Key, Tenancy
 
@@ -31,11 +29,8 @@ _TAKEN, _OUTSIDE = "already allocated", "not in the valid range"
 
 
 class ClusterFabric:
-    """`balancers`: the cluster has something that makes load balancers of services."""
-
-    def __init__(self, tenancies: Tenancies, *, balancers: bool = False) -> None:
+    def __init__(self, tenancies: Tenancies) -> None:
         self._tenancies = tenancies
-        self._balancers = balancers
 
     async def ensure_network(self, network: NetworkConfig) -> None:
         tenancy = self._tenancies.tenancy(network.tenant)
@@ -94,14 +89,13 @@ class ClusterFabric:
         return self._in_force(lambda network: network.virtual_ips)
 
     async def publish(self, publications: ServicePublications) -> None:
-        """At every node of the cluster, or where its load balancer is.
+        """At every node of the cluster.
 
         Raises:
-            Unsupported: the cluster does not offer such a port.
+            Unsupported: nodes do not offer such a port.  Conflict: another service of the cluster has it.
         """
         if not publications.publications:
             return await self.unpublish(publications.service)
-        self._check_ports(publications)
         tenancy = self._owner(publications.publications[0].network)
         before = tenancy.record.published.get(publications.service)
         tenancy.record.publish(publications)
@@ -165,15 +159,6 @@ class ClusterFabric:
     async def _brought(self, tenancy: Tenancy, network: NetworkId) -> None:
         await self._tenancies.brought(tenancy)
         tenancy.check(lambda key: _is_of(key, network))
-
-    def _check_ports(self, told: ServicePublications) -> None:
-        strange = [one.published for one in told.publications if balanced(one)]
-        if strange and not self._balancers:
-            raise Unsupported(
-                f"Port {strange[0]} cannot be published: nodes of a cluster offer ports {NODE_PORTS[0]} to "
-                f"{NODE_PORTS[-1]}, and this one has no load balancers. Publish one of these, or have an "
-                "endpoint."
-            )
 
     @staticmethod
     def _put_back(tenancy: Tenancy, service: ServiceId, before: ServicePublications | None) -> None:

@@ -50,7 +50,7 @@ class Service:
     labels: Mapping[str, str]
     places: tuple[Place, ...] = ()
     doors: tuple[Door, ...] = ()
-    kind: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
+    kind: Literal["ClusterIP", "NodePort"] = "ClusterIP"
     headless: bool = False
 
     def manifests(self, of: TenantNamespace, *, slices: bool) -> list[Manifest]:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from skep.model.edge import EdgeEndpoint
 from skep.model.host import Publication, ServicePublications, VirtualIp
 from skep.model.ids import ReplicaId, ServiceId
-from skep.model.needs import NODE_PORTS
 from skep.providers.kubernetes.manifests import app_service, is_label
 from skep.providers.kubernetes.network.leading import Door, Place, Service
 from skep.providers.kubernetes.network.records import NetworkRecord, TenantRecord
@@ -98,11 +97,6 @@ def behind(network: NetworkRecord, one: VirtualIp, known: Standings) -> list[Sta
     return answering(network.replicas(backend.address for backend in one.backends if backend.weight), known)
 
 
-def balanced(one: Publication) -> bool:
-    """Whether the port is none that nodes offer, so that a load balancer must."""
-    return one.published not in NODE_PORTS
-
-
 def _backend(endpoint: EdgeEndpoint, revision: int | None, tenant: TenantRecord, known: Standings) -> Service:
     by_port: dict[int, list[ReplicaId]] = {}
     for one in endpoint.servers:
@@ -142,13 +136,12 @@ def _published(tenant: TenantRecord, told: ServicePublications, known: Standings
         {"service": told.service},
         places=tuple(places),
         doors=tuple(sorted(set(doors.values()))),
-        kind="LoadBalancer" if any(map(balanced, told.publications)) else "NodePort",
+        kind="NodePort",
     )
 
 
 def _door(one: Publication) -> Door:
-    node = None if balanced(one) else one.published
-    return Door(one.published, one.target, one.protocol, node)
+    return Door(one.published, one.target, one.protocol, node=one.published)
 
 
 def _plugged(network: NetworkRecord, known: Standings) -> Iterator[tuple[str, str, str]]:

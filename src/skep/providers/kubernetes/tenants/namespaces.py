@@ -17,7 +17,6 @@ class Bounds:
     pods: int = 5_000
     claims: int = 2_000
     services: int = 5_000
-    balancers: int = 50
 
 
 def namespace(of: TenantNamespace) -> Manifest:
@@ -48,7 +47,7 @@ def fences(of: TenantNamespace, bounds: Bounds) -> list[Manifest]:
         "pods": str(bounds.pods),
         "persistentvolumeclaims": str(bounds.claims),
         "services": str(bounds.services),
-        "services.loadbalancers": str(bounds.balancers),
+        "services.loadbalancers": "0",
     }
     usual = {"type": "Container", "defaultRequest": {"cpu": "10m", "memory": "32Mi"}}
     return [
