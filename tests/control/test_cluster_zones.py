@@ -144,6 +144,16 @@ async def test_names_that_are_taken_and_places_that_are_none_are_refused(house: 
             await house.zones.add(house.admin, "k8s", "one", registry)
 
 
+async def test_a_cluster_is_not_drained_but_its_nodes_are(house: House) -> None:
+    await house.zones.add(house.admin, "k8s", "one", REGISTRY)
+
+    with pytest.raises(Conflict, match=r"whole cluster.*kubectl drain NODE.*skep host cordon k8s"):
+        await house.control.hosts.drain(house.admin, "k8s")
+
+    (row,) = [one for one in await house.control.hosts.list(house.admin) if one.name == "k8s"]
+    assert row.state == "joining"
+
+
 async def test_a_new_token_for_the_same_cluster_is_taken_and_the_rest_stays(house: House) -> None:
     await house.zones.add(house.admin, "k8s", "one/old", REGISTRY, context="blue", credentials=LOGIN)
     await house.use()

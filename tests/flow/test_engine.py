@@ -275,6 +275,20 @@ async def test_a_step_that_takes_too_long_is_cancelled_and_named(engine: FlowEng
     assert record.error == "step f: took longer than 0.05 s"
 
 
+async def test_what_a_step_said_last_is_told_while_it_runs_and_when_it_took_too_long(
+    engine: FlowEngine, shop: Workshop
+) -> None:
+    shop.block("v")
+    text = "flow: f\nsteps:\n  v: {use: w.visit, with: {name: v, host: here}, timeout: 1s}\n"
+
+    run = await engine.start(engine.parse(text), {})
+    await until(lambda: shop.calls["v"] == 1)
+    (wait,) = await engine.why(run)
+
+    assert wait.reasons[0].message.endswith(": visiting here")
+    assert (await engine.wait(run, 5)).error == "step v: took longer than 1 s: visiting here"
+
+
 async def test_an_at_most_once_step_that_takes_too_long_asks_an_operator(
     engine: FlowEngine, shop: Workshop
 ) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 STATE = Path(os.environ.get("SKEP_KUBERNETES_STATE", "/var/lib/skep-kubernetes"))
 NUMBERS = range(64)
-DEFAULT_NAME = "test"
+DEFAULT_NAME = os.environ.get("SKEP_KUBERNETES_NAME", "test")
 CONTROL = "control"
 HOLLOW = "hollow"
 

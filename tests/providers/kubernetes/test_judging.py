@@ -73,6 +73,17 @@ def test_what_a_cluster_has_not_is_named(changes: dict[str, Any], wanted: dict[s
     assert verdicts(**changes) == wanted
 
 
+def test_nodes_that_are_away_or_kept_free_are_named() -> None:
+    found = judge(replace(WHOLE, nodes=3, unready=("node-3",), cordoned=("node-1", "node-2")))
+
+    (nodes,) = [one for one in found if one.subject == "nodes"]
+
+    assert nodes.message == (
+        "2 of 3 nodes are ready. Not ready: node-3. Take no new pods (cordoned): node-1, node-2."
+    )
+    assert nodes.remedy
+
+
 def test_only_what_is_missing_keeps_a_cluster_from_being_a_zone() -> None:
     limited = judge(replace(WHOLE, classes=(), groups=frozenset()))
     missing = judge(replace(WHOLE, denied=("get pods",)))

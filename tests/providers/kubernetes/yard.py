@@ -1,11 +1,12 @@
 """A namespace of a test's own in the test cluster, with an engine over it."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from lightkube.resources.core_v1 import Node
 from tests.cluster.kubernetes import images
 from tests.cluster.kubernetes.cluster import Cluster as ACluster
 
@@ -74,18 +75,19 @@ class Yard:
     @asynccontextmanager
     async def engine(self) -> AsyncIterator[ClusterEngine]:
         config = access.read(self.tested.layout.kubeconfig.read_text())
-        async with (
-            Cluster(config, self.installation) as cluster,
-            ClusterEngine(
+        async with AsyncExitStack() as stack:
+            cluster = await stack.enter_async_context(Cluster(config, self.installation))
+            nodes = await (await cluster.watched(Node, labels={})).synced()
+            engine = ClusterEngine(
                 cluster=cluster,
                 images=NodesImages(),
                 supplies=self.heard,
                 events=self.heard,
                 claim=lambda disk: f"disk-{disk}",
                 size=_no_limit,
-            ) as engine,
-        ):
-            yield engine
+                nodes=nodes,
+            )
+            yield await stack.enter_async_context(engine)
 
     def spec(self, *args: str, **changes: Any) -> ContainerSpec:
         spec = ContainerSpec(

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 
 from skep.control.flows.environment import OnHost
+from skep.control.flows.waiting import telling
 from skep.flow import step
 from skep.model.errors import NotFound, Unavailable
 from skep.model.host import ContainerState
@@ -16,7 +17,9 @@ BACK = 60.0
 @step
 async def start(cx: OnHost, container: ContainerId) -> None:
     """Make the container and start it; undone, nothing of it is left."""
-    await cx.env.host.engine.start(await cx.env.desired.container(container))
+    spec = await cx.env.desired.container(container)
+    async with telling(cx, container):
+        await cx.env.host.engine.start(spec)
 
 
 @start.undo
@@ -27,7 +30,9 @@ async def _remove_started(cx: OnHost, container: ContainerId) -> None:
 @step
 async def resume(cx: OnHost, container: ContainerId, stopped: bool = True) -> None:
     """Start a container; undone, it is stopped again if it was `stopped` before."""
-    await cx.env.host.engine.start(await cx.env.desired.container(container))
+    spec = await cx.env.desired.container(container)
+    async with telling(cx, container):
+        await cx.env.host.engine.start(spec)
 
 
 @resume.undo
@@ -69,7 +74,8 @@ async def ready(cx: OnHost, container: ContainerId) -> None:
         Unavailable: it became unhealthy or failed; the message ends with its last words.
     """
     try:
-        await cx.env.host.engine.wait_ready(container)
+        async with telling(cx, container):
+            await cx.env.host.engine.wait_ready(container)
     except Unavailable:
         status = await cx.env.host.engine.inspect(container)
         if status.state is not ContainerState.EXITED or status.exit_code != 0:
@@ -83,7 +89,8 @@ async def completed(cx: OnHost, container: ContainerId) -> None:
     Raises:
         Unavailable: it ended with another exit code than 0.
     """
-    code = await cx.env.host.engine.wait_exit(container)
+    async with telling(cx, container):
+        code = await cx.env.host.engine.wait_exit(container)
     if code != 0:
         spec = await cx.env.desired.container(container)
         raise Unavailable(

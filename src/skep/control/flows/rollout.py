@@ -8,6 +8,7 @@ import msgspec
 from skep.control import canary
 from skep.control.canary import Sides
 from skep.control.flows.environment import Cloud, OnHost
+from skep.control.flows.waiting import telling
 from skep.flow import step
 from skep.model.errors import NotFound, SkepError, Unavailable
 from skep.model.host import ContainerState, ContainerStatus, Health
@@ -80,12 +81,13 @@ async def _let_go(cx: OnHost, container: ContainerId, seconds: float, grace: flo
 @step
 async def attempt(cx: OnHost, container: ContainerId, patience: float, seconds: float, grace: float) -> str:
     """As ready and prove, but answers what is wrong, or ""; a verdict over all of them follows."""
+    said: list[str] = []
     try:
-        async with asyncio.timeout(patience):
+        async with telling(cx, container) as said, asyncio.timeout(patience):
             await cx.env.host.engine.wait_ready(container)
         await _watch(cx, container, seconds)
     except TimeoutError:
-        return f"it was not ready within {patience:g} s"
+        return ": ".join([f"it was not ready within {patience:g} s", *said])
     except Unavailable as error:
         return error.message
     return ""

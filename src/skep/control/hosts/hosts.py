@@ -17,6 +17,7 @@ from skep.model.ids import HostName
 from skep.model.topology import Intent
 from skep.model.views.hosts import DrainView, HostDetail, HostView, StayingView
 from skep.store import apps, clusters, disks, hosts, replicas
+from skep.store.clusters import ClusterRow
 from skep.store.hosts import HostRow, PoolRow
 
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
@@ -60,11 +61,13 @@ class Hosts:
         """Cordon the host and start moving what has no data there; what cannot go yet goes when it can.
 
         Raises:
-            Conflict: it does not answer, so nothing can be taken from it.
+            Conflict: it does not answer, so nothing can be taken from it; or it is a cluster, of which apps
+                are as a whole, and whose nodes are its own.
         """
         caller.must_operate()
         async with self._database.read() as connection:
             row = await _find(connection, host)
+            _must_be_machine(row, await clusters.every(connection))
         if not row.answers:
             raise Conflict(f"Host {host!r} is {row.shown}: it must answer to be drained.")
         await self._intend(caller, host, Intent.DRAINING)
@@ -164,6 +167,16 @@ async def _removable(
             "are made again elsewhere."
         )
     return row, used
+
+
+def _must_be_machine(row: HostRow, known: Iterable[ClusterRow]) -> None:
+    if any(one.host == row.name for one in known):
+        raise Conflict(
+            f"Host {row.name!r} is a whole cluster. A node of it is emptied with 'kubectl drain NODE "
+            "--ignore-daemonsets --delete-emptydir-data': what runs there comes to other nodes by itself. "
+            f"'skep host cordon {row.name}' keeps new apps out of the cluster; those that are there are "
+            "moved or removed one by one."
+        )
 
 
 async def _find(connection: AsyncConnection, name: str) -> HostRow:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -100,7 +100,11 @@ class Call(Struct, frozen=True):
     async def __call__(self) -> Outcome:
         """Call it.  Never raises, except when the task is cancelled from outside."""
         limit = Patience(self.timeout, None if self.context.undoing else self.code.step.heartbeat)
-        context = replace(self.context, beat=limit.beat) if limit.silence else self.context
+        said = Said(self.context.report)
+        context = self.context
+        if limit.timeout is not None:
+            beat = limit.beat if limit.silence else context.beat
+            context = replace(context, report=said, beat=beat)
         try:
             if limit.timeout is None:
                 value = await self._function()(context, **self.arguments)
@@ -113,7 +117,7 @@ class Call(Struct, frozen=True):
             return Lost(str(error))
         except TimeoutError as error:
             if limit.expired:
-                return self._too_late(limit)
+                return self._too_late(limit, said.last)
             return self._failure(error)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
@@ -139,9 +143,10 @@ class Call(Struct, frozen=True):
             wanted = describe(self.code.returns)
             return Failure(f"returned {type(value).__name__}, which is not {wanted}: {error}")
 
-    def _too_late(self, limit: "Patience") -> Outcome:
+    def _too_late(self, limit: "Patience", last: str) -> Outcome:
         silent = f"gave no sign of life for {limit.silence:g} s" if limit.silence else ""
         message = silent if limit.went_silent else f"took longer than {self.timeout:g} s"
+        message += f": {last}" if last else ""
         if self.code.kind == "at-most-once" and not self.context.undoing:
             return Doubt(f"{message}; whether it had its effect is not known")
         return Failure(message)
@@ -190,6 +195,20 @@ class Patience:
 
     def _next(self) -> float:
         return self._end if self.silence is None else min(self._end, self._loop.time() + self.silence)
+
+
+class Said:
+    """Passes on what a step reports, and remembers the last of it: why it took too long."""
+
+    __slots__ = ("_report", "last")
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
+        self.last = ""
+
+    def __call__(self, message: str) -> None:
+        self.last = str(message)
+        self._report(message)
 
 
 def message_of(error: BaseException) -> str:

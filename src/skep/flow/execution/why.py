@@ -68,7 +68,8 @@ class Why:
         elif index in run.tasks:
             since = row.started if row else None
             begun = f" since {datetime.fromtimestamp(since, UTC):%H:%M:%S} UTC" if since else ""
-            yield Reason(kind="running", subject=name, message=f"It runs{begun}.")
+            said = f": {row.message}" if row and row.message else "."
+            yield Reason(kind="running", subject=name, message=f"It runs{begun}{said}")
         elif index in run.held:
             yield Reason(kind="paused", subject=run.id, message="It is held back while the run is paused.")
         elif (

@@ -123,6 +123,7 @@ async def cluster_host(
             size=size,
             fabric=fabric,
             nameserver=await nameserver(cluster),
+            nodes=nodes,
         )
     )
     return ClusterHost(

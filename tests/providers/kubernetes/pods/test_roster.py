@@ -175,11 +175,45 @@ def test_what_ran_under_an_earlier_process_and_is_not_there_was_deleted() -> Non
     assert carried.entry(A).exit is None
 
 
-def test_what_its_node_has_lost_is_not_waited_for() -> None:
-    found = roster(SET, pods=(RUNS,))
-    runs = found.ended(A)
+LOST = "Its node node-1 has not answered since 00:15:00 UTC."
+MOUNTS = {
+    "spec": {"volumes": [{"name": "m", "persistentVolumeClaim": {"claimName": "disk-d"}}, {"name": "o"}]}
+}
 
-    found.heard(replace(RUNS, reason="NodeLost"), gone=False)
 
-    assert not runs
+def on_silent_node(kind: CarrierKind, **changes: object) -> Roster:
+    silences = {"node-1": 900.0}
+    known = msgspec.structs.replace(ledger(kind, entry("a")), **changes)
+    found = Roster(known, lambda: NOW, silences.get)
+    found.heard(replace(RUNS, node="node-1"), gone=False)
+    return found
+
+
+def test_what_has_no_disk_counts_as_ended_where_its_node_is_silent_and_what_has_one_does_not() -> None:
+    plain, with_disk = on_silent_node(DEPLOYMENT), on_silent_node(SET, template=MOUNTS)
+
+    assert (plain.ended(A), with_disk.ended(A)) == (True, False)
+    assert (plain.claims, with_disk.claims) == (frozenset(), frozenset({"disk-d"}))
+    for found in (plain, with_disk):
+        assert found.status(A).state is ContainerState.RUNNING
+        assert found.status(A).error.startswith(LOST)
+
+
+def test_what_is_kept_from_its_next_pod_by_one_on_a_silent_node_says_so() -> None:
+    found = on_silent_node(SET, template=MOUNTS)
+
+    found.heard(replace(RUNS, node="node-1", deleting=True), gone=False)
+
+    assert found.status(A).state is ContainerState.RESTARTING
+    assert found.status(A).error.startswith(LOST)
+    assert not found.ended(A)
+
+
+def test_a_pod_that_is_about_to_end_runs_until_it_has() -> None:
+    found = roster(DEPLOYMENT, pods=(RUNS, replace(RUNS, deleting=True)))
+    lingers = not found.ended(A)
+
+    found.heard(RUNS, gone=True)
+
+    assert lingers
     assert found.ended(A)

@@ -101,7 +101,6 @@ def test_it_is_known_when_what_starts_becomes_unwell() -> None:
         (pod(waiting("CreateContainerConfigError", 'secret "a" not found')), 'secret "a" not found'),
         (CRASHING, "again and again"),
         (pod(phase="Failed", reason="Evicted", message="low on resource: memory."), "put it out: low on"),
-        (pod(running(), reason="NodeLost"), "node-1 does not answer"),
         (pod(running(50.0), ready=(False, 99.0)), "node-1 does not answer"),
         (pod(running(50.0), ready=(True, 99.0)), "^$"),
         (

@@ -51,6 +51,9 @@ class Facts:
     groups: frozenset[str] = frozenset()
     nodes: int = 0
     ready: int = 0
+    unready: tuple[str, ...] = ()
+    cordoned: tuple[str, ...] = ()
+    """Nodes that are not Ready, and those that take no new pods, by name."""
     classes: tuple[DiskClass, ...] = ()
     ingress_classes: tuple[str, ...] = ()
     daemons: frozenset[str] = frozenset()
@@ -93,6 +96,8 @@ async def ask(client: AsyncClient, documents: HttpClient) -> Facts:
         groups=groups,
         nodes=len(nodes),
         ready=sum(map(is_ready, nodes)),
+        unready=tuple(sorted(_name(one) for one in nodes if not is_ready(one))),
+        cordoned=tuple(sorted(_name(one) for one in nodes if one.spec and one.spec.unschedulable)),
         classes=tuple(map(_disk_class, classes)),
         ingress_classes=tuple(_names(ingresses)),
         daemons=frozenset(_names(daemons)),

@@ -72,9 +72,14 @@ def _rights(facts: Facts) -> FindingView:
 
 def _nodes(facts: Facts) -> FindingView:
     said = f"{facts.ready} of {facts.nodes} nodes are ready."
+    look = "Look why with: kubectl describe nodes"
     if not facts.ready:
-        return _finding("nodes", "missing", said, "Look why with: kubectl describe nodes")
-    return _finding("nodes", "works" if facts.ready == facts.nodes else "limited", said)
+        return _finding("nodes", "missing", said, look)
+    others = {"Not ready": facts.unready, "Take no new pods (cordoned)": facts.cordoned}
+    said += "".join(f" {what}: {', '.join(names)}." for what, names in others.items() if names)
+    if facts.ready < facts.nodes:
+        return _finding("nodes", "limited", said, look)
+    return _finding("nodes", "works", said)
 
 
 def _names(facts: Facts) -> FindingView:

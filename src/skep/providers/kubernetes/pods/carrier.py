@@ -6,6 +6,7 @@ tell may begin a round, too, so what somebody deleted or changed is mended by th
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -20,10 +21,11 @@ from skep.providers.kubernetes.pods.ledger import Entry, Ledger
 from skep.providers.kubernetes.pods.manifests import Manifest
 from skep.providers.kubernetes.pods.notices import Notices
 from skep.providers.kubernetes.pods.objects import Objects, Supply
-from skep.providers.kubernetes.pods.roster import Roster
+from skep.providers.kubernetes.pods.roster import Roster, Silent
 from skep.providers.kubernetes.pods.rounds import Rounds
 from skep.providers.kubernetes.pods.seen import SeenPod
 from skep.providers.kubernetes.pods.timers import Timers
+from skep.providers.kubernetes.pods.troubles import Trouble
 
 _AFTER_GRACE = 120.0
 """Seconds: kubelets of busy nodes take their time until they say that a pod has ended."""
@@ -37,13 +39,14 @@ class Around:
     tell: Callable[[ContainerStatus, Entry], None]
     """Called with every status that is not as the one before."""
     spawn: Callable[[Coroutine[Any, Any, Any]], object]
+    silent: Silent = lambda _node: None
 
 
 class Carrier:
     """Made of a ledger that is in the cluster (`uid`), or is going to be."""
 
     def __init__(self, ledger: Ledger, around: Around, uid: str = "") -> None:
-        self.roster = Roster(ledger)
+        self.roster = Roster(ledger, time.time, around.silent)
         """What is known: for others to read."""
         self._timers = Timers()
         self._objects = Objects(around.cluster, ledger if uid else None, uid)
@@ -83,7 +86,7 @@ class Carrier:
         name, grace = self.roster.entry(container).name, self.roster.stop(container, seconds)
         self._timers.forget(container)
         await self._look_and_work(container)
-        async with _ending(name, grace):
+        async with self._ending(container, name, grace):
             await self.until(container, lambda: self.roster.ended(container))
         if self.roster.has(container):
             await self._look_and_work(container)
@@ -106,8 +109,8 @@ class Carrier:
         self._removals += 1
         try:
             await self._rounds.done()
-            if pod is not None and not pod.node_lost:
-                async with _ending(name, 0):
+            if pod is not None:
+                async with self._ending(container, name, 0):
                     await self._notices.pod_ended(pod.name)
         finally:
             self._removals -= 1
@@ -137,6 +140,20 @@ class Carrier:
         if news.work:
             self._rounds.kick()
 
+    def node_heard(self, node: str) -> None:
+        """It does not answer any more, or does again."""
+        if pods := [one.name for one in self.roster.pods.values() if one.node == node]:
+            for container in self.roster.ledger.entries:
+                self._notices.look(container)
+            for pod in pods:
+                self._notices.pod_changed(pod)
+
+    def explain(self, container: ContainerId, trouble: Trouble) -> None:
+        """What else was found out of one that waits, or is not well."""
+        if self.roster.has(container):
+            self.roster.explain(container, trouble)
+            self._notices.look(container)
+
     def workload_heard(self, found: Deployment | StatefulSet, *, gone: bool) -> None:
         """The object that carries them changed; what somebody else changed is made undone."""
         if self.roster.ledger.entries and self._objects.differ(found, gone=gone):
@@ -154,12 +171,14 @@ class Carrier:
         self._notices.look(container)
         await self._rounds.done()
 
-
-@contextlib.asynccontextmanager
-async def _ending(name: str, seconds: float) -> AsyncIterator[None]:
-    """Raises Unavailable: the pod does not end, long after its grace."""
-    try:
-        async with asyncio.timeout(seconds + _AFTER_GRACE):
-            yield
-    except TimeoutError:
-        raise Unavailable(f"{name} does not end: its node does not say that it has.") from None
+    @contextlib.asynccontextmanager
+    async def _ending(self, container: ContainerId, name: str, seconds: float) -> AsyncIterator[None]:
+        """Raises Unavailable: the pod does not end, long after its grace."""
+        try:
+            async with asyncio.timeout(seconds + _AFTER_GRACE):
+                yield
+        except TimeoutError:
+            pods = [one.name for one in self.roster.pods.values() if one.container == container]
+            silences = filter(None, map(self.roster.silence, pods))
+            why = next(silences, "Its node does not say that it has.")
+            raise Unavailable(f"{name} does not end. {why}") from None

@@ -12,16 +12,19 @@ from typing import Any, Self
 
 import structlog
 from lightkube.resources.apps_v1 import Deployment, StatefulSet
-from lightkube.resources.core_v1 import ConfigMap, Namespace, Pod
+from lightkube.resources.core_v1 import ConfigMap, Namespace, Node, Pod
 
 from skep.model.errors import NotFound, SkepError, Unavailable
 from skep.model.host import ContainerStatus
 from skep.model.ids import ContainerId
 from skep.providers.kubernetes.client.cluster import Cluster, mark
-from skep.providers.kubernetes.client.watching import Change
+from skep.providers.kubernetes.client.watching import Change, Watched
+from skep.providers.kubernetes.pods import nodes
+from skep.providers.kubernetes.pods.budgets import Budgets
 from skep.providers.kubernetes.pods.carrier import Around, Carrier
 from skep.providers.kubernetes.pods.ledger import Entry, Ledger, read
 from skep.providers.kubernetes.pods.seen import see
+from skep.providers.kubernetes.pods.wondering import Wondering
 
 _ANSWERS = 60.0
 """Seconds in which a cluster that was entered is heard of."""
@@ -30,18 +33,30 @@ _log = structlog.get_logger(__name__)
 
 
 class Carriers:
-    """`tell` is called with every status that is not as the one before."""
+    """`tell` is called with every status that is not as the one before; `machines`: its nodes."""
 
-    def __init__(self, cluster: Cluster, tell: Callable[[ContainerStatus, Entry], None]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        tell: Callable[[ContainerStatus, Entry], None],
+        machines: Watched[Node] | None = None,
+    ) -> None:
         self._cluster = cluster
-        self._around = Around(cluster=cluster, tell=tell, spawn=self._spawn)
+        self._tell = tell
+        self._nodes = machines
+        self._around = Around(cluster=cluster, tell=self._told, spawn=self._spawn, silent=self._silent)
         self._all: dict[tuple[str, str], Carrier] = {}
+        self._wondering = Wondering(cluster, self._all.values)
+        self._budgets = Budgets(cluster, self._ledgers, self._spawn)
         self._where: dict[ContainerId, Carrier] = {}
         self._known = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ends: list[Callable[[], None]] = []
 
     async def __aenter__(self) -> Self:
+        self._spawn(self._wondering.forever())
+        if self._nodes is not None:
+            self._ends.append(self._nodes.subscribe(self._node_heard))
         self._spawn(self._adopt())
         return self
 
@@ -97,6 +112,15 @@ class Carriers:
                 del self._where[container]
             if carrier.idle and self._all.get(carrier.place) is carrier:
                 del self._all[carrier.place]
+            self._budgets.changed()
+
+    async def ask(self, container: ContainerId, carrier: Carrier) -> None:
+        """What events say of it is known afterwards, if it can be had."""
+        await self._wondering.ask(carrier, container)
+
+    def wanted(self) -> None:
+        """Other containers are wanted than before."""
+        self._budgets.changed()
 
     # -- knowing ----------------------------------------------------------------------------------
 
@@ -120,6 +144,7 @@ class Carriers:
                 self._known.set()
         for carrier in list(self._all.values()):
             carrier.settle()
+        self._budgets.changed()
 
     async def _read_all(self) -> None:
         labels = self._cluster.selector
@@ -150,6 +175,22 @@ class Carriers:
         meta = change.object.metadata
         if carrier := self._all.get((meta.namespace, meta.name)):
             carrier.workload_heard(change.object, gone=change.gone)
+
+    def _node_heard(self, change: Change[Node]) -> None:
+        before, now = nodes.silent(change.before), nodes.silent(None if change.gone else change.object)
+        if before != now and (meta := change.object.metadata) is not None:
+            for carrier in list(self._all.values()):
+                carrier.node_heard(meta.name or "")
+
+    def _silent(self, node: str) -> float | None:
+        return nodes.silent(self._nodes.get(node)) if self._nodes is not None else None
+
+    def _told(self, status: ContainerStatus, entry: Entry) -> None:
+        self._tell(status, entry)
+        self._wondering.notice(status)
+
+    def _ledgers(self) -> list[Ledger]:
+        return [carrier.roster.ledger for carrier in self._all.values()]
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)

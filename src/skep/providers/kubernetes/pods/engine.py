@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
+from lightkube.resources.core_v1 import Node
+
 from skep.model.errors import Conflict, HostFailure, InvalidInput, Unavailable
 from skep.model.host import (
     ContainerSpec,
@@ -22,6 +24,7 @@ from skep.model.host import (
 )
 from skep.model.ids import Bytes, ContainerId, DiskId
 from skep.providers.kubernetes.client.cluster import Cluster
+from skep.providers.kubernetes.client.watching import Watched
 from skep.providers.kubernetes.pods import reading, starts, words
 from skep.providers.kubernetes.pods.carrier import Carrier
 from skep.providers.kubernetes.pods.carriers import Carriers
@@ -43,7 +46,7 @@ _UNKNOWN = 255
 class ClusterEngine:
     """Entered, it follows what is in the cluster; left, all of it goes on.
 
-    `claim`, `size` and `nameserver` are as for `Starts`.
+    `claim`, `size` and `nameserver` are as for `Starts`; `nodes`: the cluster's machines.
     """
 
     def __init__(
@@ -57,12 +60,13 @@ class ClusterEngine:
         size: Callable[[DiskId], Awaitable[Bytes | None]],
         fabric: Fabric | None = None,
         nameserver: str = "",
+        nodes: Watched[Node] | None = None,
     ) -> None:
         self._cluster = cluster
         self._starts = Starts(images, supplies, cluster.namespace, claim, size, nameserver)
         self._meter = Meter(cluster)
         self._teller = Teller(events, fabric)
-        self._carriers = Carriers(cluster, self._teller.tell)
+        self._carriers = Carriers(cluster, self._teller.tell, nodes)
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -83,12 +87,14 @@ class ClusterEngine:
         if found is not None and await self._runs_already(found, spec, entry):
             return
         carrier = await self._start(spec, entry)
+        self._carriers.wanted()
         await self._begun(carrier, spec, fresh=found is None)
 
     async def stop(self, container: ContainerId, grace: float | None = None) -> None:
         """Absent is success: what is not there does not run."""
         if found := await self._carriers.find(container):
             await found.stop(container, grace)
+            self._carriers.wanted()
 
     async def restart(self, container: ContainerId) -> None:
         await (await self._carriers.get(container)).restart(container)
@@ -120,6 +126,7 @@ class ClusterEngine:
         await carrier.until(container, decided)
         name = roster.entry(container).name
         if said and said[0]:
+            await self._carriers.ask(container, carrier)
             raise Unavailable(await reading.lament(self._cluster, carrier, container, f"{name} {said[0]}"))
 
     async def wait_exit(self, container: ContainerId) -> int:

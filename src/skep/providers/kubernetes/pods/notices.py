@@ -52,7 +52,7 @@ class Notices:
 
     async def pod_ended(self, pod: str) -> None:
         """Return once it is gone; one whose node is lost is not waited for."""
-        while (seen := self._roster.pods.get(pod)) is not None and not seen.node_lost:
+        while pod in self._roster.pods and not self._roster.silence(pod):
             await self._change(pod)
 
     async def _change(self, name: str) -> None:

@@ -54,7 +54,8 @@ async def lines(
 
 async def lament(cluster: Cluster, carrier: Carrier, container: ContainerId, what: str) -> str:
     """What happened, why, and the last lines."""
-    pod, why = carrier.roster.pod(container), carrier.roster.status(container).error
+    pod, status = carrier.roster.pod(container), carrier.roster.status(container)
+    why = status.error or status.health_output
     found = await logs.last(cluster, pod.namespace, pod.name, _LAST_WORDS) if pod else []
     said = f"{what.rstrip('. ')}." + (f" {why}" if why else "")
     return said + ("\n".join([" Its last lines:", *found]) if found else "")

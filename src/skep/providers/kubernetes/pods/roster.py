@@ -14,13 +14,15 @@ from skep.model.errors import Conflict, NotFound
 from skep.model.host import ContainerStatus
 from skep.model.ids import ContainerId, Seconds
 from skep.model.restarts import History, decide
-from skep.providers.kubernetes.pods import statuses
+from skep.providers.kubernetes.pods import statuses, volumes, words
 from skep.providers.kubernetes.pods.ledger import Entry, Exit, Ledger
 from skep.providers.kubernetes.pods.manifests import Manifest
 from skep.providers.kubernetes.pods.naming import CarrierKind
 from skep.providers.kubernetes.pods.seen import Ended, SeenPod
+from skep.providers.kubernetes.pods.troubles import Trouble
 
 _KILLED = 137
+_NO_TROUBLE = Trouble()
 _DELETED = "Its pod was deleted in the cluster."
 
 
@@ -36,15 +38,23 @@ class Heard:
     """After so long it is to be started once more."""
 
 
+Silent = Callable[[str], float | None]
+"""Since when a node does not answer (seconds since 1970); None: it does, or nobody knows of it."""
+
+
 class Roster:
     """`ledger` says what is wanted, `pods` what is seen, `binding` which pod a container is, if any."""
 
-    def __init__(self, ledger: Ledger, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, ledger: Ledger, now: Callable[[], float] = time.time, silent: Silent = lambda _node: None
+    ) -> None:
         self.ledger = ledger
         self.pods: dict[str, SeenPod] = {}
         self.binding: dict[ContainerId, str] = {}
         self._graces: dict[ContainerId, float] = {}
+        self._troubles: dict[ContainerId, Trouble] = {}
         self._now = now
+        self._silent = silent
 
     # -- what is asked ----------------------------------------------------------------------------
 
@@ -52,6 +62,11 @@ class Roster:
     def own_pods(self) -> bool:
         """Whether skep makes the pods itself; otherwise a controller makes another for one that is lost."""
         return self.ledger.kind is CarrierKind.POD
+
+    @property
+    def claims(self) -> frozenset[str]:
+        """The disks that its pods mount."""
+        return volumes.claims(self.ledger.template["spec"])
 
     def has(self, container: ContainerId) -> bool:
         return container in self.ledger.entries
@@ -69,7 +84,13 @@ class Roster:
         return next((container for container, name in self.binding.items() if name == pod), None)
 
     def status(self, container: ContainerId) -> ContainerStatus:
-        return statuses.status(self.entry(container), self.pod(container), self._now())
+        entry, pod = self.entry(container), self.pod(container)
+        trouble = self._troubles.get(container, _NO_TROUBLE)
+        return statuses.status(entry, pod, self._now(), trouble, self._silence(entry, pod))
+
+    def puzzling(self) -> list[ContainerId]:
+        """Those that wait, or are not well, and do not themselves say why."""
+        return [one.id for one in self.ledger.wanted if statuses.puzzling(one, self.pod(one.id))]
 
     def well_for(self, container: ContainerId) -> Seconds | None:
         """How long its health stays as it is if nothing is heard of it; None: for ever."""
@@ -96,9 +117,26 @@ class Roster:
         return another and self.begun(container)
 
     def ended(self, container: ContainerId) -> bool:
-        """Whether nothing of it runs, as far as anybody will hear."""
-        pod = self.pod(container)
-        return pod is None or pod.over or pod.ended is not None or pod.node_lost
+        """Whether nothing of it runs any more that could be in the way of another."""
+        own = (pod for pod in self.pods.values() if pod.container == container)
+        pods = (*own, pod) if (pod := self.pod(container)) else own
+        return all(one.over or one.ended is not None or self._given_up(one) for one in pods)
+
+    def silence(self, pod: str) -> str:
+        """What it means that the pod's node does not answer; "" if it does."""
+        seen = self.pods.get(pod)
+        since = self._silent(seen.node) if seen else None
+        return words.silence(seen.node, since, disks=bool(self.claims)) if seen and since is not None else ""
+
+    def _given_up(self, pod: SeenPod) -> bool:
+        """Its node is silent, and whatever it may still do there harms nobody."""
+        return not self.claims and self._silent(pod.node) is not None
+
+    def _silence(self, entry: Entry, pod: SeenPod | None) -> str:
+        """Of its pod's node, or of that of the pod before, which is in the way."""
+        if pod is None and entry.wanted and self.ledger.kind is CarrierKind.STATEFUL_SET:
+            pod = next((one for one in self.pods.values() if one.deleting), None)
+        return self.silence(pod.name) if pod else ""
 
     # -- orders -----------------------------------------------------------------------------------
 
@@ -135,6 +173,7 @@ class Roster:
 
     def remove(self, container: ContainerId) -> None:
         self._graces[container] = 0
+        self._troubles.pop(container, None)
         self.ledger = self.ledger.without(container)
 
     def again(self, container: ContainerId) -> bool:
@@ -162,6 +201,10 @@ class Roster:
         entry = self.entry(container)
         work = followed or gone or pod.over or not entry.wanted or entry.exit != exited
         return Heard(container, work, again)
+
+    def explain(self, container: ContainerId, trouble: Trouble) -> None:
+        """What else was found out of one that waits, or is not well."""
+        self._troubles[container] = trouble
 
     def missing(self, container: ContainerId) -> None:
         """An earlier process saw it run; nobody saw its end."""
@@ -194,6 +237,8 @@ class Roster:
         if other is None or other.name == pod.name or other.attempt <= pod.attempt:
             self.binding[container] = pod.name
         entry = self.entry(container)
+        if pod.running and (pod.ready or entry.checked is None):
+            self._troubles.pop(container, None)
         if not pod.running or entry.begun is not None:
             return False
         self._keep(replace(entry, begun=pod.since))
@@ -204,6 +249,7 @@ class Roster:
         if self.binding.get(container) != pod.name:
             return False
         del self.binding[container]
+        self._troubles.pop(container, None)
         entry = self.entry(container)
         self._keep(replace(entry, restarts=entry.restarts + pod.restarts + 1))
         return True

@@ -66,11 +66,6 @@ class SeenPod:
         """Nothing runs in it, and nothing will."""
         return self.phase in ("Succeeded", "Failed")
 
-    @property
-    def node_lost(self) -> bool:
-        """Nobody will say what becomes of it until its node is heard of again."""
-        return self.reason == "NodeLost"
-
 
 def see(pod: Pod) -> SeenPod:
     meta, status = pod.metadata, pod.status

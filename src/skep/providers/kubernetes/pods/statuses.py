@@ -3,13 +3,17 @@
 from skep.model.host import ContainerState, ContainerStatus, Health
 from skep.providers.kubernetes.pods.ledger import Entry
 from skep.providers.kubernetes.pods.seen import Ended, SeenPod
+from skep.providers.kubernetes.pods.troubles import Trouble
 from skep.providers.kubernetes.pods.words import why_not
 
 _OOM = "OOMKilled"
+_NONE = Trouble()
 
 
-def status(entry: Entry, pod: SeenPod | None, now: float) -> ContainerStatus:
-    """`now`: seconds since 1970."""
+def status(
+    entry: Entry, pod: SeenPod | None, now: float, trouble: Trouble = _NONE, silence: str = ""
+) -> ContainerStatus:
+    """`now`: seconds since 1970; `trouble` and `silence`: what events say, and that its node says nothing."""
     state = state_of(entry, pod)
     ended = _last_end(entry, pod)
     running = state is ContainerState.RUNNING
@@ -18,9 +22,10 @@ def status(entry: Entry, pod: SeenPod | None, now: float) -> ContainerStatus:
         replica=entry.replica,
         state=state,
         health=health(entry, pod, now) if pod and running else Health.NONE,
+        health_output=trouble.check if pod and running and not pod.ready else "",
         exit_code=None if running or ended is None else ended.code,
         oom_killed=ended is not None and ended.reason == _OOM,
-        error=_error(entry, pod),
+        error=silence or _error(entry, pod, trouble),
         restarts=entry.restarts + (pod.restarts if pod else 0),
         started_at=(pod.since if pod and running else None) or (ended and ended.started) or entry.begun,
         finished_at=None if running or ended is None else ended.at,
@@ -36,6 +41,17 @@ def state_of(entry: Entry, pod: SeenPod | None) -> ContainerState:
         return ContainerState.EXITED
     ran = entry.begun is not None or (pod is not None and (pod.ended or pod.ended_before) is not None)
     return ContainerState.RESTARTING if ran else ContainerState.CREATED
+
+
+def puzzling(entry: Entry, pod: SeenPod | None) -> bool:
+    """Whether it waits, or is not well, and its pod does not say why."""
+    if not entry.wanted or entry.exit is not None:
+        return False
+    if pod is None:
+        return True
+    if pod.running:
+        return entry.checked is not None and not pod.ready
+    return not (pod.waiting or pod.ended or pod.ended_before or pod.over)
 
 
 def health(entry: Entry, pod: SeenPod, now: float) -> Health:
@@ -66,15 +82,16 @@ def _last_end(entry: Entry, pod: SeenPod | None) -> Ended | None:
     return Ended(code=entry.exit.code, reason=reason, at=entry.exit.at)
 
 
-def _error(entry: Entry, pod: SeenPod | None) -> str:
+def _error(entry: Entry, pod: SeenPod | None, trouble: Trouble) -> str:
     if entry.exit is not None and entry.exit.error:
         return entry.exit.error
     if pod is None:
-        return ""
+        return trouble.why if entry.wanted else ""
     if pod.running:
-        lost = pod.node_lost or (entry.checked is None and not pod.ready and _was_ready(pod))
+        lost = entry.checked is None and not pod.ready and _was_ready(pod)
         return f"Its node {pod.node} does not answer." if lost else ""
-    return "" if pod.ended and not pod.reason and not pod.waiting else why_not(pod)
+    own = "" if pod.ended and not pod.reason and not pod.waiting else why_not(pod)
+    return " ".join(filter(None, (own, trouble.why)))
 
 
 def _was_ready(pod: SeenPod) -> bool:

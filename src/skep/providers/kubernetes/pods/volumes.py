@@ -1,6 +1,6 @@
 """What is mounted into a container: disks, memory, files.  Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,12 @@ def of_spec(spec: ContainerSpec, image: str, claim: Callable[[DiskId], str], fil
     if spec.files:
         _files(made, spec.files, files)
     return made
+
+
+def claims(pod: Mapping[str, Any]) -> frozenset[str]:
+    """Of a pod's specification: the names of those that it mounts."""
+    mounted = (one.get("persistentVolumeClaim") for one in pod.get("volumes") or ())
+    return frozenset(one["claimName"] for one in mounted if one)
 
 
 def file_key(file: ContainerFile) -> str:

@@ -1,6 +1,7 @@
 """What Kubernetes says of a pod that does not run, in words for whoever can act.  Pure."""
 
 import re
+from datetime import UTC, datetime
 
 from skep.providers.kubernetes.pods.seen import SeenPod
 
@@ -47,6 +48,17 @@ def why_not(pod: SeenPod) -> str:
     if reason == "CrashLoopBackOff":
         return "It ends again and again; the cluster waits before it starts it once more."
     return message or reason
+
+
+def silence(node: str, since: float, *, disks: bool) -> str:
+    """What it means that a node does not answer, for what is there; `since`: seconds since 1970."""
+    said = f"Its node {node} has not answered since {datetime.fromtimestamp(since, UTC):%H:%M:%S} UTC. "
+    if not disks:
+        return said + "The cluster makes it again elsewhere some minutes after that."
+    return said + (
+        "It may still write to its disks there, so it is not made again before that node is back, or is off "
+        f"for good and you say so: kubectl delete node {node}"
+    )
 
 
 def fatal(pod: SeenPod) -> str:

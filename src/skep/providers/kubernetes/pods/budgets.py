@@ -1,0 +1,119 @@
+"""How many replicas of a service a drain may take away at a time: PodDisruptionBudgets.
+
+One per service of several replicas, over all its revisions: a pod may have one budget only.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+import structlog
+from lightkube import codecs
+from lightkube.generic_resource import create_namespaced_resource
+
+from skep.model.errors import NotFound, SkepError
+from skep.providers.kubernetes.client.cluster import Cluster
+from skep.providers.kubernetes.client.together import Together
+from skep.providers.kubernetes.pods.ledger import Ledger
+from skep.providers.kubernetes.pods.manifests import DOMAIN, MEMBER, Manifest
+from skep.providers.kubernetes.pods.naming import CarrierKind, plain
+
+_AT_A_TIME = "10%"
+"""Rounded up: one of a service of up to ten."""
+_GROUP = "policy"
+_KINDS: dict[str, Any] = {
+    version: create_namespaced_resource(_GROUP, version, "PodDisruptionBudget", "poddisruptionbudgets")
+    for version in ("v1", "v1beta1")
+}
+_AGAIN = 30.0
+Place = tuple[str, str]
+"""Namespace and name."""
+_log = structlog.get_logger(__name__)
+
+
+def budgets(ledgers: Iterable[Ledger], base: dict[str, str], version: str) -> dict[Place, Manifest]:
+    """Those that there are to be.  A service of one replica has none: whoever drains wants it to go."""
+    known = [one for one in ledgers if one.kind is not CarrierKind.POD]
+    counted = Counter[tuple[str, str, str, str]]()
+    for one in known:
+        counted[one.namespace, one.tenant, one.app, one.service] += len(one.wanted)
+    made = (_budget(*key, base, version) for key, count in counted.items() if count > 1)
+    return {(one["metadata"]["namespace"], one["metadata"]["name"]): one for one in made}
+
+
+class Budgets:
+    """Kept as they are to be; what an earlier process left behind goes with the first round."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        ledgers: Callable[[], Iterable[Ledger]],
+        spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]],
+    ) -> None:
+        self._cluster = cluster
+        self._ledgers = ledgers
+        self._spawn = spawn
+        self._round = Together(self._work)
+        self._there: dict[Place, Manifest] | None = None
+
+    def changed(self) -> None:
+        """Other containers are wanted, or others are there."""
+        self._spawn(self._try())
+
+    async def _try(self) -> None:
+        try:
+            await self._round.done()
+        except SkepError as error:
+            _log.warning("cluster.budgets-failed", error=str(error))
+            asyncio.get_running_loop().call_later(_AGAIN, self.changed)
+
+    async def _work(self) -> None:
+        version = await self._version()
+        if not version:
+            return
+        kind, base = _KINDS[version], self._cluster.selector
+        there = await self._left(kind) if self._there is None else self._there
+        wanted = budgets(self._ledgers(), base, version)
+        self._there = dict(there)
+        for (namespace, name), manifest in wanted.items():
+            if there.get((namespace, name)) != manifest:
+                try:
+                    await self._cluster.apply(codecs.from_dict(manifest), force=True)
+                except NotFound:  # the namespace is on its way out
+                    continue
+                self._there[namespace, name] = manifest
+        for namespace, name in there.keys() - wanted.keys():
+            await self._cluster.delete(kind, name, namespace)
+            del self._there[namespace, name]
+
+    async def _version(self) -> str:
+        """The oldest are the only ones that lack `v1`; a cluster may have neither."""
+        for version in ("v1", "v1beta1"):
+            if await self._cluster.serves(f"{_GROUP}/{version}"):
+                return version
+        return ""
+
+    async def _left(self, kind: Any) -> dict[Place, Manifest]:
+        """What is there is applied anew, whatever is in it."""
+        spaces = {one.namespace for one in self._ledgers()}
+        found = [one for space in spaces for one in await self._cluster.list(kind, space)]
+        return {(one.metadata.namespace, one.metadata.name): {} for one in found}
+
+
+def _budget(
+    namespace: str, tenant: str, app: str, service: str, base: dict[str, str], version: str
+) -> Manifest:
+    labels = {f"{DOMAIN}tenant": tenant, f"{DOMAIN}app": app, f"{DOMAIN}service": service}
+    counted = [{"key": MEMBER, "operator": "Exists"}]
+    spec = {
+        "maxUnavailable": _AT_A_TIME,
+        "selector": {"matchLabels": labels, "matchExpressions": counted},
+    }
+    metadata = {"name": plain(f"{app}-{service}"), "namespace": namespace, "labels": base | labels}
+    return {
+        "apiVersion": f"{_GROUP}/{version}",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata,
+        "spec": spec,
+    }

@@ -1,0 +1,81 @@
+"""Asks the cluster's events why something waits, for as long as it does, and never else.
+
+Events are many, and of everybody: they are not watched.  One list serves all that waits in a namespace.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+import structlog
+from lightkube.resources.core_v1 import Event
+
+from skep.model.errors import SkepError
+from skep.model.host import ContainerState, ContainerStatus, Health
+from skep.model.ids import ContainerId
+from skep.providers.kubernetes.client.cluster import Cluster
+from skep.providers.kubernetes.pods import troubles
+from skep.providers.kubernetes.pods.carrier import Carrier
+from skep.providers.kubernetes.pods.troubles import Subject
+
+_FIRST, _LONGEST = 3.0, 300.0
+"""Seconds between two questions: what is over within the first is never asked about."""
+_log = structlog.get_logger(__name__)
+
+
+class Wondering:
+    """`carriers`: all there are."""
+
+    def __init__(self, cluster: Cluster, carriers: Callable[[], Iterable[Carrier]]) -> None:
+        self._cluster = cluster
+        self._carriers = carriers
+        self._some = asyncio.Event()
+
+    def notice(self, status: ContainerStatus) -> None:
+        """Something became so."""
+        if status.state is ContainerState.CREATED or status.health in (Health.STARTING, Health.UNHEALTHY):
+            self._some.set()
+
+    async def forever(self) -> None:
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            pause = _FIRST
+            while pause:
+                await asyncio.sleep(pause)
+                found = await self._ask_all()
+                pause = _next(pause, waiting=found, more=self._some.is_set())
+                self._some.clear()
+
+    async def ask(self, carrier: Carrier, *containers: ContainerId) -> None:
+        """What events say of these is known to the carrier afterwards, if it can be had."""
+        await self._ask(carrier.roster.ledger.namespace, dict.fromkeys(containers, carrier))
+
+    async def _ask_all(self) -> bool:
+        """Whether anything waits."""
+        waiting: dict[str, dict[ContainerId, Carrier]] = defaultdict(dict)
+        for carrier in list(self._carriers()):
+            for container in carrier.roster.puzzling():
+                waiting[carrier.roster.ledger.namespace][container] = carrier
+        for namespace, containers in waiting.items():
+            await self._ask(namespace, containers)
+        return bool(waiting)
+
+    async def _ask(self, namespace: str, containers: dict[ContainerId, Carrier]) -> None:
+        try:
+            found = await self._cluster.list(Event, namespace, {})
+        except SkepError as error:
+            _log.info("cluster.events-unread", namespace=namespace, error=str(error))
+            return
+        said = [troubles.said(one) for one in found]
+        for container, carrier in containers.items():
+            roster = carrier.roster
+            subject = Subject(roster.ledger.name, roster.claims, roster.pod(container))
+            carrier.explain(container, troubles.trouble(said, subject))
+
+
+def _next(pause: float, *, waiting: bool, more: bool) -> float:
+    """0: there is nothing to ask about."""
+    if not waiting:
+        return 0.0
+    return _FIRST if more else min(_LONGEST, pause * 2)
