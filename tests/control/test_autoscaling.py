@@ -60,6 +60,11 @@ def test_what_is_unknown_never_turns_more_into_fewer() -> None:
     assert wanted(CPU, replicas=4) == 4
 
 
+def test_a_service_that_nobody_asks_needs_the_fewest_whatever_its_latency_was() -> None:
+    assert wanted(Autoscale(min=2, max=8, latency=0.2), replicas=6, latency=0.0) == 2
+    assert wanted(Autoscale(min=2, max=8, latency=0.2), replicas=6) == 6
+
+
 def test_growth_is_bounded_in_one_step_and_by_the_most() -> None:
     assert wanted(CPU, replicas=1, measured=1, cpu=5000.0) == 4
     assert wanted(CPU, replicas=6, measured=6, cpu=5000.0) == 10
@@ -132,6 +137,8 @@ def test_what_hosts_counted_between_two_looks_is_what_a_service_did() -> None:
     assert (found.cpu, found.memory, found.measured) == (40.0, 25.0, 1)
     assert found.requests == 10.0
     assert found.latency == pytest.approx(0.2)
+    assert seen(wanted, [replica(0)], [row], look(0.0, 1.0, 100), look(10.0, 3.0, 100)).latency == 0.0
+    assert seen(wanted, [replica(0)], [row], None, look(10.0, 3.0, 100)).latency is None
 
 
 def test_an_apply_keeps_the_number_within_its_bounds() -> None:

@@ -114,13 +114,14 @@ def seen(
     ]
     requests, seconds = _requests({row.id for row in endpoints}, before, now)
     span = now.time - before.time if before is not None else 0.0
+    counted = span > 0 and bool(endpoints)
     return Seen(
         replicas=service.replicas,
         measured=len(cpus) if service.x_skep.scale and service.x_skep.scale.cpu else len(memory),
         cpu=sum(cpus) / len(cpus) if cpus else None,
         memory=sum(memory) / len(memory) if memory else None,
-        requests=requests / span if span > 0 and endpoints else None,
-        latency=seconds / requests if requests else None,
+        requests=requests / span if counted else None,
+        latency=seconds / max(requests, 1) if counted else None,  # nobody waits where nobody asks
     )
 
 
