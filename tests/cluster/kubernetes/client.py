@@ -21,7 +21,7 @@ def connect(layout: Layout, agent: str) -> Iterator[httpx.Client]:
     """`agent` is how the API server's figures call this client."""
     headers = {"User-Agent": agent}
     with httpx.Client(
-        base_url=layout.api, verify=_context(layout), headers=headers, timeout=_TIMEOUT, trust_env=False
+        base_url=layout.api, verify=tls(layout), headers=headers, timeout=_TIMEOUT, trust_env=False
     ) as api:
         yield api
 
@@ -61,7 +61,8 @@ def pause(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def _context(layout: Layout) -> ssl.SSLContext:
+def tls(layout: Layout) -> ssl.SSLContext:
+    """Of its administrator."""
     conf = json.loads(layout.kubeconfig.read_bytes())
     cluster, user = conf["clusters"][0]["cluster"], conf["users"][0]["user"]
     authority = base64.b64decode(cluster["certificate-authority-data"]).decode()

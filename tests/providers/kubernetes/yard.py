@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from lightkube.config.kubeconfig import SingleConfig
 from lightkube.resources.core_v1 import Node
 from tests.cluster.kubernetes import images
 from tests.cluster.kubernetes.cluster import Cluster as ACluster
@@ -73,8 +74,9 @@ class Yard:
         return self.tested.kubectl("--namespace", self.namespace, *words, **more)
 
     @asynccontextmanager
-    async def engine(self) -> AsyncIterator[ClusterEngine]:
-        config = access.read(self.tested.layout.kubeconfig.read_text())
+    async def engine(self, config: SingleConfig | None = None) -> AsyncIterator[ClusterEngine]:
+        """`config`: another way to the cluster."""
+        config = config or access.read(self.tested.layout.kubeconfig.read_text())
         async with AsyncExitStack() as stack:
             cluster = await stack.enter_async_context(Cluster(config, self.installation))
             nodes = await (await cluster.watched(Node, labels={})).synced()

@@ -27,7 +27,8 @@ T = TypeVar("T")
 
 MANAGED_BY, MANAGER = "app.kubernetes.io/managed-by", access.MANAGER
 INSTALLATION = "skep.dev/installation"
-_PATIENCE = 15.0
+_PATIENCE, _OF_ORDERS = 15.0, 120.0
+"""Seconds: an order is not given up while an API server is replaced by another, as in upgrades."""
 _AT_ONCE = 16
 """Requests under way at one time, watches apart: clusters limit their clients."""
 
@@ -38,13 +39,23 @@ def mark(name: str) -> str:
 
 
 class Cluster:
-    """Entered, it is open.  `installation` tells skep's own objects from those of another skep."""
+    """Entered, it is open.  `installation` tells skep's own objects from those of another skep.
 
-    def __init__(self, config: SingleConfig, installation: str, *, patience: float = _PATIENCE) -> None:
+    `patience`, `of_orders`: seconds for which questions, and orders, are repeated.
+    """
+
+    def __init__(
+        self,
+        config: SingleConfig,
+        installation: str,
+        *,
+        patience: float = _PATIENCE,
+        of_orders: float = _OF_ORDERS,
+    ) -> None:
         self.installation = installation
         self.server: str = config.cluster.server
         self._config = config
-        self._patience = patience
+        self._patience, self._of_orders = patience, of_orders
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._watched: dict[tuple[Any, str | None], Watched[Any]] = {}
         self._groups: frozenset[str] | None = None
@@ -99,7 +110,7 @@ class Cluster:
         """
         meta: Any = one.metadata  # type: ignore[attr-defined] # every kind has it
         what = f"create {_called(type(one), (meta and meta.name) or '', meta and meta.namespace)}"
-        found: T = await self._ask(lambda: self._client.create(one), what)
+        found: T = await self._order(lambda: self._client.create(one), what)
         return found
 
     async def get(self, kind: type[T], name: str, namespace: str | None = None) -> T:
@@ -127,7 +138,7 @@ class Cluster:
         """Absent is success.  What it owns goes with it, later."""
         what = f"delete {_called(kind, name, namespace)}"
         with contextlib.suppress(NotFound):
-            await self._ask(
+            await self._order(
                 lambda: self._client.delete(
                     kind, name, grace_period=grace, cascade=CascadeType.BACKGROUND, **_room(namespace)
                 ),
@@ -139,7 +150,7 @@ class Cluster:
     ) -> T:
         """A JSON merge patch.  Raises NotFound."""
         what = f"patch {_called(kind, name, namespace)}"
-        found: T = await self._ask(
+        found: T = await self._order(
             lambda: self._client.patch(
                 kind, name, dict(change), patch_type=PatchType.MERGE, **_room(namespace)
             ),
@@ -182,7 +193,7 @@ class Cluster:
     async def _apply(self, one: T, force: bool) -> T:
         meta: Any = one.metadata  # type: ignore[attr-defined] # every kind has it
         what = f"apply {_called(type(one), meta.name, meta.namespace)}"
-        found: T = await self._ask(lambda: self._client.apply(one, force=force), what)
+        found: T = await self._order(lambda: self._client.apply(one, force=force), what)
         return found
 
     async def _document(self, path: str) -> Any:
@@ -190,7 +201,10 @@ class Cluster:
         answer.raise_for_status()
         return answer.json()
 
-    async def _ask(self, ask: Callable[[], Awaitable[T]], what: str) -> T:
+    async def _order(self, ask: Callable[[], Awaitable[T]], what: str) -> T:
+        return await self._ask(ask, what, self._of_orders)
+
+    async def _ask(self, ask: Callable[[], Awaitable[T]], what: str, patience: float | None = None) -> T:
         async def in_turn() -> T:
             async with self._room:
                 try:
@@ -199,7 +213,7 @@ class Cluster:
                     raise refusals.unread(error) from error
 
         try:
-            return await patiently(in_turn, self._patience)
+            return await patiently(in_turn, self._patience if patience is None else patience)
         except httpx2.HTTPError as error:
             raise translated(error, what) from error
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from skep.providers.kubernetes.client import refusals
 
-_FIRST, _LONGEST = 0.2, 30.0
+_FIRST, _LONGEST = 0.2, 10.0
 T = TypeVar("T")
 
 

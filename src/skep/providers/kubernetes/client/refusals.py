@@ -86,7 +86,10 @@ def managers(error: ApiError) -> dict[str, str]:
 def _final(error: httpx2.HTTPStatusError, code: int, words: str, what: str) -> SkepError:
     match code:
         case 401:
-            return Forbidden(f"The cluster does not know who the kubeconfig says ({what}): {words}")
+            return Forbidden(
+                f"The cluster does not know who the kubeconfig says ({what}): {words}. Has its token ended? "
+                "An operator gives the zone another one: skep zone set ZONE --kubeconfig FILE"
+            )
         case 403 if _FULL in words:
             return Exhausted(f"{what}: {words}")
         case 403:

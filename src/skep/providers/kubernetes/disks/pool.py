@@ -64,8 +64,9 @@ class ClaimPool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """The cluster ends its watches."""
-        with suppress(SkepError):  # a cluster that does not answer ends them in its own time
-            await self._porting.close()
+        with suppress(SkepError, TimeoutError):  # a cluster that does not answer ends them in its own time
+            async with asyncio.timeout(_HEARD):
+                await self._porting.close()
 
     async def create(self, disk: DiskSpec) -> None:
         there = self._usage(disk.id)

@@ -18,6 +18,7 @@ from skep.model.errors import NotFound, SkepError, Unavailable
 from skep.model.host import ContainerStatus
 from skep.model.ids import ContainerId
 from skep.providers.kubernetes.client.cluster import Cluster, mark
+from skep.providers.kubernetes.client.refusals import translated
 from skep.providers.kubernetes.client.watching import Change, Watched
 from skep.providers.kubernetes.pods import nodes
 from skep.providers.kubernetes.pods.budgets import Budgets
@@ -49,6 +50,7 @@ class Carriers:
         self._wondering = Wondering(cluster, self._all.values)
         self._budgets = Budgets(cluster, self._ledgers, self._spawn)
         self._where: dict[ContainerId, Carrier] = {}
+        self._pods: Watched[Pod] | None = None
         self._known = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ends: list[Callable[[], None]] = []
@@ -84,6 +86,12 @@ class Carriers:
         if found := await self.find(container):
             return found
         raise NotFound(f"This cluster has no container {container}.")
+
+    @property
+    def deaf(self) -> str:
+        """Why nothing is heard of the cluster now; "" while all is well."""
+        error = self._pods.failing if self._pods is not None else None
+        return str(translated(error, "watch pods")) if error is not None else ""
 
     async def find(self, container: ContainerId) -> Carrier | None:
         """Raises Unavailable: the cluster does not answer."""
@@ -133,7 +141,7 @@ class Carriers:
             except SkepError as error:
                 _log.warning("cluster.not-read", error=str(error))
                 await asyncio.sleep(_AGAIN)
-        pods = await self._cluster.watched(Pod)
+        pods = self._pods = await self._cluster.watched(Pod)
         self._ends.append(pods.subscribe(self._pod_heard))
         for kind in (Deployment, StatefulSet):
             workloads: Any = await self._cluster.watched(kind)

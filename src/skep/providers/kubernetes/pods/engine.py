@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from lightkube.resources.core_v1 import Node
+from msgspec.structs import replace
 
 from skep.model.errors import Conflict, HostFailure, InvalidInput, Unavailable
 from skep.model.host import (
@@ -107,7 +108,11 @@ class ClusterEngine:
     # -- questions --------------------------------------------------------------------------------
 
     async def inspect(self, container: ContainerId) -> ContainerStatus:
-        return (await self._carriers.get(container)).roster.status(container)
+        """As it was heard of last; while nothing is heard, that is said of what does not run."""
+        status = (await self._carriers.get(container)).roster.status(container)
+        if self._carriers.deaf and status.state is not ContainerState.RUNNING:
+            return replace(status, error=self._carriers.deaf)
+        return status
 
     async def list(self) -> list[ContainerStatus]:
         await self._carriers.known()
