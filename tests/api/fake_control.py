@@ -34,6 +34,7 @@ from skep.model.views.endpoints import AccessView, CertificateView, EndpointTraf
 from skep.model.views.hosts import DrainView, HostDetail, HostView, PoolView, StayingView, ZoneView
 from skep.model.views.images import ImageView, PruneView
 from skep.model.views.joining import JoinTokenCreated, JoinTokenView
+from skep.model.views.moves import MovedDisk, MovedImage, MovedReplica, MoveOrder, MovePlan
 from skep.model.views.networks import (
     AddressView,
     EgressView,
@@ -408,6 +409,47 @@ class FakeScaling:
         }
         self.world.apps[app] = msgspec.structs.replace(spec, services=services)
         return self.world.start(f"scale {app}", ("scale",))
+
+
+@dataclass
+class FakeMoving:
+    world: World
+
+    async def plan(self, caller: Caller, app: str, order: MoveOrder) -> MovePlan:
+        spec = self.world.app(app)
+        if order.to_zone == "zone-1":
+            raise Conflict(f"App {app!r} is in zone 'zone-1' already.")
+        return MovePlan(
+            app=spec.name,
+            source=("zone-1",),
+            target=order.to_zone,
+            revision=2,
+            images=(
+                MovedImage(service="web", image="nginx:1", digest="sha256:" + "ab" * 32, size=Bytes(2**20)),
+            ),
+            disks=(
+                MovedDisk(
+                    name=f"{app}_data",
+                    size=Bytes(2**30),
+                    used=Bytes(2**20),
+                    source="host-1",
+                    target="over-there",
+                    copied=order.data != "drop",
+                ),
+            ),
+            replicas=(MovedReplica(replica="web-0", source="host-1", target="over-there"),),
+            stop="while its disks are copied a second time",
+            warnings=("Networks end at a cluster.",),
+        )
+
+    async def start(self, caller: Caller, app: str, order: MoveOrder) -> Accepted:
+        writers_only(caller)
+        await self.plan(caller, app, order)
+        return self.world.start(f"move {app}", ("disk-data-first", "db-0", "finish"))
+
+    async def confirm(self, caller: Caller, app: str) -> Accepted:
+        writers_only(caller)
+        return self.world.start(f"confirm the move of {self.world.app(app).name}", ("forget",))
 
 
 @dataclass
@@ -1419,6 +1461,7 @@ class FakeControl:
         self.apps = FakeApps(self.world)
         self.releases = FakeReleases(self.world)
         self.scaling = FakeScaling(self.world)
+        self.moving = FakeMoving(self.world)
         self.rollouts = FakeRollouts(self.world)
         self.status = FakeStatus(self.world)
         self.replicas = FakeReplicas(self.world)

@@ -77,6 +77,21 @@ async def test_an_app_is_shown_stopped_and_removed(client: httpx.AsyncClient) ->
     assert (await client.get("/v1/apps/shop")).status_code == 404
 
 
+async def test_an_app_moves_and_that_is_confirmed(client: httpx.AsyncClient) -> None:
+    await client.post("/v1/apps/shop/releases", json=SHOP)
+    over = {"to_zone": "k8s"}
+
+    planned = await client.post("/v1/apps/shop/move/plan", json=over)
+    moved = await client.post("/v1/apps/shop/move", json=over)
+
+    assert planned.json()["disks"][0]["name"] == "shop_data"
+    assert moved.status_code == 202
+    assert (await client.post("/v1/apps/shop/move/confirm")).status_code == 202
+    assert (await client.post("/v1/apps/shop/move", json={"to_zone": "zone-1"})).status_code == 409
+    assert (await client.post("/v1/apps/shop/move", json={"zone": "k8s"})).status_code in (400, 422)
+    assert (await client.post("/v1/apps/other/move", json=over)).status_code == 404
+
+
 async def test_errors_keep_their_kind_words_and_details(client: httpx.AsyncClient) -> None:
     answer = await client.delete("/v1/networks/default")
 

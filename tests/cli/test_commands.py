@@ -26,6 +26,7 @@ TABLES = {
     "releases-show": ["releases", "show", "shop", "1"],
     "diff": ["diff", "shop", "3"],
     "rollout-status": ["rollout", "status", "shop"],
+    "app-move": ["app", "move", "shop", "--to-zone", "far", "--plan"],
     "stats": ["stats"],
     "image-ls": ["image", "ls"],
     "disk-ls": ["disk", "ls"],
@@ -114,6 +115,29 @@ def test_what_is_no_plan_is_refused(shop: Skep) -> None:
 
     assert done.returncode == 2
     assert "is no plan" in done.stderr
+
+
+def test_a_move_is_shown_and_asked_about_before_it_begins(running: Skep) -> None:
+    over = ("app", "move", "shop", "--to-zone", "k8s")
+
+    unanswered, done = running(*over), running(*over, "--yes")
+
+    assert unanswered.returncode == 2
+    assert "shop: zone-1 -> k8s, as revision 2" in unanswered.stderr
+    assert "Give --yes." in unanswered.stderr
+    assert done.returncode == 0
+    assert "--confirm" in done.stderr
+    assert json.loads(running(*over, "--plan", "-o", "json").stdout)["target"] == "k8s"
+
+
+def test_a_move_is_confirmed_or_taken_back(running: Skep) -> None:
+    move = ("app", "move", "shop", "--yes")
+
+    assert running(*move, "--confirm").returncode == 0
+    assert running(*move, "--back", "--keep-new-data").returncode == 0
+    assert running(*move, "--back", "--keep-new-data", "--drop-new-data").returncode == 2
+    assert running(*move, "--confirm", "--back").returncode == 2
+    assert running(*move, "--to-zone", "zone-1").returncode == 5
 
 
 def test_scale_wants_services_with_numbers(running: Skep) -> None:

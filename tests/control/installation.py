@@ -1,7 +1,7 @@
 """A whole control on a simulated host, with callers of every role."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +35,7 @@ from skep.flow.storage.retention_policy import RetentionPolicy
 from skep.model.ids import Bytes, HostName, ImageId, RegionName, ZoneName, new_id
 from skep.model.views.base import Accepted
 from skep.providers.simulated import SimulatedHost
+from skep.providers.simulated.disks import LARGE
 from skep.providers.simulated.host import FACTS
 from skep.providers.simulated.images import image
 from skep.store import images
@@ -100,14 +101,15 @@ async def installation(
     hosts: int = 1,
     zones: int = 1,
     reach: Reach | None = None,
+    pools: Mapping[HostName, Bytes] = {},
     url: str = "",
     shared: bool = False,
 ) -> AsyncIterator[Installation]:
     """With an admin, and the image `busybox:1` that everybody may use.
 
     Hosts are `host-1`, `host-2`, …, in turn of the zones `zone`, `zone-2`, …; `reach`: how control reaches
-    one, if not directly.  The database is in the folder unless there is a `url`; others may work on it too if
-    it is `shared`.
+    one, if not directly; `pools`: how large those of their disks are.  The database is in the folder unless
+    there is a `url`; others may work on it too if it is `shared`.
     """
     clock = Clock()
     database = await Database.open(url or await put_schema(folder / "skep.db"), durable=False)
@@ -117,7 +119,9 @@ async def installation(
         observations = Observations(database, bus, asyncio.Event().set, clock)
         directory = HostDirectory()
         machines = {
-            HostName(f"host-{number + 1}"): SimulatedHost.make(events=observations, spool=_spool(folder))
+            (name := HostName(f"host-{number + 1}")): SimulatedHost.make(
+                events=observations, spool=_spool(folder), pool=pools.get(name, LARGE)
+            )
             for number in range(hosts)
         }
         desired, sources = DesiredState(database, Limits()), ImageSources(directory)
@@ -133,7 +137,9 @@ async def installation(
 
         def environment(route: str) -> object:
             if not route:
-                return CloudEnvironment(now=clock, networks=IPv4Network("10.128.0.0/9"), traffic=traffic)
+                return CloudEnvironment(
+                    now=clock, networks=IPv4Network("10.128.0.0/9"), traffic=traffic, hosts=directory
+                )
             name = HostName(route.removeprefix("agent."))
             return HostEnvironment(
                 name=name,

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.apps.apps import Apps
 from skep.control.apps.draining import Draining
+from skep.control.apps.moving import Moving
 from skep.control.callers import Caller, Role
 from skep.control.desired import DesiredState
 from skep.control.disks import Disks
@@ -116,6 +117,7 @@ class Cloud:
         self.disks = Disks(database, flows, directory)
         self.images = Images(database, flows, directory, settings, world.now)
         self.networks = Networks(database, flows, directory, NETWORKS, world.now)
+        self.moving = Moving(database, flows, directory, self.apps, settings, world.new_id)
         self.draining = Draining(database, flows, settings, world.new_id)
 
     async def done(self, accepted: Accepted) -> None:
@@ -195,7 +197,9 @@ class CloudWorld:
             edges = Edges(self.database, self.directory, self.desired, Peering(self.database, self.directory))
             traffic = Traffic(self.database, self.directory, [publishing, Leading(edges, edges.apps_of)])
             counting = EdgeCounts(self.database, self.directory)
-            return CloudEnvironment(now=self.now, networks=NETWORKS, traffic=traffic, counting=counting)
+            return CloudEnvironment(
+                now=self.now, networks=NETWORKS, traffic=traffic, counting=counting, hosts=self.directory
+            )
         name = HostName(route.removeprefix("agent."))
         sources = ImageSources(self.directory)
         return HostEnvironment(name=name, host=self.hosts[name], desired=self.desired, sources=sources)

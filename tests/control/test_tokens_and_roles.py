@@ -18,12 +18,14 @@ from skep.model.groups import GroupRule
 from skep.model.host import ExecSpec
 from skep.model.images import BuildSpec
 from skep.model.spec import AppSubnet
+from skep.model.views.moves import MoveOrder
 from skep.store.tables import tokens
 
 SHOP = app(web=service(), db=service(mounts=(DATA,)))
 SUBNET = AppSubnet(subnet="10.200.0.0/24")
 RULE = GroupRule(protocol="tcp", ports="80")
 TRUE = ExecSpec(args=("true",))
+OVER = MoveOrder(to_zone="zone-2")
 ANYBODY, MEMBERS, ADMINS = "anybody", "members", "admins"
 
 Call = Callable[[Control, Caller], Any]
@@ -38,6 +40,9 @@ MATRIX: dict[str, tuple[str, Call]] = {
     "apps.list": (ANYBODY, lambda c, who: c.apps.list(who)),
     "apps.apply": (MEMBERS, lambda c, who: c.apps.apply(who, SHOP)),
     "scaling.scale": (MEMBERS, lambda c, who: c.scaling.scale(who, "shop", {"web": 2})),
+    "moving.plan": (ANYBODY, lambda c, who: c.moving.plan(who, "shop", OVER)),
+    "moving.start": (MEMBERS, lambda c, who: c.moving.start(who, "shop", OVER)),
+    "moving.confirm": (MEMBERS, lambda c, who: c.moving.confirm(who, "shop")),
     "rollouts.show": (ANYBODY, lambda c, who: c.rollouts.show(who, "shop")),
     "status.show": (ANYBODY, lambda c, who: c.status.show(who, "shop")),
     "rollouts.pause": (MEMBERS, lambda c, who: c.rollouts.pause(who, "shop")),
@@ -181,6 +186,9 @@ OF_THE_TENANT = [
     "releases.diff",
     "releases.rollback",
     "scaling.scale",
+    "moving.plan",
+    "moving.start",
+    "moving.confirm",
     "rollouts.show",
     "rollouts.pause",
     "rollouts.resume",

@@ -41,6 +41,7 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
             "skep.cli.rollouts:app",
             "A release that comes into force: status, watch, pause, resume, abort.",
         ),
+        "app": ("skep.cli.moves:app", "An app as a whole: move."),
         "scale": ("skep.cli.scaling:scale", "Change how many replicas services have."),
         "rm": ("skep.cli.apps:rm", "Remove an app."),
         "releases": ("skep.cli.releases:app", "Revisions of an app: list, show."),

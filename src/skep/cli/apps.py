@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from skep.cli.common import DEFAULT, Common
 from skep.cli.follow import finish
 from skep.cli.names import complete_app, complete_service, split
-from skep.cli.output import age, confirm, show, show_one, size
+from skep.cli.output import age, confirm, say, show, show_one, size
 from skep.model.views.apps import AppDetail, AppView, ReplicaView, UsageView
 from skep.model.views.base import Accepted
 
@@ -55,6 +55,8 @@ def show_app(app: AppArgument, /, *, common: Common = DEFAULT) -> None:
         ("Created", lambda one: age(one.app.created) + " ago"),
         ("Updated", lambda one: age(one.app.updated) + " ago"),
     ]
+    if detail.app.left_in:
+        fields.insert(5, ("Moved", lambda one: _moved(one.app)))
     show_one(detail, fields, common.output)
     if common.output == "table" and detail.replicas:
         print()
@@ -81,6 +83,10 @@ def ps(
     """
     replicas = common.connect().get("/v1/replicas", list[ReplicaView], app=app)
     _show_replicas([one for one in replicas if all or not _at_rest(one)], common.output)
+    if common.output == "table":
+        for found in common.connect().get("/v1/apps", list[AppView]):
+            if found.left_in and app in (None, found.name):
+                say(f"{found.name} has moved: {_moved(found)}")
 
 
 def stats(
@@ -201,6 +207,15 @@ def _show_replicas(replicas: list[ReplicaView], output: str) -> None:
         ("STARTED", lambda one: age(one.started)),
     ]
     show(replicas, columns, output)
+
+
+def _moved(app: AppView) -> str:
+    """What is to be decided after a move."""
+    if not app.left_in:
+        return ""
+    return (
+        f"its disks are still in {', '.join(app.left_in)}, too: skep app move {app.name} --confirm, or --back"
+    )
 
 
 def tally(app: AppView, run: str) -> str:

@@ -25,7 +25,7 @@ def list_disks(*, common: Common = DEFAULT) -> None:
         ("SIZE", lambda one: size(one.size)),
         ("USED", lambda one: size(one.used)),
         ("APP", lambda one: one.app),
-        ("ATTACHED TO", lambda one: one.attached_to),
+        ("ATTACHED TO", lambda one: one.attached_to or one.side),
         ("CREATED", lambda one: age(one.created)),
     ]
     show(common.connect().get("/v1/disks", list[DiskView]), columns, common.output)

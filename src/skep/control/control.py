@@ -7,6 +7,7 @@ from skep.bus.bus import Bus
 from skep.bus.management import Management
 from skep.control.apps.apps import Apps
 from skep.control.apps.draining import Draining
+from skep.control.apps.moving import Moving
 from skep.control.apps.releases import Releases
 from skep.control.apps.replicas import Replicas
 from skep.control.apps.rollouts import Rollouts
@@ -59,6 +60,7 @@ class Control:
     apps: Apps
     releases: Releases
     scaling: Scaling
+    moving: Moving
     rollouts: Rollouts
     status: Status
     replicas: Replicas
@@ -121,6 +123,7 @@ def make_control(
         apps=apps,
         releases=Releases(database, apps),
         scaling=Scaling(database, apps),
+        moving=Moving(database, flows, directory, apps, settings, new_id),
         rollouts=rollouts,
         status=Status(database, flows, apps, rollouts),
         replicas=Replicas(database, directory),

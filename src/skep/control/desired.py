@@ -20,7 +20,7 @@ from skep.control.plans.specifications import (
     port_config,
 )
 from skep.control.sealed_keys import pem
-from skep.control.telling.serving import serving
+from skep.control.telling.serving import home_of_host, near, serving
 from skep.flow import Database
 from skep.model.endpoints import certificate_name
 from skep.model.errors import NotFound
@@ -41,7 +41,7 @@ from skep.model.ids import (
     ReplicaId,
     ServiceId,
 )
-from skep.store import apps, disks, endpoints, networks, releases, replicas
+from skep.store import apps, clusters, disks, endpoints, networks, releases, replicas
 from skep.store.networks import PortRow
 from skep.store.releases import ReleaseRow
 from skep.store.replicas import ReplicaRow
@@ -102,12 +102,17 @@ class DesiredState:
             return disk_spec(_found(await disks.get(connection, disk), f"Disk {disk}"))
 
     async def publications(self, service: ServiceId, host: HostName) -> ServicePublications:
-        """To those that run here; else to those that run; while none does, to all that should."""
+        """To those that run here; else to those that run; while none does, to all that should.
+
+        Of an app that moves to a cluster, or out of one, to none that the host cannot reach.
+        """
         async with self._database.read() as connection:
             published = await networks.published_ports(connection, services=[service])
             if not published:
                 return ServicePublications(service=service, publications=())
-            members = await replicas.of_service(connection, service)
+            standing = {row.host for row in await clusters.every(connection)}
+            home = home_of_host(host, standing)
+            members = near(await replicas.of_service(connection, service), home, standing)
             first_ports = [
                 port
                 for replica in _serving(members, host)
@@ -177,6 +182,7 @@ class DesiredState:
 
 async def _facts(connection: AsyncConnection, release: ReleaseRow) -> ReleaseFacts:
     app, tenant = release.app_id, release.tenant_id
+    known = await disks.every(connection, tenant)
     containers = await replicas.containers_of(connection, app)
     ports: dict[ReplicaId, list[PortRow]] = {}
     for port in await networks.ports_of(connection, app=app):
@@ -189,7 +195,8 @@ async def _facts(connection: AsyncConnection, release: ReleaseRow) -> ReleaseFac
         guests=await networks.guests(
             connection, {port.network_id for found in ports.values() for port in found}
         ),
-        disks={row.name: row for row in await disks.every(connection, tenant)},
+        disks={row.name: row for row in known},
+        arriving={row.volume: row for row in known if row.side == disks.ARRIVING},
     )
 
 

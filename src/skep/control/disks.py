@@ -34,6 +34,7 @@ class Disks:
         caller.must_change()
         async with self._database.read() as connection:
             row = await _find(connection, caller, disk)
+            _must_be_settled(row)
             users = (await _users(connection, caller)).get(row.name, [])
             host = await hosts.get(connection, row.host)
         if users:
@@ -50,6 +51,7 @@ class Disks:
             raise InvalidInput(f"{size} bytes is no size for a disk: between 1 MiB and 64 TiB.")
         async with self._database.read() as connection:
             row = await _find(connection, caller, disk)
+            _must_be_settled(row)
             await quotas.check_disk(connection, caller.tenant, row, size)
         return await self._run(caller, row, "disk.resize", f"resize disk {row.name}", size=size)
 
@@ -69,6 +71,7 @@ class Disks:
                 app=names.get(row.app_id) if row.app_id else None,
                 attached_to=tuple(users.get(row.name, ())),
                 host=row.host,
+                side=row.side,
                 created=rfc3339(row.created),
             )
             for row in rows
@@ -99,6 +102,15 @@ async def _find(connection: AsyncConnection, caller: Caller, name: str) -> DiskR
     if row is None or not caller.sees(row.tenant_id) or row.kind != "data":
         raise NotFound(f"There is no disk {name!r}; see 'skep disk ls'.")
     return row
+
+
+def _must_be_settled(row: DiskRow) -> None:
+    """Raises Conflict: its app is on the move, or may come back to it."""
+    if row.side:
+        raise Conflict(
+            f"Disk {row.name!r} is {row.side}: its app moves. It goes with 'skep app move APP --confirm', or "
+            "is the app's again with '--back'."
+        )
 
 
 async def _users(connection: AsyncConnection, caller: Caller) -> dict[str, list[str]]:

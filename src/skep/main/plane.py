@@ -267,6 +267,7 @@ def _environments(base: Foundation) -> Callable[[str], object]:
         networks=base.settings.networks,
         traffic=base.traffic,
         counting=EdgeCounts(base.database, base.directory),
+        hosts=base.directory,
     )
     sources = ImageSources(base.directory)
 

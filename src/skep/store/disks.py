@@ -9,9 +9,17 @@ from skep.model.ids import AppId, Bytes, DiskId, HostName, TenantId
 from skep.store import rows
 from skep.store.tables import disks
 
+ARRIVING = "arriving"
+LEFT = "left"
+_MARK = "~"
+
 
 class DiskRow(rows.Row, frozen=True, kw_only=True):
-    """`name` is `shop_data` for a volume; a system disk is named by its id."""
+    """`name` is `shop_data` for a volume; a system disk is named by its id.
+
+    `side`: of an app that moves, `arriving` is what it will have, `left` what it had where it was until that
+    is confirmed.  Beside the disk that the app has such a one bears its id behind the name.
+    """
 
     id: DiskId
     tenant_id: TenantId
@@ -21,6 +29,17 @@ class DiskRow(rows.Row, frozen=True, kw_only=True):
     size: Bytes
     host: HostName
     created: float
+    side: str = ""
+
+    @property
+    def volume(self) -> str:
+        """What it is called as one that the app has."""
+        return self.name.partition(_MARK)[0]
+
+
+def beside(volume: str, disk: DiskId) -> str:
+    """The name of one that stands beside the disk that the app has."""
+    return f"{volume}{_MARK}{disk}"
 
 
 async def every(
@@ -49,6 +68,12 @@ async def insert(connection: AsyncConnection, new: Iterable[DiskRow]) -> None:
 
 async def delete(connection: AsyncConnection, ids: Iterable[str]) -> None:
     await rows.delete(connection, disks, ids)
+
+
+async def set_side(connection: AsyncConnection, disk: DiskId, volume: str, side: str) -> None:
+    """From now on the disk is the one that the app has of the volume (""), or one beside it."""
+    name = beside(volume, disk) if side else volume
+    await connection.execute(sa.update(disks).where(disks.c.id == disk).values(name=name, side=side))
 
 
 async def set_size(connection: AsyncConnection, disk: DiskId, size: Bytes) -> None:

@@ -347,6 +347,7 @@ disks = Table(
     Column("size", sa.BigInteger, nullable=False),
     Column("host", Text, ForeignKey("hosts.name"), nullable=False),
     _created(),
+    Column("side", Text, nullable=False, server_default=""),
     UniqueConstraint("tenant_id", "name"),
 )
 

@@ -9,6 +9,7 @@ from skep.control.clock import rfc3339
 from skep.control.endpoints.endpoint_views import url
 from skep.control.flows import documents
 from skep.control.host_directory import silence
+from skep.control.plans import moves
 from skep.control.plans.plans import Facts, Plan, ReplicaChange
 from skep.control.settings import Settings
 from skep.model.host import ContainerState, Health
@@ -44,6 +45,7 @@ async def app(
         replicas=len(members),
         running=running,
         finished=finished,
+        left_in=await _left_in(connection, row),
         urls=tuple(url(one, settings) for one in await endpoints.every(connection, app=row.id))
         + tuple(
             f"http://{where[port.service_id] if port.host_ip == '0.0.0.0' else port.host_ip}:{port.published}"  # noqa: S104
@@ -53,6 +55,12 @@ async def app(
         created=rfc3339(row.created),
         updated=rfc3339(row.updated),
     )
+
+
+async def _left_in(connection: AsyncConnection, row: AppRow) -> tuple[str, ...]:
+    left = {disk.host for disk in moves.left_in(await disks.every(connection, app=row.id))}
+    zones = {host.zone for host in await hosts.every(connection) if host.name in left} if left else set()
+    return tuple(sorted(zones))
 
 
 def _where(service: str, members: list[ReplicaRow], reached: Mapping[HostName, str], public_host: str) -> str:

@@ -172,6 +172,8 @@ class Apps:
             async with self._database.read() as connection:
                 record = await facts.load_app(connection, caller.tenant, app)
                 await facts.check_shared(connection, record.app, volumes=volumes)
+                if not volumes:
+                    await facts.check_settled(connection, record.app)
             row = msgspec.structs.replace(record.app, removing=True, remove_volumes=volumes)
             return await self.start_removal(row)
 
@@ -261,15 +263,19 @@ class Apps:
                 await apps.insert(transaction, app)
             else:
                 await changes.claim(transaction, self._flows, app)
-            await self._planner.check_quota(transaction, caller, app.id, spec)
+            more = sum(disk.size for disk in plan.disks) if plan.destination is not None else 0
+            await self._planner.check_quota(transaction, caller, app.id, spec, more)
             await apps.save_files(transaction, caller.tenant, wanted.contents)
             await self._keep_files(transaction, caller, spec)
             await releases.insert(transaction, release)
             await retention.forget_old(transaction, app.id, self._settings.keep_releases)
 
-        async with self._database.read() as connection:
-            builder = await facts.build_host(connection)
-        document = documents.apply(plan, spec, builder)
+        if plan.destination is not None:
+            document = documents.move(plan, spec)
+        else:
+            async with self._database.read() as connection:
+                builder = await facts.build_host(connection)
+            document = documents.apply(plan, spec, builder)
         title = f"{wanted.verb} {spec.name} (revision {plan.revision})"
         accepted = await self._run(app, document, title, insert, {"release": release.id})
         return msgspec.structs.replace(accepted, message=" ".join(plan.remarks))

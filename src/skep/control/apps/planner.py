@@ -10,7 +10,7 @@ from skep.control.apps.wanted import Wanted
 from skep.control.callers import Caller
 from skep.control.endpoints import acme, endpoints
 from skep.control.networks import security_groups
-from skep.control.plans import facts
+from skep.control.plans import facts, moves
 from skep.control.plans.facts import AppRecord
 from skep.control.plans.homes import home_of
 from skep.control.plans.placing import assign
@@ -24,7 +24,7 @@ from skep.flow import Database
 from skep.model.errors import Conflict
 from skep.model.ids import AppId, TenantId
 from skep.model.spec import AppSpec
-from skep.store import apps, groups, networks, releases
+from skep.store import apps, disks, groups, networks, releases
 from skep.store import endpoints as stored_endpoints
 
 
@@ -53,13 +53,19 @@ class Planner:
                 connection, caller.tenant, record, AppId(self._new_id()), spec, wanted.images
             )
             found = msgspec.structs.replace(found, data=wanted.data)
+            if wanted.destination is not None:
+                of_app = await disks.every(connection, app=found.app)
+                found = moves.going(found, spec, wanted.destination, of_app, keep_new=wanted.keep_new)
             cluster = await facts.cluster(connection, settings.limits.memory)
-            await self.check_quota(connection, caller, found.app, spec)
+            more = sum(row.size for name, row in found.moving.items() if name not in found.disks)
+            await self.check_quota(connection, caller, found.app, spec, more)
             await self._places_must_be_free(connection, spec, found, caller.tenant)
 
         beside = strategies.stand_ins(
             found, spec, rollback=wanted.rollback, force_recreate=wanted.force_recreate
         )
+        if wanted.destination is not None:
+            beside = []  # all of it is
         plan = make_plan(
             found,
             spec,
@@ -71,6 +77,12 @@ class Planner:
         plan = msgspec.structs.replace(
             plan, rollback=wanted.rollback, in_cluster=home_of(found, spec) is not None
         )
+        if wanted.destination is not None:
+            return (
+                msgspec.structs.replace(plan, remarks=tuple(moves.remarks(plan, found, spec))),
+                found,
+                record,
+            )
         strategies.must_be_checked(plan, spec)
         said = tuple(strategies.remarks(plan, spec))
         return msgspec.structs.replace(plan, remarks=said), found, record
@@ -87,11 +99,11 @@ class Planner:
         return msgspec.structs.replace(wanted, spec=spec, base=base)
 
     async def check_quota(
-        self, connection: AsyncConnection, caller: Caller, app: AppId, spec: AppSpec
+        self, connection: AsyncConnection, caller: Caller, app: AppId, spec: AppSpec, more: int = 0
     ) -> None:
         """Asked when planning, and decided with the release's row: apps may be applied at the same moment."""
         defaults = Defaults(disk=self._settings.default_disk, memory=self._settings.limits.memory)
-        await quotas.check_app(connection, caller.tenant, app, spec, defaults)
+        await quotas.check_app(connection, caller.tenant, app, spec, defaults, more)
 
     async def _places_must_be_free(
         self, connection: AsyncConnection, spec: AppSpec, found: Facts, tenant: TenantId

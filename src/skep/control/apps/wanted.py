@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from skep.control.plans.plans import Destination
 from skep.model.ids import DiskId, SnapshotId
 from skep.model.images import ImageInfo
 from skep.model.references import normalize
@@ -20,7 +21,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     references decide.  `base`: the version of the app that this was thought out for.  `note`: why, in words;
     `verb`: what its run is called.  `rollback`: it was in force before.  `mark`: of the plan that
     it must come to, if one was shown.  `keep_scale`: services that scale by themselves keep their numbers.
-    `data`: disks that go back to what they held, as of these snapshots.
+    `data`: disks that go back to what they held, as of these snapshots.  `destination`: where it moves;
+    `keep_new`: with what its disks hold now, not with what it left there.
     """
 
     spec: AppSpec
@@ -34,6 +36,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     mark: str = ""
     keep_scale: bool = False
     data: Mapping[DiskId, SnapshotId] = {}
+    destination: Destination | None = None
+    keep_new: bool = True
 
 
 def settle(spec: AppSpec) -> Wanted:

@@ -7,6 +7,7 @@ and losing one host loses none.
 import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 
 import msgspec
 import structlog
@@ -16,13 +17,14 @@ from skep.control.endpoints.endpoints import configured
 from skep.control.host_directory import HostDirectory
 from skep.control.ports import Desired
 from skep.control.telling.peering import Peering
+from skep.control.telling.serving import near
 from skep.control.telling.telling import PATIENCE, Telling
 from skep.flow import Database
 from skep.model.edge import AppEndpoints
 from skep.model.errors import Conflict, SkepError, Stale, Unsupported
 from skep.model.host import PeersInForce
 from skep.model.ids import AppId, HostName, NetworkId, ServiceId, TenantId
-from skep.store import acme, endpoints, replicas
+from skep.store import acme, clusters, endpoints, replicas
 from skep.store.endpoints import EndpointRow
 from skep.store.replicas import ReplicaRow
 
@@ -36,24 +38,34 @@ NOTHING = AppEndpoints(app=AppId(""), tenant=NOBODY, generation=0).digest
 
 
 class EndpointMap:
-    """The endpoints of one app as the rows have them; `hosts` are all there are."""
+    """The endpoints of one app as the rows have them; `hosts` are all there are.
 
-    def __init__(self, told: AppEndpoints, hosts: Collection[HostName] = ()) -> None:
+    `elsewhere`: what is told to clusters, by host; all others hear the same.
+    """
+
+    def __init__(
+        self,
+        told: AppEndpoints,
+        hosts: Collection[HostName] = (),
+        elsewhere: Mapping[HostName, AppEndpoints] = MappingProxyType({}),
+    ) -> None:
         self.hosts = hosts
         self._told = told
+        self._elsewhere = elsewhere
         self._digest = told.digest
+        self._digests = {host: one.digest for host, one in elsewhere.items()}
 
     def digest_from(self, host: HostName) -> str:
-        """The same from every host."""
-        return self._digest
+        return self._digests.get(host, self._digest)
 
-    def at_least(self, generation: int) -> AppEndpoints:
-        return msgspec.structs.replace(self._told, generation=max(self._told.generation, generation))
+    def seen_from(self, host: HostName, at_least: int = 0) -> AppEndpoints:
+        told = self._elsewhere.get(host, self._told)
+        return msgspec.structs.replace(told, generation=max(told.generation, at_least))
 
-    @property
-    def networks(self) -> set[NetworkId]:
+    def networks_from(self, host: HostName) -> set[NetworkId]:
         """Those on which somebody answers."""
-        return {server.network for one in self._told.endpoints for server in one.servers}
+        told = self._elsewhere.get(host, self._told)
+        return {server.network for one in told.endpoints for server in one.servers}
 
 
 class Edges(Telling[AppId, EndpointMap]):
@@ -102,7 +114,8 @@ class Edges(Telling[AppId, EndpointMap]):
         await super()._catch_up(name, there, found)
         try:
             async with asyncio.timeout(PATIENCE), self._turns[name]:
-                await self._ensure(name, {network for one in found.values() for network in one.networks})
+                needed = {network for one in found.values() for network in one.networks_from(name)}
+                await self._ensure(name, needed)
         except (SkepError, TimeoutError) as error:
             log.warning("edges.unreached", host=name, error=str(error))
 
@@ -114,10 +127,10 @@ class Edges(Telling[AppId, EndpointMap]):
         for row in await endpoints.every(connection):
             if chosen is None or row.app_id in chosen:
                 found.setdefault(row.app_id, []).append(row)
-        told = await _configured(connection, time, found) if found else {}
-        gone = {app: _nothing(app, time) for app in chosen or () if app not in found and self._knows(app)}
         names = self._directory.names()
-        return {app: EndpointMap(one, names) for app, one in (told | gone).items()}
+        told = await _configured(connection, time, found, names) if found else {}
+        gone = [app for app in chosen or () if app not in found and self._knows(app)]
+        return told | {app: EndpointMap(_nothing(app, time), names) for app in gone}
 
     def _empty(self, key: AppId) -> EndpointMap:
         return EndpointMap(_nothing(key, 0))
@@ -128,10 +141,10 @@ class Edges(Telling[AppId, EndpointMap]):
     async def _set(self, name: HostName, place: EndpointMap, at_least: int) -> None:
         """A host whose port is taken, or that is to have no edge, is no reason to stop: it is said."""
         async with self._turns[name]:
-            await self._ensure(name, place.networks)
+            await self._ensure(name, place.networks_from(name))
             try:
                 there = await self._directory.answering(name)
-                await there.edge.set_endpoints(place.at_least(at_least))
+                await there.edge.set_endpoints(place.seen_from(name, at_least))
             except Stale:
                 raise
             except (Conflict, Unsupported) as error:
@@ -164,8 +177,11 @@ def _nothing(app: AppId, generation: int) -> AppEndpoints:
 
 
 async def _configured(
-    connection: AsyncConnection, time: int, found: Mapping[AppId, list[EndpointRow]]
-) -> dict[AppId, AppEndpoints]:
+    connection: AsyncConnection,
+    time: int,
+    found: Mapping[AppId, list[EndpointRow]],
+    names: Collection[HostName],
+) -> dict[AppId, EndpointMap]:
     """Many apps cost as many queries as one."""
     only = next(iter(found)) if len(found) == 1 else None
     members: dict[AppId, list[ReplicaRow]] = {}
@@ -176,16 +192,24 @@ async def _configured(
     for one in await endpoints.certificates(connection):
         digests.setdefault(one.tenant_id, {})[one.name] = one.digest
     proofs = await acme.proofs(connection)
-    return {
-        app: configured(
+    standing = {row.host for row in await clusters.every(connection)}
+
+    def seen_from(app: AppId, rows: list[EndpointRow], home: str) -> AppEndpoints:
+        tenant = rows[0].tenant_id
+        return configured(
             app,
-            rows[0].tenant_id,
+            tenant,
             time,
             rows,
-            members.get(app, []),
+            near(members.get(app, []), home, standing),
             places,
-            digests.get(rows[0].tenant_id, {}),
-            {host: proof for (tenant, host), proof in proofs.items() if tenant == rows[0].tenant_id},
+            digests.get(tenant, {}),
+            {host: proof for (owner, host), proof in proofs.items() if owner == tenant},
+        )
+
+    return {
+        app: EndpointMap(
+            seen_from(app, rows, ""), names, {host: seen_from(app, rows, host) for host in standing}
         )
         for app, rows in found.items()
     }

@@ -1,10 +1,18 @@
-"""Steps that make and delete disks."""
+"""Steps that make, copy and delete disks."""
 
+import msgspec
+
+from skep.control.disk_contents import Contents
 from skep.control.flows.environment import Cloud, OnHost
+from skep.control.ports import DiskPool
 from skep.flow import step
-from skep.model.errors import Unsupported
-from skep.model.ids import Bytes, DiskId, SnapshotId
-from skep.store import disks
+from skep.model.errors import InvalidInput, Unavailable, Unsupported
+from skep.model.ids import AppId, Bytes, DiskId, HostName, SnapshotId
+from skep.store import apps
+from skep.store import disks as rows
+
+A_DAY = 86_400
+"""Seconds that a disk may take from one host to another."""
 
 
 @step
@@ -77,11 +85,57 @@ async def _resize_back(cx: OnHost, disk: DiskId, size: Bytes) -> None:
     await cx.env.host.disks.resize(disk, (await cx.env.desired.disk(disk)).size)
 
 
+@step(retry=3, timeout=A_DAY)
+async def copy(
+    cx: Cloud, source: DiskId, source_host: HostName, target: DiskId, target_host: HostName
+) -> str:
+    """The target, which nothing may use now, holds what the source does; answers the digest of that.
+
+    It may be begun anew at any time: what arrives counts when all of it has.  Undone, the target goes with
+    the step that made it.
+
+    Raises:
+        Exhausted: it does not fit.
+        Unavailable: a host does not answer.
+    """
+    reading = Contents((await _pool(cx, source_host)).export(source))
+    await (await _pool(cx, target_host)).receive(target, reading.stream())
+    return await reading.digest()
+
+
+@step(retry=3, timeout=A_DAY)
+async def compare(cx: Cloud, disk: DiskId, host: HostName, digest: str) -> None:
+    """The disk holds what was copied to it.  Raises InvalidInput: it does not."""
+    reading = Contents((await _pool(cx, host)).export(disk))
+    async for _block in reading.stream():
+        pass
+    if await reading.digest() != digest:
+        raise InvalidInput(
+            f"Disk {disk} on host {host} does not hold what was copied to it: nothing was changed. Try "
+            "again; if that fails, too, look at the disks of that host."
+        )
+
+
+async def _pool(cx: Cloud, host: HostName) -> DiskPool:
+    if cx.env.hosts is None:
+        raise Unavailable(f"Host {host!r} does not answer.")
+    return (await cx.env.hosts.answering(host)).disks
+
+
+@step(kind="transactional")
+async def forget_left(cx: Cloud, app: AppId, disks: list[DiskId]) -> None:
+    """What an app left behind where it was is gone; plans that were made before count no more."""
+    row = await apps.get(cx.tx, app)
+    if row is not None:
+        await apps.save(cx.tx, msgspec.structs.replace(row, version=row.version + 1))
+    await rows.delete(cx.tx, disks)
+
+
 @step(kind="transactional")
 async def record_size(cx: Cloud, disk: DiskId, size: Bytes) -> None:
-    await disks.set_size(cx.tx, disk, size)
+    await rows.set_size(cx.tx, disk, size)
 
 
 @step(kind="transactional")
 async def forget(cx: Cloud, disk: DiskId) -> None:
-    await disks.delete(cx.tx, [disk])
+    await rows.delete(cx.tx, [disk])

@@ -5,9 +5,9 @@ inlines the flows of this folder (`replica.create`, …), which operators may ch
 made in `rollouts/`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
-from skep.control.flows.rollouts import apply
+from skep.control.flows.rollouts import apply, move
 from skep.control.flows.rollouts.parts import add_completions, by_service, dependants, dependencies, ready
 from skep.control.flows.writing import Step, Steps, document, named, on_host, route
 from skep.control.plans.comparing import found
@@ -15,9 +15,10 @@ from skep.control.plans.plans import Move
 from skep.model.ids import AppId, ContainerId, DiskId, HostName, NetworkId, ReplicaId, ServiceId
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec
+from skep.store.disks import DiskRow
 from skep.store.replicas import ReplicaRow
 
-__all__ = ["apply", "relocate", "remove", "restart", "restore", "switch_off", "switch_on"]
+__all__ = ["apply", "forsake", "move", "relocate", "remove", "restart", "restore", "switch_off", "switch_on"]
 
 
 def switch_on(app: AppId, spec: AppSpec, replicas: Iterable[ReplicaRow]) -> str:
@@ -91,26 +92,26 @@ def relocate(app: AppId, spec: AppSpec, moves: Iterable[Move], *, dead: bool = F
     steps: Steps = {}
     last: dict[str, list[str]] = {}
     chosen = list(moves)
-    for move in chosen:
-        row = move.replica
+    for one in chosen:
+        row = one.replica
         running = found(row) == "running"
         values = {
             "replica": row.id,
-            "container": move.container,
+            "container": one.container,
             "previous": row.container_id,
-            "disk": move.disk,
+            "disk": one.disk,
             "source": row.host,
-            "target": move.target,
+            "target": one.target,
             "running": running,
         }
         steps[row.name] = {"flow": flow, "with": values, "after": last.get(row.service, [])}
         last[row.service] = [row.name]
         if spec.services[ServiceName(row.service)].ports:
             published = f"{row.name}-published"
-            values = {"service": row.service_id, "host": move.target}
-            steps[published] = route("network.publish", move.target, values, [row.name])
+            values = {"service": row.service_id, "host": one.target}
+            steps[published] = route("network.publish", one.target, values, [row.name])
             last[row.service] = [published]
-    left = [move.replica.container_id for move in chosen]
+    left = [one.replica.container_id for one in chosen]
     steps["left"] = {"use": "replica.left", "with": {"app": app, "containers": left}, "after": list(steps)}
     return document("app.relocate", f"app/{app}", steps)
 
@@ -171,6 +172,33 @@ def remove(
         steps[step("network", network, host)] = route("network.delete", host, {"network": network}, unplugged)
     steps["forget"] = {"use": "app.forget", "with": {"app": app}, "after": list(steps)}
     return document("app.remove", f"app/{app}", steps)
+
+
+def forsake(
+    app: AppId,
+    *,
+    disks: Iterable[DiskRow],
+    networks: Iterable[tuple[NetworkId, HostName]],
+    off: Collection[HostName] = (),
+) -> str:
+    """What an app left behind when it moved goes, and then has no rows.
+
+    Nothing is asked of hosts that are `off`.
+    """
+    chosen = list(disks)
+    steps: Steps = {}
+    taken: set[str] = set()
+    for disk in chosen:
+        if disk.host not in off:
+            step = named("disk", disk.volume, disk.id, taken)
+            steps[step] = route("disk.delete", disk.host, {"disk": disk.id}, [])
+    for network, host in networks:
+        if host not in off:
+            step = named("network", network, network, taken, host)
+            steps[step] = route("network.delete", host, {"network": network}, [])
+    values = {"app": app, "disks": [disk.id for disk in chosen]}
+    steps["forget"] = {"use": "disk.forget_left", "with": values, "after": list(steps)}
+    return document("app.confirm", f"app/{app}", steps)
 
 
 def _want(desired: str, replicas: Iterable[ReplicaRow]) -> Step:

@@ -6,6 +6,7 @@ from ipaddress import IPv4Network
 from typing import Protocol
 
 from skep.control.canary import Sides
+from skep.control.host_directory import HostDirectory
 from skep.control.image_sources import ImageSources
 from skep.control.ports import Desired, Host
 from skep.control.telling.balancing import Balancing
@@ -32,6 +33,8 @@ class CloudEnvironment:
     traffic: Traffic
     counting: Counting | None = None
     """What services have answered; None: nothing counts it."""
+    hosts: HostDirectory | None = None
+    """For what goes from one host to another; None: there is but one."""
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,7 @@ async def finish(cx: Cloud, release: ReleaseId) -> None:
     await replicas.delete_services(cx.tx, plan.removed_services)
     await reach.give_virtual_ips_back(cx.tx, row.spec, app)
     await disks.delete(cx.tx, gone)
+    await rows.change_disks(cx.tx, plan)
     if app.release_id is not None:
         await releases.set_state(cx.tx, app.release_id, "superseded")
     await releases.set_state(cx.tx, release, "current")
@@ -173,6 +174,7 @@ async def _take_back(tx: AsyncConnection, plan: Plan) -> None:
         await reach.set_groups(tx, plan, before.spec)
         await reach.give_virtual_ips_back(tx, before.spec, app)
     await disks.delete(tx, [*(disk.id for disk in plan.disks), *rows.new_system_disks(plan)])
+    await rows.leave_again(tx, plan)
     await networks.delete(tx, await rows.unused_networks(tx, plan))
     stopped = [change for change in plan.replicas if change.action in ("start", "update")]
     stopped = [change for change in stopped if change.before == "stopped"]

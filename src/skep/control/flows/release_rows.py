@@ -22,16 +22,18 @@ def updated(plan: Plan) -> list[ReplicaChange]:
 
 
 async def insert_disks(tx: AsyncConnection, plan: Plan, row: ReleaseRow) -> None:
+    arriving = {move.target for move in plan.moves if move.copied}
     data = [
         DiskRow(
             id=disk.id,
             tenant_id=row.tenant_id,
             app_id=row.app_id,
-            name=disk.name,
+            name=disks.beside(disk.name, disk.id) if disk.id in arriving else disk.name,
             kind="data",
             size=disk.size,
             host=disk.host,
             created=row.created,
+            side=disks.ARRIVING if disk.id in arriving else "",
         )
         for disk in plan.disks
     ]
@@ -50,10 +52,27 @@ async def insert_disks(tx: AsyncConnection, plan: Plan, row: ReleaseRow) -> None
         if change.system_disk is not None and change.new_system_disk is not None
     ]
     await disks.insert(tx, data + system)
+    for move in plan.moves:
+        if not move.copied:
+            await disks.set_side(tx, move.target, move.name, disks.ARRIVING)
     external = {volume.external for volume in row.spec.volumes.values()}
     wanted = {name for change in plan.replicas for name in change.disks} - external
     waiting = [disk for disk in await disks.every(tx, row.tenant_id) if disk.app_id is None]
     await disks.set_app(tx, [disk.id for disk in waiting if disk.name in wanted], row.app_id)
+
+
+async def leave_again(tx: AsyncConnection, plan: Plan) -> None:
+    """What the app had left, and was to have again, waits where it is."""
+    for move in plan.moves:
+        if not move.copied:
+            await disks.set_side(tx, move.target, move.name, disks.LEFT)
+
+
+async def change_disks(tx: AsyncConnection, plan: Plan) -> None:
+    """The disks over there are the app's; those that it had are left."""
+    for move in plan.moves:
+        await disks.set_side(tx, move.source, move.name, disks.LEFT)
+        await disks.set_side(tx, move.target, move.name, "")
 
 
 async def insert_replicas(tx: AsyncConnection, plan: Plan, row: ReleaseRow) -> None:

@@ -11,11 +11,11 @@ from skep.control.telling.virtual_ips import NOTHING, virtual_maps
 from skep.model.host import PeersInForce, VirtualIp
 from skep.model.ids import HostName, NetworkId, TenantId
 from skep.model.views.networks import HopView, PlaceView
-from skep.store import hosts, virtual_ips
+from skep.store import clusters, hosts, virtual_ips
 from skep.store.networks import AttachmentRow
 
 _ANY = HostName("")
-"""All hosts are told the same."""
+"""All machines are told the same."""
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -54,6 +54,8 @@ async def read(
         if row.tenant_id == tenant
     }
     names = {(row.network_id, IPv4Address(row.address)): row.replica for row in ports}
+    standing = {row.host for row in await clusters.every(connection)}
+    maps = virtual_maps(0, rows, ports, members, silent, clusters=standing)
     return [
         Way(
             network=network,
@@ -62,7 +64,7 @@ async def read(
             backends=_shares(one, {address: name for (on, address), name in names.items() if on == network}),
             digest=found.digest_from(_ANY),
         )
-        for network, found in virtual_maps(0, rows, ports, members, silent).items()
+        for network, found in maps.items()
         for one in found.seen_from(_ANY).virtual_ips
         if (network, one.address) in services
     ]

@@ -7,6 +7,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.naming import default_network
+from skep.control.plans import moves
 from skep.control.plans.plans import Facts
 from skep.model.errors import Conflict, Exhausted, InvalidInput, NotFound, Unsupported
 from skep.model.ids import AppId, Bytes, HostName, TenantId
@@ -174,6 +175,15 @@ async def check_shared(connection: AsyncConnection, app: AppRow, *, volumes: boo
                 f"App {spec.name!r} uses {', '.join(map(str, shared))} of app {app.name!r}: change or remove "
                 f"{spec.name!r} first."
             )
+
+
+async def check_settled(connection: AsyncConnection, app: AppRow) -> None:
+    """Raises Conflict: the app was moved, and its disks are twice there."""
+    if left := moves.left_in(await disks.every(connection, app=app.id)):
+        raise Conflict(
+            f"App {app.name!r} was moved, and what its disks held then is still on {left[-1].host}: say "
+            f"'skep app move {app.name} --confirm' or '--back' first."
+        )
 
 
 async def check_files(

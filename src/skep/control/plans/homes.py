@@ -26,7 +26,10 @@ def home_of(facts: Facts, spec: AppSpec) -> ZoneName | None:
         Conflict: it would be in two places, or in another than where it is.
         Unsupported: its cluster does not have what a service asks for.
     """
-    home = _present(facts, spec) if facts.replicas else _chosen(facts, spec)
+    if facts.destination is not None:
+        home = facts.destination.home
+    else:
+        home = _present(facts, spec) if facts.replicas else _chosen(facts, spec)
     if home is not None:
         _must_be_had(facts, spec, home)
     return home
@@ -37,7 +40,7 @@ def _present(facts: Facts, spec: AppSpec) -> ZoneName | None:
     there = {facts.zones.get(row.host) for row in facts.replicas}
     home = next((zone for zone in facts.clusters if zone in there), None)
     for name, service in spec.services.items():
-        named = _named(spec, service)
+        named = named_zones(spec, service)
         if named and home is not None and home not in named:
             raise _elsewhere(spec, home, name, named)
         if named and home is None and named <= set(facts.clusters):
@@ -46,7 +49,7 @@ def _present(facts: Facts, spec: AppSpec) -> ZoneName | None:
 
 
 def _chosen(facts: Facts, spec: AppSpec) -> ZoneName | None:
-    named = {name: _named(spec, service) for name, service in spec.services.items()}
+    named = {name: named_zones(spec, service) for name, service in spec.services.items()}
     wanted = [zone for zone in facts.clusters if any(zone in zones for zones in named.values())]
     own = {zone for zone in facts.zones.values() if zone not in facts.clusters}
     if not wanted and (own or not facts.clusters):
@@ -66,7 +69,7 @@ def _chosen(facts: Facts, spec: AppSpec) -> ZoneName | None:
     return fitting[0]
 
 
-def _named(spec: AppSpec, service: ServiceSpec) -> set[str]:
+def named_zones(spec: AppSpec, service: ServiceSpec) -> set[str]:
     """Zones that it asks for by name."""
     asked = (parse_constraint(text) for text in service.placement.constraints)
     return {
@@ -93,7 +96,8 @@ def _elsewhere(spec: AppSpec, home: ZoneName | None, service: str, named: set[st
     where = "on skep's own hosts" if home is None else f"in zone {home!r}"
     return Conflict(
         f"App {spec.name!r} is {where}, and its replicas stay where they are; service {service!r} asks for "
-        f"{_words(named)}. Remove the app first, or apply it under another name."
+        f"{_words(named)}. Move the app ('skep app move {spec.name} --to-zone {sorted(named)[0]}'), or apply "
+        "it under another name."
     )
 
 

@@ -93,7 +93,9 @@ class _Assignment:
         self.cluster = cluster
         self.default_memory = default_memory
         self.home = home_of(facts, spec) or ""
-        self.there = {(ServiceName(row.service), row.ordinal): row.host for row in facts.replicas}
+        self.there: dict[Position, HostName] = {}
+        if facts.destination is None:  # else all of it is placed as if nothing was there
+            self.there = {(ServiceName(row.service), row.ordinal): row.host for row in facts.replicas}
         self.chosen: dict[Position, HostName] = {}
         self.positions: dict[Position, None] = {
             (name, one): None for name in spec.services for one in ordinals(facts, spec, name)
@@ -188,6 +190,10 @@ class _Assignment:
         mounts = [mount for mount in self.spec.services[name].mounts if mount.type == "volume"]
         return [disk_name(self.spec.name, name, ordinal, mount, self.spec) for mount in mounts]
 
+    def _zones(self, services: Iterable[ServiceSpec]) -> tuple[str, ...]:
+        going = self.facts.destination
+        return (going.zone,) if going is not None and going.zone else _common_zones(self.spec, services)
+
     def _group(self, positions: Iterable[Position], count: int = 1) -> Group:
         """What the positions want together: the sum of their sizes, and every constraint of each."""
         names = [service for service, _ in positions]
@@ -208,7 +214,7 @@ class _Assignment:
             constraints=tuple(
                 parse_constraint(text) for service in services for text in service.placement.constraints
             ),
-            zones=_common_zones(self.spec, services),
+            zones=self._zones(services),
             pack=first.x_skep.pack,
             max_per_host=min(bounds, default=None),
             present=hosts,

@@ -9,11 +9,12 @@ from typing import Literal
 import msgspec
 
 from skep.control.plans.comparing import difference, found, ordinals
-from skep.control.plans.plans import Facts, Plan, ReplicaChange
+from skep.control.plans.plans import DiskMove, Facts, Plan, ReplicaChange
 from skep.control.plans.provisions import Provisions
 from skep.model.ids import Bytes, ContainerId, DiskId, HostName, ReleaseId, ReplicaId, ServiceId
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec
+from skep.store.disks import DiskRow
 from skep.store.replicas import ReplicaRow
 
 
@@ -92,6 +93,20 @@ class _Planner:
             published_before=tuple(before),
             published_on={row.service_id: self._hosts_of(row.service_id) for row in before},
             respecified=self.facts.current != self.spec,
+            destination=self.facts.destination,
+            moves=tuple(self._disk_move(name, row) for name, row in self.facts.moving.items()),
+        )
+
+    def _disk_move(self, name: str, row: DiskRow) -> DiskMove:
+        made = self.provisions.disks.get(name)
+        new = made or self.facts.disks[name]
+        return DiskMove(
+            name=name,
+            source=row.id,
+            source_host=row.host,
+            target=new.id,
+            target_host=new.host,
+            copied=made is not None,
         )
 
     def _service(self, name: ServiceName) -> list[ReplicaChange]:
@@ -122,6 +137,8 @@ class _Planner:
 
     def _existing(self, row: ReplicaRow) -> ReplicaChange:
         name = ServiceName(row.service)
+        if self.facts.destination is not None:
+            return self._stand_in(row, f"it moves to {self.facts.destination.words}")
         reason = difference(self.facts, self.spec, row, self.force_recreate)
         if reason and (name, row.ordinal) in self.placing:
             return self._stand_in(row, reason)
@@ -191,6 +208,8 @@ class _Planner:
     def _ports_changed(self, name: ServiceName) -> bool:
         before = self.facts.current.services.get(name) if self.facts.current else None
         wanted = self.spec.services[name]
+        if self.facts.destination is not None and wanted.ports:
+            return True
         return (before.ports if before else ()) != wanted.ports or (
             bool(wanted.ports) and before is not None and before.replicas != wanted.replicas
         )

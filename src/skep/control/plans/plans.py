@@ -31,6 +31,22 @@ from skep.store.networks import NetworkRow, PortRow, PublishedRow
 from skep.store.replicas import ContainerRow, ReplicaRow, ServiceRow
 
 
+class Destination(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an app moves, all of it.  `zone`: empty for any of skep's own; `cluster`: it stands on one."""
+
+    zone: str = ""
+    cluster: bool = False
+
+    @property
+    def home(self) -> ZoneName | None:
+        """The zone of the cluster that the app will run in; None: it runs on skep's own hosts."""
+        return ZoneName(self.zone) if self.cluster else None
+
+    @property
+    def words(self) -> str:
+        return f"zone {self.zone!r}" if self.zone else "skep's own hosts"
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What is there.  `images` holds what is known here already, by service."""
 
@@ -55,6 +71,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Zones that stand on clusters, with what services cannot have there (`model.needs`)."""
     data: Mapping[DiskId, SnapshotId] = {}
     """Disks that are to go back to what they held, as of these snapshots."""
+    destination: Destination | None = None
+    """Where the app moves; `disks` has then none that it has where it is."""
+    moving: Mapping[str, DiskRow] = {}
+    """Those, by name."""
 
 
 class NewNetwork(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +95,21 @@ class NewDisk(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     size: Bytes
     host: HostName
+
+
+class DiskMove(msgspec.Struct, frozen=True, kw_only=True):
+    """A data disk of an app that moves, and the one that it has in its stead from then on.
+
+    `copied`: the new one is made, and gets what the old one holds; otherwise it is one that the app left
+    there and has again as it was.
+    """
+
+    name: str
+    source: DiskId
+    source_host: HostName
+    target: DiskId
+    target_host: HostName
+    copied: bool = True
 
 
 class NewPort(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,6 +203,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The spec differs from the current one, if only in what touches no replica (`depends_on`)."""
     in_cluster: bool = False
     """All of it is in a cluster."""
+    destination: Destination | None = None
+    """Where the app moves; every replica has a stand-in there."""
+    moves: tuple[DiskMove, ...] = ()
     rollback: bool = False
     """Back to an older release: `rollback_config` counts, not `update_config`."""
 

@@ -124,6 +124,8 @@ class Provisions:
             self._must_be_on(disk, host, f"{name}-{ordinal}")
             if disk not in self._facts.disks and disk not in self.disks:
                 size = Bytes(volume.size) if volume and volume.size else self._default_disk
+                if disk in self._facts.moving:
+                    size = self._facts.moving[disk].size
                 self.disks[disk] = NewDisk(id=DiskId(self._new_id()), name=disk, size=size, host=host)
         return tuple(names)
 

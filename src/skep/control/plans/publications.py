@@ -85,7 +85,8 @@ def kept(plan: Plan, spec: AppSpec) -> Mapping[tuple[ServiceName, int], Publishe
     for name in plan.republish:
         ports = list(enumerate(spec.services[name].ports))
         for index, port in sorted(ports, key=lambda item: item[1].published is None):
-            row = next((row for row in left if _same(row, plan, name, port)), None)
+            offered = (row for row in left if not plan.in_cluster or row.published in NODE_PORTS)
+            row = next((row for row in offered if _same(row, plan, name, port)), None)
             if row is not None:
                 left.remove(row)
                 result[name, index] = row

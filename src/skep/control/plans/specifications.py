@@ -43,6 +43,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class ReleaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the containers of one release are made of; networks and disks are the tenant's, by name.
 
+    `arriving`: those that stand-ins have instead while their app moves, by volume.
     `guests` has the tenant's name for ports in networks of others.
     """
 
@@ -52,6 +53,7 @@ class ReleaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     networks: dict[str, NetworkRow]
     guests: dict[PortId, str]
     disks: dict[str, DiskRow]
+    arriving: dict[str, DiskRow] = {}
 
 
 def container_of(
@@ -71,7 +73,7 @@ def container_of(
     return msgspec.structs.replace(
         container_spec(row, replica, release, limits),
         mounts=tuple(
-            _mount(mount, release, replica, facts.disks)
+            _mount(mount, release, replica, facts.disks | (facts.arriving if replica.stand_in else {}))
             for mount in sorted(service.mounts, key=lambda mount: mount.target.count("/"))
         ),
         ports=tuple(by_network[network.id] for network in attached),

@@ -1,8 +1,9 @@
 """Who gets the connections of a service.  Pure; the one place where this is decided (docs/decisions/0020)."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from skep.model.host import ContainerState, Health
+from skep.model.ids import HostName
 from skep.store.replicas import ReplicaRow
 
 FULL = 100
@@ -16,6 +17,16 @@ def serving(members: Iterable[ReplicaRow]) -> list[ReplicaRow]:
     """
     admitted = [row for row in members if row.weight > 0 and row.desired == "running" and _may_run(row)]
     return [row for row in admitted if _may_be_well(row)] or admitted
+
+
+def home_of_host(host: HostName, clusters: Collection[HostName]) -> str:
+    """What networks do not reach out of: a cluster, which is one host, or ("") all of skep's own together."""
+    return host if host in clusters else ""
+
+
+def near(members: Iterable[ReplicaRow], home: str, clusters: Collection[HostName]) -> list[ReplicaRow]:
+    """Those that connections from this home reach.  An app has others only while it moves."""
+    return [row for row in members if home_of_host(row.host, clusters) == home]
 
 
 def _may_run(row: ReplicaRow) -> bool:

@@ -17,6 +17,7 @@ from skep.flow import Database
 from skep.model.errors import SkepError, Unavailable
 from skep.model.ids import HostName, ReplicaId, ServiceId
 from skep.store import networks, replicas
+from skep.store.replicas import ReplicaRow
 
 PATIENCE = 5.0
 """Seconds within which a host must have heard of a change."""
@@ -64,7 +65,7 @@ class Publishing:
             publishing = {row.service_id for row in await networks.published_ports(connection)}
             chosen = [service for service in services if service in publishing]
             members = [row for service in chosen for row in await replicas.of_service(connection, service)]
-        return sorted({(row.service_id, row.host) for row in members})
+        return sorted({(row.service_id, row.host) for row in members if not _is_to_come(row)})
 
     async def _publish(self, service: ServiceId, host: HostName) -> bool:
         wanted = await self._desired.publications(service, host)
@@ -76,6 +77,11 @@ class Publishing:
             log.warning("publish.failed", service=service, host=host, error=str(error))
             return False
         return True
+
+
+def _is_to_come(row: ReplicaRow) -> bool:
+    """A stand-in of which nothing was heard: its host may not even have the network of the service."""
+    return row.stand_in and row.weight == 0 and row.status is None
 
 
 class Traffic:

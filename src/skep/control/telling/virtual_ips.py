@@ -1,14 +1,13 @@
 """Where connections to the services of a network are led, as each of its hosts must know it.  Pure."""
 
 from collections.abc import Collection, Iterable, Mapping
-from functools import cached_property
 from ipaddress import IPv4Address
 
 import msgspec
 
 from skep.control.naming import attachments, network_name, scope
 from skep.control.telling.listening import Listening
-from skep.control.telling.serving import serving
+from skep.control.telling.serving import home_of_host, near, serving
 from skep.model.host import Backend, ContainerState, NetworkVirtualIps, VirtualIp
 from skep.model.ids import HostName, NetworkId, ReplicaId, ServiceId
 from skep.model.names import ServiceName
@@ -40,42 +39,31 @@ class VirtualMap:
         self._silent = silent
         self._listening = listening or {}
         self._clusters = clusters
+        self._known: dict[str, tuple[NetworkVirtualIps, str]] = {}
         self.hosts = sorted({row.host for row in self._ports.values()})
 
     def seen_from(self, host: HostName, at_least: int = 0) -> NetworkVirtualIps:
-        """The same from every host, but that clusters hear of ports, too."""
-        told = self._with_ports if host in self._clusters else self._told
-        return msgspec.structs.replace(told, generation=max(self.generation, at_least))
+        """The same from every machine; clusters hear of their own replicas alone, and of ports, too."""
+        return msgspec.structs.replace(self._told(host)[0], generation=max(self.generation, at_least))
 
     def digest_from(self, host: HostName) -> str:
-        return self._digest_with_ports if host in self._clusters else self._digest
+        return self._told(host)[1]
 
-    @cached_property
-    def _digest(self) -> str:
-        return self._told.digest
+    def _told(self, host: HostName) -> tuple[NetworkVirtualIps, str]:
+        """With its digest."""
+        home = home_of_host(host, self._clusters)
+        if home not in self._known:
+            made = NetworkVirtualIps(
+                network=self.network,
+                generation=self.generation,
+                virtual_ips=tuple(self._virtual_ip(row, home) for row in self._addresses),
+            )
+            self._known[home] = made, made.digest
+        return self._known[home]
 
-    @cached_property
-    def _digest_with_ports(self) -> str:
-        return self._with_ports.digest
-
-    @cached_property
-    def _with_ports(self) -> NetworkVirtualIps:
-        led = tuple(
-            msgspec.structs.replace(one, ports=self._listening.get(one.service, ()))
-            for one in self._told.virtual_ips
-        )
-        return msgspec.structs.replace(self._told, virtual_ips=led)
-
-    @cached_property
-    def _told(self) -> NetworkVirtualIps:
-        return NetworkVirtualIps(
-            network=self.network,
-            generation=self.generation,
-            virtual_ips=tuple(self._virtual_ip(row) for row in self._addresses),
-        )
-
-    def _virtual_ip(self, row: NamedVirtualIpRow) -> VirtualIp:
-        members = [one for one in self._members.get(row.service_id, ()) if one.id in self._ports]
+    def _virtual_ip(self, row: NamedVirtualIpRow, home: str) -> VirtualIp:
+        found = near(self._members.get(row.service_id, ()), home, self._clusters)
+        members = [one for one in found if one.id in self._ports]
         return VirtualIp(
             service=row.service_id,
             address=IPv4Address(row.address),
@@ -85,6 +73,7 @@ class VirtualMap:
                 Backend(address=IPv4Address(self._ports[replica].address), weight=weight)
                 for replica, weight in sorted(weights(members, self._silent).items())
             ),
+            ports=self._listening.get(row.service_id, ()) if home else (),
         )
 
 

@@ -22,9 +22,14 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def check_app(
-    connection: AsyncConnection, tenant: TenantId, app: AppId, spec: AppSpec, defaults: Defaults
+    connection: AsyncConnection,
+    tenant: TenantId,
+    app: AppId,
+    spec: AppSpec,
+    defaults: Defaults,
+    more: int = 0,
 ) -> None:
-    """Whether the tenant may have this app beside its others.
+    """Whether the tenant may have this app beside its others, and `more` bytes of disks for its second side.
 
     Raises:
         Exhausted: names the bound, what it is, and what would be used.
@@ -33,7 +38,7 @@ async def check_app(
     others = await _others(connection, tenant, app, rows, defaults)
     kept = sum(row.size for row in rows if row.app_id != app or row.kind == "data")
     wanted = _demand(spec, rows, defaults)
-    await _check(connection, tenant, _add(_add(others, wanted), _disk(kept)))
+    await _check(connection, tenant, _add(_add(others, wanted), _disk(kept + more)))
 
 
 async def check_disk(connection: AsyncConnection, tenant: TenantId, disk: DiskRow, size: int) -> None:

@@ -29,6 +29,8 @@ class AppView(View, frozen=True, kw_only=True):
     running: int
     finished: int = 0
     """Replicas whose one job is done, and that need not run."""
+    left_in: tuple[str, ...] = ()
+    """The zones where it left its disks when it moved, until that is confirmed."""
     urls: tuple[str, ...]
     created: str
     updated: str

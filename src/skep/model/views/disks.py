@@ -13,4 +13,6 @@ class DiskView(View, frozen=True, kw_only=True):
     app: str | None
     attached_to: tuple[str, ...]
     host: str
+    side: str = ""
+    """Of an app that moves: `arriving` is what it will have, `left` what it had, until that is confirmed."""
     created: str

@@ -1,7 +1,7 @@
 """What a disk holds as a tar, and back, by GNU tar: owners, modes, times, extended attributes, ACLs, holes.
 
-Format: pax (POSIX.1-2001) with GNU's sparse files.  Of extended attributes only `user.*` and
-`security.capability` travel: `trusted.*` is the host's own.
+Format: pax (POSIX.1-2001) with GNU's sparse files, in the order of names.  Of extended attributes only
+`user.*` and `security.capability` travel: `trusted.*` is the host's own.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ PACK = (
     "--format=posix",
     "--pax-option=delete=atime,delete=ctime",
     "--sparse",
+    "--sort=name",
     "--numeric-owner",
     *ATTRIBUTES,
 )

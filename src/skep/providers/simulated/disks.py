@@ -93,7 +93,7 @@ class SimulatedPool:
     async def receive(self, disk: DiskId, stream: AsyncIterator[bytes]) -> None:
         usage = self._find(disk)
         content = b"".join([block async for block in unsealed(stream)])
-        if len(content) > usage.size:
+        if len(content) > usage.size or len(content) > self._free():
             raise Exhausted("What arrives does not fit on the disk: make it larger, and send it again.")
         self._disks[disk] = msgspec.structs.replace(usage, used=Bytes(len(content)))
         self._received[disk] = content

@@ -7,7 +7,7 @@ from typing import Self
 from skep.model.host import HostFacts
 from skep.model.ids import Bytes
 from skep.providers.local.spool import FolderSpool
-from skep.providers.simulated.disks import SimulatedPool
+from skep.providers.simulated.disks import LARGE, SimulatedPool
 from skep.providers.simulated.edge import SimulatedEdge
 from skep.providers.simulated.engine import Events, SimulatedEngine
 from skep.providers.simulated.fabric import SimulatedFabric
@@ -30,10 +30,15 @@ class SimulatedHost:
 
     @classmethod
     def make(
-        cls, *, facts: HostFacts = FACTS, events: Events | None = None, spool: Path = Path("/simulated/spool")
+        cls,
+        *,
+        facts: HostFacts = FACTS,
+        events: Events | None = None,
+        spool: Path = Path("/simulated/spool"),
+        pool: Bytes = LARGE,
     ) -> Self:
         """A host with nothing on it yet; uploads lie in the folder `spool`, a real one."""
-        disks, fabric, images = SimulatedPool(), SimulatedFabric(), SimulatedImages()
+        disks, fabric, images = SimulatedPool(size=pool), SimulatedFabric(), SimulatedImages()
         engine = SimulatedEngine(disks=disks, fabric=fabric, images=images, events=events)
         return cls(
             facts=facts,

@@ -61,7 +61,7 @@ def _known_to_hosts(plan: Plan, spec: AppSpec) -> list[ServiceId]:
 
 
 def _add_disks(steps: Steps, plan: Plan) -> dict[str, str]:
-    taken = _names_like_disks(plan)
+    taken = names_like_disks(plan)
     found: dict[str, str] = {}
     for disk in plan.disks:
         name = found[disk.name] = named("disk", disk.name, disk.id, taken)
@@ -69,7 +69,7 @@ def _add_disks(steps: Steps, plan: Plan) -> dict[str, str]:
     return found
 
 
-def _names_like_disks(plan: Plan) -> set[str]:
+def names_like_disks(plan: Plan) -> set[str]:
     """What services that are called like a disk's step may call theirs: disks give way."""
     numbers = range(len(plan.replicas) + 1)
     names = {change.service for change in plan.replicas if change.service.startswith("disk")}
@@ -83,7 +83,18 @@ def _names_like_disks(plan: Plan) -> set[str]:
     )
 
 
-REPLICA_ENDS = ("furnish", "drain", "stop", "snapshot", "data", "ready", "proven", "completed", "old")
+REPLICA_ENDS = (
+    "image",
+    "furnish",
+    "drain",
+    "stop",
+    "snapshot",
+    "data",
+    "ready",
+    "proven",
+    "completed",
+    "old",
+)
 BATCH_ENDS = ("wait", "back", "withdraw", "withdrawn", "verdict", "approval", "recall", "admit", "admitted")
 SERVICE_ENDS = ("image", "recall", "admit", "admitted", "publish")
 

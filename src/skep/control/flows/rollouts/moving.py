@@ -1,0 +1,156 @@
+"""The document of a move: the whole app beside itself, elsewhere, with what its disks hold (decision 26).
+
+    images, disks, a first copy while it runs
+    with disks:  the old side goes quiet and stops; a second copy, which is compared; the new side starts
+    without:     the new side starts; the old side goes quiet and stops
+    ports, endpoints, finish
+
+Within the new side services are admitted as they come, as those of a new app are: who depends on them finds
+them.
+"""
+
+from collections.abc import Iterable
+
+from skep.control.flows.rollouts.parts import (
+    APP_WIDE,
+    Parts,
+    by_service,
+    dependants,
+    full,
+    none,
+    old_none,
+    old_weights,
+)
+from skep.control.flows.rollouts.release import ENDPOINTS, hosts_of, names_like_disks
+from skep.control.flows.writing import Steps, document, named, route, safe
+from skep.control.plans.plans import DiskMove, Plan, ReplicaChange
+from skep.model.names import ServiceName
+from skep.model.spec import AppSpec
+
+LEAVE = "leave"
+"""The steps by which the old side goes quiet."""
+
+
+class MovingParts(Parts):
+    """Nobody has served over there until now."""
+
+    def is_new(self, service: ServiceName) -> bool:
+        return True
+
+
+def move(plan: Plan, spec: AppSpec) -> str:
+    """The flow by which the app of this specification comes to the plan's destination."""
+    steps: Steps = {"begin": {"use": "release.begin", "with": {"release": plan.release}}}
+    steps["recall"] = {
+        "use": "traffic.recall",
+        "with": {"services": list(plan.known_services.values())},
+        "after": ["begin"],
+    }
+    steps["prepare"] = {"use": "release.claim", "with": {"release": plan.release}, "after": ["recall"]}
+    made = _make_disks(steps, plan)
+    parts = MovingParts(plan, spec, steps, made)
+    ready = [*made.values(), *_bring_images(parts)]
+    if plan.moves:
+        stopped = _stop_old(parts, [*ready, *_copy(steps, plan, made, "first", ready)])
+        copied = _copy(steps, plan, made, "last", stopped)
+        _start_new(parts, _compare(steps, plan, made, copied) or stopped)
+    else:
+        _start_new(parts, ready)
+        _stop_old(parts, [*steps])
+    _publish(parts)
+    if services := [name for name, one in spec.services.items() if one.x_skep.endpoints]:
+        parts.tell(ENDPOINTS, services, list(steps))
+    steps["finish"] = {"use": "release.finish", "with": {"release": plan.release}, "after": list(steps)}
+    return document("app.move", f"app/{plan.app}", steps)
+
+
+def _make_disks(steps: Steps, plan: Plan) -> dict[str, str]:
+    """By the disks' names the steps that make them."""
+    taken = names_like_disks(plan)
+    found: dict[str, str] = {}
+    for disk in plan.disks:
+        name = found[disk.name] = named("disk", disk.name, disk.id, taken)
+        steps[name] = route("disk.create", disk.host, {"disk": disk.id}, ["prepare"])
+    return found
+
+
+def _bring_images(parts: Parts) -> list[str]:
+    """Before anything stops; once for each service and host."""
+    first = {(change.service, change.host): change for change in reversed(parts.starting)}
+    for change in first.values():
+        values = {"container": change.container}
+        parts.steps[f"{change.name}-image"] = route("image.unpack", change.host, values, ["prepare"])
+    return [f"{change.name}-image" for change in first.values()]
+
+
+def _copied(plan: Plan) -> Iterable[DiskMove]:
+    return (one for one in plan.moves if one.copied)
+
+
+def _copy(steps: Steps, plan: Plan, made: dict[str, str], which: str, after: list[str]) -> list[str]:
+    for one in _copied(plan):
+        steps[f"{made[one.name]}-{which}"] = {
+            "use": "disk.copy",
+            "with": {
+                "source": one.source,
+                "source_host": one.source_host,
+                "target": one.target,
+                "target_host": one.target_host,
+            },
+            "after": after,
+        }
+    return [f"{made[one.name]}-{which}" for one in _copied(plan)]
+
+
+def _compare(steps: Steps, plan: Plan, made: dict[str, str], copied: list[str]) -> list[str]:
+    found = []
+    for one, copy in zip(_copied(plan), copied, strict=True):
+        found.append(f"{made[one.name]}-compared")
+        steps[found[-1]] = {
+            "use": "disk.compare",
+            "with": {"disk": one.target, "host": one.target_host, "digest": f"${{{copy}}}"},
+            "after": [copy],
+        }
+    return found
+
+
+def _stop_old(parts: Parts, after: list[str]) -> list[str]:
+    """No more connections, then stop, dependants first; answers the steps after which nothing runs."""
+    old = [change for change in parts.plan.replicas if change.previous is not None]
+    ids = list(dict.fromkeys(change.service for change in old))
+    told = parts.shift(LEAVE, old_none(old), old_weights(old), ids, after, words=APP_WIDE)
+    for change in old:
+        if change.before == "running":
+            parts.drain(change, change.previous or "", change.previous_host or change.host, [told])
+    nodes = by_service(old)
+    for change in old:
+        drained = f"{change.name}-drain" if change.before == "running" else told
+        users = dependants(parts.spec, change.service, nodes)
+        parts.halt_old(change, [drained, *(f"{node}-old" for node in users)])
+    return [f"{change.name}-old" for change in old]
+
+
+def _start_new(parts: Parts, after: list[str]) -> None:
+    for name in parts.spec.services:
+        changes = [change for change in parts.starting if change.service == name]
+        for change in changes:
+            parts.make(change, [*parts.needs(change), *after])
+        if changes:
+            _admit(parts, name, changes)
+
+
+def _admit(parts: Parts, name: ServiceName, changes: list[ReplicaChange]) -> None:
+    ends = [parts.prove(change) for change in changes]
+    parts.shift(name, full(changes), none(changes), [name], ends)
+    for change in changes:
+        parts.complete(change)
+
+
+def _publish(parts: Parts) -> None:
+    for name in parts.plan.republish:
+        for host in hosts_of(parts.plan, name):
+            step = (
+                f"{name}-publish" if f"{name}-publish" not in parts.steps else f"{name}-publish-{safe(host)}"
+            )
+            values = {"service": parts.plan.services[name], "host": host}
+            parts.steps[step] = route("network.publish", host, values, [f"{name}-admitted"])
