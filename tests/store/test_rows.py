@@ -763,6 +763,20 @@ async def test_disks(store: Store) -> None:
     assert await store.see(disks.every) == []
 
 
+async def test_disks_of_an_app_that_moves_stand_beside_the_one_that_it_has(store: Store) -> None:
+    new = changed(DISK, id=DiskId("new"), name=disks.beside("shop_data", DiskId("new")), side=disks.ARRIVING)
+    await store.do(disks.insert, [new])
+
+    await store.do(disks.set_side, DISK.id, "shop_data", disks.LEFT)
+    await store.do(disks.set_side, new.id, "shop_data", "")
+
+    assert await store.see(disks.by_name, A, "shop_data") == changed(new, name="shop_data", side="")
+    left = await store.see(disks.get, DISK.id)
+    assert left is not None
+    assert (left.side, left.volume) == (disks.LEFT, "shop_data")
+    assert left.name != left.volume
+
+
 async def test_a_tenants_own_image_comes_before_a_shared_one(store: Store) -> None:
     shared = changed(IMAGE, id="shared", tenant_id=SHARED, digest=image("c" * 64, 5).digest)
     await store.do(images.save, shared)
@@ -803,7 +817,8 @@ async def test_inserting_nothing_is_no_query(database: Database) -> None:
 
 
 def test_rows_have_the_columns_of_their_tables() -> None:
-    assert set(rows.columns(DISK)) == {"id", "tenant_id", "app_id", "name", "kind", "size", "host", "created"}
+    columns = {"id", "tenant_id", "app_id", "name", "kind", "size", "host", "created", "side"}
+    assert set(rows.columns(DISK)) == columns
 
 
 def functions(module: ModuleType) -> set[Callable[..., object]]:

@@ -2,7 +2,6 @@
 
 import msgspec
 
-from skep.control.disk_contents import Contents
 from skep.control.flows.environment import Cloud, OnHost
 from skep.control.ports import DiskPool
 from skep.flow import step
@@ -10,6 +9,7 @@ from skep.model.errors import InvalidInput, Unavailable, Unsupported
 from skep.model.ids import AppId, Bytes, DiskId, HostName, SnapshotId
 from skep.store import apps
 from skep.store import disks as rows
+from skep.streams.contents import Contents
 
 A_DAY = 86_400
 """Seconds that a disk may take from one host to another."""
