@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from skep.providers.kubernetes.client import refusals
 
-_FIRST, _LONGEST = 0.2, 10.0
+_FIRST, _LONGEST, _AS_ASKED = 0.2, 10.0, 30.0
 T = TypeVar("T")
 
 
@@ -19,7 +19,7 @@ def delay(failures: int, error: Exception, chance: float, now: float) -> float:
     """
     asked = refusals.pause(error, now)
     own = min(_LONGEST, _FIRST * 2 ** min(failures, 10))
-    return min(_LONGEST, asked if asked is not None else own) * (1 + chance / 4)
+    return (own if asked is None else min(_AS_ASKED, asked)) * (1 + chance / 4)
 
 
 async def patiently(ask: Callable[[], Awaitable[T]], patience: float) -> T:
