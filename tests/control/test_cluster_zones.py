@@ -154,6 +154,14 @@ async def test_a_cluster_is_not_drained_but_its_nodes_are(house: House) -> None:
     assert row.state == "joining"
 
 
+async def test_a_cluster_is_one_zone(house: House) -> None:
+    await house.zones.add(house.admin, "k8s", "one", REGISTRY)
+
+    with pytest.raises(Conflict, match="is zone 'k8s' already: 'skep zone set k8s'"):
+        await house.zones.add(house.admin, "again", "one/another-token", REGISTRY)
+    await house.zones.add(house.admin, "other", "two", REGISTRY)
+
+
 async def test_a_new_token_for_the_same_cluster_is_taken_and_the_rest_stays(house: House) -> None:
     await house.zones.add(house.admin, "k8s", "one/old", REGISTRY, context="blue", credentials=LOGIN)
     await house.use()
@@ -247,6 +255,6 @@ async def test_a_cluster_that_does_not_answer_is_left_only_if_it_is_lost(house: 
     shown = await house.zones.show(house.admin, "k8s")
     await house.zones.remove(house.admin, "k8s", lost=True)
 
-    assert shown.check is None
+    assert (shown.check, shown.trouble) == (None, "The cluster does not answer.")
     with pytest.raises(NotFound):
         await house.zones.show(house.admin, "k8s")

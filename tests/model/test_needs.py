@@ -71,7 +71,7 @@ def test_a_plain_service_can_run_anywhere() -> None:
         (
             ServiceSpec(image="a", resources=Resources(pids=9)),
             Need.PIDS,
-            "has a limit of processes of its own",
+            "limits its processes itself (`pids`)",
         ),
         (
             ServiceSpec(image="a", ports=(PublishedPort(target=80, published=8080),)),

@@ -118,10 +118,12 @@ def plan(
     out
         Write the plan to this file, for `skep apply --plan`. Secrets are in it.
     """
-    spec = _spec(load(files, project))
-    planned = _plan(common.connect(), spec)
+    loaded = load(files, project)
+    spec, builds = _spec(loaded), _builds(loaded)
+    planned = plans.with_builds(_plan(common.connect(), spec), builds)
     print_plan(planned, common)
     if out is not None:
+        plans.must_be_built(planned, builds)
         plans.write(out, spec, planned.mark)
 
 

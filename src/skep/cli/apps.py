@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from skep.cli.common import DEFAULT, Common
 from skep.cli.follow import finish
 from skep.cli.names import complete_app, complete_service, split
-from skep.cli.output import age, confirm, say, show, show_one, size
+from skep.cli.output import age, confirm, say, show, show_one, size, warn
 from skep.model.views.apps import AppDetail, AppView, ReplicaView, UsageView
 from skep.model.views.base import Accepted
 
@@ -103,13 +103,16 @@ def stats(
     """
     columns = [
         ("REPLICA", lambda one: one.replica),
-        ("CPU", lambda one: f"{one.cpu_seconds:.1f}s"),
-        ("MEMORY", lambda one: size(one.memory)),
+        ("CPU", lambda one: None if one.unmeasured else f"{one.cpu_seconds:.1f}s"),
+        ("MEMORY", lambda one: None if one.unmeasured else size(one.memory)),
         ("LIMIT", lambda one: size(one.memory_limit)),
-        ("PROCESSES", lambda one: one.pids),
-        ("DISK", lambda one: f"{size(one.disk)} of {size(one.disk_size)}"),
+        ("PROCESSES", lambda one: None if one.unmeasured else one.pids),
+        ("DISK", lambda one: None if one.unmeasured else f"{size(one.disk)} of {size(one.disk_size)}"),
     ]
-    show(common.connect().get("/v1/usage", list[UsageView], app=app), columns, common.output)
+    found = common.connect().get("/v1/usage", list[UsageView], app=app)
+    show(found, columns, common.output)
+    for said in sorted({one.unmeasured for one in found if one.unmeasured}):
+        warn(said)
 
 
 def stop(target: ServiceArgument, /, *, wait: bool = True, common: Common = DEFAULT) -> None:

@@ -38,7 +38,7 @@ _EXIT_BY_CODE = {
 _HINT_BY_CODE = {
     "unauthenticated": "Log in with `skep login URL`, or give a token with --token or SKEP_TOKEN.",
     "forbidden": "Ask an admin, or act as another user with --token.",
-    "unavailable": "Try again in a moment; `skep status` shows whether the server is up.",
+    "unavailable": "Try again in a moment.",
 }
 
 

@@ -36,7 +36,7 @@ def list_hosts(*, common: Common = DEFAULT) -> None:
         ("CPUS", lambda one: one.cpus),
         ("MEMORY", lambda one: size(one.memory)),
         ("REPLICAS", lambda one: one.replicas),
-        ("DISK", lambda one: f"{size(one.pool_used)} of {size(one.pool_total)}"),
+        ("DISK", _room),
         ("LABELS", lambda one: ", ".join(f"{key}={value}" for key, value in sorted(one.labels.items()))),
         ("SEEN", lambda one: age(one.seen) if one.seen else None),
     ]
@@ -65,7 +65,7 @@ def show_host(host: Host, /, *, common: Common = DEFAULT) -> None:
         ("labels", ", ".join(f"{key}={value}" for key, value in sorted(one.labels.items())) or "none"),
         ("cpus", f"{one.cpus}, promised up to {one.cpu_overcommit:g} times"),
         ("memory", f"{size(one.memory)}, promised up to {one.memory_overcommit:g} times"),
-        ("disk", f"{size(one.pool_used)} of {size(one.pool_total)}"),
+        ("disk", _room(one) or "-"),
         ("kernel", f"{one.kernel}, cgroups {one.cgroups}"),
         ("skep", one.version or "unknown"),
         ("address", one.address or "none"),
@@ -200,6 +200,13 @@ def remove_host(host: Host, /, *, lost: bool = False, fenced: bool = False, comm
     say(f"Removed {host}.")
     if fenced:
         _say_what_stays(client, host)
+
+
+def _room(one: HostView) -> str | None:
+    """Of a cluster there is no total: it makes as many disks as are asked for."""
+    if one.pool_total:
+        return f"{size(one.pool_used)} of {size(one.pool_total)}"
+    return size(one.pool_used) if one.pool_used else None
 
 
 def _say_what_stays(client: Client, host: str) -> None:

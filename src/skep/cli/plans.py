@@ -1,6 +1,7 @@
 """Plans as `skep plan` shows them, and as files that `skep apply --plan` carries out."""
 
 import os
+from collections.abc import Container
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,7 @@ from skep.cli.failures import Exit, Failure
 from skep.cli.output import document, say, show, size, warn
 from skep.cli.releases import print_differences
 from skep.model.spec import AppSpec
-from skep.model.views.plans import PlanDetail, ResourceChange
+from skep.model.views.plans import PlanChange, PlanDetail, ResourceChange
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of a plan file."""
@@ -48,6 +49,29 @@ def read(path: Path) -> PlanFile:
         raise Failure(
             f"{path} is no plan: {error}.", Exit.INVALID, f"Make one with: skep plan --out {path}"
         ) from error
+
+
+def with_builds(planned: PlanDetail, builds: Container[str]) -> PlanDetail:
+    """The plan, with what becomes of images that are built from here, which the server does not know."""
+    changes = tuple(
+        msgspec.structs.replace(one, reason="is not here: will be built") if _is_built(one, builds) else one
+        for one in planned.changes
+    )
+    return msgspec.structs.replace(planned, changes=changes)
+
+
+def must_be_built(planned: PlanDetail, builds: Container[str]) -> None:
+    """Before it is written: a plan from a file builds nothing."""
+    if missing := [one.name for one in planned.changes if _is_built(one, builds)]:
+        raise Failure(
+            f"Not written: {', '.join(missing)} must be built first, or it would be pulled.",
+            Exit.CONFLICT,
+            "Say 'skep build', and plan again.",
+        )
+
+
+def _is_built(change: PlanChange, builds: Container[str]) -> bool:
+    return change.kind == "image" and change.name in builds
 
 
 def print_plan(planned: PlanDetail, common: Common) -> None:

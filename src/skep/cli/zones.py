@@ -79,7 +79,7 @@ def show_zone(zone: str, /, *, common: Common = DEFAULT) -> None:
         ("region", found.region),
         ("state", found.state),
         ("cluster", found.server + (f", context {found.context}" if found.context else "")),
-        ("version", found.check.version if found.check else "unknown: it does not answer"),
+        ("version", found.check.version if found.check else f"unknown: {found.trouble}"),
         ("registry", found.registry),
         ("host", found.host),
     ]

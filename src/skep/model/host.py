@@ -421,6 +421,10 @@ class ContainerStatus(HostStruct, frozen=True, kw_only=True):
     restarts: int = 0
     started_at: float | None = None
     finished_at: float | None = None
+    address: str = ""
+    """Where it is in its network, if that is not the address of its port."""
+    node: str = ""
+    """Address of the machine that it runs on, if its host is several."""
 
 
 class ContainerUsage(HostStruct, frozen=True, kw_only=True):

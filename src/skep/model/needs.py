@@ -146,7 +146,7 @@ def _ulimits(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
 
 
 def _pids(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
-    return (say for say in ["has a limit of processes of its own"] if service.resources.pids is not None)
+    return (say for say in ["limits its processes itself (`pids`)"] if service.resources.pids is not None)
 
 
 def _named_users(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:

@@ -41,7 +41,7 @@ def test_the_current_context_is_read_unless_one_is_named() -> None:
     [
         ("{", "no YAML"),
         ("[]", "no kubeconfig"),
-        ("kind: Config", "no kubeconfig"),
+        ("kind: Config", "no kubeconfig: it has no 'clusters'"),
         (kubeconfig(current="y"), "'y' not found"),
         (kubeconfig(current=None), "current context"),
         (kubeconfig(user={}), "neither a token nor"),

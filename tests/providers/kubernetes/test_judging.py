@@ -91,6 +91,18 @@ def test_only_what_is_missing_keeps_a_cluster_from_being_a_zone() -> None:
     assert (usable(limited), usable(missing)) == (True, False)
 
 
+def test_rights_that_miss_are_told_by_what_they_are_on_and_of_many_the_first() -> None:
+    few = judge(replace(WHOLE, denied=("get pods", "list pods", "create secrets", "get pods")))
+    many = judge(replace(WHOLE, denied=tuple(f"get kind-{number}" for number in range(8))))
+
+    said = {one.message for one in (*few, *many) if one.subject == "rights"}
+
+    assert said == {
+        "Not allowed: get, list pods; create secrets.",
+        "Not allowed: get kind-0; get kind-1; get kind-2; get kind-3; get kind-4; and of 3 more kinds.",
+    }
+
+
 def test_whatever_does_not_work_says_what_to_do() -> None:
     nothing = judge(Facts(version=(1, 10), denied=("get pods",)))
 

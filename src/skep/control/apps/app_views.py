@@ -12,12 +12,12 @@ from skep.control.host_directory import silence
 from skep.control.plans import moves
 from skep.control.plans.plans import Facts, Plan, ReplicaChange
 from skep.control.settings import Settings
-from skep.model.host import ContainerState, Health
+from skep.model.host import ContainerState, ContainerStatus, Health
 from skep.model.ids import HostName
 from skep.model.spec import AppSpec
 from skep.model.views.apps import AppState, AppView, ReplicaView
 from skep.model.views.plans import Action, PlanChange, PlanView
-from skep.store import disks, endpoints, hosts, networks, releases, replicas, virtual_ips
+from skep.store import clusters, disks, endpoints, hosts, networks, releases, replicas, virtual_ips
 from skep.store.apps import AppRow
 from skep.store.networks import PortRow, PublishedRow
 from skep.store.releases import ReleaseRow
@@ -32,7 +32,7 @@ async def app(
     services = await replicas.services_of(connection, row.id)
     published = await networks.published_ports(connection, services=[service.id for service in services])
     reached = {host.name: host.underlay for host in await hosts.every(connection) if host.answers}
-    where = {one.id: _where(one.name, members, reached, settings.public_host) for one in services}
+    where = {one.id: published_at(one.name, members, reached, settings.public_host) for one in services}
     running = sum(state(member, silent) == "running" for member in members)
     finished = sum(_finished(member) for member in members)
     return AppView(
@@ -63,12 +63,18 @@ async def _left_in(connection: AsyncConnection, row: AppRow) -> tuple[str, ...]:
     return tuple(sorted(zones))
 
 
-def _where(service: str, members: list[ReplicaRow], reached: Mapping[HostName, str], public_host: str) -> str:
-    """Where its published ports are: as the operator says, or else at a host elsewhere that runs it."""
+def published_at(
+    service: str, members: list[ReplicaRow], reached: Mapping[HostName, str], public_host: str
+) -> str:
+    """Where its published ports are: at every node of a cluster, as the operator says, or else at a host
+    elsewhere that runs it."""
+    mine = [member for member in members if member.service == service]
+    nodes = (member.status.node for member in mine if member.status)
+    if found := next(filter(None, nodes), ""):
+        return found
     if public_host != "localhost":
         return public_host
-    places = (reached.get(member.host, "") for member in members if member.service == service)
-    return next(filter(None, places), public_host)
+    return next(filter(None, (reached.get(member.host, "") for member in mine)), public_host)
 
 
 async def silent_hosts(connection: AsyncConnection) -> dict[HostName, str]:
@@ -135,6 +141,7 @@ async def replicas_of(connection: AsyncConnection, row: AppRow) -> list[ReplicaV
     history = {release.id: release for release in await releases.of_app(connection, row.id)}
     containers = {container.id: container for container in await replicas.containers_of(connection, row.id)}
     led = await virtual_ips.of_app(connection, row.id)
+    in_clusters = {cluster.host for cluster in await clusters.every(connection)}
     views = []
     for member in members:
         container = containers.get(member.container_id)
@@ -148,6 +155,7 @@ async def replicas_of(connection: AsyncConnection, row: AppRow) -> list[ReplicaV
                 tuple(str(IPv4Address(one.address)) for one in led if one.service_id == member.service_id),
                 release,
                 silent,
+                in_cluster=member.host in in_clusters,
             )
         )
     return views
@@ -161,7 +169,10 @@ def replica(
     virtual: tuple[str, ...],
     release: ReleaseRow | None,
     silent: Mapping[HostName, str],
+    *,
+    in_cluster: bool = False,
 ) -> ReplicaView:
+    """A cluster gives addresses of its own: those that control gave stand for the replica there, no more."""
     status = member.status
     seen = state(member, silent)
     service = release.spec.services.get(member.service) if release else None  # type: ignore[call-overload]
@@ -174,14 +185,9 @@ def replica(
         desired=member.desired,
         state=seen,
         health=status.health.value if status and seen != "unknown" else Health.NONE.value,
-        addresses=tuple(
-            str(ip_address(address))
-            for port in ports
-            for address in (port.address, port.address6)
-            if address is not None
-        ),
-        mac=ports[0].mac if ports else "",
-        virtual_ips=virtual,
+        addresses=_own_addresses(status) if in_cluster else _addresses(ports),
+        mac=ports[0].mac if ports and not in_cluster else "",
+        virtual_ips=() if in_cluster else virtual,
         ports=tuple(f"{port.host_ip}:{port.published}->{port.target}/{port.protocol}" for port in published),
         image=service.image if service else "",
         image_digest=info.digest if info else "",
@@ -195,6 +201,15 @@ def replica(
         finished=rfc3339(status.finished_at) if status else None,
         created=rfc3339(member.created),
     )
+
+
+def _addresses(ports: list[PortRow]) -> tuple[str, ...]:
+    given = (address for port in ports for address in (port.address, port.address6))
+    return tuple(str(ip_address(address)) for address in given if address is not None)
+
+
+def _own_addresses(status: ContainerStatus | None) -> tuple[str, ...]:
+    return (status.address,) if status is not None and status.address else ()
 
 
 def _error(member: ReplicaRow, silent: Mapping[HostName, str]) -> str:

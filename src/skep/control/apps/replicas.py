@@ -8,12 +8,14 @@ from skep.control.host_directory import HostDirectory
 from skep.control.plans import facts
 from skep.control.ports import ExecSession
 from skep.flow import Database
-from skep.model.errors import NotFound, SkepError
-from skep.model.host import ExecSpec, LogLine
+from skep.model.errors import NotFound, SkepError, Unsupported
+from skep.model.host import ContainerUsage, ExecSpec, LogLine
 from skep.model.ids import Bytes
 from skep.model.views.apps import ReplicaView, UsageView
 from skep.store import apps, replicas
 from skep.store.replicas import ReplicaRow
+
+_NOTHING = ContainerUsage(cpu_seconds=0.0, memory=Bytes(0), memory_limit=None, pids=0)
 
 
 class Replicas:
@@ -52,7 +54,7 @@ class Replicas:
         return await host.engine.exec(row.container_id, spec)
 
     async def usage(self, caller: Caller, app: str | None = None) -> list[UsageView]:
-        """What running replicas use; one that ends meanwhile is left out."""
+        """What running replicas use; one that ends meanwhile is left out, one that nobody measures is not."""
         async with self._database.read() as connection:
             record = await facts.load_app(connection, caller.tenant, app) if app else None
             rows = await replicas.find(
@@ -62,9 +64,12 @@ class Replicas:
             containers = {row.id: row for row in await replicas.containers_of(connection)}
         views = []
         for row in rows:
+            unmeasured = ""
             try:
                 host = await self._hosts.answering(row.host)
                 usage = await host.engine.usage(row.container_id)
+            except Unsupported as error:
+                usage, unmeasured = _NOTHING, error.message
             except SkepError:
                 continue
             container = containers.get(row.container_id)
@@ -79,6 +84,7 @@ class Replicas:
                     pids=usage.pids,
                     disk=disk.used if disk else Bytes(0),
                     disk_size=disk.size if disk else Bytes(0),
+                    unmeasured=unmeasured,
                 )
             )
         return views

@@ -59,7 +59,7 @@ async def load(cx: OnHost, upload: str, reference: str) -> dict[str, ImageInfo]:
             )
         return {reference: next(iter(found.values()))}
     if "" in found:
-        raise InvalidInput("The archive does not name its image; say 'skep image import FILE --as NAME:TAG'.")
+        raise InvalidInput("The archive does not name its image; say 'skep image import FILE NAME:TAG'.")
     return found
 
 

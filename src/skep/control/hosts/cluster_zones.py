@@ -6,7 +6,6 @@ reached with is kept sealed, and is shown to nobody.
 
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -72,7 +71,8 @@ class ClusterZones:
 
         The registry is asked, too, whether it lets in.  Without a `region` it is in the only one there is.
         Raises:
-            Conflict: there is a zone or a host of that name, or the cluster is not good for it: says why.
+            Conflict: there is a zone or a host of that name, or the cluster is a zone already, or not good
+                for one: says why.
             InvalidInput, Unavailable: see `Clusters.check`.
         """
         caller.must_operate()
@@ -94,6 +94,7 @@ class ClusterZones:
 
         async def enter(connection: AsyncConnection) -> None:
             await _must_be_free(connection, name)
+            await _must_be_no_zone(connection, look)
             await hosts.ensure_zone(connection, ZoneRow(name=name, region=place))
             await hosts.save(connection, await _host(connection, row, look))
             await clusters.insert(connection, row)
@@ -155,11 +156,12 @@ class ClusterZones:
         """
         caller.must_operate()
         row = await self._find(zone)
-        check = None
-        with suppress(SkepError):
+        try:
             access = open_access(self._seal, row)
-            check = (await self._clusters.look(access.kubeconfig, access.context)).check
-        return await self._view(row, check)
+            look = await self._clusters.look(access.kubeconfig, access.context)
+        except SkepError as error:
+            return await self._view(row, None, error.message)
+        return await self._view(row, look.check)
 
     async def remove(self, caller: Caller, zone: str, *, lost: bool = False) -> bool:
         """Leave the cluster and forget the zone; False: it stands on none.
@@ -215,7 +217,7 @@ class ClusterZones:
             created=self._now(),
         )
 
-    async def _view(self, row: ClusterRow, check: ClusterCheck | None) -> ClusterZoneView:
+    async def _view(self, row: ClusterRow, check: ClusterCheck | None, trouble: str = "") -> ClusterZoneView:
         async with self._database.read() as connection:
             regions = {one.name: one.region for one in await hosts.every_zone(connection)}
             host = await hosts.get(connection, row.host)
@@ -228,6 +230,7 @@ class ClusterZones:
             context=row.context or None,
             registry=row.registry,
             check=check,
+            trouble=trouble,
         )
 
     async def _find(self, zone: str) -> ClusterRow:
@@ -270,6 +273,17 @@ async def _must_be_free(connection: AsyncConnection, zone: ZoneName) -> None:
         raise Conflict(f"There is a zone {zone!r} already; see 'skep zone ls', and 'skep zone set'.")
     if await hosts.get(connection, HostName(zone)) is not None:
         raise Conflict(f"There is a host {zone!r}, and the zone's cluster would be one of that name.")
+
+
+async def _must_be_no_zone(connection: AsyncConnection, look: ClusterLook) -> None:
+    """Two zones in one cluster would have the same namespaces."""
+    for row in await clusters.every(connection):
+        host = await hosts.get(connection, row.host)
+        if host is not None and look.facts.boot_id and host.boot_id == look.facts.boot_id:
+            raise Conflict(
+                f"{look.check.server} is zone {row.zone!r} already: 'skep zone set {row.zone}' reaches it "
+                "otherwise."
+            )
 
 
 async def _region(connection: AsyncConnection, wanted: str | None) -> RegionName:

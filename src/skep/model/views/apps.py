@@ -82,6 +82,8 @@ class UsageView(View, frozen=True, kw_only=True):
     pids: int
     disk: Bytes
     disk_size: Bytes
+    unmeasured: str = ""
+    """Why nothing is known of it: a cluster may measure nothing."""
 
 
 class EventView(View, frozen=True, kw_only=True):

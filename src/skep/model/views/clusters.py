@@ -46,3 +46,5 @@ class ClusterZoneView(View, frozen=True, kw_only=True):
     context: str | None
     registry: str
     check: ClusterCheck | None
+    trouble: str = ""
+    """Why nothing is known of what works there."""

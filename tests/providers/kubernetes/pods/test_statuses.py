@@ -60,6 +60,16 @@ def test_an_exit_code_is_that_of_the_last_end_and_of_nothing_that_runs() -> None
     assert (unseen.state, unseen.exit_code, unseen.error) == (ContainerState.EXITED, None, "gone")
 
 
+def test_what_runs_has_the_addresses_that_the_cluster_gave_it() -> None:
+    runs = pod(running(), podIP="10.64.1.7", hostIP="198.51.100.3")
+
+    found = status(entry(), runs, NOW)
+    before = status(entry(), pod(waiting("ErrImagePull"), hostIP="198.51.100.3"), NOW)
+
+    assert (found.address, found.node) == ("10.64.1.7", "198.51.100.3")
+    assert (before.address, before.node) == ("", "")
+
+
 def test_out_of_memory_is_said() -> None:
     assert status(entry(), pod(waiting("CrashLoopBackOff"), last=ended(137, "OOMKilled")), NOW).oom_killed
     assert status(entry(exit=Exit(code=137, oom=True)), None, NOW).oom_killed

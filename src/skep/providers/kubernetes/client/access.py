@@ -91,7 +91,9 @@ def _select(text: str, context: str | None) -> SingleConfig:
         raise InvalidInput(f"The kubeconfig is no YAML: {error}") from None
     except ConfigError as error:
         raise InvalidInput(f"The kubeconfig cannot be used: {error}") from None
-    except (KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
+    except KeyError as error:
+        raise InvalidInput(f"This is no kubeconfig: it has no {error}.") from None
+    except (TypeError, AttributeError, msgspec.ValidationError) as error:
         raise InvalidInput(f"This is no kubeconfig: {error}") from None
     if found is None:
         raise InvalidInput("The kubeconfig has no current context: name one with --context.")

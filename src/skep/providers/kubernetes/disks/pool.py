@@ -91,7 +91,7 @@ class ClaimPool:
             )
         if size < there.size:
             raise Unsupported(
-                f"Disk {disk} has {there.size} bytes: disks of a cluster do not become smaller."
+                f"Disks of a cluster do not become smaller: this one has {there.size / 2**20:g} MiB."
             )
         await self._grow(disk, size)
 

@@ -87,9 +87,9 @@ async def ask(client: AsyncClient, documents: HttpClient) -> Facts:
         )
         denied, identity = await asyncio.gather(_denied(client), _identity(client))
     except HTTPError as error:
-        raise _refused(error) from error
+        raise _refused(error, _server(documents)) from error
     except (KeyError, TypeError, ValueError) as error:
-        raise Unavailable(f"What answers there is no Kubernetes: {error!r}.") from error
+        raise Unavailable(f"What answers at {_server(documents)} is no Kubernetes: {error!r}.") from error
     nodes, classes, ingresses, daemons, services = found
     return Facts(
         version=version,
@@ -189,11 +189,20 @@ def _review(rule: Rule, resource: str, verb: str) -> SelfSubjectAccessReview:
     return SelfSubjectAccessReview(spec=SelfSubjectAccessReviewSpec(resourceAttributes=wanted))
 
 
-def _refused(error: HTTPError) -> Unavailable | InvalidInput:
-    status = error.response.status_code if isinstance(error, HTTPStatusError) else None
-    if status in (401, 403):
-        return InvalidInput(f"The cluster does not let in who the kubeconfig says: {error}")
-    return Unavailable(f"The cluster does not answer: {error or type(error).__name__}")
+def _refused(error: HTTPError, server: str) -> Unavailable | InvalidInput:
+    if not isinstance(error, HTTPStatusError):
+        return Unavailable(f"No cluster answers at {server}: {str(error) or type(error).__name__}.")
+    answer = f"{error.response.status_code} {error.response.reason_phrase}"
+    if error.response.status_code in (401, 403):
+        return InvalidInput(
+            f"{server} does not let in who the kubeconfig says ({answer}): see 'skep cluster rights' for an "
+            "account and its token."
+        )
+    return Unavailable(f"What answers at {server} says {answer}.")
+
+
+def _server(documents: HttpClient) -> str:
+    return str(documents.base_url).rstrip("/")
 
 
 def is_ready(node: Node) -> bool:

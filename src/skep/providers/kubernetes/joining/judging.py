@@ -19,6 +19,8 @@ _GUARDS = {
 }
 """Plug-ins that enforce NetworkPolicies, by the API group that each brings."""
 _GUARDING_DAEMONS = {"kube-router": "kube-router", "weave-net": "Weave Net", "canal": "Canal"}
+_SHOWN = 5
+"""Kinds of objects of which missing rights are told."""
 _NAMERS = ("kube-dns", "coredns", "rke2-coredns-rke2-coredns")
 
 
@@ -64,10 +66,20 @@ def _rights(facts: Facts) -> FindingView:
         return _finding(
             "rights",
             "missing",
-            f"Not allowed: {', '.join(facts.denied)}.",
+            f"Not allowed: {_denied(facts.denied)}.",
             "Give them with: skep cluster rights | kubectl apply -f -",
         )
     return _finding("rights", "works", "Everything that skep does is allowed.")
+
+
+def _denied(rights: Iterable[str]) -> str:
+    """By what they are on; of many the first."""
+    verbs: dict[str, dict[str, None]] = {}
+    for verb, _, resource in (right.partition(" ") for right in rights):
+        verbs.setdefault(resource, {})[verb] = None
+    said = [f"{', '.join(found)} {resource}" for resource, found in verbs.items()]
+    more = [f"and of {len(said) - _SHOWN} more kinds"] if len(said) > _SHOWN else []
+    return "; ".join([*said[:_SHOWN], *more])
 
 
 def _nodes(facts: Facts) -> FindingView:

@@ -75,7 +75,10 @@ class PodExec:
     async def close_stdin(self) -> None:
         """Raises Unsupported: the cluster is too old to tell a program that its input has ended."""
         if self._socket.result().subprotocol != _ENDS_INPUT:
-            raise Unsupported("This cluster cannot tell a program that its input has ended; 1.30 can.")
+            raise Unsupported(
+                "This cluster cannot tell a program that its input has ended, as 1.30 can: give it none "
+                "('skep exec --no-stdin')."
+            )
         await self._send(_CLOSE, bytes((_STDIN,)))
 
     async def resize(self, columns: int, rows: int) -> None:

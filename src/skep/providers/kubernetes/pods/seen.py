@@ -42,6 +42,7 @@ class SeenPod:
     attempt: int = 0
     node: str = ""
     address: str = ""
+    node_address: str = ""
     phase: str = "Pending"
     reason: str = ""
     message: str = ""
@@ -82,6 +83,7 @@ def see(pod: Pod) -> SeenPod:
         attempt=int(labels.get(f"{LABEL}attempt", "0")),
         node=(pod.spec and pod.spec.nodeName) or "",
         address=(status and status.podIP) or "",
+        node_address=(status and status.hostIP) or "",
         phase=(status and status.phase) or "Pending",
         reason=(status and status.reason) or "",
         message=(status and status.message) or "",

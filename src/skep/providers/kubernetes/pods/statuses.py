@@ -29,6 +29,8 @@ def status(
         restarts=entry.restarts + (pod.restarts if pod else 0),
         started_at=(pod.since if pod and running else None) or (ended and ended.started) or entry.begun,
         finished_at=None if running or ended is None else ended.at,
+        address=pod.address if pod and running else "",
+        node=pod.node_address if pod and running else "",
     )
 
 

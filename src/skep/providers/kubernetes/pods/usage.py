@@ -93,7 +93,9 @@ class Meter:
         try:
             return await self._cluster.document(path)
         except (Forbidden, NotFound) as error:
-            raise Unsupported(f"The cluster does not measure what containers use: {error}") from error
+            raise Unsupported(
+                "The cluster does not measure what containers use: install the metrics server there."
+            ) from error
 
 
 def of_metrics(document: Any) -> dict[Key, Used]:
