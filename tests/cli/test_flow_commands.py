@@ -9,7 +9,7 @@ import pytest
 from tests.cli.house import House, housed
 
 from skep.cli.client import Client
-from skep.cli.follow import Picture
+from skep.cli.picture import Picture
 from skep.cli.settings import Context
 from skep.model.views.runs import RunDetail, RunEventView
 

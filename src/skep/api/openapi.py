@@ -17,6 +17,7 @@ from litestar.openapi.spec import Components, License, SecurityScheme
 from skep import __version__
 from skep.api import exec_socket
 from skep.api.errors import PROBLEM_JSON, Problem
+from skep.api.routers import ROUTERS, dependencies
 
 _DESCRIPTION = """\
 Send `Authorization: Bearer TOKEN` with everything except version and health.  An admin acts in the tenant
@@ -36,8 +37,6 @@ def document() -> bytes:
 
 def describe() -> dict[str, Any]:
     """The document as plain data."""
-    from skep.api.app import ROUTERS, dependencies  # the handlers import this module
-
     app = Litestar(
         ROUTERS,
         openapi_config=_config(),

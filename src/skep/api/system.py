@@ -7,7 +7,6 @@ from litestar.datastructures import State
 
 from skep import __version__
 from skep.api.auth import PUBLIC
-from skep.api.openapi import document
 from skep.model.errors import Unavailable
 from skep.model.views.system import VersionView
 
@@ -33,9 +32,9 @@ async def readyz(state: State) -> str:
 
 
 @get("/v1/openapi.json", opt=PUBLIC, include_in_schema=False, sync_to_thread=True)
-def openapi_json() -> Response[bytes]:
+def openapi_json(state: State) -> Response[bytes]:
     """The OpenAPI document; made when first asked for."""
-    return Response(document(), media_type="application/json")
+    return Response(state.document(), media_type="application/json")
 
 
 @get("/v1/docs", opt=PUBLIC, include_in_schema=False, sync_to_thread=False)

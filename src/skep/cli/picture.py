@@ -1,65 +1,67 @@
-"""A run as a table on a terminal."""
+"""What is known of a run, as its events tell it."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
-from rich.console import Group as Stack
-from rich.console import RenderableType
-from rich.spinner import Spinner
-from rich.table import Table
-from rich.text import Text
+from skep.model.views.runs import RunDetail, RunEventView
 
-from skep.cli.follow import Group, Picture, seconds
-
-_MARKS = {
-    "succeeded": ("✓", "green"),
-    "failed": ("✗", "red"),
-    "undone": ("↶", "yellow"),
-    "pending": ("·", "dim"),
-}
-_SPINNER = Spinner("dots", style="cyan")
+_STATES = {"progress": "started", "undo-retrying": "undoing", "undo-failed": "failed", "in-doubt": "failed"}
+"""What an event says of its step, where it is not the name of a state."""
+_AT_WORK = ("failed", "undoing", "retrying", "started")
+_DONE = ("succeeded", "undone", "skipped", "kept", "resolved")
 
 
-def draw(picture: Picture, height: int) -> RenderableType:
-    """One line per group; when they are too many for the screen, those at work come first."""
-    groups = list(picture.groups.values())
-    room = max(3, height - 4)
-    hidden = max(0, len(groups) - room)
-    if hidden:
-        groups = sorted(groups, key=_interest)[:room]
-    grid = Table.grid(padding=(0, 1))
-    for _ in range(5):
-        grid.add_column(no_wrap=True, overflow="ellipsis")
-    for group in groups:
-        grid.add_row(*_row(group))
-    rest = [Text(f"  … and {hidden} more", style="dim")] if hidden else []
-    return Stack(Text(picture.run.title, style="bold"), grid, *rest)
+class Group:
+    """Steps that belong together, such as all of `web-0`: how far they are and what the latest one does."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.states: dict[str, str] = {}
+        self.message = ""
+        self.began = self.ended = ""
+
+    @property
+    def done(self) -> int:
+        return sum(state in _DONE for state in self.states.values())
+
+    @property
+    def state(self) -> str:
+        states = set(self.states.values())
+        for first in _AT_WORK:
+            if first in states:
+                return first
+        if states == {"pending"}:
+            return "pending"
+        if "undone" in states:
+            return "undone"
+        return "succeeded" if self.done == len(self.states) else "started"
 
 
-def _interest(group: Group) -> int:
-    order = ("failed", "undoing", "retrying", "started", "undone", "pending", "succeeded")
-    return order.index(group.state) if group.state in order else len(order)
+class Picture:
+    """What is known of a run, from its steps and its events.  The items of a fan-out are one group."""
+
+    def __init__(self, detail: RunDetail) -> None:
+        self.run = detail.run
+        self.groups: dict[str, Group] = {}
+        for step in detail.steps:
+            self._group(step.name).states[step.name] = "pending"  # the history that follows says the rest
+
+    def take(self, event: RunEventView) -> None:
+        if not event.step:
+            return
+        group = self._group(event.step)
+        group.states[event.step] = _STATES.get(event.kind, event.kind)
+        group.began = group.began or event.at
+        group.ended = event.at
+        group.message = event.message or ("" if event.kind == "succeeded" else group.message)
+
+    def _group(self, step: str) -> Group:
+        fanout, item, _ = step.partition("[")
+        name = fanout if item else step.rpartition(".")[0] or step
+        return self.groups.setdefault(name, Group(name))
 
 
-def _row(group: Group) -> tuple[RenderableType, ...]:
-    mark = _MARKS.get(group.state)
-    first: RenderableType = Text(*mark) if mark else _SPINNER
-    count = f"{group.done}/{len(group.states)}"
-    return (
-        first,
-        Text(group.name),
-        Text(count, style="dim"),
-        Text(_time(group), style="dim"),
-        Text(_message(group)),
-    )
-
-
-def _time(group: Group) -> str:
-    if not group.began:
-        return ""
-    resting = group.state in _MARKS
-    took = seconds(group.began, group.ended if resting else datetime.now(UTC).isoformat())
-    return f"{max(0.0, took or 0.0):.1f}s"
-
-
-def _message(group: Group) -> str:
-    return "" if group.state == "succeeded" else group.message.splitlines()[-1] if group.message else ""
+def seconds(began: str, ended: str) -> float | None:
+    try:
+        return (datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds()
+    except ValueError:
+        return None

@@ -10,6 +10,7 @@ from skep.cli import run_control, run_graphs
 from skep.cli.common import DEFAULT, Common
 from skep.cli.names import Run, complete_app, complete_flow
 from skep.cli.output import age, document, say, show, show_one
+from skep.cli.picture import seconds
 from skep.cli.run_control import State
 from skep.cli.spans import lasting
 from skep.model.views.apps import EventView
@@ -214,7 +215,7 @@ def _fields(run: RunView) -> list[tuple[str, Any]]:
         ("Flow", lambda one: one.run.flow),
         ("Priority", lambda one: one.run.priority),
     ]
-    took = following.seconds(run.started or "", run.finished or "")
+    took = seconds(run.started or "", run.finished or "")
     optional = {
         "Took": "" if took is None else lasting(took),
         "Deadline": run.deadline or "",
