@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -24,7 +25,14 @@ class Installation:
     """
 
     def __init__(
-        self, *, instance: str, networks: str, links: str, pool_size: str, edge_http: int = 0
+        self,
+        *,
+        instance: str,
+        networks: str,
+        links: str,
+        pool_size: str,
+        edge_http: int = 0,
+        more: Mapping[str, str] | None = None,
     ) -> None:
         self.instance = instance
         self.directory = Path(tempfile.mkdtemp(prefix=f"{instance}-", dir="/srv"))
@@ -41,6 +49,7 @@ class Installation:
             "SKEP_LINKS": links,
             "SKEP_EDGE_HTTP": str(edge_http),
             "SKEP_EDGE_HTTPS": "0",
+            **(more or {}),
         }
         self.log = self.directory / "skep.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -85,6 +94,11 @@ class Installation:
         self.http.headers["Authorization"] = f"Bearer {token}"
         return took
 
+    def kill(self) -> None:
+        """As a machine that fails: it has no time for anything."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.stop()
+
     def stop(self) -> None:
         """End the server; its containers go on."""
         if self.process is not None and self.process.poll() is None:
@@ -96,12 +110,15 @@ class Installation:
                 self.process.wait()
 
     def command(self, *words: str) -> str:
-        """What `skep …` prints."""
+        """What `skep …` prints.  Raises RuntimeError, with the end of that: it failed."""
         who = {"SKEP_URL": f"http://{self.listen}", "SKEP_TOKEN": self.http.headers["Authorization"][7:]}
         skep = Path(sys.executable).with_name("skep")
         done = subprocess.run(
-            [skep, *words], env={**self.environment, **who}, check=True, capture_output=True, text=True
+            [skep, *words], env={**self.environment, **who}, check=False, capture_output=True, text=True
         )
+        if done.returncode:
+            said = "\n".join((done.stdout + done.stderr).splitlines()[-30:])
+            raise RuntimeError(f"skep {' '.join(words)}: {done.returncode}\n{said}")
         return done.stdout
 
     def import_image(self, archive: Path, reference: str) -> None:
@@ -139,7 +156,7 @@ class Installation:
         if run := self._accepted(answer):
             self.wait_run(run, timeout=timeout)
 
-    def wait_run(self, run: str, *, timeout: float = 600) -> None:
+    def wait_run(self, run: str, *, timeout: float = 600, poll: float = 0.05) -> None:
         """Raises RuntimeError: the run ended otherwise than by success."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -148,7 +165,7 @@ class Installation:
                 return
             if record["state"] in ("failed", "cancelled", "needs-operator"):
                 raise RuntimeError(f"{record['title']}: {record['state']}: {record['error']}")
-            time.sleep(0.05)
+            time.sleep(poll)
         raise TimeoutError(f"run {run} did not end within {timeout} s")
 
     def _accepted(self, answer: httpx.Response) -> str | None:

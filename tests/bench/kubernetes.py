@@ -1,6 +1,7 @@
 """`make bench-kubernetes`: replicas in a cluster beside `kubectl apply` of the same pods, in the same run.
 
-The test cluster is raised if it is not up.  Both sides start the same template from the same image, which
+Then thousands of pods on hollow nodes (`kubernetes_hollow`).  The cluster is one of its own, which is raised
+if it is not up, and taken down again then.  Both sides start the same template from the same image, which
 nodes have already, one after the other, several times; the figure is the median.  Requests are those that
 skep's own clients make.
 """
@@ -12,13 +13,15 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from tests.bench import kubernetes_hollow
 from tests.bench.report import Report, Target
+from tests.cluster.kubernetes import layout
 from tests.cluster.kubernetes.cluster import Cluster as ACluster
 from tests.cluster.kubernetes.cluster import planned
-from tests.cluster.kubernetes.layout import DEFAULT_NAME
 from tests.providers.kubernetes.yard import ALWAYS, Yard, yard
 
 from skep.model.host import ContainerSpec
@@ -32,19 +35,37 @@ def main() -> None:
     arguments = parse_arguments()
     if os.geteuid() != 0:
         sys.exit("error: the test cluster needs root: run it with sudo.")
-    cluster = ACluster(planned(DEFAULT_NAME))
-    cluster.up()
     report = Report()
+    with raised(arguments.name) as cluster:
+        try:
+            asyncio.run(measure(report, cluster, arguments))
+            if arguments.hollow:
+                nodes, pods = arguments.hollow, arguments.pods
+                kubernetes_hollow.measure(report, cluster, nodes=nodes, pods=pods, idle=arguments.idle)
+        finally:
+            report.print_table()
+
+
+@contextmanager
+def raised(name: str) -> Iterator[ACluster]:
+    """The cluster of that name; one that was up before stays up."""
+    ours = layout.saved(name) is None
+    cluster = ACluster(planned(name))
     try:
-        asyncio.run(measure(report, cluster, arguments))
+        cluster.up()
+        yield cluster
     finally:
-        report.print_table()
+        if ours:
+            cluster.down()
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replicas", type=int, nargs="*", default=[1, 20, 100], help="started at once")
     parser.add_argument("--rounds", type=int, default=3, help="of each, one side after the other")
+    parser.add_argument("--hollow", type=int, default=50, metavar="NODES", help="0: none")
+    parser.add_argument("--pods", type=int, default=2000, help="on them, in hundreds")
+    parser.add_argument("--name", default="bench", help="of the test cluster (%(default)s)")
     parser.add_argument("--idle", type=float, default=60, help="seconds in which nothing happens")
     return parser.parse_args()
 

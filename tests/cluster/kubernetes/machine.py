@@ -121,6 +121,12 @@ class Machine:
     def running(self, program: str) -> bool:
         return self._alive(program) is not None
 
+    def pid(self, program: str) -> int:
+        """Outside of the machine.  Raises Failed: it does not run."""
+        if (found := self._alive(program)) is None:
+            raise Failed(f"{program} of {self.name} does not run.")
+        return found
+
     def kill(self, program: str, how: signal.Signals = signal.SIGKILL) -> None:
         """End it, and wait until it has ended; that it has already is success."""
         if (pid := self._alive(program)) is not None:
