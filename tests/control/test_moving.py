@@ -110,6 +110,8 @@ async def test_an_app_moves_with_what_its_disks_hold_and_leaves_them_until_that_
     (view,) = await cloud.control.apps.list(cloud.admin)
     assert view.left_in == ("zone",)
     assert (view.state, view.revision) == ("running", 2)
+    rollout = await cloud.control.rollouts.show(cloud.admin, "shop")
+    assert (rollout.revision, rollout.phase, rollout.note) == (2, "in force", "move to zone 'zone-2'")
     await cloud.finish(await cloud.control.moving.confirm(cloud.admin, "shop"))
     assert await cloud.hosts[HERE].disks.list() == {
         name: usage

@@ -56,7 +56,7 @@ def show_app(app: AppArgument, /, *, common: Common = DEFAULT) -> None:
         ("Updated", lambda one: age(one.app.updated) + " ago"),
     ]
     if detail.app.left_in:
-        fields.insert(5, ("Moved", lambda one: _moved(one.app)))
+        fields.insert(5, ("Moved", lambda one: moved(one.app)))
     show_one(detail, fields, common.output)
     if common.output == "table" and detail.replicas:
         print()
@@ -86,7 +86,7 @@ def ps(
     if common.output == "table":
         for found in common.connect().get("/v1/apps", list[AppView]):
             if found.left_in and app in (None, found.name):
-                say(f"{found.name} has moved: {_moved(found)}")
+                say(f"{found.name} has moved: {moved(found)}")
 
 
 def stats(
@@ -212,7 +212,7 @@ def _show_replicas(replicas: list[ReplicaView], output: str) -> None:
     show(replicas, columns, output)
 
 
-def _moved(app: AppView) -> str:
+def moved(app: AppView) -> str:
     """What is to be decided after a move."""
     if not app.left_in:
         return ""

@@ -5,7 +5,7 @@ import time
 
 from cyclopts import App
 
-from skep.cli.apps import AppArgument, tally
+from skep.cli.apps import AppArgument, moved, tally
 from skep.cli.common import DEFAULT, Common
 from skep.cli.failures import Exit
 from skep.cli.follow import finish
@@ -163,6 +163,8 @@ def show_status(name: str, common: Common) -> int:
     say(f"{name} is {found.app.state.value}: {tally(found.app, 'replicas run')}.")
     if found.rollout is not None:
         say(in_a_line(found.rollout))
+    if found.app.left_in:
+        say(f"It has moved: {moved(found.app)}")
     for scale in found.scales:
         say(f"{scale.service} has {scale.replicas} of {scale.policy}.")
     if not found.drift:

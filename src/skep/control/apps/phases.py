@@ -28,6 +28,8 @@ _HELD = {
 }
 _DOING = (
     ("image.", "fetching images"),
+    ("disk.copy", "copying what disks hold"),
+    ("disk.compare", "comparing what was copied"),
     ("disk.", "making disks"),
     ("engine.ready", "waiting for {} to be ready"),
     ("engine.completed", "waiting for {} to complete"),

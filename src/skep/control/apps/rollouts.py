@@ -19,7 +19,7 @@ from skep.store import releases, replicas
 from skep.store.apps import AppRow
 from skep.store.releases import ReleaseRow
 
-FLOW = "app.apply"
+FLOWS = ("app.apply", "app.move")
 
 
 class Rollouts:
@@ -90,10 +90,14 @@ class Rollouts:
     async def _last(self, caller: Caller, app: str) -> tuple[AppRow, RunRecord]:
         async with self._database.read() as connection:
             row = (await facts.load_app(connection, caller.tenant, app)).app
-        found = await self._flows.list(where=RunFilter(labels={"app": row.id}, flow=FLOW), limit=1)
+        found = [
+            record
+            for flow in FLOWS
+            for record in await self._flows.list(where=RunFilter(labels={"app": row.id}, flow=flow), limit=1)
+        ]
         if not found:
             raise NotFound(f"No release of app {app!r} is told of any more; see 'skep releases {app}'.")
-        return row, found[0]
+        return row, max(found, key=lambda record: record.created)
 
     async def _rows(
         self, row: AppRow, record: RunRecord
