@@ -20,9 +20,9 @@ http: {{addr: "{address}"}}
 
 
 @contextmanager
-def serve(cluster: Cluster) -> Iterator[str]:
+def serve(cluster: Cluster, port: int = _PORT) -> Iterator[str]:
     """One on this machine's address among the cluster's, trusted by its nodes: HOST:PORT."""
-    address = f"{cluster.layout.gateway}:{_PORT}"
+    address = f"{cluster.layout.gateway}:{port}"
     with tempfile.TemporaryDirectory() as folder:
         settings = Path(folder, "settings.yaml")
         settings.write_text(_SETTINGS.format(folder=folder, address=address))

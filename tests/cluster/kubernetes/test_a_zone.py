@@ -73,7 +73,7 @@ class Someone:
             "SKEP_INSECURE_REGISTRIES": address,
         }
 
-    def type(self, *words: str, fails: bool = False) -> str:
+    def type(self, *words: str, fails: bool = False, patience: float = 300) -> str:
         """What the command `skep …` prints, on both outputs."""
         done = subprocess.run(
             [Path(sys.executable).with_name("skep"), *words],
@@ -82,7 +82,7 @@ class Someone:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=patience,
             check=False,
         )
         said = f"skep {' '.join(words)}: {done.returncode}\n{done.stdout}\n{self._log()}"
