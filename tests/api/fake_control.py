@@ -422,7 +422,7 @@ class FakeMoving:
         return MovePlan(
             app=spec.name,
             source=("zone-1",),
-            target=order.to_zone,
+            target=(order.to_zone,),
             revision=2,
             images=(
                 MovedImage(service="web", image="nginx:1", digest="sha256:" + "ab" * 32, size=Bytes(2**20)),

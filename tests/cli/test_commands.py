@@ -127,7 +127,7 @@ def test_a_move_is_shown_and_asked_about_before_it_begins(running: Skep) -> None
     assert "Give --yes." in unanswered.stderr
     assert done.returncode == 0
     assert "--confirm" in done.stderr
-    assert json.loads(running(*over, "--plan", "-o", "json").stdout)["target"] == "k8s"
+    assert json.loads(running(*over, "--plan", "-o", "json").stdout)["target"] == ["k8s"]
 
 
 def test_a_move_is_confirmed_or_taken_back(running: Skep) -> None:

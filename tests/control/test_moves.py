@@ -22,7 +22,7 @@ from skep.model.spec import AppSpec, AppVolume, Dependency, Extensions, Mount, P
 from skep.store.disks import LEFT, DiskRow, beside
 from skep.store.networks import PublishedRow
 
-TO_K8S, TO_BOX = Destination(zone=K8S, cluster=True), Destination(zone=BOX)
+TO_K8S, TO_BOX = Destination(zones=(K8S,), cluster=True), Destination(zones=(BOX,))
 REGISTRY = make_registry()
 PORT = (PublishedPort(target=80, published=None),)
 SHOP = app(
@@ -159,10 +159,12 @@ def test_what_cannot_be_carried_is_refused_by_name() -> None:
 def test_an_app_that_is_not_whole_or_is_there_already_does_not_move() -> None:
     there = released()
     fewer = msgspec.structs.replace(there, replicas=there.replicas[:-1])
+    silent = msgspec.structs.replace(there, silent=frozenset({HostName("host-1")}))
     spare = msgspec.structs.replace(left("shop_old", "host-1"), name="shop_old", side="")
 
     for found, destination, disks, words in (
         (fewer, TO_K8S, (), "replicas: apply the app first"),
+        (silent, TO_K8S, (), "Host host-1, where replicas of app 'shop' are, does not answer"),
         (there, TO_BOX, (), "is in zone 'box' already"),
         (there, TO_K8S, (*there.disks.values(), spare), "No replica of app 'shop' uses shop_old now"),
     ):

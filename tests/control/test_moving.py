@@ -205,7 +205,7 @@ async def test_a_preview_says_what_would_be_and_does_nothing(cloud: Installation
 
     plan = await cloud.control.moving.plan(cloud.admin, "shop", OVER)
 
-    assert (plan.source, plan.target) == (("zone",), "zone-2")
+    assert (plan.source, plan.target) == (("zone",), ("zone-2",))
     (disk,) = plan.disks
     assert (disk.name, disk.source, disk.target, disk.copied) == ("shop_data", HERE, THERE, True)
     assert disk.used is not None
@@ -247,6 +247,16 @@ async def test_until_it_is_confirmed_a_move_stands_in_the_way_of_another_and_of_
     await cloud.finish(await cloud.control.apps.remove(cloud.admin, "shop", volumes=True))
     for host in cloud.hosts.values():
         assert [one for one in (await host.disks.list()).values() if one.kind == "data"] == []
+
+
+async def test_snapshots_of_disks_that_were_left_bring_nothing_back(cloud: Installation) -> None:
+    await released(cloud)
+    changed = in_zone(app(db=service("sleep", "9", mounts=(DATA,))))
+    await released(cloud, changed)
+    await cloud.finish(await move(cloud))
+
+    with pytest.raises(Conflict, match="no snapshots of the data that revision 1 left"):
+        await cloud.control.releases.rollback(cloud.admin, "shop", 1, with_data=True)
 
 
 async def test_a_second_side_counts_against_the_quota(cloud: Installation) -> None:

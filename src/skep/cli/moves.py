@@ -104,8 +104,9 @@ def _order(to_zone: str, back: bool, keep: bool, drop: bool) -> MoveOrder:
 
 def _print(found: MovePlan, *, to_people: bool) -> None:
     """`to_people`: a question follows; it and what it is about go where messages go."""
-    target = found.target or "skep's own hosts"
-    lines = [f"{found.app}: {', '.join(found.source)} -> {target}, as revision {found.revision}"]
+    lines = [
+        f"{found.app}: {', '.join(found.source)} -> {', '.join(found.target)}, as revision {found.revision}"
+    ]
     lines += [f"  image of {one.service}: {one.image} ({size(one.size)})" for one in found.images]
     lines += [f"  disk {_disk(one)}" for one in found.disks]
     lines += [f"  replica {one.replica}: {one.source} -> {one.target}" for one in found.replicas]

@@ -24,7 +24,7 @@ from skep.control.settings import Settings
 from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, InvalidInput, NotFound, SkepError
 from skep.model.host import DiskUsage
-from skep.model.ids import DiskId, HostName, NetworkId
+from skep.model.ids import DiskId, HostName, NetworkId, ZoneName
 from skep.model.spec import AppSpec
 from skep.model.views.base import Accepted
 from skep.model.views.moves import MovedDisk, MovedImage, MovedReplica, MoveOrder, MovePlan
@@ -144,7 +144,7 @@ async def _to(connection: AsyncConnection, zone: str) -> Destination:
     if zone not in {row.name for row in await hosts.every_zone(connection)}:
         raise NotFound(f"There is no zone {zone[:60]!r}; see 'skep zone ls'.")
     on_clusters = {row.zone for row in await clusters.every(connection)}
-    return Destination(zone=zone, cluster=zone in on_clusters)
+    return Destination(zones=(ZoneName(zone),), cluster=zone in on_clusters)
 
 
 async def _back(connection: AsyncConnection, record: AppRecord, left: list[DiskRow]) -> Destination:
@@ -156,9 +156,8 @@ async def _back(connection: AsyncConnection, record: AppRecord, left: list[DiskR
         raise _nothing_left(record.app.name)
     on_clusters = {row.zone for row in await clusters.every(connection)}
     if there[-1] in on_clusters:
-        return Destination(zone=there[-1], cluster=True)
-    own = {zone for zone in there if zone not in on_clusters}
-    return Destination(zone=there[-1] if len(own) == 1 else "")
+        return Destination(zones=(there[-1],), cluster=True)
+    return Destination(zones=tuple(sorted({zone for zone in there if zone not in on_clusters})))
 
 
 async def _networks_left(
@@ -184,12 +183,11 @@ def _nothing_left(app: str) -> Conflict:
 
 
 def _shown(plan: Plan, found: Facts, spec: AppSpec, used: dict[DiskId, DiskUsage]) -> MovePlan:
-    destination = plan.destination or Destination()
     known = {info.digest: (name, info) for name, info in plan.images.items()}
     return MovePlan(
         app=spec.name,
         source=tuple(moves.zones_now(found)),
-        target=destination.zone,
+        target=plan.destination.zones if plan.destination else (),
         revision=plan.revision,
         images=tuple(
             MovedImage(service=name, image=spec.services[name].image, digest=digest, size=info.size)

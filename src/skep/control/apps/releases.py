@@ -21,7 +21,7 @@ from skep.model.errors import Conflict, NotFound
 from skep.model.ids import DiskId, SnapshotId
 from skep.model.views.base import Accepted
 from skep.model.views.releases import ReleaseDetail, ReleaseDiff, ReleaseView
-from skep.store import releases, snapshots
+from skep.store import disks, releases, snapshots
 from skep.store.releases import ReleaseRow
 
 
@@ -91,10 +91,11 @@ class Releases:
         return [_view(record, history, row) for row in history]
 
     async def _data(self, target: ReleaseRow) -> dict[DiskId, SnapshotId]:
-        """What each disk held when the release was left last."""
+        """What each disk held when the release was left last; not of those that stayed where the app was."""
         async with self._database.read() as connection:
             made = await snapshots.every(connection, tenant=target.tenant_id, release=target.id)
-        return {row.disk_id: row.id for row in made}
+            left = {row.id for row in await disks.every(connection, app=target.app_id) if row.side}
+        return {row.disk_id: row.id for row in made if row.disk_id not in left}
 
     async def _history(self, caller: Caller, app: str) -> tuple[AppRecord, Sequence[ReleaseRow]]:
         async with self._database.read() as connection:

@@ -1,5 +1,7 @@
 """Steps that make, copy and delete disks."""
 
+from collections.abc import AsyncIterator
+
 import msgspec
 
 from skep.control.flows.environment import Cloud, OnHost
@@ -11,6 +13,8 @@ from skep.store import apps
 from skep.store import disks as rows
 from skep.streams.contents import Contents
 
+_SAID_EVERY = 256 * 2**20
+"""Bytes that pass between two words about it."""
 A_DAY = 86_400
 """Seconds that a disk may take from one host to another."""
 
@@ -99,7 +103,7 @@ async def copy(
         Unavailable: a host does not answer.
     """
     reading = Contents((await _pool(cx, source_host)).export(source))
-    await (await _pool(cx, target_host)).receive(target, reading.stream())
+    await (await _pool(cx, target_host)).receive(target, _counted(cx, reading.stream()))
     return await reading.digest()
 
 
@@ -114,6 +118,17 @@ async def compare(cx: Cloud, disk: DiskId, host: HostName, digest: str) -> None:
             f"Disk {disk} on host {host} does not hold what was copied to it: nothing was changed. Try "
             "again; if that fails, too, look at the disks of that host."
         )
+
+
+async def _counted(cx: Cloud, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """As it is; how much has passed is said now and then."""
+    passed = said = 0
+    async for block in stream:
+        passed += len(block)
+        if passed - said >= _SAID_EVERY:
+            said = passed
+            cx.progress(f"{passed // 2**20} MiB have been copied")
+        yield block
 
 
 async def _pool(cx: Cloud, host: HostName) -> DiskPool:

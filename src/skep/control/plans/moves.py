@@ -50,11 +50,11 @@ def rehomed(spec: AppSpec, destination: Destination) -> AppSpec:
     Raises:
         Conflict: a service names another one for itself.
     """
-    zones = (destination.zone,) if destination.zone and spec.x_skep.zones else ()
+    zones = destination.zones if spec.x_skep.zones else ()
     settled = msgspec.structs.replace(spec, x_skep=msgspec.structs.replace(spec.x_skep, zones=zones))
     for name, service in settled.services.items():
         named = named_zones(settled, service)
-        if named and destination.zone and destination.zone not in named:
+        if named and not named & set(destination.zones):
             raise Conflict(
                 f"Service {name!r} of app {spec.name!r} asks for zone {', '.join(sorted(named))} by itself: "
                 "change that in its file, and apply it first."
@@ -89,12 +89,12 @@ def left_in(rows: Iterable[DiskRow], app: AppId | None = None) -> list[DiskRow]:
 
 def _must_be_elsewhere(facts: Facts, spec: AppSpec, destination: Destination) -> None:
     now = zones_now(facts)
-    if destination.zone and now == [destination.zone]:
-        raise Conflict(f"App {spec.name!r} is in zone {destination.zone!r} already.")
+    if now == sorted(destination.zones):
+        raise Conflict(f"App {spec.name!r} is in {destination.words} already.")
     own = [zone for zone in now if zone not in facts.clusters]
     if destination.cluster or not own:
         return
-    if len(own) > 1 or not destination.zone:
+    if len(own) > 1 or len(destination.zones) > 1:
         raise Conflict(
             f"App {spec.name!r} is in the zones {', '.join(own)} of skep's own, which its networks reach: of "
             "these only one whose replicas are all in one zone moves to another."
@@ -108,6 +108,11 @@ def _must_be_whole(facts: Facts, spec: AppSpec) -> None:
             raise Conflict(
                 f"Service {name!r} has {len(members)} of {service.replicas} replicas: apply the app first."
             )
+    if silent := sorted({row.host for row in facts.replicas} & facts.silent):
+        raise Conflict(
+            f"Host {silent[0]}, where replicas of app {spec.name!r} are, does not answer: the app moves when "
+            "it is back."
+        )
     if stopped := [row.name for row in facts.replicas if row.desired != "running"]:
         raise Conflict(
             f"{', '.join(stopped)} of app {spec.name!r} {'is' if len(stopped) == 1 else 'are'} stopped, and "
@@ -151,10 +156,4 @@ def _moving(facts: Facts, spec: AppSpec, has: Sequence[DiskRow]) -> dict[str, Di
 
 def _waiting(facts: Facts, destination: Destination, known: Iterable[DiskRow]) -> dict[str, DiskRow]:
     """What it left over there, by volume; of several of one the last."""
-
-    def is_there(zone: str | None) -> bool:
-        if destination.zone:
-            return zone == destination.zone
-        return zone not in facts.clusters
-
-    return {row.volume: row for row in left_in(known) if is_there(facts.zones.get(row.host))}
+    return {row.volume: row for row in left_in(known) if facts.zones.get(row.host) in destination.zones}

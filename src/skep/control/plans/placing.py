@@ -192,7 +192,7 @@ class _Assignment:
 
     def _zones(self, services: Iterable[ServiceSpec]) -> tuple[str, ...]:
         going = self.facts.destination
-        return (going.zone,) if going is not None and going.zone else _common_zones(self.spec, services)
+        return going.zones if going is not None else _common_zones(self.spec, services)
 
     def _group(self, positions: Iterable[Position], count: int = 1) -> Group:
         """What the positions want together: the sum of their sizes, and every constraint of each."""

@@ -32,19 +32,19 @@ from skep.store.replicas import ContainerRow, ReplicaRow, ServiceRow
 
 
 class Destination(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an app moves, all of it.  `zone`: empty for any of skep's own; `cluster`: it stands on one."""
+    """Where an app moves, all of it: a zone that stands on a `cluster`, or some of skep's own."""
 
-    zone: str = ""
+    zones: tuple[ZoneName, ...]
     cluster: bool = False
 
     @property
     def home(self) -> ZoneName | None:
         """The zone of the cluster that the app will run in; None: it runs on skep's own hosts."""
-        return ZoneName(self.zone) if self.cluster else None
+        return self.zones[0] if self.cluster else None
 
     @property
     def words(self) -> str:
-        return f"zone {self.zone!r}" if self.zone else "skep's own hosts"
+        return f"zone{'s' if len(self.zones) > 1 else ''} {', '.join(map(repr, self.zones))}"
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

@@ -53,8 +53,8 @@ class MovePlan(View, frozen=True, kw_only=True):
     app: str
     source: tuple[str, ...]
     """The zones where it is."""
-    target: str
-    """The zone where it will be; "" for any of skep's own."""
+    target: tuple[str, ...]
+    """Those where it will be."""
     revision: int
     images: tuple[MovedImage, ...]
     disks: tuple[MovedDisk, ...]
