@@ -97,7 +97,7 @@ def test_the_shop_moves_to_the_cluster_and_back_with_its_orders(someone: Someone
     someone.type("app", "move", "shop", "--confirm", "--yes")
     left = [one["side"] for one in json.loads(someone.type("disk", "ls", "-o", "json"))]
     assert left == [""]
-    assert someone.pods() == []
+    someone.until(lambda: someone.pods() == [], "what is left in the cluster is collected")
 
 
 def test_an_app_that_the_cluster_cannot_have_stays_as_it_is(someone: Someone, file: str) -> None:
