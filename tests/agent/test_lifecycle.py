@@ -182,6 +182,17 @@ async def test_health_decides_who_is_ready_and_resolvable(engine: Supervisor, hi
     assert hive.fabric.resolvable[spec.replica] is False
 
 
+async def test_what_ends_before_it_was_ever_well_is_never_ready(engine: Supervisor, hive: Hive) -> None:
+    check = HealthCheck(test=("CMD-SHELL", "exit 1"), interval=0.1, retries=50)
+    spec = hive.spec("exit 7", healthcheck=check, restart=RestartPolicy(condition="always"))
+    await engine.start(spec)
+
+    while (await engine.inspect(spec.id)).restarts < 3:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await engine.wait_ready(spec.id)
+
+
 async def test_not_ready_ends_with_the_last_lines(engine: Supervisor, hive: Hive) -> None:
     spec = hive.spec("echo cannot find the database >&2; exit 2")
 

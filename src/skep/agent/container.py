@@ -131,13 +131,14 @@ class Container:
         return await self._until(self._exited)
 
     def _ready(self) -> bool | None:
-        health = self.status().health
-        if self.running and health in (Health.NONE, Health.HEALTHY):
+        # Between its end and the note of it nobody looks at its health, which says nothing then.
+        health, checked = self.status().health, command(self.spec.healthcheck) is not None
+        if self.running and health is (Health.HEALTHY if checked else Health.NONE):
             return True
         if self.running and health is Health.UNHEALTHY:
             raise Unavailable(self._lament(f"is unhealthy: {self.status().health_output}"))
         if self.state is ContainerState.EXITED:
-            if self.record.exit_code == 0 and command(self.spec.healthcheck) is None:
+            if self.record.exit_code == 0 and not checked:
                 return True
             raise Unavailable(self._lament(f"exited with {self.record.exit_code}"))
         return None
