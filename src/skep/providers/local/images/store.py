@@ -10,7 +10,8 @@ import contextlib
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,27 +19,23 @@ from typing import Self
 import msgspec
 import structlog
 
-from skep.model.errors import HostFailure, InvalidInput, NotFound, Unsupported
+from skep.model.errors import HostFailure, InvalidInput, NotFound
 from skep.model.ids import Bytes, Digest
 from skep.model.images import BuildSpec, ImageInfo, RegistryCredentials
 from skep.providers.local.commands import LineSink
+from skep.providers.local.images.arrivals import Arrivals, described, kind_of, silent, workplace
 from skep.providers.local.images.blobs import Blobs, hex_of
 from skep.providers.local.images.build_groups import remove_build_group
 from skep.providers.local.images.build_network import BuildNetwork
 from skep.providers.local.images.builds import BuildLimits, Builds, needed_bases
 from skep.providers.local.images.debootstrap import bootstrap_tar
 from skep.providers.local.images.layers import Layers, UnpackLimits, remove_tree, unpack_archive
-from skep.providers.local.images.manifests import Descriptor, checked_digest, describe, read_manifest
+from skep.providers.local.images.manifests import Descriptor, checked_digest, read_manifest
 from skep.providers.local.images.sharing import SharedLock
-from skep.providers.local.images.shipping import layout_tar, write_blocks
+from skep.providers.local.images.shipping import layout_tar
 from skep.providers.local.images.skopeo import Skopeo
-from skep.providers.local.images.sources import Kind, detect, import_layout, saved_images
 
 log = structlog.get_logger()
-
-
-def _silent(line: str) -> None:
-    """Progress nobody asked for."""
 
 
 class OciImages:
@@ -68,7 +65,9 @@ class OciImages:
         self._unpack_limits = unpack_limits or UnpackLimits()
         self._blobs = Blobs(root, self._temporary)
         self._layers = Layers(root, self._temporary, self._unpack_limits)
-        self._skopeo = Skopeo(self._blobs.folder.parent, insecure)
+        self._arrivals = Arrivals(
+            self._blobs, Skopeo(self._blobs.folder.parent, insecure), self._untar, self._import_root
+        )
         self._builds = Builds(
             root=root / "build",
             scratch=scratch,
@@ -116,23 +115,19 @@ class OciImages:
         self._known[info.digest] = info
 
     async def pull(
-        self, reference: str, credentials: RegistryCredentials | None = None, progress: LineSink = _silent
+        self, reference: str, credentials: RegistryCredentials | None = None, progress: LineSink = silent
     ) -> ImageInfo:
         # skopeo writes a manifest in place: who pulls the same one at that moment would read half of it.
         async with self._pulls[reference.partition("@")[0].rpartition(":")[0]], self._transfers.shared():
             with self._workplace() as place:
-                fetched = await self._skopeo.fetch(reference, credentials, place / "oci", progress)
-            digest = await asyncio.to_thread(
-                self._blobs.with_healthcheck, fetched.digest, fetched.configuration
-            )
+                digest = await self._arrivals.pulled(reference, credentials, place, progress)
             return await self._register(digest, progress)
 
-    async def load(self, source: Path, progress: LineSink = _silent) -> dict[str, ImageInfo]:
-        kind = await asyncio.to_thread(detect, source)
-        progress(f"{source.name}: {kind.value}")
+    async def load(self, source: Path, progress: LineSink = silent) -> dict[str, ImageInfo]:
+        kind = await kind_of(source, progress)
         async with self._transfers.shared():
             with self._workplace() as place:
-                found = await self._import(kind, source, place, progress)
+                found = await self._arrivals.loaded(source, kind, place, progress)
             return {name: await self._register(digest, progress) for name, digest in found.items()}
 
     @contextlib.asynccontextmanager
@@ -144,7 +139,7 @@ class OciImages:
     async def bases(self, context: Path, build: BuildSpec) -> list[str]:
         return await asyncio.to_thread(needed_bases, context, build)
 
-    async def build(self, context: Path, build: BuildSpec, progress: LineSink = _silent) -> ImageInfo:
+    async def build(self, context: Path, build: BuildSpec, progress: LineSink = silent) -> ImageInfo:
         for digest in build.bases.values():
             await self.info(digest)
         built = await self._builds.build(context, build, progress)
@@ -154,11 +149,11 @@ class OciImages:
                 digest = await self._builds.export(built, stored, place)
             return await self._register(digest, progress)
 
-    async def bootstrap(self, suite: str, progress: LineSink = _silent) -> ImageInfo:
+    async def bootstrap(self, suite: str, progress: LineSink = silent) -> ImageInfo:
         with self._workplace() as place:
             tar = await bootstrap_tar(suite, self._scratch, self._root / "bootstrap", place, progress)
             async with self._transfers.shared():
-                digest = await self._import_root(tar, ("bash",), progress)
+                digest = await self._import_root(tar, progress, ("bash",))
                 return await self._register(digest, progress)
 
     async def unpack(self, digest: Digest) -> tuple[Path, ...]:
@@ -189,12 +184,8 @@ class OciImages:
     async def receive(self, digest: Digest, layout: AsyncIterator[bytes]) -> ImageInfo:
         async with self._transfers.shared():
             with self._workplace() as place:
-                tar = place / "layout.tar"
-                await write_blocks(layout, tar)
-                found = await self._import(Kind.OCI_TAR, tar, place, _silent)
-            if digest not in found.values():
-                raise InvalidInput(f"What arrived is not the image {digest}.")
-            return await self._register(digest, _silent)
+                await self._arrivals.received(digest, layout, place)
+            return await self._register(digest, silent)
 
     async def prune(self, keep: set[Digest]) -> Bytes:
         """As control wants it; images that arrive while it waits for transfers to end stay."""
@@ -229,32 +220,13 @@ class OciImages:
         manifest = read_manifest(self._blobs.document(image))
         return {image, *(checked_digest(part.digest) for part in (manifest.config, *manifest.layers))}
 
-    async def _import(self, kind: Kind, source: Path, place: Path, progress: LineSink) -> dict[str, Digest]:
-        match kind:
-            case Kind.OCI_FOLDER:
-                return await asyncio.to_thread(import_layout, source, self._blobs)
-            case Kind.OCI_TAR:
-                folder = place / "layout"
-                folder.mkdir()
-                await unpack_archive(source, folder, "files", self._unpack_limits)
-                return await asyncio.to_thread(import_layout, folder, self._blobs)
-            case Kind.DOCKER_TAR:
-                return await self._import_docker(source, place, progress)
-            case Kind.ROOT_TAR:
-                return {"": await self._import_root(source, ("/bin/sh",), progress)}
+    async def _untar(self, tar: Path, into: Path) -> None:
+        into.mkdir()
+        await unpack_archive(tar, into, "files", self._unpack_limits)
 
-    async def _import_docker(self, source: Path, place: Path, progress: LineSink) -> dict[str, Digest]:
-        if ":" in str(source):
-            raise Unsupported("The path of a docker-archive must not contain ':'.")
-        found: dict[str, Digest] = {}
-        for number, saved in enumerate(await asyncio.to_thread(saved_images, source)):
-            target = place / str(number)
-            digest = await self._skopeo.convert(f"docker-archive:{source}:@{number}", target, progress)
-            digest = await asyncio.to_thread(self._blobs.with_healthcheck, digest, saved.configuration)
-            found |= dict.fromkeys(saved.names or ("",), digest)
-        return found
-
-    async def _import_root(self, source: Path, cmd: tuple[str, ...], progress: LineSink) -> Digest:
+    async def _import_root(
+        self, source: Path, progress: LineSink, cmd: tuple[str, ...] = ("/bin/sh",)
+    ) -> Digest:
         progress("unpacking the root file system")
         before = set(await asyncio.to_thread(self._blobs.all))
         blob = await asyncio.to_thread(self._blobs.put_file, source)
@@ -270,9 +242,7 @@ class OciImages:
 
     async def _register(self, digest: Digest, progress: LineSink) -> ImageInfo:
         """Unpack and verify the image whose blobs are here; then it exists."""
-        manifest = read_manifest(await asyncio.to_thread(self._blobs.document, digest))
-        config = await asyncio.to_thread(self._blobs.document, checked_digest(manifest.config.digest))
-        info = describe(digest, manifest, config)
+        manifest, info = await described(self._blobs, digest)
         blobs = [checked_digest(layer.digest) for layer in manifest.layers]
         progress(f"unpacking {len(blobs)} layers")
         self._unpacked[digest] = await self._unpack_all(blobs, info)
@@ -304,14 +274,9 @@ class OciImages:
             found |= dict(zip(info.layers, manifest.layers, strict=True))
         return found
 
-    @contextlib.contextmanager
-    def _workplace(self) -> Iterator[Path]:
-        """A folder on the store's own file system, gone at the end."""
-        place = Path(tempfile.mkdtemp(dir=self._temporary))
-        try:
-            yield place
-        finally:
-            remove_tree(place)
+    def _workplace(self) -> AbstractContextManager[Path]:
+        """On the store's own file system."""
+        return workplace(self._temporary)
 
 
 async def load_context(tar: Path, into: Path, limits: UnpackLimits | None = None) -> None:
