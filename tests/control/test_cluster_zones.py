@@ -175,6 +175,21 @@ async def test_a_new_token_for_the_same_cluster_is_taken_and_the_rest_stays(hous
     assert (opened.kubeconfig, opened.context, opened.credentials) == ("one/new", "green", LOGIN)
 
 
+async def test_what_apps_cannot_have_there_is_taken_down_anew_and_the_cluster_entered_again(
+    house: House,
+) -> None:
+    await house.zones.add(house.admin, "k8s", "one", REGISTRY)
+    before = await house.row()
+
+    await house.inside.database.write(
+        lambda connection: clusters.set_lacks(connection, before.id, {Need.VOLUMES, Need.EDGE})
+    )
+
+    row = await house.row()
+    assert row.lacks == ("edge", "volumes")
+    assert row == msgspec.structs.replace(before, lacks=row.lacks, generation=before.generation + 1)
+
+
 async def test_another_cluster_is_refused_while_something_is_in_the_zone(house: House) -> None:
     await house.zones.add(house.admin, "k8s", "one", REGISTRY)
     await house.use()

@@ -5,7 +5,7 @@ import pytest
 from tests.control.samples import carried_out, known, nothing, plan
 from tests.control.simulation import app, service
 
-from skep.control.reconcilers.decisions import HostState, Rows, leftovers, missing
+from skep.control.reconcilers.decisions import HostState, Rows, ended, leftovers, missing
 from skep.model.host import ContainerState, ContainerStatus, DiskUsage
 from skep.model.ids import Bytes, ContainerId, DiskId, NetworkId, PortId, ReplicaId, ServiceId
 
@@ -53,15 +53,25 @@ def test_a_container_that_was_seen_to_end_is_left_to_its_restart_policy() -> Non
     assert missing([ROW], PORTS, host(status(ContainerState.RESTARTING, 1))) == []
 
 
+def test_what_never_ends_by_itself_and_has_ended_is_started_again() -> None:
+    """It was stopped, to be started with another network, and that did not come about."""
+    stopped = host(status(ContainerState.EXITED, 137))
+
+    assert ended([ROW], stopped) == [ROW]
+    assert ended([ROW], host(RUNS)) == ended([msgspec.structs.replace(ROW, desired="stopped")], stopped) == []
+    assert missing([ROW], PORTS, stopped, {ROW.container_id}) == [(ROW, False)]
+    assert missing([ROW], PORTS, host(RUNS), {ROW.container_id}) == []
+
+
 def test_a_lost_port_is_plugged_again_and_a_lost_sandbox_needs_a_new_process() -> None:
     assert missing([ROW], PORTS, host(RUNS, plugged=False)) == [(ROW, False)]
     assert missing([ROW], PORTS, host(RUNS, plugged=False, sandbox=False)) == [(ROW, True)]
 
 
 def test_what_has_ended_needs_no_ports() -> None:
-    ended = status(ContainerState.EXITED, 0)
+    done = status(ContainerState.EXITED, 0)
 
-    assert missing([ROW], PORTS, host(ended, plugged=False, sandbox=False)) == []
+    assert missing([ROW], PORTS, host(done, plugged=False, sandbox=False)) == []
 
 
 NOTHING = Rows(containers=set(), ports=set(), replicas=set(), networks=set(), services=set(), disks=set())

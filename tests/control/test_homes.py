@@ -5,14 +5,22 @@ import pytest
 from tests.control.samples import TENANT, carried_out, known, nothing, plan
 from tests.control.simulation import DATA, app, service
 
-from skep.control.plans.homes import home_of
+from skep.control.plans.homes import home_of, remarks
 from skep.control.plans.placing import assign, group_of
 from skep.control.plans.plans import Facts
 from skep.model.errors import Conflict, Exhausted, Unsupported
 from skep.model.ids import Bytes, HostName, ZoneName
 from skep.model.names import ServiceName
 from skep.model.needs import Need
-from skep.model.spec import AppExtensions, AppSpec, Extensions, Mount, Placement
+from skep.model.spec import (
+    AppExtensions,
+    AppSpec,
+    EndpointSpec,
+    Extensions,
+    Mount,
+    Placement,
+    ReleasePolicy,
+)
 from skep.schedule.candidates import Candidate
 from skep.schedule.placement import Cluster
 
@@ -124,3 +132,37 @@ def test_replicas_that_leave_a_machine_go_to_no_cluster_and_the_other_way_round(
         candidates().place(from_cluster)
     assert candidates(K8S).cluster_of(HostName("k8s")) == "k8s"
     assert candidates(K8S).cluster_of(HostName("host-1")) == ""
+
+
+@pytest.mark.parametrize("lacks", [frozenset(), frozenset({Need.SNAPSHOTS})])
+def test_where_disks_have_no_snapshots_none_is_planned_and_the_plan_says_so(lacks: frozenset[Need]) -> None:
+    before = app(db=service(mounts=(DATA,)), web=service())
+    after = app(db=service(mounts=(DATA,), command=("sleep", "2")), web=service(command=("sleep", "2")))
+    there = known(
+        carried_out(known(nothing(), before), plan(known(nothing(), before), before), before), after
+    )
+    zones = {row.host: K8S for row in there.replicas}
+    facts = msgspec.structs.replace(there, zones=zones, clusters={K8S: lacks})
+
+    made = msgspec.structs.replace(plan(facts, after), in_cluster=True)
+    snapshots = {one.service: len(one.snapshots) for one in made.replicas}
+    said = list(remarks(made, facts, after))
+
+    assert snapshots == {"db": 0 if lacks else 1, "web": 0}
+    assert len(said) == len(lacks)
+    assert all("No snapshot of the data is made before (service 'db')" in one for one in said)
+
+
+def test_a_canary_that_nobody_counts_is_said_to_be_judged_by_health() -> None:
+    endpoint = Extensions(endpoints=(EndpointSpec(host="shop.example"),))
+    policy = AppExtensions(release=ReleasePolicy(strategy="canary"))
+    before = msgspec.structs.replace(app(web=service(x_skep=endpoint)), x_skep=policy)
+    after = msgspec.structs.replace(app(web=service(x_skep=endpoint, command=("sleep", "2"))), x_skep=policy)
+    first = known(nothing(), before)
+    there = known(carried_out(first, plan(first, before), before), after)
+    made = plan(there, after)
+
+    (said,) = remarks(msgspec.structs.replace(made, in_cluster=True), there, after)
+
+    assert "service 'web' is judged as a canary by readiness, restarts and health alone" in said
+    assert list(remarks(made, there, after)) == []

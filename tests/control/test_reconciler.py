@@ -150,6 +150,14 @@ async def test_a_service_that_was_stopped_stays_stopped(cloud: Machine) -> None:
     assert (await cloud.replica("shop", "web-0")).state == "stopped"
 
 
+async def test_what_was_stopped_for_something_that_did_not_come_about_runs_again(cloud: Machine) -> None:
+    await cloud.apply(app(web=web()))
+
+    await host(cloud).engine.stop(ContainerId(container(cloud)))
+
+    await answers(await published(cloud))
+
+
 # -- what was deleted by hand ---------------------------------------------------------------------
 
 

@@ -1,10 +1,12 @@
 """What services ask for that not every kind of zone has."""
 
+import msgspec
 import pytest
 
 from skep.model.names import AppName, ServiceName
 from skep.model.needs import Need, needs_of
 from skep.model.spec import (
+    AppExtensions,
     AppSpec,
     Autoscale,
     EndpointSpec,
@@ -12,6 +14,7 @@ from skep.model.spec import (
     Mount,
     NetworkAttachment,
     PublishedPort,
+    ReleasePolicy,
     Resources,
     ServiceSpec,
     Ulimit,
@@ -119,3 +122,45 @@ def test_a_volume_is_shared_if_several_replicas_have_it(
     spec = AppSpec(name=AppName("shop"), services={ServiceName("web"): web, ServiceName("db"): db})
 
     assert (Need.SHARED_VOLUMES in needs_of(spec, web)) == shared
+
+
+@pytest.mark.parametrize(
+    ("replicas", "steps", "words"),
+    [
+        (
+            *(2, (5, 50)),
+            "has a canary of 5 % with 2 replicas, of whole ones it is 33 % "
+            "(`x-skep: {release: {steps: [34, …]}}`)",
+        ),
+        (
+            *(1, (33,)),
+            "has a canary of 33 % with 1 replica, of whole ones it is 50 % "
+            "(`x-skep: {release: {steps: [50, …]}}`)",
+        ),
+        (3, (25, 50), ""),
+        (20, (5, 25, 50), ""),
+    ],
+)
+def test_a_canary_of_whole_replicas_is_said_to_be_as_large_as_it_is(
+    replicas: int, steps: tuple[int, ...], words: str
+) -> None:
+    policy = AppExtensions(release=ReleasePolicy(strategy="canary", steps=steps))
+    web = ServiceSpec(image="a", expose=("80",), replicas=replicas)
+    aside = ServiceSpec(image="a", replicas=replicas)
+    spec = AppSpec(name=AppName("shop"), services={ServiceName("web"): web}, x_skep=policy)
+    rolling = msgspec.structs.replace(spec, x_skep=AppExtensions(release=ReleasePolicy(steps=steps)))
+
+    assert needs_of(spec, web).get(Need.SHARES, "") == words
+    assert needs_of(spec, aside) == needs_of(rolling, web) == {}
+
+
+def test_what_nobody_counts_judges_no_canary() -> None:
+    web = ServiceSpec(
+        image="a", x_skep=Extensions(endpoints=(EndpointSpec(host="shop.example"),)), replicas=20
+    )
+    policy = ReleasePolicy(strategy="canary", max_error_rate=0.2)
+    spec = AppSpec(
+        name=AppName("shop"), services={ServiceName("web"): web}, x_skep=AppExtensions(release=policy)
+    )
+
+    assert needs_of(spec, web)[Need.EDGE] == "judges its canary by errors or latency"

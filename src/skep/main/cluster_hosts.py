@@ -47,6 +47,8 @@ LOOK = 2.0
 REST = 5.0
 """Seconds before a cluster that cannot be led is tried again."""
 _RENEW = 60.0
+_LOOK_ANEW = 60.0
+"""Seconds between two looks at what a cluster offers: classes of disks, and what leads requests into it."""
 NO_FACTS = HostFacts(cpus=0, memory=Bytes(0), kernel="", cgroups="unknown", boot_id="")
 
 
@@ -158,7 +160,7 @@ class ClusterHosts:
 
     async def _beat(self, row: ClusterRow, host: "ClusterHost") -> None:
         """Signs of life while its API server answers; ends once the host is no more."""
-        signs = heartbeats(self._base)
+        signs, looked = heartbeats(self._base), 0.0
         while True:
             try:
                 load = await host.measure()
@@ -166,7 +168,20 @@ class ClusterHosts:
                     return
             except (SkepError, CommitFailed) as error:
                 log.warning("cluster.silent", zone=row.zone, error=error.message)
+            if time.monotonic() - looked > _LOOK_ANEW:
+                await self._note(row, host)
+                looked = time.monotonic()
             await asyncio.sleep(self._base.settings.silence / PER_TIMEOUT)
+
+    async def _note(self, row: ClusterRow, host: "ClusterHost") -> None:
+        """What apps cannot have there, if it is not what it was."""
+        try:
+            lacks = await host.changed(frozenset(row.lacks))
+            if lacks is not None:
+                log.info("cluster.offers-changed", zone=row.zone, lacks=sorted(lacks))
+                await self._base.database.write(partial(clusters.set_lacks, cluster=row.id, lacks=lacks))
+        except (SkepError, CommitFailed) as error:
+            log.warning("cluster.offers-unknown", zone=row.zone, error=error.message)
 
     async def _identity(self, row: ClusterRow, address: str) -> Identity:
         """As that of a host which has joined, of this process's own."""

@@ -3,10 +3,11 @@
 Zones say which needs they lack; a plan refuses, by name, what cannot be had where the service is to run.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 
-from skep.model.spec import AppSpec, EndpointSpec, NetworkAttachment, ServiceSpec
+from skep.model.spec import AppSpec, EndpointSpec, NetworkAttachment, ReleasePolicy, ServiceSpec
 
 
 class Need(StrEnum):
@@ -23,6 +24,9 @@ class Need(StrEnum):
     ULIMITS = "ulimits"
     PIDS = "pids"
     NAMED_USERS = "named-users"
+    SHARES = "shares"
+    SNAPSHOTS = "snapshots"
+    """Nothing asks for it by name: where it is not to be had, that is said."""
 
 
 BASELINE = frozenset(
@@ -53,6 +57,8 @@ NODE_PORTS = range(30_000, 32_768)
 
 https://kubernetes.io/docs/concepts/services-networking/service/#type-nodeport
 """
+_NEAR = 5.0
+"""Percentage points by which a share may be larger than was asked for."""
 _ANYWHERE = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - every address of a host
 
 
@@ -106,6 +112,10 @@ def _edge(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
             "tls: acme": one.tls == "acme",
         }
         yield from (f"has {name} at the endpoint {one.host}" for name, wanted in asked.items() if wanted)
+    policy, usual = spec.x_skep.release, ReleasePolicy()
+    limits = (policy.max_error_rate, policy.max_latency)
+    if judges(spec, service) and limits != (usual.max_error_rate, usual.max_latency):
+        yield "judges its canary by errors or latency"
     if service.x_skep.endpoints and service.x_skep.scale is not None:
         scale = service.x_skep.scale
         ways = {
@@ -114,6 +124,34 @@ def _edge(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
             "to nothing": scale.min == 0,
         }
         yield from (f"scales {name}" for name, wanted in ways.items() if wanted)
+
+
+def _shares(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
+    """Where connections are shared by whole replicas, a step of a canary is a number of these."""
+    policy, count = spec.x_skep.release, service.replicas
+    reached = service.expose or service.ports or service.x_skep.endpoints
+    apart = any(one.type == "volume" for one in service.mounts)
+    if policy.strategy != "canary" or not reached or apart or not count:
+        return
+    for percent in policy.steps:
+        had = _whole(percent, count)
+        if had > percent + _NEAR:
+            words = (
+                f"has a canary of {percent} % with {count} replica{'s' if count > 1 else ''}, of whole ones"
+            )
+            yield f"{words} it is {had:.0f} % (`x-skep: {{release: {{steps: [{math.ceil(had)}, …]}}}}`)"
+
+
+def _whole(percent: int, count: int) -> float:
+    """The percentage that `percent` is, of as many old as new replicas."""
+    new = max(1, round(count * min(1.0, percent / (100 - percent))))
+    old = max(1, round(count * min(1.0, (100 - percent) / percent)))
+    return 100 * new / (new + old)
+
+
+def judges(spec: AppSpec, service: ServiceSpec) -> bool:
+    """Whether a canary is judged by what is answered at the service's endpoints."""
+    return spec.x_skep.release.strategy == "canary" and bool(service.x_skep.endpoints)
 
 
 def _shared_volumes(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
@@ -168,4 +206,5 @@ _SAYS: dict[Need, Callable[[AppSpec, ServiceSpec], Iterator[str]]] = {
     Need.ULIMITS: _ulimits,
     Need.PIDS: _pids,
     Need.NAMED_USERS: _named_users,
+    Need.SHARES: _shares,
 }

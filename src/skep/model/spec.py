@@ -115,6 +115,11 @@ class RestartPolicy(Spec, frozen=True, kw_only=True):
     delay: Duration = 0.1
     window: Duration = 10.0
 
+    @property
+    def endless(self) -> bool:
+        """Nothing that it ends with is the end."""
+        return self.condition in ("always", "unless-stopped") and self.max_attempts is None
+
 
 class Resources(Spec, frozen=True, kw_only=True):
     """Limits of one replica; None takes the tenant's default."""

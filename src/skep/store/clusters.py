@@ -1,5 +1,7 @@
 """Kubernetes clusters that zones stand on: how they are reached, sealed."""
 
+from collections.abc import Iterable
+
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -38,6 +40,12 @@ async def of_zone(connection: AsyncConnection, zone: ZoneName) -> ClusterRow | N
 
 async def insert(connection: AsyncConnection, row: ClusterRow) -> None:
     await rows.insert(connection, clusters, [row])
+
+
+async def set_lacks(connection: AsyncConnection, cluster: ClusterId, lacks: Iterable[str]) -> None:
+    """Whoever leads it enters it anew."""
+    changed = {"lacks": tuple(sorted(lacks)), "generation": clusters.c.generation + 1}
+    await connection.execute(sa.update(clusters).where(clusters.c.id == cluster).values(**changed))
 
 
 async def save(connection: AsyncConnection, row: ClusterRow) -> None:

@@ -81,8 +81,8 @@ class Zone:
         names = [f"pod/{name}" for name in pods]
         await self.kubectl(tenant, "wait", "--for=condition=Ready", "--timeout=300s", *names)
 
-    async def kubectl(self, tenant: TenantId, *words: str) -> str:
-        return await asyncio.to_thread(self.world.kubectl, f"--namespace=skep-{tenant}", *words)
+    async def kubectl(self, tenant: TenantId, *words: str, stdin: str | None = None) -> str:
+        return await asyncio.to_thread(self.world.kubectl, f"--namespace=skep-{tenant}", *words, stdin=stdin)
 
 
 @asynccontextmanager

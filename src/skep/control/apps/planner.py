@@ -10,7 +10,7 @@ from skep.control.apps.wanted import Wanted
 from skep.control.callers import Caller
 from skep.control.endpoints import acme, endpoints
 from skep.control.networks import security_groups
-from skep.control.plans import facts, moves
+from skep.control.plans import facts, homes, moves
 from skep.control.plans.facts import AppRecord
 from skep.control.plans.homes import home_of
 from skep.control.plans.placing import assign
@@ -84,7 +84,7 @@ class Planner:
                 record,
             )
         strategies.must_be_checked(plan, spec)
-        said = tuple(strategies.remarks(plan, spec))
+        said = (*strategies.remarks(plan, spec), *homes.remarks(plan, found, spec))
         return msgspec.structs.replace(plan, remarks=said), found, record
 
     async def kept(self, caller: Caller, wanted: Wanted) -> Wanted:

@@ -17,11 +17,12 @@ from skep.control.clock import rfc3339
 from skep.control.plans import facts
 from skep.control.plans.facts import AppRecord
 from skep.flow import Database
-from skep.model.errors import Conflict, NotFound
+from skep.model.errors import Conflict, NotFound, Unsupported
 from skep.model.ids import DiskId, SnapshotId
+from skep.model.needs import Need
 from skep.model.views.base import Accepted
 from skep.model.views.releases import ReleaseDetail, ReleaseDiff, ReleaseView
-from skep.store import disks, releases, snapshots
+from skep.store import clusters, disks, releases, replicas, snapshots
 from skep.store.releases import ReleaseRow
 
 
@@ -66,6 +67,8 @@ class Releases:
             record, history = await self._history(caller, app)
             target = _target(record, history, revision)
             check(target.spec, caller)
+            if with_data:
+                await self._must_have_snapshots(record)
             data = await self._data(target) if with_data else {}
             if with_data and not data:
                 raise Conflict(
@@ -84,6 +87,19 @@ class Releases:
             )
 
         return await self._apps.release(caller, app, think)
+
+    async def _must_have_snapshots(self, record: AppRecord) -> None:
+        """Raises Unsupported: the app is where disks have none."""
+        async with self._database.read() as connection:
+            there = {row.host for row in await replicas.find(connection, app=record.app.id)}
+            known = await clusters.every(connection)
+        for one in known:
+            if one.host in there and Need.SNAPSHOTS in one.lacks:
+                raise Unsupported(
+                    f"Zone {one.zone!r} is a Kubernetes cluster without snapshots of disks: what data disks "
+                    "hold cannot be brought back. Roll back without --with-data, and restore the data by the "
+                    "app's own means."
+                )
 
     async def list(self, caller: Caller, app: str) -> list[ReleaseView]:
         """Newest first."""

@@ -27,7 +27,7 @@ class EdgeCounts:
         self._directory = directory
 
     async def counts(self, services: Collection[ServiceId], revision: int) -> dict[ServiceId, Sides]:
-        """Of those that have endpoints; a host that does not answer now is left out."""
+        """Of those whose endpoints anybody counts; a host that does not answer now is left out."""
         async with self._database.read() as connection:
             every = await endpoints.every(connection)
         of: dict[EndpointId, ServiceId] = {row.id: row.service_id for row in every}
@@ -35,11 +35,11 @@ class EdgeCounts:
         if not wanted:
             return {}
         answers = await asyncio.gather(*(self._ask(name) for name in self._directory.names()))
-        counted = [one for answer in answers for one in answer]
-        return {
-            service: sides((one for one in counted if of.get(one.endpoint) == service), revision)
-            for service in sorted(wanted)
-        }
+        counted: dict[ServiceId, list[EndpointTraffic]] = {}
+        for one in (one for answer in answers for one in answer):
+            if (service := of.get(one.endpoint)) in wanted:
+                counted.setdefault(service, []).append(one)
+        return {service: sides(found, revision) for service, found in sorted(counted.items())}
 
     async def _ask(self, name: HostName) -> list[EndpointTraffic]:
         try:

@@ -141,7 +141,7 @@ async def compare(
     """
     counted = {} if cx.env.counting is None else await cx.env.counting.counts([service], revision)
     if service not in counted:
-        return "It has no endpoint: readiness, restarts and health were looked at."
+        return "Nobody counts its requests: readiness, restarts and health were looked at."
     then, now = before.get(service, Sides()), counted[service]
     new, old = canary.since(then.new, now.new), canary.since(then.old, now.old)
     policy = ReleasePolicy(max_error_rate=max_error_rate, max_latency=max_latency)

@@ -3,12 +3,12 @@
 Networks do not reach from one to the other, so an app is in one place as a whole.  Pure.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from skep.control.plans.plans import Facts
+from skep.control.plans.plans import Facts, Plan
 from skep.model.errors import Conflict, Unsupported
-from skep.model.ids import ZoneName
-from skep.model.needs import needs_of
+from skep.model.ids import HostName, ZoneName
+from skep.model.needs import Need, judges, needs_of
 from skep.model.placement import parse_constraint
 from skep.model.spec import AppSpec, ServiceSpec
 
@@ -33,6 +33,41 @@ def home_of(facts: Facts, spec: AppSpec) -> ZoneName | None:
     if home is not None:
         _must_be_had(facts, spec, home)
     return home
+
+
+def keeps_snapshots(facts: Facts, host: HostName) -> bool:
+    """Whether disks there have snapshots."""
+    zone = facts.zones.get(host)
+    return zone is None or Need.SNAPSHOTS not in facts.clusters.get(zone, ())
+
+
+def remarks(plan: Plan, facts: Facts, spec: AppSpec) -> Iterator[str]:
+    """What is otherwise in a cluster, and nobody would expect."""
+    replaced = {one.service: one.host for one in plan.replicas if one.action in ("update", "stand-in")}
+    bare = [
+        name
+        for name, host in replaced.items()
+        if _writes(spec.services[name]) and not keeps_snapshots(facts, host)
+    ]
+    if bare:
+        yield (
+            f"No snapshot of the data is made before ({_services(bare)}): the zone has none. What the new "
+            "revision writes stays if it is taken back or rolled back: keep a copy by the app's own means."
+        )
+    judged = [name for name in replaced if judges(spec, spec.services[name])]
+    if plan.in_cluster and judged:
+        yield (
+            f"Nothing counts what is answered at endpoints of a cluster: {_services(judged)} is judged as a "
+            "canary by readiness, restarts and health alone."
+        )
+
+
+def _writes(service: ServiceSpec) -> bool:
+    return any(one.type == "volume" and not one.read_only for one in service.mounts)
+
+
+def _services(names: Iterable[str]) -> str:
+    return ", ".join(f"service {name!r}" for name in names)
 
 
 def _present(facts: Facts, spec: AppSpec) -> ZoneName | None:

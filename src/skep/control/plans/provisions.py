@@ -9,6 +9,7 @@ from collections.abc import Callable
 from skep.control.naming import DEFAULT_NETWORK, attachments, disk_name, network_name
 from skep.control.plans.comparing import ordinals
 from skep.control.plans.fitting import disk_must_fit, network_must_fit, networks_changed, port_must_fit
+from skep.control.plans.homes import keeps_snapshots
 from skep.control.plans.plans import Facts, NewDisk, NewNetwork, NewPort, NewSnapshot
 from skep.model.errors import Conflict, NotFound
 from skep.model.ids import Bytes, DiskId, HostName, NetworkId, PortId, ReplicaId, SnapshotId
@@ -31,7 +32,7 @@ class Provisions:
         self.disks: dict[str, NewDisk] = {}
 
     def snapshots_of(self, name: ServiceName, ordinal: int) -> tuple[NewSnapshot, ...]:
-        """Of every data disk it writes to; one that others use, too, is not brought back under them."""
+        """Of every data disk it writes to that has any; one that others use, too, is not brought back."""
         used = Counter(
             disk
             for service in self._spec.services
@@ -46,7 +47,7 @@ class Provisions:
                 then=self._facts.data.get(self._facts.disks[disk].id) if used[disk] == 1 else None,
             )
             for disk in sorted({disk for disk, writes in self._mounted(name, ordinal) if writes})
-            if disk in self._facts.disks
+            if disk in self._facts.disks and keeps_snapshots(self._facts, self._facts.disks[disk].host)
         )
 
     def _mounted(self, name: ServiceName, ordinal: int) -> list[tuple[str, bool]]:

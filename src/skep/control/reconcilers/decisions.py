@@ -36,16 +36,22 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def missing(
-    replicas: Collection[ReplicaRow], ports: Mapping[ReplicaId, Collection[PortRow]], state: HostState
+    replicas: Collection[ReplicaRow],
+    ports: Mapping[ReplicaId, Collection[PortRow]],
+    state: HostState,
+    endless: Set[ContainerId] = frozenset(),
 ) -> list[tuple[ReplicaRow, bool]]:
-    """Replicas to restore; True: their process must be a new one, since its network sandbox is lost."""
+    """Replicas to restore; True: their process must be a new one, since its network sandbox is lost.
+
+    `endless`: what never ends by itself.  If it has, it was stopped for something that did not come about.
+    """
     result = []
     for replica in replicas:
         if replica.desired != "running":
             continue
         status = state.containers.get(replica.container_id)
         unplugged = any(port.id not in state.ports for port in ports.get(replica.id, ()))
-        if status is None or _lost(status):
+        if status is None or _lost(status) or (replica.container_id in endless and _ended(status)):
             result.append((replica, False))
         elif unplugged and status.state is not ContainerState.EXITED:
             result.append((replica, replica.id not in state.sandboxes))
@@ -55,6 +61,18 @@ def missing(
 def _lost(status: ContainerStatus) -> bool:
     """It ended unseen, as by a reboot; one that was seen to end has an exit code and its policy's answer."""
     return status.state is ContainerState.EXITED and status.exit_code is None
+
+
+def ended(replicas: Collection[ReplicaRow], state: HostState) -> list[ReplicaRow]:
+    """Those that are to run and whose container has ended."""
+    found = ((row, state.containers.get(row.container_id)) for row in replicas)
+    return [
+        row for row, status in found if row.desired == "running" and status is not None and _ended(status)
+    ]
+
+
+def _ended(status: ContainerStatus) -> bool:
+    return status.state is ContainerState.EXITED
 
 
 def vanished(replicas: Collection[ReplicaRow], state: HostState) -> list[ContainerStatus]:

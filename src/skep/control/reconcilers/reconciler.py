@@ -22,7 +22,7 @@ from skep.control.flows import documents
 from skep.control.host_directory import HostDirectory
 from skep.control.ports import Host
 from skep.control.reconcilers.backoff import Backoff
-from skep.control.reconcilers.decisions import HostState, Rows, leftovers, missing, vanished
+from skep.control.reconcilers.decisions import HostState, Rows, ended, leftovers, missing, vanished
 from skep.control.reconcilers.emptying import Emptying
 from skep.control.reconcilers.widening import Widening
 from skep.control.telling.balancing import Balancing
@@ -33,7 +33,8 @@ from skep.flow import Database, FlowEngine
 from skep.model.errors import Conflict, NotFound, SkepError, Unavailable, Unsupported
 from skep.model.host import ContainerStatus, ServicePublications
 from skep.model.ids import AppId, ContainerId, HostName, NetworkId, ReplicaId, SnapshotId
-from skep.store import apps, disks, egress, networks, replicas, snapshots
+from skep.model.names import ServiceName
+from skep.store import apps, disks, egress, networks, releases, replicas, snapshots
 from skep.store.egress import EgressRow
 from skep.store.networks import PortRow
 from skep.store.replicas import ReplicaRow
@@ -210,7 +211,7 @@ class Reconciler:
         by_replica: dict[ReplicaId, list[PortRow]] = {}
         for port in ports:
             by_replica.setdefault(port.replica_id, []).append(port)
-        lacking = missing(here, by_replica, state)
+        lacking = missing(here, by_replica, state, await self._endless(ended(here, state)))
         attempts = self._attempts[f"restore:{name}"]
         attempts.keep_only({row.id for row, _ in lacking} | changing)
         by_app: dict[AppId, list[tuple[ReplicaRow, bool]]] = {}
@@ -221,6 +222,20 @@ class Reconciler:
         for app, rows in by_app.items():
             names = ", ".join(row.name for row, _ in rows[:5])
             await self._start(documents.restore(app, rows), f"restore {names}", rows[0][0].tenant_id, app)
+
+    async def _endless(self, rows: list[ReplicaRow]) -> set[ContainerId]:
+        """The containers of these that their policy starts again for ever."""
+        found: set[ContainerId] = set()
+        if not rows:
+            return found
+        async with self._database.read() as connection:
+            for row in rows:
+                made = await replicas.container(connection, row.container_id)
+                release = await releases.get(connection, made.release_id) if made else None
+                service = release.spec.services.get(ServiceName(row.service)) if release else None
+                if service is not None and service.restart.endless:
+                    found.add(row.container_id)
+        return found
 
     async def _restore_networks(
         self, name: HostName, state: HostState, here: list[ReplicaRow], ports: list[PortRow]

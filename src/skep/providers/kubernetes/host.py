@@ -11,6 +11,7 @@ from typing import Protocol
 
 from lightkube import codecs
 from lightkube.resources.core_v1 import Namespace, Node
+from lightkube.resources.storage_v1 import StorageClass
 
 from skep.model.clusters import ClusterAccess
 from skep.model.host import ContainerStatus, DiskSpec, HostFacts
@@ -19,13 +20,15 @@ from skep.model.topology import HostLoad
 from skep.providers.kubernetes.client import access
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.client.watching import Watched
-from skep.providers.kubernetes.disks.claims import claim_name
+from skep.providers.kubernetes.disks.claims import claim_name, is_default
 from skep.providers.kubernetes.disks.pool import ClaimPool
 from skep.providers.kubernetes.disks.porter_image import PorterImage
 from skep.providers.kubernetes.images import ClusterImages
 from skep.providers.kubernetes.joining.facts import SYSTEM, machine_of
+from skep.providers.kubernetes.joining.lacking import lacks
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
 from skep.providers.kubernetes.network.edge import ClusterEdge, entrance
+from skep.providers.kubernetes.network.entrances import Entrance
 from skep.providers.kubernetes.network.fabric import ClusterFabric
 from skep.providers.kubernetes.network.pod_dns import nameserver
 from skep.providers.kubernetes.network.tenancies import Tenancies
@@ -62,6 +65,8 @@ class ClusterHost:
     edge: ClusterEdge
     images: ClusterImages
     spool: FolderSpool
+    entrance: Entrance | None
+    """What leads requests into the cluster, as it was when the host was entered."""
 
     @property
     def facts(self) -> HostFacts:
@@ -75,6 +80,20 @@ class ClusterHost:
         """
         await self.cluster.document("/version")
         return HostLoad(disk_used=(await self.disks.usage()).used)
+
+    async def changed(self, known: frozenset[str]) -> frozenset[str] | None:
+        """What apps cannot have there now, if that is not what is `known`; None: all is as before.
+
+        Something else may lead requests into it than before: that is news, too, for whoever enters it next.
+        """
+        found, now = await offers(self.cluster)
+        return None if found == known and now == self.entrance else found
+
+
+async def offers(cluster: Cluster) -> tuple[frozenset[str], Entrance | None]:
+    """What apps cannot have there, and what leads requests into it."""
+    classes, leads = await cluster.list(StorageClass, labels={}), await entrance(cluster)
+    return lacks(volumes=any(map(is_default, classes)), entrance=leads is not None), leads
 
 
 async def cluster_host(
@@ -103,7 +122,7 @@ async def cluster_host(
     tenants = Tenants(cluster, furnish=more)
     await _refresh(cluster, tenants, more)
     tenancies = await stack.enter_async_context(
-        Tenancies(cluster, tenants, supplies.certificate, await entrance(cluster))
+        Tenancies(cluster, tenants, supplies.certificate, led := await entrance(cluster))
     )
     disks = await stack.enter_async_context(
         ClaimPool(cluster, tenants, PorterImage(images, folder / "porter"))
@@ -138,6 +157,7 @@ async def cluster_host(
         edge=ClusterEdge(tenancies),
         images=images,
         spool=FolderSpool(_spool(folder)),
+        entrance=led,
     )
 
 

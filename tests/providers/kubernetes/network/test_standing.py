@@ -1,12 +1,21 @@
 """Which pods stand for replicas."""
 
+from dataclasses import replace
+
 import pytest
 from lightkube.models.core_v1 import PodCondition, PodStatus
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Pod
 
 from skep.model.ids import ReplicaId
-from skep.providers.kubernetes.network.standing import Standing, answering, replica, standing
+from skep.providers.kubernetes.network.standing import (
+    Standing,
+    answering,
+    replica,
+    serving,
+    shared,
+    standing,
+)
 
 
 def pod(
@@ -41,3 +50,42 @@ def test_connections_go_to_those_that_are_well_or_else_to_all() -> None:
 
     assert answering(both, {ReplicaId("a"): well, ReplicaId("b"): ill}) == [well]
     assert answering(both, {ReplicaId("b"): ill}) == [ill]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "percent", "behind"),
+    [
+        (10, 10, 10, (10, 1)),
+        (3, 3, 25, (3, 1)),
+        (4, 4, 50, (4, 4)),
+        (2, 2, 5, (2, 1)),
+        (10, 10, 90, (1, 10)),
+        (4, 0, 50, (4, 0)),
+    ],
+)
+def test_connections_are_shared_by_whole_replicas(
+    old: int, new: int, percent: int, behind: tuple[int, int]
+) -> None:
+    weights = {ReplicaId(f"old-{one}"): 100 - percent for one in range(old)}
+    weights |= {ReplicaId(f"new-{one}"): percent for one in range(new)}
+
+    found = shared(weights | {ReplicaId("off"): 0})
+
+    assert tuple(sum(one.startswith(kind) for one in found) for kind in ("old", "new")) == behind
+    assert ReplicaId("off") not in found
+
+
+def test_where_nobody_has_a_weight_nobody_gets_connections() -> None:
+    assert shared({}) == shared({ReplicaId("a"): 0}) == []
+
+
+def test_shares_are_those_of_replicas_that_answer() -> None:
+    weights = {ReplicaId("a"): 90, ReplicaId("b"): 90, ReplicaId("c"): 10, ReplicaId("d"): 10}
+    well = Standing("p", "n", "10.64.0.1", True)
+    ill = replace(well, ready=False)
+    known = {ReplicaId("a"): ill, ReplicaId("c"): ill, ReplicaId("d"): well}
+
+    assert serving(weights, known) == [ReplicaId("d")]
+    assert serving(weights, known | {ReplicaId("b"): well}) == [ReplicaId("b"), ReplicaId("d")]
+    assert serving(weights, {ReplicaId("a"): ill}) == [ReplicaId("a")]
+    assert serving(weights, {}) == []

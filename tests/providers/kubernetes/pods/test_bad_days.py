@@ -124,6 +124,21 @@ async def became(engine: ClusterEngine, spec: ContainerSpec, state: ContainerSta
             await asyncio.sleep(0.2)
 
 
+async def test_a_namespace_that_somebody_deleted_is_waited_for_until_it_is_there_again(
+    engine: ClusterEngine, place: Yard, kubernetes: ACluster
+) -> None:
+    with yard(kubernetes) as other:
+        kubernetes.kubectl("delete", "namespace", other.namespace)
+        spec = other.spec(*SLEEP, restart=ALWAYS)
+        starting = asyncio.create_task(engine.start(spec))
+        await asyncio.sleep(1.0)
+        kubernetes.kubectl("create", "namespace", other.namespace)
+
+        await starting
+        await engine.wait_ready(spec.id)
+        await engine.remove(spec.id)
+
+
 async def test_of_a_lost_node_what_has_no_disk_comes_elsewhere_and_what_has_one_waits_for_it(
     engine: ClusterEngine, place: Yard, monkeypatch: pytest.MonkeyPatch
 ) -> None:

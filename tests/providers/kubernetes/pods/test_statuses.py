@@ -152,6 +152,11 @@ def test_why_something_does_not_run_is_said(seen: SeenPod, said: str) -> None:
             "available: 1 Preemption is not helpful for scheduling.",
             "None of 1 nodes can take it: 1 are kept free (a: ).",
         ),
+        (
+            '0/2 nodes are available: 2 persistentvolumeclaim "disk-a" not found.',
+            "Its disk is gone: somebody took disk-a from the cluster, and skep puts no empty one in the "
+            "place of data. Bring the claim back under that name, or remove the app and apply it again.",
+        ),
         ("0/1 nodes are available: 1 new words.", "None of 1 nodes can take it: 1: new words."),
         (
             "0/2 nodes are available: 2 pod has unbound immediate PersistentVolumeClaims.",

@@ -8,18 +8,22 @@ from typing import Any
 
 import msgspec
 import pytest
+from lightkube.models.core_v1 import NamespaceCondition, NamespaceStatus
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.core_v1 import Namespace
 from tests.cluster.kubernetes.cluster import Cluster as ACluster
 from tests.cluster.kubernetes.shared import kubernetes
 from tests.providers.kubernetes.zone import Zone, open_zone
 from tests.providers.network.conftest import network, port
 
-from skep.model.errors import Conflict, Exhausted, NotFound
+from skep.model.errors import Conflict, Exhausted, NotFound, Unavailable
 from skep.model.host import DiskSpec
 from skep.model.ids import Bytes, DiskId, TenantId, new_id
 from skep.providers.kubernetes import Clusters
 from skep.providers.kubernetes.disks.pool import ClaimPool
 from skep.providers.kubernetes.manifests import TenantNamespace
 from skep.providers.kubernetes.tenants import namespaces
+from skep.providers.kubernetes.tenants import tenants as module
 from skep.providers.kubernetes.tenants.namespaces import Bounds
 from skep.providers.kubernetes.tenants.tenants import Tenants
 
@@ -67,6 +71,17 @@ def test_a_namespace_is_ours_if_it_is_of_this_installation_and_tenant() -> None:
     assert namespaces.is_ours(labels, OF)
     assert not namespaces.is_ours(labels, TenantNamespace("other", OF.tenant))
     assert not namespaces.is_ours({}, OF)
+
+
+def test_what_holds_a_namespace_is_told_in_the_clusters_words() -> None:
+    remaining = NamespaceCondition(status="True", type="NamespaceContentRemaining", message="pods has 1.")
+    fine = NamespaceCondition(status="False", type="NamespaceDeletionDiscoveryFailure", message="All well.")
+    meta = ObjectMeta(name="n", finalizers=["example.com/hold"])
+
+    held = Namespace(metadata=meta, status=NamespaceStatus(conditions=[remaining, fine]))
+
+    assert namespaces.held_by(held) == "pods has 1; its finalizer example.com/hold"
+    assert namespaces.held_by(Namespace(metadata=ObjectMeta(name="n"))) == ""
 
 
 @real
@@ -163,3 +178,39 @@ async def test_the_printed_rights_are_enough_for_networks_and_disks(
         assert known == ({nic.id}, {data.id}, {f"skep-{net.tenant}"})
         assert set(bound) == {"skep-tenant"}
         assert zone.namespaces() == set()
+
+
+@real
+async def test_a_namespace_that_does_not_go_is_named_with_what_holds_it_and_is_made_again_once_it_has(
+    zone: Zone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_GOING", 3.0)
+    net = network()
+    name = f"namespace/skep-{net.tenant}"
+    held = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "held", "finalizers": ["test/hold"]},
+    }
+    await zone.fabric.ensure_network(net)
+    await zone.kubectl(net.tenant, "apply", "--filename=-", stdin=json.dumps(held))
+    zone.world.kubectl("delete", name, "--wait=false")
+    watched = await zone.tenants.watched()
+    await watched.until(lambda: is_held(watched.get(f"skep-{net.tenant}")))
+
+    async with zone.tenants.turn(net.tenant):
+        with pytest.raises(Unavailable, match=r"is still being deleted: .*test/hold"):
+            await zone.tenants.ensure(net.tenant)
+    release = '{"metadata": {"finalizers": null}}'
+    await zone.kubectl(net.tenant, "patch", "configmap", "held", "--type=merge", "--patch", release)
+    monkeypatch.setattr(module, "_GOING", 120.0)
+    async with zone.tenants.turn(net.tenant):
+        await zone.tenants.ensure(net.tenant)
+
+    assert "deletionTimestamp" not in zone.world.get(name)["metadata"]
+    assert zone.namespaces() == {f"skep-{net.tenant}"}
+
+
+def is_held(found: Namespace | None) -> bool:
+    """The cluster says by what."""
+    return found is not None and "test/hold" in namespaces.held_by(found)

@@ -61,7 +61,7 @@ def chosen(classes: Iterable[StorageClass], wanted: str = "") -> StorageClass:
         raise Unsupported(
             f"There is no storage class {wanted!r}; there are: {', '.join(sorted(known)) or 'none'}."
         )
-    found = known.get(wanted) or next((one for one in known.values() if _is_default(one)), None)
+    found = known.get(wanted) or next((one for one in known.values() if is_default(one)), None)
     if found is None:
         raise Unsupported(
             "No storage class of the cluster is the default, so there are no volumes: make one with 'kubectl "
@@ -76,6 +76,7 @@ def must_grow(found: StorageClass | None, name: str) -> None:
         raise Unsupported(f"Disks of storage class {name!r} do not grow.")
 
 
-def _is_default(found: StorageClass) -> bool:
+def is_default(found: StorageClass) -> bool:
+    """Whether claims that name no class are of this one."""
     marks = (found.metadata and found.metadata.annotations) or {}
     return any(marks.get(key) == "true" for key in _DEFAULTS)

@@ -16,6 +16,8 @@ ALWAYS = frozenset(
         Need.ULIMITS,
         Need.PIDS,
         Need.NAMED_USERS,
+        Need.SHARES,
+        Need.SNAPSHOTS,
     }
 )
 """No cluster has a word for these, or none may give them to tenants."""
@@ -23,9 +25,11 @@ ALWAYS = frozenset(
 
 def lacking(facts: Facts) -> frozenset[Need]:
     """Of this cluster."""
-    found = set(ALWAYS)
-    if not any(one.default for one in facts.classes):
-        found.add(Need.VOLUMES)
-    if not facts.serves("gateway.networking.k8s.io") and not facts.ingress_classes:
-        found.add(Need.ENDPOINTS)
-    return frozenset(found)
+    entrance = facts.serves("gateway.networking.k8s.io") or bool(facts.ingress_classes)
+    return lacks(volumes=any(one.default for one in facts.classes), entrance=entrance)
+
+
+def lacks(*, volumes: bool, entrance: bool) -> frozenset[Need]:
+    """Of one that has a usual class of volumes, and something that leads requests into it."""
+    missing = {Need.VOLUMES: not volumes, Need.ENDPOINTS: not entrance}
+    return ALWAYS | {need for need, lacking in missing.items() if lacking}

@@ -11,7 +11,7 @@ from skep.model.ids import ReplicaId, ServiceId
 from skep.providers.kubernetes.manifests import app_service, is_label
 from skep.providers.kubernetes.network.leading import Door, Place, Service
 from skep.providers.kubernetes.network.records import NetworkRecord, TenantRecord
-from skep.providers.kubernetes.network.standing import Standing, Standings, answering
+from skep.providers.kubernetes.network.standing import Standing, Standings, answering, serving
 
 NAMES, VIRTUAL_IPS, PUBLISHED, ENDPOINTS = "names", "virtual-ips", "published", "endpoints"
 """The parts (`skep.dev/part`)."""
@@ -93,20 +93,23 @@ def backends(tenant: TenantRecord, known: Standings, *, by_revision: bool = Fals
 
 
 def behind(network: NetworkRecord, one: VirtualIp, known: Standings) -> list[Standing]:
-    """Who gets connections.  Kubernetes knows no shares: everybody with a weight gets as many."""
-    return answering(network.replicas(backend.address for backend in one.backends if backend.weight), known)
+    """Who gets connections, by weight."""
+    weights = {
+        replica: backend.weight for backend in one.backends for replica in network.replicas([backend.address])
+    }
+    return [known[replica] for replica in serving(weights, known)]
 
 
 def _backend(endpoint: EdgeEndpoint, revision: int | None, tenant: TenantRecord, known: Standings) -> Service:
-    by_port: dict[int, list[ReplicaId]] = {}
+    weights: dict[ReplicaId, int] = {}
+    ports: dict[ReplicaId, int] = {}
     for one in endpoint.servers:
-        if one.weight and one.network in tenant.networks and revision in (None, one.revision):
-            found = tenant.networks[one.network].replicas([one.address])
-            by_port.setdefault(one.port, []).extend(found)
+        if one.network in tenant.networks and revision in (None, one.revision):
+            for replica in tenant.networks[one.network].replicas([one.address]):
+                weights[replica], ports[replica] = one.weight, one.port
     places = [
-        Place(there.address, doors=(Door(HTTP, port),))
-        for port, replicas in by_port.items()
-        for there in answering(replicas, known)
+        Place(known[replica].address, doors=(Door(HTTP, ports[replica]),))
+        for replica in serving(weights, known)
     ]
     return Service(
         endpoint_name(endpoint, revision),

@@ -39,6 +39,31 @@ def standing(pod: Pod) -> Standing | None:
     return Standing(meta.name or "", meta.namespace or "", status.podIP, ready)
 
 
+def shared(weights: Mapping[ReplicaId, int]) -> list[ReplicaId]:
+    """Those that get connections, so many that each weight has its share of them.
+
+    Kubernetes knows no shares: everybody behind a service gets as many as any other.  So of those that have
+    less than the highest weight only some are there, in that ratio, and at least one.
+    """
+    highest = max(weights.values(), default=0)
+    groups: dict[int, list[ReplicaId]] = {}
+    for replica, weight in weights.items():
+        if weight > 0:
+            groups.setdefault(weight, []).append(replica)
+    return [
+        replica
+        for weight, members in groups.items()
+        for replica in members[: max(1, round(len(members) * weight / highest))]
+    ]
+
+
+def serving(weights: Mapping[ReplicaId, int], known: Standings) -> list[ReplicaId]:
+    """Whoever gets connections: of those that answer now as many as their weights say."""
+    running = {one: weight for one, weight in weights.items() if weight and one in known}
+    ready = {one: weight for one, weight in running.items() if known[one].ready}
+    return shared(ready or running)
+
+
 def answering(replicas: Iterable[ReplicaId], known: Standings) -> list[Standing]:
     """Those of a service that connections go to: if none of those that run is ready, all of them, since a
     check that fails must not take the last one away."""

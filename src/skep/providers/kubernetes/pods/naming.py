@@ -43,8 +43,7 @@ class Position:
 
 def kind_of(spec: ContainerSpec) -> CarrierKind:
     """Kubernetes' own restarts have neither an end nor skep's delays: who wants those is no Deployment."""
-    restart = spec.restart
-    if restart.condition not in ("always", "unless-stopped") or restart.max_attempts is not None:
+    if not spec.restart.endless:
         return CarrierKind.POD
     if any(mount.disk for mount in spec.mounts):
         return CarrierKind.STATEFUL_SET

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from skep.model.errors import Forbidden, NotFound
 from skep.model.ids import ContainerId
 from skep.providers.kubernetes.client.patience import delay
 from skep.providers.kubernetes.client.together import Together
@@ -20,6 +21,8 @@ from skep.providers.kubernetes.pods.manifests import MEMBER
 from skep.providers.kubernetes.pods.objects import Objects
 from skep.providers.kubernetes.pods.roster import Roster
 
+_WHOLE = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds between two looks whether there is a namespace, and skep has its rights there."""
 _log = structlog.get_logger(__name__)
 
 
@@ -41,7 +44,17 @@ class Rounds:
         self._failures = 0
 
     async def done(self) -> None:
-        """Return once a round is done that began after this call.  Raises what it raises."""
+        """Return once a round is done that began after this call.  Raises what it raises.
+
+        A namespace that somebody deleted is made again by who keeps networks: that is waited for.
+        """
+        for pause in _WHOLE:
+            try:
+                await self._round.done()
+            except (Forbidden, NotFound):
+                await asyncio.sleep(pause)
+            else:
+                return
         await self._round.done()
 
     def kick(self) -> None:

@@ -21,12 +21,20 @@ _PLACING = (
     (re.compile(r"node\(s\) didn't have free ports.*"), "have the port taken"),
     (re.compile(r"pod has unbound immediate PersistentVolumeClaims"), "wait for its disk to be made"),
 )
+_NO_CLAIM = re.compile(
+    r'persistentvolumeclaim "(?P<name>[^"]+)" (?P<how>not found|is being deleted|bound to non-existent .*)'
+)
 _FATAL = ("CreateContainerError", "RunContainerError", "InvalidImageName")
 _PULLING = ("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable")
 
 
 def placing(message: str) -> str:
     """Why the scheduler finds no node."""
+    if lost := _NO_CLAIM.search(message):
+        return (
+            f"Its disk is gone: somebody took {lost['name']} from the cluster, and skep puts no empty one in "
+            "the place of data. Bring the claim back under that name, or remove the app and apply it again."
+        )
     found = _AVAILABLE.search(message)
     if found is None:
         return f"The cluster finds no place for it: {message}"

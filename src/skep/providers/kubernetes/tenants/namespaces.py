@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from lightkube.resources.core_v1 import Namespace
+
 from skep.providers.kubernetes.joining.rights import ACCOUNT, HOME, IN_TENANTS
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
 
@@ -56,6 +58,14 @@ def fences(of: TenantNamespace, bounds: Bounds) -> list[Manifest]:
         _policy(of, "default-deny", {"policyTypes": ["Ingress", "Egress"]}),
         _policy(of, "names", {"policyTypes": ["Egress"], "egress": [{"ports": _DNS}]}),
     ]
+
+
+def held_by(found: Namespace) -> str:
+    """What keeps one that is being deleted, in the cluster's words; "" if it says nothing."""
+    conditions = (found.status and found.status.conditions) or ()
+    said = [(one.message or one.type).rstrip(".") for one in conditions if one.status == "True"]
+    finalizers = (found.metadata and found.metadata.finalizers) or ()
+    return "; ".join([*said, *(f"its finalizer {one}" for one in finalizers)])
 
 
 def is_ours(labels: dict[str, str], of: TenantNamespace) -> bool:

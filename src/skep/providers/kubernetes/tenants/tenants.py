@@ -119,9 +119,11 @@ class Tenants:
             async with asyncio.timeout(_GOING):
                 await watched.until(settled)
         except TimeoutError:
+            found = watched.get(name)
+            why = (found and namespaces.held_by(found)) or "nothing says what holds it"
             raise Unavailable(
-                f"Namespace {name} is still being deleted: see 'kubectl describe namespace {name}' for what "
-                "holds it."
+                f"Namespace {name} is still being deleted: {why}. See 'kubectl describe namespace {name}'; "
+                "when it is gone, ask again."
             ) from None
 
     async def _must_be_ours(self, of: TenantNamespace) -> None:

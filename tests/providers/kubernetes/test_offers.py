@@ -1,0 +1,40 @@
+"""What a cluster offers now, asked of it again and again while it is led."""
+
+from typing import Any
+
+from tests.providers.kubernetes.scripted import Answer, document, serve
+
+from skep.model.needs import Need
+from skep.providers.kubernetes.client.cluster import Cluster
+from skep.providers.kubernetes.host import offers
+from skep.providers.kubernetes.joining.lacking import ALWAYS
+from skep.providers.kubernetes.network.entrances import Entrance
+
+USUAL = "storageclass.kubernetes.io/is-default-class"
+
+
+def listed(*items: dict[str, Any]) -> Answer:
+    return document({"metadata": {"resourceVersion": "1"}, "items": list(items)})
+
+
+def storage_class(name: str, **marks: str) -> dict[str, Any]:
+    return {"metadata": {"name": name, "annotations": marks}, "provisioner": "p"}
+
+
+async def test_a_class_that_is_the_default_and_an_ingress_class_are_all_that_there_can_be() -> None:
+    ingress = {"metadata": {"name": "nginx"}, "spec": {"controller": "c"}}
+    answers = (listed(storage_class("fast", **{USUAL: "true"})), listed(ingress))
+    async with serve(*answers) as server, Cluster(server.config(), "i") as cluster:
+        found = await offers(cluster)
+
+    assert found == (ALWAYS, Entrance(ingress_class="nginx"))
+
+
+async def test_a_gateway_api_without_a_gateway_leads_nobody_in() -> None:
+    groups = {"groups": [{"versions": [{"groupVersion": "gateway.networking.k8s.io/v1"}]}]}
+    answers = (listed(storage_class("slow")), listed(), document(groups), listed())
+    async with serve(*answers) as server, Cluster(server.config(), "i") as cluster:
+        lacks, leads = await offers(cluster)
+
+    assert lacks - ALWAYS == {Need.VOLUMES, Need.ENDPOINTS}
+    assert leads is None
