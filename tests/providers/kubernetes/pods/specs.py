@@ -48,6 +48,7 @@ def pod(
     ready: tuple[bool, float] = (False, 0.0),
     restarts: int = 0,
     name: str = "web-x",
+    made: float = 0.0,
     **status: Any,
 ) -> SeenPod:
     """As the API server writes it: `state` and `last` are those of the container."""
@@ -65,6 +66,7 @@ def pod(
         *status.pop("conditions", []),
     ]
     metadata: dict[str, Any] = {"name": name, "namespace": "n", "uid": f"uid-{name}", "labels": labels or {}}
+    metadata["creationTimestamp"] = moment(made)
     if deleting:
         metadata["deletionTimestamp"] = moment(0)
     document = {

@@ -17,6 +17,8 @@ from skep.providers.kubernetes.pods.troubles import Said, Subject, Trouble, said
 
 CLAIMS = frozenset({"disk-a"})
 UNPLACED = Subject("shop-db-0-x", CLAIMS, pod(node=""))
+YOUNGER = Subject("shop-db-0-x", CLAIMS, pod(node="", made=2.0))
+NOT_YET = Subject("shop-db-0-x", CLAIMS)
 PLACED = Subject("shop-db-0-x", CLAIMS, pod(waiting("ContainerCreating")))
 PODLESS = Subject("shop-web-3f", pod=None)
 ENTRY = Entry(id=ContainerId("c"), replica=ReplicaId("r"), name="shop/web-0", spec="x")
@@ -44,6 +46,9 @@ def of_pod(reason: str, message: str, uid: str = "uid-web-x", at: float = 1.0) -
         (of_claim("ProvisioningFailed", "no space"), UNPLACED, "Its disk cannot be made: no space"),
         (of_claim("FailedBinding", "none set"), UNPLACED, "Its disk waits for a volume: none set"),
         (of_claim("ProvisioningFailed", "no space"), PLACED, ""),
+        (of_claim("ProvisioningFailed", "no space"), YOUNGER, ""),
+        (of_claim("ProvisioningFailed", "no space"), NOT_YET, ""),
+        (of_claim("ProvisioningFailed", "no space", at=2.0), YOUNGER, "Its disk cannot be made: no space"),
         (of_claim("ProvisioningFailed", "no space", name="disk-b"), UNPLACED, ""),
         (of_claim("WaitForFirstConsumer", "waiting"), UNPLACED, ""),
         (

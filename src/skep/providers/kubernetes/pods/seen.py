@@ -35,6 +35,8 @@ class SeenPod:
     name: str
     namespace: str
     uid: str = ""
+    made: float = 0.0
+    """When it was: seconds since 1970."""
     container: ContainerId | None = None
     carrier: str = ""
     member: bool = False
@@ -77,6 +79,7 @@ def see(pod: Pod) -> SeenPod:
         name=(meta and meta.name) or "",
         namespace=(meta and meta.namespace) or "",
         uid=(meta and meta.uid) or "",
+        made=_seconds(meta.creationTimestamp if meta else None) or 0.0,
         container=ContainerId(container) if container else None,
         carrier=labels.get(f"{LABEL}carrier", ""),
         member=f"{LABEL}member" in labels,

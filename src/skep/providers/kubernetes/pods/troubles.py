@@ -93,7 +93,8 @@ def _is_about(one: Said, of: Subject) -> bool:
 def _why(one: Said, of: Subject) -> str:
     placed = of.pod is not None and bool(of.pod.node)
     if one.kind == _CLAIM:
-        return "" if placed else _of_claim(one)
+        # What keeps a claim waiting is said again and again: what is older than the pod was about another.
+        return _of_claim(one) if of.pod and not placed and one.at >= of.pod.made else ""
     if one.kind == _POD:
         return _of_pod(one) if placed and of.pod and not of.pod.running else ""
     return _unmade(one.message) if one.reason == "FailedCreate" and of.pod is None else ""
