@@ -3,6 +3,7 @@
 import io
 import tarfile
 from collections.abc import AsyncIterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,20 @@ from tests.control.installation import Installation, installation
 from tests.control.simulation import DATA, app, service
 
 from skep.control.callers import Role
+from skep.control.desired import DesiredState
+from skep.control.endpoints.edges import Edges
+from skep.control.plans.specifications import Limits
+from skep.control.telling.peering import Peering
 from skep.flow import RunId, RunState
 from skep.model.errors import Conflict, Exhausted, Forbidden, InvalidInput, NotFound
 from skep.model.host import ContainerState
-from skep.model.ids import Bytes, DiskId, HostName
-from skep.model.spec import AppExtensions, AppSpec, Dependency, Extensions, Mount, PublishedPort
+from skep.model.ids import Bytes, ClusterId, DiskId, HostName, ZoneName, new_id
+from skep.model.spec import AppExtensions, AppSpec, Dependency, EndpointSpec, Extensions, Mount, PublishedPort
 from skep.model.views.base import Accepted
 from skep.model.views.disks import DiskView
 from skep.model.views.moves import MoveOrder
-from skep.store import tables, tenants
+from skep.store import clusters, networks, replicas, tables, tenants
+from skep.store.clusters import ClusterRow
 from skep.streams.sealing import sealed
 
 HERE, THERE = HostName("host-1"), HostName("host-2")
@@ -282,3 +288,35 @@ async def test_who_only_looks_moves_nothing(cloud: Installation) -> None:
     with pytest.raises(Forbidden):
         await cloud.control.moving.confirm(viewer, "shop")
     assert (await cloud.control.moving.plan(viewer, "shop", OVER)).app == "shop"
+
+
+async def test_while_two_sides_stand_side_by_side_each_is_led_to_its_own(cloud: Installation) -> None:
+    endpoint = EndpointSpec(host="shop.example.com")
+    spec = app(web=service(replicas=4, ports=PORT, x_skep=Extensions(endpoints=(endpoint,))))
+    await released(cloud, spec)
+    cluster = ClusterRow(
+        id=ClusterId(new_id()),
+        zone=ZoneName("zone-2"),
+        host=THERE,
+        server="https://192.0.2.1:6443",
+        sealed_kubeconfig=b"",
+        registry="registry.example/skep",
+        created=0.0,
+    )
+    await cloud.database.write(lambda tx: clusters.insert(tx, cluster))
+    desired = DesiredState(cloud.database, Limits())
+    edges = Edges(cloud.database, cloud.directory, desired, Peering(cloud.database, cloud.directory))
+
+    await edges.reconcile()
+
+    async with cloud.database.read() as connection:
+        members = {one.id: one for one in await replicas.find(connection)}
+        plugged = await networks.ports_of(connection)
+    (web,) = {one.service_id for one in members.values()}
+    for host, machine in cloud.hosts.items():
+        own = {one.name for one in members.values() if one.host == host}
+        addresses = {IPv4Address(one.address) for one in plugged if members[one.replica_id].host == host}
+        (told,) = machine.edge.told.values()
+        assert {server.replica for server in told.endpoints[0].servers} == own
+        (published,) = (await desired.publications(web, host)).publications
+        assert set(published.addresses) == addresses
