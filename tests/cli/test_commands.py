@@ -126,7 +126,7 @@ def test_a_move_is_shown_and_asked_about_before_it_begins(running: Skep) -> None
     assert "shop: zone-1 -> k8s, as revision 2" in unanswered.stderr
     assert "Give --yes." in unanswered.stderr
     assert done.returncode == 0
-    assert "--confirm" in done.stderr
+    assert "shop has moved." in done.stderr
     assert json.loads(running(*over, "--plan", "-o", "json").stdout)["target"] == ["k8s"]
 
 

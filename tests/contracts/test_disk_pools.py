@@ -11,7 +11,7 @@ import pytest
 from tests.bus.broker import Broker
 from tests.cluster.kubernetes.cluster import Cluster
 from tests.contracts.remote import Parts, elsewhere
-from tests.contracts.trees import held, members, shipped, tree
+from tests.contracts.trees import digest, held, members, shipped, tree
 from tests.providers.kubernetes.zone import open_zone
 
 from skep.control.ports import DiskPool
@@ -20,6 +20,7 @@ from skep.model.host import DiskSpec
 from skep.model.ids import Bytes, DiskId, SnapshotId, TenantId, new_id
 from skep.providers.local.disks import BtrfsPool, teardown
 from skep.providers.simulated import SimulatedPool
+from skep.streams.contents import Contents
 
 MIB = 1024 * 1024
 
@@ -100,9 +101,11 @@ class DiskPoolContract:
         await pool.receive(one.id, shipped(sent))
 
         await pool.receive(other.id, pool.export(one.id))
-        await pool.receive(other.id, pool.export(one.id))
+        passing = Contents(pool.export(one.id))
+        await pool.receive(other.id, passing.stream())
 
         assert await held(pool, other.id) == members(sent)
+        assert await digest(pool, other.id) == await passing.digest()
         assert (await pool.list())[other.id].size == other.size
 
     async def test_what_was_there_is_there_until_all_of_the_new_has_arrived(self, pool: DiskPool) -> None:

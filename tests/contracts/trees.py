@@ -7,6 +7,7 @@ from typing import Any
 
 from skep.control.ports import DiskPool
 from skep.model.ids import DiskId
+from skep.streams.contents import Contents
 from skep.streams.sealing import sealed, unsealed
 
 
@@ -40,6 +41,14 @@ async def shipped(content: bytes) -> AsyncIterator[bytes]:
 async def held(pool: DiskPool, disk: DiskId) -> dict[str, tuple[Any, ...]]:
     """What the disk holds, by name."""
     return members(b"".join([block async for block in unsealed(pool.export(disk))]))
+
+
+async def digest(pool: DiskPool, disk: DiskId) -> str:
+    """Of what the disk holds."""
+    reading = Contents(pool.export(disk))
+    async for _block in reading.stream():
+        pass
+    return await reading.digest()
 
 
 def members(content: bytes) -> dict[str, tuple[Any, ...]]:

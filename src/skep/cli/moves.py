@@ -11,6 +11,7 @@ from skep.cli.failures import Exit, Failure
 from skep.cli.follow import finish
 from skep.cli.output import confirm as ask
 from skep.cli.output import document, say, size
+from skep.model.views.apps import AppDetail
 from skep.model.views.base import Accepted
 from skep.model.views.moves import MovedDisk, MoveOrder, MovePlan
 
@@ -84,10 +85,14 @@ def move(
 
 def _begin(client: Client, name: str, order: MoveOrder, wait: bool) -> None:
     accepted = client.post(f"/v1/apps/{name}/move", Accepted, order)
-    if finish(client, accepted, wait=wait) is not None:
+    if finish(client, accepted, wait=wait) is None:
+        return
+    left = client.get(f"/v1/apps/{name}", AppDetail).app.left_in
+    say(f"{name} has moved.")
+    if left:
         say(
-            f"{name} has moved. What its disks held stays where it was until you say: skep app move {name} "
-            f"--confirm    Go back: skep app move {name} --back"
+            f"Its disks are still in {', '.join(left)}, too, as they were left: skep app move {name} --confirm, "
+            "or --back (with --keep-new-data or --drop-new-data)"
         )
 
 
