@@ -91,8 +91,8 @@ def _begin(client: Client, name: str, order: MoveOrder, wait: bool) -> None:
     say(f"{name} has moved.")
     if left:
         say(
-            f"Its disks are still in {', '.join(left)}, too, as they were left: skep app move {name} --confirm, "
-            "or --back (with --keep-new-data or --drop-new-data)"
+            f"Its disks are still in {', '.join(left)}, too, as they were left: skep app move {name} "
+            "--confirm, or --back (with --keep-new-data or --drop-new-data)"
         )
 
 
