@@ -1,6 +1,7 @@
 """Endpoints from the use case to what hosts are told."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,12 @@ from skep.control.callers import Role
 from skep.control.endpoints.endpoints import complete
 from skep.model.edge import AppEndpoints
 from skep.model.endpoints import check_endpoint, meet
-from skep.model.errors import Conflict, InvalidInput, NotFound
+from skep.model.errors import Conflict, InvalidInput, NotFound, Unsupported
+from skep.model.ids import ClusterId, HostName, ZoneName
 from skep.model.spec import AppSpec, EndpointSpec, Extensions, ServiceSpec
 from skep.providers.simulated import SimulatedEdge
+from skep.store import clusters
+from skep.store.clusters import ClusterRow
 
 
 @pytest.fixture
@@ -77,6 +81,27 @@ async def test_a_name_belongs_to_the_tenant_that_has_it_first(house: Installatio
     assert await house.control.endpoints.list(other) == []
     with pytest.raises(NotFound):
         await house.control.endpoints.access(other, "shop")
+
+
+async def test_of_requests_that_a_cluster_leads_nobody_is_told(house: Installation) -> None:
+    await release(house, app(web=web("shop.localhost")))
+    asked = await house.control.endpoints.access(house.admin, "shop")
+    (there,) = (await house.control.apps.show(house.admin, "shop")).replicas
+    row = ClusterRow(
+        id=ClusterId("c"),
+        zone=ZoneName("zone"),
+        host=HostName(there.host),
+        server="https://k8s",
+        sealed_kubeconfig=b"",
+        registry="registry.example.com/skep",
+        created=0.0,
+    )
+    await house.database.write(partial(clusters.insert, row=row))
+
+    with pytest.raises(Unsupported, match="log has them, that of the ingress controller or the gateway"):
+        await house.control.endpoints.access(house.admin, "shop")
+
+    assert asked == []
 
 
 async def test_a_certificate_must_be_there_before_an_endpoint_names_it(house: Installation) -> None:

@@ -33,14 +33,19 @@ def list_endpoints(app_name: AppName = "", /, *, common: Common = DEFAULT) -> No
         ("APP", lambda one: one.app),
         ("SERVICE", lambda one: one.service),
         ("REPLICAS", lambda one: len(one.replicas)),
-        ("REQUESTS", lambda one: sum(part.requests for part in one.traffic)),
-        ("ERRORS", lambda one: sum(part.server_errors for part in one.traffic)),
+        ("REQUESTS", lambda one: _sum(one, [part.requests for part in one.traffic])),
+        ("ERRORS", lambda one: _sum(one, [part.server_errors for part in one.traffic])),
     ]
     found = _endpoints(common, app_name)
     if any(one.certificate for one in found):
         columns.append(("CERTIFICATE", lambda one: one.certificate.partition(": ")[0]))
     show(found, columns, common.output)
     _warn(found, common)
+
+
+def _sum(one: EndpointView, counts: list[int]) -> int | str:
+    """Replicas that answer and of which nobody counts anything are those of a cluster."""
+    return "-" if one.replicas and not counts else sum(counts)
 
 
 @app.command(name="show")

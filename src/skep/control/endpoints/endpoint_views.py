@@ -16,11 +16,11 @@ from skep.control.telling.serving import serving
 from skep.flow import Database
 from skep.model.edge import AccessLine, EndpointTraffic
 from skep.model.endpoints import ACME
-from skep.model.errors import NotFound, SkepError
+from skep.model.errors import NotFound, SkepError, Unsupported
 from skep.model.ids import EndpointId, HostName, TenantId
 from skep.model.views.endpoints import AccessView, EndpointTrafficView, EndpointView
 from skep.store import acme as acme_orders
-from skep.store import apps, endpoints, replicas
+from skep.store import apps, clusters, endpoints, replicas
 from skep.store.endpoints import EndpointRow
 
 PATIENCE = 5.0
@@ -47,12 +47,34 @@ class Endpoints:
         self._settings = settings
 
     async def access(self, caller: Caller, app: str, tail: int = 100) -> list[AccessView]:
-        """The last requests for the app's endpoints, of all hosts that answer, oldest first."""
+        """The last requests for the app's endpoints, of all hosts that answer, oldest first.
+
+        Raises:
+            NotFound: there is no such app.
+            Unsupported: it is in a cluster, where nobody tells of them.
+        """
         tail = max(0, min(tail, MOST_LINES))
         found = await self.list(caller, app)
+        await self._must_be_told(EndpointId(one.id) for one in found)
         asked = await asyncio.gather(*(self._lines(one, tail) for one in found))
         lines = sorted((line for lines in asked for line in lines), key=lambda line: line.time)
         return lines[-tail:] if tail else []
+
+    async def _must_be_told(self, asked: Iterable[EndpointId]) -> None:
+        ids = set(asked)
+        async with self._database.read() as connection:
+            rows = [row for row in await endpoints.every(connection) if row.id in ids]
+            zones = {one.host: one.zone for one in await clusters.every(connection)}
+            members = [
+                one
+                for service in {row.service_id for row in rows}
+                for one in await replicas.of_service(connection, service)
+            ]
+        if members and all(one.host in zones for one in members):
+            raise Unsupported(
+                f"Zone {zones[members[0].host]!r} is a Kubernetes cluster: what leads requests into it tells "
+                "skep nothing of them. Its own log has them, that of the ingress controller or the gateway."
+            )
 
     async def _lines(self, one: EndpointView, tail: int) -> list[AccessView]:
         answers = await asyncio.gather(
