@@ -1,6 +1,7 @@
 """Trees of files as tars, for disks to take over and hand on."""
 
 import io
+import struct
 import tarfile
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,6 +10,8 @@ from skep.control.ports import DiskPool
 from skep.model.ids import DiskId
 from skep.streams.contents import Contents
 from skep.streams.sealing import sealed, unsealed
+
+_ACL = "SCHILY.xattr.system.posix_acl_access"
 
 
 def tree(**files: bytes) -> bytes:
@@ -22,6 +25,7 @@ def tree(**files: bytes) -> bytes:
         _add(tar, "./deep/ümlaut -n 'x'", b"odd", mode=0o4711, uid=7, gid=8)
         _add(tar, "./deep/twin", type=tarfile.LNKTYPE, linkname="./deep/ümlaut -n 'x'")
         _add(tar, "./marked", b"m", pax_headers={"SCHILY.xattr.user.mark": "yes"})
+        _add(tar, "./shared", b"s", mode=0o664, pax_headers={_ACL: _shared_with(4242)})
         for name, content in files.items():
             _add(tar, f"./{name}", content)
     return buffer.getvalue()
@@ -62,7 +66,16 @@ def _facts(tar: tarfile.TarFile, one: tarfile.TarInfo) -> tuple[Any, ...]:
     data = tar.extractfile(real) if real.isreg() else None
     mark = real.pax_headers.get("SCHILY.xattr.user.mark")
     link = real.linkname if real.issym() else ""
-    return (real.type, real.mode, real.uid, real.gid, int(real.mtime), link, data and data.read(), mark)
+    about = (real.uid, real.gid, int(real.mtime), mark, real.pax_headers.get(_ACL))
+    return (real.type, real.mode, link, data and data.read(), *about)
+
+
+def _shared_with(user: int) -> str:
+    """An ACL that lets somebody without a name read and write (linux/posix_acl_xattr.h)."""
+    nobody = 0xFFFFFFFF
+    entries = [(0x01, 6, nobody), (0x02, 6, user), (0x04, 4, nobody), (0x10, 6, nobody), (0x20, 4, nobody)]
+    packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    return packed.decode(errors="surrogateescape")
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes = b"", **facts: Any) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import struct
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -28,9 +29,19 @@ def folder(tmp_path: Path) -> Path:
         file.seek(5_000_000)
         file.write(b"end")
         file.truncate(9_000_000)
+    os.setxattr(here / "zebra", "system.posix_acl_access", _acl(4242))
+    os.setxattr(here / "sub", "system.posix_acl_default", _acl(33))
+    os.setxattr(here / "zebra", "user.mark", b"\xff\x00")
     for number in range(200):
         (here / "sub" / f"file-{number}").write_text(str(number))
     return here
+
+
+def _acl(user: int) -> bytes:
+    """Read and write for somebody else (linux/posix_acl_xattr.h)."""
+    nobody = 0xFFFFFFFF
+    entries = [(0x01, 6, nobody), (0x02, 6, user), (0x04, 4, nobody), (0x10, 6, nobody), (0x20, 4, nobody)]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
 
 
 async def digest(folder: Path) -> str:
@@ -48,7 +59,11 @@ async def copied(folder: Path) -> Path:
 
 
 async def test_a_copy_has_the_digest_of_what_was_copied(folder: Path) -> None:
-    assert await digest(await copied(folder)) == await digest(folder)
+    there = await copied(folder)
+
+    assert await digest(there) == await digest(folder)
+    assert os.getxattr(there / "zebra", "system.posix_acl_access") == _acl(4242)
+    assert os.getxattr(there / "sub", "system.posix_acl_default") == _acl(33)
 
 
 async def test_whatever_differs_is_another_digest(folder: Path) -> None:
@@ -57,6 +72,7 @@ async def test_whatever_differs_is_another_digest(folder: Path) -> None:
         "content": lambda place: (place / "sub" / "file-7").write_text("8"),
         "mode": lambda place: (place / "zebra").chmod(0o600),
         "time": lambda place: os.utime(place / "holes", ns=(0, 1)),
+        "an ACL": lambda place: os.removexattr(place / "zebra", "system.posix_acl_access"),
         "a link less": lambda place: (place / "ant").unlink(),
         "a name": lambda place: (place / "sub" / "link").rename(place / "sub" / "other"),
     }

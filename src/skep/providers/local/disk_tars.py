@@ -1,7 +1,8 @@
 """What a disk holds as a tar, and back, by GNU tar: owners, modes, times, extended attributes, ACLs, holes.
 
 Format: pax (POSIX.1-2001) with GNU's sparse files, in the order of names.  Of extended attributes only
-`user.*` and `security.capability` travel: `trusted.*` is the host's own.
+`user.*`, `security.capability` and ACLs travel: `trusted.*` is the host's own.  ACLs go as the kernel has
+them, by number: `--acls` writes names, which whoever takes them over may not have.
 """
 
 import asyncio
@@ -13,7 +14,12 @@ from pathlib import Path
 
 from skep.model.errors import Exhausted, HostFailure
 
-ATTRIBUTES = ("--acls", "--xattrs", "--xattrs-include=user.*", "--xattrs-include=security.capability")
+ATTRIBUTES = (
+    "--xattrs",
+    "--xattrs-include=user.*",
+    "--xattrs-include=security.capability",
+    "--xattrs-include=system.posix_acl_*",
+)
 PACK = (
     "--create",
     "--format=posix",
