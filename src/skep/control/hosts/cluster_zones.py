@@ -195,9 +195,11 @@ class ClusterZones:
     async def _usable(self, kubeconfig: str, context: str | None) -> ClusterLook:
         look = await self._clusters.look(kubeconfig, context)
         if not look.check.usable:
-            missing = [one for one in look.check.findings if one.verdict == "missing"]
-            said = " ".join(f"{one.message} {one.remedy}".strip() for one in missing)
-            raise Conflict(f"{look.check.server} cannot be a zone as it is. {said}")
+            # Without rights nothing else can be seen, so the first is what to mend first.
+            first, *more = [one for one in look.check.findings if one.verdict == "missing"]
+            said = f"{first.message} {first.remedy}".strip()
+            also = " ('skep cluster check' names more.)" if more else ""
+            raise Conflict(f"{look.check.server} cannot be a zone as it is. {said}{also}")
         return look
 
     def _row(self, zone: ZoneName, access: ClusterAccess, look: ClusterLook) -> ClusterRow:
