@@ -99,6 +99,8 @@ def down() -> int:
 def purge(*, yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative=())] = False) -> int:
     """Remove everything of skep from this machine: containers, networks, disks, images, state.
 
+    What it has in Kubernetes clusters is deleted, too, unless its database is elsewhere.
+
     Example: `skep purge --yes`
 
     Parameters
