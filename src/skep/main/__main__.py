@@ -22,7 +22,7 @@ VERBS: dict[str, tuple[str, dict[str, bool]]] = {
     "agent": ("skep.main.agent:run", {}),
     "down": ("skep.main.teardown:tear_down", {"purge": False}),
     "box": ("skep.main.box_controls:run", {}),
-    "purge": ("skep.main.teardown:tear_down", {"purge": True}),
+    "purge": ("skep.main.purge:run", {}),
 }
 """A process imports what it is made of, and nothing of the others."""
 WITHOUT_ROOT = {"serve", "worker", "migrate"}

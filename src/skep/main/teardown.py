@@ -8,10 +8,8 @@ from skep.agent.teardown import teardown as remove_containers
 from skep.configuration import Configuration
 from skep.main.box import Box
 from skep.main.layout import stored_layout
-from skep.main.leaving_clusters import leave_clusters
 from skep.main.process import alone
 from skep.providers.box.underlay import Underlay
-from skep.providers.kubernetes import Clusters
 from skep.providers.local import disks as pool
 from skep.providers.local import edge, network
 from skep.providers.local.images import store as image_store
@@ -22,8 +20,6 @@ log = structlog.get_logger("skep")
 async def tear_down(settings: Configuration, *, purge: bool) -> None:
     """Remove what runs from the machine; with `purge` all data too.  The server must have ended."""
     with alone(settings):
-        if purge:
-            await leave_clusters(settings, Clusters(settings.insecure_registries))
         if (plan := stored_layout(settings)) is not None:
             async with Underlay(settings.instance, settings.box_underlay) as underlay:
                 await Box(settings, plan, underlay).tear_down(purge=purge)
