@@ -67,7 +67,7 @@ async def test_rights_that_miss_are_named(kubernetes: Cluster, account: dict[str
 
     (rights,) = (one for one in found.findings if one.subject == "rights")
     assert (rights.verdict, found.usable) == ("missing", False)
-    assert "get, list, watch nodes;" in rights.message
+    assert "get, list, watch, patch nodes;" in rights.message
     assert "more kinds" in rights.message
 
 
