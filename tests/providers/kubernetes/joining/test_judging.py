@@ -20,6 +20,7 @@ WHOLE = Facts(
     nodes=2,
     ready=2,
     classes=(DiskClass("fast", grows=True, default=True),),
+    gateways=("infra/main",),
     services=frozenset({"kube-dns"}),
 )
 
@@ -54,8 +55,9 @@ def test_a_cluster_that_has_everything_works_in_everything_but_what_no_cluster_i
         ({"classes": (DiskClass("slow", default=True),)}, {"disks": "limited"}),
         ({"groups": GROUPS - {"policy/v1"}}, {"disruption budgets": "limited"}),
         ({"groups": GROUPS - {"metrics.k8s.io/v1beta1"}}, {"usage": "limited"}),
-        ({"groups": GROUPS - {"gateway.networking.k8s.io/v1"}}, {"endpoints": "limited"}),
-        ({"groups": GROUPS - {"gateway.networking.k8s.io/v1"}, "ingress_classes": ("haproxy",)}, {}),
+        ({"gateways": ()}, {"endpoints": "limited"}),
+        ({"gateways": (), "groups": GROUPS - {"gateway.networking.k8s.io/v1"}}, {"endpoints": "limited"}),
+        ({"gateways": (), "ingress_classes": ("haproxy",)}, {}),
         (
             {"groups": GROUPS - {"crd.projectcalico.org/v1"}},
             {"isolation": "limited"},

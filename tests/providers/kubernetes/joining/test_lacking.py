@@ -44,6 +44,15 @@ def test_without_a_usual_class_there_are_no_volumes_and_without_ingress_no_endpo
     assert lacking(bare) - ALWAYS == {Need.VOLUMES, Need.ENDPOINTS}
 
 
+def test_a_gateway_leads_in_and_its_api_alone_does_not() -> None:
+    served = frozenset({"gateway.networking.k8s.io/v1"})
+
+    without = lacking(Facts(version=(1, 33), groups=served))
+    there = lacking(Facts(version=(1, 33), groups=served, gateways=("infra/main",)))
+
+    assert without - there == {Need.ENDPOINTS}
+
+
 def test_the_machine_is_the_sum_of_the_nodes_that_are_ready() -> None:
     machine = machine_of([node("a"), node("b"), node("c", ready="Unknown")], "uid")
 

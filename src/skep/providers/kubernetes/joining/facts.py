@@ -18,6 +18,7 @@ from lightkube.resources.storage_v1 import StorageClass
 from skep.model.errors import InvalidInput, Unavailable
 from skep.model.host import HostFacts
 from skep.model.ids import Bytes
+from skep.providers.kubernetes.joining.gateways import GATEWAYS, Gateway, open_gateways
 from skep.providers.kubernetes.joining.rights import BIND, MADE, OWNED, SEEN, Rule
 from skep.providers.kubernetes.quantities import amount
 
@@ -56,6 +57,8 @@ class Facts:
     """Nodes that are not Ready, and those that take no new pods, by name."""
     classes: tuple[DiskClass, ...] = ()
     ingress_classes: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    """Those that take routes of all namespaces."""
     daemons: frozenset[str] = frozenset()
     """DaemonSets of kube-system, where network plug-ins are."""
     services: frozenset[str] = frozenset()
@@ -84,13 +87,14 @@ async def ask(client: AsyncClient, documents: HttpClient) -> Facts:
             _items(client.list(IngressClass)),
             _items(client.list(DaemonSet, namespace=SYSTEM)),
             _items(client.list(Service, namespace=SYSTEM)),
+            _gateways(client, groups),
         )
         denied, identity = await asyncio.gather(_denied(client), _identity(client))
     except HTTPError as error:
         raise _refused(error, _server(documents)) from error
     except (KeyError, TypeError, ValueError) as error:
         raise Unavailable(f"What answers at {_server(documents)} is no Kubernetes: {error!r}.") from error
-    nodes, classes, ingresses, daemons, services = found
+    nodes, classes, ingresses, daemons, services, gateways = found
     return Facts(
         version=version,
         groups=groups,
@@ -100,6 +104,7 @@ async def ask(client: AsyncClient, documents: HttpClient) -> Facts:
         cordoned=tuple(sorted(_name(one) for one in nodes if one.spec and one.spec.unschedulable)),
         classes=tuple(map(_disk_class, classes)),
         ingress_classes=tuple(_names(ingresses)),
+        gateways=gateways,
         daemons=frozenset(_names(daemons)),
         services=frozenset(_names(services)),
         denied=denied,
@@ -156,6 +161,12 @@ async def _items(listed: AsyncIterable[Any]) -> list[Any]:
         if error.status.code in (403, 404):
             return []
         raise
+
+
+async def _gateways(client: AsyncClient, groups: frozenset[str]) -> tuple[str, ...]:
+    if f"{GATEWAYS}/v1" not in groups:
+        return ()
+    return tuple(map("/".join, open_gateways(await _items(client.list(Gateway, namespace="*")))))
 
 
 async def _denied(client: AsyncClient) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from skep.model.views.clusters import FindingView, Verdict
 from skep.providers.kubernetes.joining.facts import Facts
+from skep.providers.kubernetes.joining.gateways import GATEWAYS
 
 OLDEST = (1, 20)
 """The oldest version that is tried."""
@@ -159,10 +160,17 @@ def _fixed_addresses(facts: Facts) -> FindingView:
 
 
 def _endpoints(facts: Facts) -> FindingView:
-    if facts.serves("gateway.networking.k8s.io"):
-        return _finding("endpoints", "works", "The Gateway API is served.")
     if facts.ingress_classes:
         return _finding("endpoints", "works", f"Ingress of class {', '.join(facts.ingress_classes)}.")
+    if facts.gateways:
+        return _finding("endpoints", "works", f"Gateway {facts.gateways[0]}.")
+    if facts.serves(GATEWAYS):
+        return _finding(
+            "endpoints",
+            "limited",
+            "No gateway takes routes of all namespaces: services with endpoints are refused.",
+            "Make a Gateway with a listener that allows routes from All namespaces.",
+        )
     return _finding(
         "endpoints",
         "limited",

@@ -25,7 +25,7 @@ ALWAYS = frozenset(
 
 def lacking(facts: Facts) -> frozenset[Need]:
     """Of this cluster."""
-    entrance = facts.serves("gateway.networking.k8s.io") or bool(facts.ingress_classes)
+    entrance = bool(facts.ingress_classes or facts.gateways)
     return lacks(volumes=any(one.default for one in facts.classes), entrance=entrance)
 
 

@@ -4,9 +4,6 @@ What leads requests there says in no standard way what it led: traffic is not co
 written down.
 """
 
-from typing import Any
-
-from lightkube.generic_resource import create_namespaced_resource
 from lightkube.resources.networking_v1 import IngressClass
 
 from skep.model.edge import AccessLine, AppEndpoints, EndpointTraffic
@@ -14,10 +11,10 @@ from skep.model.errors import Forbidden
 from skep.model.host import PeersInForce, in_force, must_be_news
 from skep.model.ids import AppId, EndpointId
 from skep.providers.kubernetes.client.cluster import Cluster
-from skep.providers.kubernetes.network.entrances import GATEWAYS, Entrance, check
+from skep.providers.kubernetes.joining.gateways import GATEWAYS, Gateway, open_gateways
+from skep.providers.kubernetes.network.entrances import Entrance, check
 from skep.providers.kubernetes.network.tenancies import Tenancies
 
-Gateway = create_namespaced_resource(GATEWAYS, "v1", "Gateway", "gateways")
 _DEFAULT = "ingressclass.kubernetes.io/is-default-class"
 
 
@@ -61,21 +58,10 @@ async def entrance(cluster: Cluster) -> Entrance | None:
         gateways = await cluster.list(Gateway, labels={})
     except Forbidden:
         return None
-    places = sorted(_place(one) for one in gateways if _is_open(one))
+    places = open_gateways(gateways)
     return Entrance(gateway=places[0]) if places else None
 
 
 def _is_default(found: IngressClass) -> bool:
     marks = (found.metadata and found.metadata.annotations) or {}
     return marks.get(_DEFAULT) == "true"
-
-
-def _place(gateway: Any) -> tuple[str, str]:
-    return gateway.metadata.namespace, gateway.metadata.name
-
-
-def _is_open(gateway: Any) -> bool:
-    """Whether routes of all namespaces may be attached to it."""
-    spec = gateway.get("spec") or {}
-    allowed = [(one.get("allowedRoutes") or {}).get("namespaces") or {} for one in spec.get("listeners", ())]
-    return any(one.get("from") == "All" for one in allowed)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from skep.model.edge import AppEndpoints, EdgeEndpoint
 from skep.model.errors import Unsupported
+from skep.providers.kubernetes.joining.gateways import GATEWAYS
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
 from skep.providers.kubernetes.network.services import ENDPOINTS, HTTP, endpoint_name
 
 _USUAL = 60.0
 """Seconds of patience that an endpoint has if nobody says otherwise, and controllers, too."""
-GATEWAYS = "gateway.networking.k8s.io"
 _PEM = re.compile(rb"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----\s*", re.DOTALL)
 
 

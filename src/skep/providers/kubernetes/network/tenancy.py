@@ -13,8 +13,8 @@ from lightkube.resources.networking_v1 import Ingress, NetworkPolicy
 
 from skep.model.errors import SkepError
 from skep.model.ids import NetworkId, ServiceId
+from skep.providers.kubernetes.joining.gateways import GATEWAYS
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
-from skep.providers.kubernetes.network.entrances import GATEWAYS
 from skep.providers.kubernetes.network.records import TenantRecord
 
 HttpRoute = create_namespaced_resource(GATEWAYS, "v1", "HTTPRoute", "httproutes")
