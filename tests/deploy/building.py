@@ -1,24 +1,84 @@
-"""The images of deploy/, built by skep as the how-to says.  What has not changed is not built again."""
+"""The images of deploy/, built by skep as the how-to says.  What has not changed is not built again.
 
+`python -m tests.deploy.building` builds them while something else is under way: `make test-kubernetes`.
+"""
+
+import fcntl
 import hashlib
+import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench.installation import Installation
+from tests.cluster.kubernetes.build import CACHE
 from tests.deploy.manifests import DEPLOY, ROOT
 
-_KEPT = ROOT / "build" / "images"
+_KEPT = CACHE / "images"
+_OF_EACH = 3
+"""How many of them stay, for checkouts that differ."""
+BASE = ("src/skep/providers/local/images/debootstrap.py",)
 CONTROL = ("deploy/Dockerfile", "requirements.lock", "pyproject.toml", "src")
 TRIAL = ("deploy/trial",)
 
 
 def archives() -> tuple[Path, Path]:
-    """Of skep, and of what a trial stands on."""
-    wanted = (_place("skep", CONTROL), _place("trial", TRIAL))
-    if not all(place.exists() for place in wanted):
-        _build(*wanted)
-    return wanted
+    """Of skep, and of what a trial stands on.  Whoever else builds them is waited for."""
+    base = _place("debian", BASE)
+    control, trial = _place("skep", CONTROL), _place("trial", (*TRIAL, *BASE))
+    with _alone():
+        if not (control.exists() and trial.exists()):
+            _build(base, control, trial)
+        for place in (base, control, trial):
+            _keep(place)
+    return control, trial
+
+
+def _build(base: Path, control: Path, trial: Path) -> None:
+    with Installation(
+        instance="skepimage", networks="10.200.0.0/13", links="100.99.0.0/16", pool_size="8GiB"
+    ) as skep:
+        skep.start()
+        _have_debian(skep, base)
+        if not control.exists():
+            subprocess.run([ROOT / "scripts" / "wheels"], check=True, capture_output=True)
+            _build_one(skep, control, "--file=deploy/Dockerfile", str(ROOT))
+        if not trial.exists():
+            _build_one(skep, trial, str(DEPLOY / "trial"))
+
+
+def _have_debian(skep: Installation, kept: Path) -> None:
+    if kept.exists():
+        skep.command("image", "import", str(kept), "debian:bookworm")
+        return
+    skep.command("image", "bootstrap", "debian")
+    _save(skep, "debian:bookworm", kept)
+
+
+def _build_one(skep: Installation, place: Path, *words: str) -> None:
+    name = f"{place.name.partition('-')[0]}:1"
+    skep.command("image", "build", f"--tag={name}", *words)
+    _save(skep, name, place)
+
+
+def _save(skep: Installation, name: str, place: Path) -> None:
+    """Whole, or not at all."""
+    part = place.with_suffix(".part")
+    skep.command("image", "save", name, str(part))
+    part.rename(place)
+
+
+def _keep(place: Path) -> None:
+    """It is the newest of its kind now; of the others those used last stay."""
+    if place.exists():
+        os.utime(place)
+    kind = place.name.partition("-")[0]
+    kept = sorted(_KEPT.glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in kept[_OF_EACH:]:
+        path.unlink()
 
 
 def _place(name: str, parts: tuple[str, ...]) -> Path:
@@ -35,15 +95,15 @@ def _files(parts: tuple[str, ...]) -> Iterator[Path]:
         yield from (file for file in found if "__pycache__" not in file.parts)
 
 
-def _build(control: Path, trial: Path) -> None:
+@contextmanager
+def _alone() -> Iterator[None]:
     _KEPT.mkdir(parents=True, exist_ok=True)
-    subprocess.run([ROOT / "scripts" / "wheels"], check=True, capture_output=True)
-    with Installation(
-        instance="skepimage", networks="10.80.0.0/12", links="100.99.0.0/16", pool_size="8GiB"
-    ) as skep:
-        skep.start()
-        skep.command("image", "bootstrap", "debian")
-        skep.command("image", "build", "--tag=skep:1", "--file=deploy/Dockerfile", str(ROOT))
-        skep.command("image", "build", "--tag=skep-trial:1", str(DEPLOY / "trial"))
-        skep.command("image", "save", "skep:1", str(control))
-        skep.command("image", "save", "skep-trial:1", str(trial))
+    with (CACHE / "images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    # What was begun is removed, also by who ends it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    archives()

@@ -87,6 +87,14 @@ def test_settings_are_ones_that_there_are_and_what_is_secret_comes_from_the_secr
     assert not [thing for thing in written() if thing["kind"] == "Secret"]
 
 
+def test_every_port_names_its_protocol() -> None:
+    # Older clusters know no default when they merge, as Helm 4 asks for (server-side apply).
+    served = [port for thing in written() if thing["kind"] == "Service" for port in thing["spec"]["ports"]]
+    opened = [port for pod in PODS.values() for one in pod["containers"] for port in one.get("ports", [])]
+
+    assert {port.get("protocol") for port in (*served, *opened)} == {"TCP"}
+
+
 def test_only_who_needs_a_key_is_given_it() -> None:
     given = {name: sorted(_keys(PODS[name])) for name in CONTROL}
 

@@ -12,6 +12,7 @@ import msgspec
 STATE = Path(os.environ.get("SKEP_KUBERNETES_STATE", "/var/lib/skep-kubernetes"))
 NUMBERS = range(64)
 DEFAULT_NAME = os.environ.get("SKEP_KUBERNETES_NAME", "test")
+"""Of the cluster that tests use, and commands that name none."""
 CONTROL = "control"
 HOLLOW = "hollow"
 

@@ -55,5 +55,6 @@ async def test_debian_is_bootstrapped_into_an_image(images: OciImages, tmp_path:
     assert image.config.cmd == ("bash",)
     assert "bookworm" in (layer / "etc/apt/sources.list").read_text()
     assert list((layer / "var/cache/apt/archives").glob("*.deb")) == []
+    assert (layer / "etc/dpkg/dpkg.cfg.d/image").read_text() == "force-unsafe-io\n"
     assert (layer / "usr/bin/apt-get").exists()
     assert (layer / "etc/machine-id").read_text() == ""

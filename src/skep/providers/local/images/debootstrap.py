@@ -28,6 +28,17 @@ _TIDY = (
     "tmp/*", "dev/*", "var/cache/ldconfig/*", "debootstrap",
 )  # fmt: skip
 
+# As in the official images: a layer is durable as a whole or not at all, and downloads are not kept.
+_SETTINGS = {
+    "etc/dpkg/dpkg.cfg.d/image": "force-unsafe-io\n",
+    "etc/apt/apt.conf.d/image": (
+        'Acquire::Languages "none";\n'
+        'Dir::Cache::pkgcache "";\n'
+        'Dir::Cache::srcpkgcache "";\n'
+        'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb || true"; };\n'
+    ),
+}
+
 
 class AptSource(msgspec.Struct, frozen=True, kw_only=True):
     """One line of apt's sources: where a suite comes from."""
@@ -102,13 +113,15 @@ async def _install(
 
 
 def _tidy(target: Path, suite: str, sources: list[AptSource]) -> None:
-    """Leave what an image should have: no caches, no device nodes, no identity; apt knows its sources."""
+    """Leave what an image should have: no caches, no identity; apt knows its sources, and keeps nothing."""
     for pattern in _TIDY:
         for path in target.glob(pattern):
             remove_tree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     (target / "etc/machine-id").write_text("")
     for name in ("etc/hostname", "etc/resolv.conf"):
         (target / name).unlink(missing_ok=True)
+    for name, text in _SETTINGS.items():
+        (target / name).write_text(text)
     if sources:
         lines = (f"deb {source.uri} {source.suite} {' '.join(source.components)}\n" for source in sources)
         (target / "etc/apt/sources.list").write_text("".join(lines))
