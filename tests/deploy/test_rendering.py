@@ -30,13 +30,14 @@ def test_the_overlay_for_old_clusters_differs_in_its_budgets_alone(kubernetes: C
     assert old.keys() == new.keys()
 
 
-def test_the_cluster_takes_every_object_of_them(kubernetes: Cluster) -> None:
+@pytest.mark.parametrize("how", [(), ("--server-side",)], ids=["kubectl", "helm-4"])
+def test_the_cluster_takes_every_object_of_them(kubernetes: Cluster, how: tuple[str, ...]) -> None:
     things = [*overlay(kubernetes, "trial-before-1.21"), *overlay(kubernetes, "production")]
     served = set(kubernetes.kubectl("api-versions").split())
     known = [thing | {"metadata": _here(thing)} for thing in things if thing["apiVersion"] in served]
 
     sent = json.dumps({"apiVersion": "v1", "kind": "List", "items": known})
-    taken = kubernetes.kubectl("apply", "--dry-run=server", "--output=name", "--filename=-", stdin=sent)
+    taken = kubernetes.kubectl("apply", *how, "--dry-run=server", "--output=name", "--filename=-", stdin=sent)
 
     assert len(taken.split()) == len(known)
     assert {thing["apiVersion"] for thing in things} - served <= {"policy/v1"}
