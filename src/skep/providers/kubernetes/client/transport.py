@@ -5,8 +5,9 @@ from contextlib import suppress
 
 import httpx2
 
-_PATIENCE = 2.0
-"""Seconds in which a connection that nobody wants any more comes to be, to be closed in an orderly way."""
+_PATIENCE = 12.0
+"""Seconds in which a connection that nobody wants any more comes to be, to be closed in an orderly way: more
+than any request has, since a busy machine takes its time to shake hands."""
 
 
 class ClosingTransport(httpx2.AsyncHTTPTransport):

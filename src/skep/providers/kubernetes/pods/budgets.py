@@ -5,7 +5,7 @@ One per service of several replicas, over all its revisions: a pod may have one 
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
@@ -14,7 +14,6 @@ from lightkube.generic_resource import create_namespaced_resource
 
 from skep.model.errors import NotFound, SkepError
 from skep.providers.kubernetes.client.cluster import Cluster
-from skep.providers.kubernetes.client.together import Together
 from skep.providers.kubernetes.pods.ledger import Ledger
 from skep.providers.kubernetes.pods.manifests import DOMAIN, MEMBER, Manifest
 from skep.providers.kubernetes.pods.naming import CarrierKind, plain
@@ -45,28 +44,25 @@ def budgets(ledgers: Iterable[Ledger], base: dict[str, str], version: str) -> di
 class Budgets:
     """Kept as they are to be; what an earlier process left behind goes with the first round."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        ledgers: Callable[[], Iterable[Ledger]],
-        spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]],
-    ) -> None:
+    def __init__(self, cluster: Cluster, ledgers: Callable[[], Iterable[Ledger]]) -> None:
         self._cluster = cluster
         self._ledgers = ledgers
-        self._spawn = spawn
-        self._round = Together(self._work)
+        self._news = asyncio.Event()
         self._there: dict[Place, Manifest] | None = None
 
     def changed(self) -> None:
         """Other containers are wanted, or others are there."""
-        self._spawn(self._try())
+        self._news.set()
 
-    async def _try(self) -> None:
-        try:
-            await self._round.done()
-        except SkepError as error:
-            _log.warning("cluster.budgets-failed", error=str(error))
-            asyncio.get_running_loop().call_later(_AGAIN, self.changed)
+    async def forever(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self._work()
+            except SkepError as error:
+                _log.warning("cluster.budgets-failed", error=str(error))
+                asyncio.get_running_loop().call_later(_AGAIN, self.changed)
 
     async def _work(self) -> None:
         version = await self._version()

@@ -48,7 +48,7 @@ class Carriers:
         self._around = Around(cluster=cluster, tell=self._told, spawn=self._spawn, silent=self._silent)
         self._all: dict[tuple[str, str], Carrier] = {}
         self._wondering = Wondering(cluster, self._all.values)
-        self._budgets = Budgets(cluster, self._ledgers, self._spawn)
+        self._budgets = Budgets(cluster, self._ledgers)
         self._where: dict[ContainerId, Carrier] = {}
         self._pods: Watched[Pod] | None = None
         self._known = asyncio.Event()
@@ -57,6 +57,7 @@ class Carriers:
 
     async def __aenter__(self) -> Self:
         self._spawn(self._wondering.forever())
+        self._spawn(self._budgets.forever())
         if self._nodes is not None:
             self._ends.append(self._nodes.subscribe(self._node_heard))
         self._spawn(self._adopt())
