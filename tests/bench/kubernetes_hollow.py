@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 from tests.bench.installation import Installation
 from tests.bench.processes import cpu_percent, cpu_seconds, resident
 from tests.bench.report import Report, Target
@@ -48,7 +49,7 @@ def measure(report: Report, cluster: Cluster, *, nodes: int, pods: int, idle: fl
         report.add("processor time of skep until then", spent, "ms/pod", note="API, runs, database, cluster")
         _weigh(report, skep, cluster, what, idle)
         _resync(report, skep, cluster, tenants)
-        _remove(skep, cluster, tenants)
+        _remove(skep, tenants)
 
 
 def _weigh(report: Report, skep: Installation, cluster: Cluster, what: str, idle: float) -> None:
@@ -122,12 +123,14 @@ def _skep(cluster: Cluster) -> Iterator[Installation]:
 
 def _apply(skep: Installation, tenants: list[str]) -> list[str]:
     """All at once; answers the runs."""
-    return [
-        skep.http.post("/v1/apps/shop/releases", json=_app(), headers=_as(tenant))
-        .raise_for_status()
-        .json()["run"]
-        for tenant in tenants
-    ]
+    return [_run_of(skep.http.post("/v1/apps/shop/releases", json=_app(), headers=_as(t))) for t in tenants]
+
+
+def _run_of(answer: httpx.Response) -> str:
+    if answer.is_error:
+        raise RuntimeError(f"{answer.request.method} {answer.request.url}: {answer.text}")
+    run: str = answer.json()["run"]
+    return run
 
 
 def _as(tenant: str) -> dict[str, str]:
@@ -145,10 +148,11 @@ def _app() -> Json:
     return {"name": "shop", "services": {"web": web}, "x_skep": {"zones": ["hollow"]}}
 
 
-def _remove(skep: Installation, cluster: Cluster, tenants: list[str]) -> None:
-    for tenant in tenants:
-        skep.http.delete("/v1/apps/shop", headers=_as(tenant)).raise_for_status()
-    _until(lambda: not _deployments(cluster), "nothing is left")
+def _remove(skep: Installation, tenants: list[str]) -> None:
+    """Nothing is left in the cluster."""
+    for run in [_run_of(skep.http.delete("/v1/apps/shop", headers=_as(tenant))) for tenant in tenants]:
+        skep.wait_run(run, timeout=_PATIENCE, poll=0.5)
+    skep.command("zone", "rm", "hollow")
 
 
 # what is looked at

@@ -447,7 +447,7 @@ class TestClusterFabric(FabricContract):
         net = network()
         await fabric.ensure_network(net)
 
-        with pytest.raises(Unsupported, match="30000 to 32767"):
+        with pytest.raises(Unsupported, match="30000-32767"):
             await fabric.publish(publications(net, 8080, 80, (net.subnet[5],)))
         with pytest.raises(Unsupported, match="on all nodes"):
             await fabric.publish(publications(net, self.ports[0], 80, (), host_ip="127.0.0.1"))
