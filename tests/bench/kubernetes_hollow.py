@@ -142,7 +142,7 @@ def _app() -> Json:
         "image": "busybox:1",
         "command": ["sleep", "infinity"],
         "replicas": _OF_EACH,
-        "resources": {"cpus": 0.02, "memory": 16 * 1024**2},
+        "resources": {"cpus": 0.02, "memory": 8 * 1024**2},
         "stop_grace_period": 0.0,
     }
     return {"name": "shop", "services": {"web": web}, "x_skep": {"zones": ["hollow"]}}
