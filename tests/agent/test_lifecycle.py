@@ -193,6 +193,20 @@ async def test_what_ends_before_it_was_ever_well_is_never_ready(engine: Supervis
                 await engine.wait_ready(spec.id)
 
 
+async def test_what_ends_again_and_again_is_not_waited_for_for_ever(
+    engine: Supervisor, hive: Hive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skep.agent.container.HOPELESS", 3)
+    check = HealthCheck(test=("CMD-SHELL", "exit 1"), interval=0.1, retries=50)
+    spec = hive.spec("echo no database; exit 7", healthcheck=check, restart=RestartPolicy(condition="always"))
+    await engine.start(spec)
+
+    with pytest.raises(Unavailable, match=r"ends again and again.*exit code 7(?s:.)*no database"):
+        await engine.wait_ready(spec.id)
+
+    await engine.remove(spec.id)
+
+
 async def test_not_ready_ends_with_the_last_lines(engine: Supervisor, hive: Hive) -> None:
     spec = hive.spec("echo cannot find the database >&2; exit 2")
 

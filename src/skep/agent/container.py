@@ -24,7 +24,7 @@ from skep.control.ports import ContainerEvents, Fabric
 from skep.model.errors import Conflict, HostFailure, NotFound, SkepError, Unavailable
 from skep.model.host import ContainerSpec, ContainerState, ContainerStatus, Health
 from skep.model.ids import Seconds
-from skep.model.restarts import History, decide
+from skep.model.restarts import HOPELESS, History, decide
 from skep.providers.local.logs import ContainerLog
 from skep.providers.local.processes import ExitWatch, send
 from skep.providers.local.runtime import Runtime
@@ -141,6 +141,9 @@ class Container:
             if self.record.exit_code == 0 and not checked:
                 return True
             raise Unavailable(self._lament(f"exited with {self.record.exit_code}"))
+        if not self.running and self.record.history.attempts >= HOPELESS:
+            again = f"ends again and again, the last time with exit code {self.record.exit_code}"
+            raise Unavailable(self._lament(again))
         return None
 
     def _exited(self) -> int | None:

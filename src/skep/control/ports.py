@@ -108,7 +108,8 @@ class Engine(Protocol):
         """Return once it is healthy, or, without a health check, once it runs.
 
         Raises:
-            Unavailable: it became unhealthy or exited for good; the message ends with its last log lines.
+            Unavailable: it became unhealthy, exited for good, or ends again and again; the message ends with
+                its last log lines.
         """
 
     async def wait_exit(self, container: ContainerId) -> int:

@@ -13,6 +13,10 @@ _LONGEST = 60.0
 _SHORTEST = 0.1
 """A policy with `delay: 0` must not turn a crash loop into a busy loop."""
 
+HOPELESS = 10
+"""Attempts in a row that did not last, after which nobody waits any longer for a container to become ready:
+with a delay that begins at the shortest, about two minutes."""
+
 
 class History(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Attempts in a row that did not last, and the delay before the latest."""

@@ -39,6 +39,8 @@ from skep.providers.kubernetes.pods.usage import Meter
 
 _BEGINS = 60.0
 """Seconds after which a start that came to nothing is left to whoever waits for readiness."""
+_HOPELESS = 5
+"""Restarts of one pod after which nobody waits any longer: kubelets take about five minutes for them."""
 _TABLES = ("cat", "/proc/net/tcp", "/proc/net/tcp6")
 _UNKNOWN = 255
 """As Docker: the exit code of what ended while nobody could see it."""
@@ -124,7 +126,8 @@ class ClusterEngine:
         said: list[str] = []
 
         def decided() -> bool:
-            why = _unready(roster.status(container), checked=roster.entry(container).checked is not None)
+            checked, pod = roster.entry(container).checked is not None, roster.pod(container)
+            why = _unready(roster.status(container), checked=checked, restarts=pod.restarts if pod else 0)
             said[:] = [] if why is None else [why]
             return why is not None
 
@@ -229,7 +232,7 @@ def _running(carrier: Carrier, container: ContainerId) -> SeenPod:
     return pod
 
 
-def _unready(status: ContainerStatus, *, checked: bool) -> str | None:
+def _unready(status: ContainerStatus, *, checked: bool, restarts: int) -> str | None:
     """ "" if it is ready, why it will not be, or None as long as that is open."""
     if status.state is ContainerState.RUNNING:
         if status.health in (Health.NONE, Health.HEALTHY):
@@ -237,4 +240,6 @@ def _unready(status: ContainerStatus, *, checked: bool) -> str | None:
         return "is unhealthy" if status.health is Health.UNHEALTHY else None
     if status.state is ContainerState.EXITED:
         return "" if status.exit_code == 0 and not checked else f"exited with {status.exit_code}"
+    if restarts >= _HOPELESS:
+        return f"ends again and again, the last time with exit code {status.exit_code}"
     return None
