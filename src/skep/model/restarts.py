@@ -12,7 +12,6 @@ from skep.model.spec import RestartPolicy
 _LONGEST = 60.0
 _SHORTEST = 0.1
 """A policy with `delay: 0` must not turn a crash loop into a busy loop."""
-
 HOPELESS = 10
 """Attempts in a row that did not last, after which nobody waits any longer for a container to become ready:
 with a delay that begins at the shortest, about two minutes."""
