@@ -491,6 +491,17 @@ async def test_apps(store: Store) -> None:
     assert await store.see(apps.every, B) == []
 
 
+async def test_an_app_is_wanted_as_its_current_release_or_as_the_first_that_is_being_made(
+    store: Store,
+) -> None:
+    first = await store.see(releases.wanted)
+    await store.do(releases.set_state, RELEASE.id, "current")
+    await store.do(releases.insert, changed(RELEASE, id="next", revision=2))
+
+    assert [row.id for row in first] == [RELEASE.id]
+    assert [row.id for row in await store.see(releases.wanted)] == [RELEASE.id]
+
+
 async def test_a_deleted_app_takes_its_own_rows_along_and_leaves_disks(store: Store) -> None:
     await store.do(networks.insert, [changed(NETWORK, id="own", app_id=APP.id, name="shop_own", number=2)])
     await store.do(networks.delete_ports, [PORT.id])

@@ -43,6 +43,13 @@ async def current(connection: AsyncConnection) -> list[ReleaseRow]:
     return await rows.many(connection, sa.select(releases).where(releases.c.state == "current"), ReleaseRow)
 
 
+async def wanted(connection: AsyncConnection) -> list[ReleaseRow]:
+    """The current release of every app, and of those that have none yet the one that is being made."""
+    query = sa.select(releases).where(releases.c.state.in_(["pending", "current"]))
+    found = await rows.many(connection, query, ReleaseRow)
+    return list({row.app_id: row for row in sorted(found, key=lambda row: row.state == "current")}.values())
+
+
 async def in_use(connection: AsyncConnection, tenant: TenantId) -> list[ReleaseRow]:
     """What the tenant's apps are, and what runs are making of them."""
     query = sa.select(releases).where(

@@ -124,7 +124,7 @@ async def _promised(
 ) -> tuple[defaultdict[str, float], defaultdict[str, int]]:
     """CPUs and memory by host."""
     cpus, memory = defaultdict[str, float](float), defaultdict[str, int](int)
-    specs = {row.app_id: row.spec for row in await releases.current(connection)}
+    specs = {row.app_id: row.spec for row in await releases.wanted(connection)}
     for replica in await replicas.find(connection):
         spec = specs.get(replica.app_id)
         service = spec.services.get(ServiceName(replica.service)) if spec else None
