@@ -140,10 +140,12 @@ async def installation(
                 return CloudEnvironment(
                     now=clock, networks=IPv4Network("10.128.0.0/9"), traffic=traffic, hosts=directory
                 )
-            name = HostName(route.removeprefix("agent."))
+            return placed(HostName(route.removeprefix("agent.")))
+
+        async def placed(name: HostName) -> HostEnvironment:
             return HostEnvironment(
                 name=name,
-                host=directory.place(name),
+                host=await directory.place(name),
                 desired=desired,
                 sources=sources,
                 guarding=guarding,

@@ -42,13 +42,15 @@ class HostDirectory:
         fenced = {name for name, row in there.items() if row.given_up and row.fenced is not None}
         self._dead = fenced | (self._known - there.keys())
 
-    def place(self, name: HostName) -> Host:
+    async def place(self, name: HostName) -> Host:
         """For steps that are done there.
 
         Raises:
             PlaceGone: it was removed, and nothing that it ran goes on.
             Unavailable: nothing leads there.
         """
+        if name not in self._hosts:
+            await self.look_again()
         if name in self._dead:
             raise PlaceGone(f"Host {name!r} was removed.")
         return self.on(name)

@@ -57,7 +57,8 @@ LOOK = 0.5
 class FlowEngine:
     """Runs flows durably.  Open it with `async with`.
 
-    `environments(route)` answers what steps find in `cx.env`; `route` is the value of their `on:`, or "".
+    `environments(route)` answers what steps find in `cx.env`, or an awaitable of it; `route` is the value of
+    their `on:`, or "".
     `concurrency`: steps under way at once. `capacity`: runs in memory at once; more of them wait in the
     database; with 0 it starts, shows and steers runs that others carry out. `retry_delay(tries)` takes the
     place of the policies' back-off. `shared`: other engines work on this database too, and one that is

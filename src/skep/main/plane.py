@@ -276,11 +276,12 @@ def _environments(base: Foundation) -> Callable[[str], object]:
             return cloud
         if not route.startswith(_AGENT):
             raise LookupError(f"nothing is reached by the route {route!r}: it must be agent.HOST")
-        name = HostName(route.removeprefix(_AGENT))
-        host = base.directory.place(name)
+        return placed(HostName(route.removeprefix(_AGENT)))
+
+    async def placed(name: HostName) -> HostEnvironment:
         return HostEnvironment(
             name=name,
-            host=host,
+            host=await base.directory.place(name),
             desired=base.desired,
             sources=sources,
             peering=base.peering,

@@ -41,7 +41,7 @@ async def centre(kubernetes: Cluster, tmp_path: Path) -> AsyncIterator[DataCentr
 async def test_a_release_goes_on_when_the_worker_that_leads_the_cluster_is_killed(
     centre: DataCentre, tmp_path: Path
 ) -> None:
-    await loaded(centre, busybox_archive(tmp_path))
+    await centre.load(busybox_archive(tmp_path))
     await ended(centre, "POST", "/apps/shop/releases", json=app("1"))
     accepted = await centre.ask("POST", "/apps/shop/releases", json=app("2"))
 
@@ -81,19 +81,6 @@ async def until_ready(centre: DataCentre) -> None:
         await asyncio.sleep(0.2)
         hosts: Any = await centre.ask("GET", "/hosts")
         state = hosts[0]["state"]
-
-
-async def loaded(centre: DataCentre, archive: Path) -> None:
-    """A worker hears of a host that is ready up to a second after the database."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            return await centre.load(archive)
-        except AssertionError as error:
-            unheard = ("Host 'k8s' does not answer", "Host 'k8s' has not been heard of yet")
-            if not any(words in str(error) for words in unheard) or time.monotonic() > deadline:
-                raise
-        await asyncio.sleep(0.5)
 
 
 async def ended(centre: DataCentre, method: str, path: str, **more: Any) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
+from inspect import isawaitable
 from typing import Any, Literal
 
 from msgspec.structs import replace
@@ -56,7 +57,7 @@ class _Undone(Exception):
 
 
 class Caller:
-    """Calls steps.  `environments(route)` answers what a step finds in `cx.env`.
+    """Calls steps.  `environments(route)` answers what a step finds in `cx.env`, or an awaitable of it.
 
     It raises LookupError if nothing is there, PlaceGone if nothing ever will be again: then steps fail for
     good, and what they did there counts as undone.
@@ -133,7 +134,7 @@ class Caller:
         """Call the step or its undo.  Never raises, except when cancelled."""
         run, index, undo = ticket.payload
         try:
-            call = self._prepare(run, index, undo, ticket, report)
+            call = await self._prepare(run, index, undo, ticket, report)
         except PlaceGone as error:
             if not undo:
                 return Gone(message_of(error))
@@ -145,7 +146,7 @@ class Caller:
             return await self._in_transaction(run, index, call)
         return await self._dispatch(call)
 
-    def _prepare(
+    async def _prepare(
         self, run: ActiveRun, index: int, undo: bool, ticket: Ticket, report: Callable[[str], None]
     ) -> Call:
         planned, code, lookup = (
@@ -154,8 +155,9 @@ class Caller:
             run.execution.lookup(index),
         )
         row = run.execution.row(index)
+        env = self._environments(ticket.route)
         context: Context[Any] = Context(
-            env=self._environments(ticket.route),
+            env=await env if isawaitable(env) else env,
             run=run.id,
             step=ticket.step,
             attempt=row.undo_attempts if undo else row.attempts,
