@@ -9,6 +9,7 @@ from tests.flow import workshop
 
 from skep.flow.definition.conditions import condition
 from skep.flow.definition.expressions import Reference, evaluate, references
+from skep.flow.definition.writing import written
 
 VALUES: dict[str, Any] = {
     "a": 3,
@@ -76,13 +77,20 @@ def test_what_is_decided_already_is_not_looked_up() -> None:
 
 
 def test_a_text_in_a_condition_may_hold_references() -> None:
-    written = condition("$place.host == 'agent-$input.c' and $place.name != '$$5'")
+    found = condition("$place.host == 'agent-$input.c' and $place.name != '$$5'")
 
-    assert [str(reference) for reference in references(written)] == [
+    assert [str(reference) for reference in references(found)] == [
         "$place.host",
         "$input.c",
         "$place.name",
     ]
+
+
+def test_a_step_whose_name_begins_with_a_digit_is_referred_to_in_braces() -> None:
+    found = condition("${0-0-at-5-percent.share} > 3")
+
+    assert [str(reference) for reference in references(found)] == ["${0-0-at-5-percent.share}"]
+    assert condition(written(found)) == found
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,10 @@ Path = tuple[str, ...]
 
 _NAME = r"[A-Za-z_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
 _FIELDS = r"(?:\.[A-Za-z_][A-Za-z0-9_]*)*"
-DOTTED, BRACED = rf"{_NAME}{_FIELDS}", rf"{_NAME}(?:\.{_NAME})*"
-"""What may follow a `$`, and what may stand within `${}`: names without groups of their own."""
+_STEP = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
+DOTTED, BRACED = rf"{_NAME}{_FIELDS}", rf"{_STEP}(?:\.{_NAME})*"
+"""What may follow a `$`, and what may stand within `${}`: names without groups of their own.  Steps may have
+names that begin with a digit; `$5` is money, `${5}` such a step."""
 _TOKEN = re.compile(rf"\$(?:(\$)|({DOTTED})|\{{({BRACED})\}}|)")
 
 
@@ -47,7 +49,8 @@ class Reference(Struct, frozen=True, tag="reference", omit_defaults=True, gc=Fal
         return self.source in (ITEM, INDEX)
 
     def __str__(self) -> str:
-        return "$" + ".".join((self.source, *self.path))
+        name = ".".join((self.source, *self.path))
+        return f"${{{name}}}" if name[0].isdigit() else f"${name}"
 
 
 class Text(Struct, frozen=True, tag="text", gc=False):

@@ -76,7 +76,8 @@ def _part(part: str | Reference, follower: str | Reference) -> str:
     if isinstance(part, str):
         return part.replace("$", "$$")
     bare = not isinstance(follower, str) or not _GOES_ON.match(follower)
-    return str(part) if bare else "${" + str(part)[1:] + "}"
+    said = str(part)
+    return said if bare or said.endswith("}") else "${" + said[1:] + "}"
 
 
 def _operand(operand: Expression) -> str:
