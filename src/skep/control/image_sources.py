@@ -1,7 +1,6 @@
 """Where an image can be had that a host lacks: on another host."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from weakref import WeakValueDictionary
@@ -74,11 +73,15 @@ class ImageSources:
                 task.cancel()
 
     async def _owner(self, digest: Digest, name: HostName) -> HostName | None:
-        with contextlib.suppress(SkepError):
+        try:
             host: Host = await self._hosts.answering(name)
             await host.images.info(digest)
-            return name
-        return None
+        except NotFound:
+            return None
+        except SkepError as error:
+            log.info("image.source-unknown", image=digest, source=name, error=error.message)
+            return None
+        return name
 
     def _turn(self, host: HostName, digest: Digest) -> AbstractAsyncContextManager[object]:
         """One at a time brings an image to a host; the others then find it there."""

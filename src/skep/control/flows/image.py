@@ -93,7 +93,7 @@ async def settle(cx: Cloud, release: ReleaseId, service: str, image: ImageInfo) 
     await releases.set_images(cx.tx, release, row.images | {service: image})
 
 
-@step
+@step(retry=4)  # who has it may not answer for a moment
 async def unpack(cx: OnHost, container: ContainerId) -> None:
     """Unpack the image's layers on the host, brought from another host if need be."""
     spec = await cx.env.desired.container(container)
