@@ -237,7 +237,8 @@ async def test_environment_files_and_what_a_user_is_are_as_specified(
 async def test_commands_have_a_terminal_input_and_an_exit_code(engine: ClusterEngine, place: Yard) -> None:
     spec = place.spec(*SLEEP)
     await started(engine, [spec])
-    script = 'read word; stty size; echo "<$word $HOW $(pwd)>"; echo ill >&2; exit 7'
+    # The size comes beside the input: a quick command may ask before it is there.
+    script = 'read word; until stty size; do sleep 0.1; done; echo "<$word $HOW $(pwd)>"; echo ill >&2; exit 7'
     asked = ExecSpec(
         args=("/bin/sh", "-c", script),
         tty=True,
