@@ -238,7 +238,8 @@ async def test_commands_have_a_terminal_input_and_an_exit_code(engine: ClusterEn
     spec = place.spec(*SLEEP)
     await started(engine, [spec])
     # The size comes beside the input: a quick command may ask before it is there.
-    script = 'read word; until stty size; do sleep 0.1; done; echo "<$word $HOW $(pwd)>"; echo ill >&2; exit 7'
+    sized = "until stty size; do sleep 0.1; done"
+    script = f'read word; {sized}; echo "<$word $HOW $(pwd)>"; echo ill >&2; exit 7'
     asked = ExecSpec(
         args=("/bin/sh", "-c", script),
         tty=True,
