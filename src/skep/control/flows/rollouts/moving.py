@@ -21,8 +21,8 @@ from skep.control.flows.rollouts.parts import (
     old_none,
     old_weights,
 )
-from skep.control.flows.rollouts.release import ENDPOINTS, hosts_of, names_like_disks
-from skep.control.flows.writing import Steps, document, named, route, safe
+from skep.control.flows.rollouts.release import ENDPOINTS, add_disks, hosts_of
+from skep.control.flows.writing import Steps, document, route, safe
 from skep.control.plans.plans import DiskMove, Plan, ReplicaChange
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec
@@ -47,7 +47,7 @@ def move(plan: Plan, spec: AppSpec) -> str:
         "after": ["begin"],
     }
     steps["prepare"] = {"use": "release.claim", "with": {"release": plan.release}, "after": ["recall"]}
-    made = _make_disks(steps, plan)
+    made = add_disks(steps, plan)
     parts = MovingParts(plan, spec, steps, made)
     ready = [*made.values(), *_bring_images(parts)]
     if plan.moves:
@@ -62,16 +62,6 @@ def move(plan: Plan, spec: AppSpec) -> str:
         parts.tell(ENDPOINTS, services, list(steps))
     steps["finish"] = {"use": "release.finish", "with": {"release": plan.release}, "after": list(steps)}
     return document("app.move", f"app/{plan.app}", steps)
-
-
-def _make_disks(steps: Steps, plan: Plan) -> dict[str, str]:
-    """By the disks' names the steps that make them."""
-    taken = names_like_disks(plan)
-    found: dict[str, str] = {}
-    for disk in plan.disks:
-        name = found[disk.name] = named("disk", disk.name, disk.id, taken)
-        steps[name] = route("disk.create", disk.host, {"disk": disk.id}, ["prepare"])
-    return found
 
 
 def _bring_images(parts: Parts) -> list[str]:

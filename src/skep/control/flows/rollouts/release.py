@@ -18,7 +18,7 @@ def apply(plan: Plan, spec: AppSpec, builder: HostName) -> str:
     An image that is nowhere yet is fetched by a host that needs it; by the `builder`, if none does.
     """
     steps = _beginning(plan, spec, builder)
-    disks = _add_disks(steps, plan)
+    disks = add_disks(steps, plan)
     parts = Parts(plan, spec, steps, disks)
     match spec.x_skep.release.strategy:
         case "atomic":
@@ -60,8 +60,9 @@ def _known_to_hosts(plan: Plan, spec: AppSpec) -> list[ServiceId]:
     return list(dict.fromkeys([*found, *(port.service_id for port in plan.published_before)]))
 
 
-def _add_disks(steps: Steps, plan: Plan) -> dict[str, str]:
-    taken = names_like_disks(plan)
+def add_disks(steps: Steps, plan: Plan) -> dict[str, str]:
+    """By the disks' names the steps that make them."""
+    taken = _names_like_disks(plan)
     found: dict[str, str] = {}
     for disk in plan.disks:
         name = found[disk.name] = named("disk", disk.name, disk.id, taken)
@@ -69,7 +70,7 @@ def _add_disks(steps: Steps, plan: Plan) -> dict[str, str]:
     return found
 
 
-def names_like_disks(plan: Plan) -> set[str]:
+def _names_like_disks(plan: Plan) -> set[str]:
     """What services that are called like a disk's step may call theirs: disks give way."""
     numbers = range(len(plan.replicas) + 1)
     names = {change.service for change in plan.replicas if change.service.startswith("disk")}
