@@ -2,13 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from tests.cluster.kubernetes.cluster import Cluster as ACluster
-from tests.cluster.kubernetes.shared import kubernetes
 from tests.providers.kubernetes.yard import ALWAYS, Yard, yard
 
 from skep.model.errors import Unavailable
@@ -17,23 +16,9 @@ from skep.model.ids import DiskId, new_id
 from skep.providers.kubernetes.pods import carrier
 from skep.providers.kubernetes.pods.engine import ClusterEngine
 
-__all__ = ["kubernetes"]
-
 pytestmark = [pytest.mark.root, pytest.mark.kubernetes, pytest.mark.timeout(900)]
 SLEEP = ("/bin/sleep", "10000")
 LOST = "Its node node-2 has not answered since"
-
-
-@pytest.fixture
-def place(kubernetes: ACluster) -> Iterator[Yard]:
-    with yard(kubernetes) as found:
-        yield found
-
-
-@pytest.fixture
-async def engine(place: Yard) -> AsyncIterator[ClusterEngine]:
-    async with place.engine() as engine:
-        yield engine
 
 
 @contextmanager

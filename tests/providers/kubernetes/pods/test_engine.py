@@ -2,14 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
 import pytest
-from tests.cluster.kubernetes.cluster import Cluster as ACluster
-from tests.cluster.kubernetes.shared import kubernetes
-from tests.providers.kubernetes.yard import ALWAYS, Yard, yard
+from tests.providers.kubernetes.yard import ALWAYS, Yard
 
 from skep.model.errors import NotFound, Unavailable
 from skep.model.host import (
@@ -22,22 +19,8 @@ from skep.model.host import (
 from skep.model.ids import DiskId, Seconds, new_id
 from skep.providers.kubernetes.pods.engine import ClusterEngine
 
-__all__ = ["kubernetes"]
-
 pytestmark = [pytest.mark.root, pytest.mark.kubernetes, pytest.mark.timeout(900)]
 SLEEP = ("/bin/sleep", "1000")
-
-
-@pytest.fixture
-def place(kubernetes: ACluster) -> Iterator[Yard]:
-    with yard(kubernetes) as found:
-        yield found
-
-
-@pytest.fixture
-async def engine(place: Yard) -> AsyncIterator[ClusterEngine]:
-    async with place.engine() as engine:
-        yield engine
 
 
 def replicas(place: Yard, count: int) -> list[ContainerSpec]:
@@ -238,7 +221,7 @@ async def test_commands_have_a_terminal_input_and_an_exit_code(engine: ClusterEn
     spec = place.spec(*SLEEP)
     await started(engine, [spec])
     # The size comes beside the input: a quick command may ask before it is there.
-    sized = "until stty size; do sleep 0.1; done"
+    sized = 'until [ -n "$(stty size 2>/dev/null)" ]; do sleep 0.1; done; stty size'
     script = f'read word; {sized}; echo "<$word $HOW $(pwd)>"; echo ill >&2; exit 7'
     asked = ExecSpec(
         args=("/bin/sh", "-c", script),

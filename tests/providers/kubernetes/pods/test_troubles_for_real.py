@@ -2,13 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from tests.cluster.kubernetes.cluster import Cluster as ACluster
-from tests.cluster.kubernetes.shared import kubernetes
-from tests.providers.kubernetes.yard import ALWAYS, Yard, yard
+from tests.providers.kubernetes.yard import ALWAYS, Yard
 
 from skep.model.errors import NotFound, Unavailable
 from skep.model.host import ContainerMount, ContainerSpec, ContainerState
@@ -16,23 +14,9 @@ from skep.model.ids import DiskId, Seconds, new_id
 from skep.model.spec import HealthCheck
 from skep.providers.kubernetes.pods.engine import ClusterEngine
 
-__all__ = ["kubernetes"]
-
 pytestmark = [pytest.mark.root, pytest.mark.kubernetes, pytest.mark.timeout(900)]
 SLEEP = ("/bin/sleep", "1000")
 NOBODY = "skep.test/nobody"
-
-
-@pytest.fixture
-def place(kubernetes: ACluster) -> Iterator[Yard]:
-    with yard(kubernetes) as found:
-        yield found
-
-
-@pytest.fixture
-async def engine(place: Yard) -> AsyncIterator[ClusterEngine]:
-    async with place.engine() as engine:
-        yield engine
 
 
 @contextmanager
