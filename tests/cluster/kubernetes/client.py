@@ -57,6 +57,28 @@ def wait_for_change(api: httpx.Client, path: str, version: str, seconds: int) ->
         next(answer.iter_lines(), None)
 
 
+def follow(api: httpx.Client, path: str) -> Iterator[list[Any]]:
+    """All that is below that path, again after each change; ends when the API server ends the watch.
+
+    Raises httpx.HTTPError: it does not answer any more.
+    """
+    listed = get(api, path)
+    found = {one["metadata"]["uid"]: one for one in listed["items"]}
+    yield list(found.values())
+    params = {"watch": "1", "resourceVersion": listed["metadata"]["resourceVersion"]}
+    for_ever = httpx.Timeout(_TIMEOUT, read=None)
+    with api.stream("GET", httpx.URL(path).copy_merge_params(params), timeout=for_ever) as answer:
+        for line in answer.raise_for_status().iter_lines():
+            change = json.loads(line)
+            if change["type"] == "ERROR":  # what it knew is too old: all is listed anew
+                return
+            uid = change["object"]["metadata"]["uid"]
+            found.pop(uid, None)
+            if change["type"] != "DELETED":
+                found[uid] = change["object"]
+            yield list(found.values())
+
+
 def pause(seconds: float) -> None:
     time.sleep(seconds)
 

@@ -22,6 +22,7 @@ from tests.cluster.kubernetes import (
     dns,
     hollow,
     images,
+    ingress,
     layout,
     node,
     storage,
@@ -72,10 +73,10 @@ class Cluster:
             self.start(self.control)
             for machine in self.nodes.values():
                 self.start(machine)
-            for thing in (storage.storage_class(), *dns.objects(self.layout)):
+            for thing in (storage.storage_class(), ingress.ingress_class(), *dns.objects(self.layout)):
                 self._apply(thing)
-            for program, module in ((storage.PROGRAM, storage.__name__), (dns.PROGRAM, dns.__name__)):
-                self._start_beside(program, module)
+            for part in (storage, dns, ingress):
+                self._start_beside(part.PROGRAM, part.__name__)
             say(f"waiting for {self.layout.nodes} nodes to be Ready")
             self.until(lambda: self.ready() == set(self.nodes), "every node is Ready")
 
