@@ -11,7 +11,7 @@ from tests.control.installation import Installation, installation
 from skep.control.control import Control
 from skep.control.hosts.cluster_zones import ClusterZones, open_access
 from skep.control.hosts.zones import Zones
-from skep.model.clusters import ClusterAccess, ClusterLook
+from skep.model.clusters import ClusterAccess, ClusterLook, ClusterOffers
 from skep.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from skep.model.host import HostFacts
 from skep.model.ids import Bytes, ClusterId, DiskId, HostName, TenantId, ZoneName, new_id
@@ -183,14 +183,15 @@ async def test_what_apps_cannot_have_there_is_taken_down_anew_and_the_cluster_en
 ) -> None:
     await house.zones.add(house.admin, "k8s", "one", REGISTRY)
     before = await house.row()
+    offered = ClusterOffers(lacks=frozenset({Need.VOLUMES, Need.EDGE}), ranges=("10.9.0.0/24",))
 
-    await house.inside.database.write(
-        lambda connection: clusters.set_lacks(connection, before.id, {Need.VOLUMES, Need.EDGE})
-    )
+    await house.inside.database.write(lambda connection: clusters.set_offers(connection, before.id, offered))
 
     row = await house.row()
-    assert row.lacks == ("edge", "volumes")
-    assert row == msgspec.structs.replace(before, lacks=row.lacks, generation=before.generation + 1)
+    assert (row.lacks, row.ranges) == (("edge", "volumes"), ("10.9.0.0/24",))
+    assert row == msgspec.structs.replace(
+        before, lacks=row.lacks, ranges=row.ranges, generation=before.generation + 1
+    )
 
 
 async def test_another_cluster_is_refused_while_something_is_in_the_zone(house: House) -> None:

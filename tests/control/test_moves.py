@@ -18,7 +18,15 @@ from skep.control.plans.planning import make_plan
 from skep.control.plans.plans import Destination, Facts, Plan
 from skep.model.errors import Conflict, Unsupported
 from skep.model.ids import AppId, Bytes, DiskId, HostName
-from skep.model.spec import AppSpec, AppVolume, Dependency, Extensions, Mount, PublishedPort
+from skep.model.spec import (
+    AppSpec,
+    AppVolume,
+    Dependency,
+    Extensions,
+    Mount,
+    NetworkAttachment,
+    PublishedPort,
+)
 from skep.store.disks import LEFT, DiskRow, beside
 from skep.store.networks import PublishedRow
 
@@ -147,8 +155,10 @@ def test_what_cannot_be_carried_is_refused_by_name() -> None:
     with_disk = app(db=service(mounts=(DATA,)))
     external = msgspec.structs.replace(with_disk, volumes={"data": AppVolume(external="theirs")})
     kept = app(db=service(x_skep=Extensions(keep_system_disk=True)))
+    fixed = app(db=service(networks={"default": NetworkAttachment(ipv4_address="10.1.0.9")}))
     for spec, there, words in (
         (app(db=service(mounts=(path,))), None, "the path /srv of its host"),
+        (fixed, released(app(db=service())), "has a fixed address, which only one of two sides can have"),
         (kept, None, "keeps its system disk"),
         (external, released(with_disk), "external volume 'theirs'"),
     ):

@@ -17,7 +17,9 @@ from skep.model.spec import (
     AppNetwork,
     AppSpec,
     AppVolume,
+    Autoscale,
     Dependency,
+    Extensions,
     FileMount,
     Mount,
     NetworkAttachment,
@@ -137,6 +139,12 @@ HOSTILE = {
     "signal": (spec(service(stop_signal="; rm")), "'; rm' is not a signal"),
     "fixed address": (
         spec(service(networks=on("default", ipv4_address="10.1.0.5"), replicas=2)),
+        "networks.default: a fixed address needs replicas: 1",
+    ),
+    "fixed address and scaling": (
+        spec(
+            service(networks=on("default", ipv6_address="fd00::5"), x_skep=Extensions(scale=Autoscale(max=2)))
+        ),
         "networks.default: a fixed address needs replicas: 1",
     ),
     "too many networks": (

@@ -195,6 +195,7 @@ async def _facts(connection: AsyncConnection, release: ReleaseRow) -> ReleaseFac
         guests=await networks.guests(
             connection, {port.network_id for found in ports.values() for port in found}
         ),
+        clusters=frozenset(row.host for row in await clusters.every(connection)),
         disks={row.name: row for row in known},
         arriving={row.volume: row for row in known if row.side == disks.ARRIVING},
     )

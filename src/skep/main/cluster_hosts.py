@@ -26,6 +26,7 @@ from skep.flow import CommitFailed
 from skep.main.background import background
 from skep.main.led_host import LedHost
 from skep.main.plane import Foundation, authorities, heartbeats
+from skep.model.clusters import ClusterOffers
 from skep.model.errors import SkepError
 from skep.model.host import HostFacts
 from skep.model.ids import Bytes, ClusterId
@@ -48,7 +49,7 @@ REST = 5.0
 """Seconds before a cluster that cannot be led is tried again."""
 _RENEW = 60.0
 _LOOK_ANEW = 60.0
-"""Seconds between two looks at what a cluster offers: classes of disks, and what leads requests into it."""
+"""Seconds between two looks at what a cluster offers: disks, ways for requests into it, addresses."""
 NO_FACTS = HostFacts(cpus=0, memory=Bytes(0), kernel="", cgroups="unknown", boot_id="")
 
 
@@ -176,10 +177,11 @@ class ClusterHosts:
     async def _note(self, row: ClusterRow, host: "ClusterHost") -> None:
         """What apps cannot have there, if it is not what it was."""
         try:
-            lacks = await host.changed(frozenset(row.lacks))
-            if lacks is not None:
-                log.info("cluster.offers-changed", zone=row.zone, lacks=sorted(lacks))
-                await self._base.database.write(partial(clusters.set_lacks, cluster=row.id, lacks=lacks))
+            known = ClusterOffers(lacks=frozenset(row.lacks), ranges=row.ranges)
+            now = await host.changed(known)
+            if now is not None:
+                log.info("cluster.offers-changed", zone=row.zone, lacks=sorted(now.lacks), ranges=now.ranges)
+                await self._base.database.write(partial(clusters.set_offers, cluster=row.id, offers=now))
         except (SkepError, CommitFailed) as error:
             log.warning("cluster.offers-unknown", zone=row.zone, error=error.message)
 

@@ -23,8 +23,19 @@ class ClusterAccess(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClusterLook(msgspec.Struct, frozen=True, kw_only=True):
-    """`facts`: of the cluster as if it were one machine; `lacks`: what apps cannot have there."""
+    """`facts`: of the cluster as if it were one machine; `lacks`: what apps cannot have there.
+
+    `ranges`: of the addresses that they may ask for, as CIDRs.
+    """
 
     check: ClusterCheck
     facts: HostFacts
     lacks: frozenset[Need] = frozenset()
+    ranges: tuple[str, ...] = ()
+
+
+class ClusterOffers(msgspec.Struct, frozen=True, kw_only=True):
+    """The same of one that is led, as it is now."""
+
+    lacks: frozenset[str] = frozenset()
+    ranges: tuple[str, ...] = ()

@@ -344,6 +344,14 @@ class ContainerFile(HostStruct, frozen=True, kw_only=True):
     mode: int = 0o444
 
 
+class FixedAddress(HostStruct, frozen=True, kw_only=True):
+    """What a container in a cluster has, and no other pod; one of them at least."""
+
+    address: IPv4Address | None = None
+    address6: IPv6Address | None = None
+    mac: str | None = None
+
+
 class ContainerSpec(HostStruct, frozen=True, kw_only=True):
     """One container, complete: with the image's config merged in, ready to become an OCI bundle.
 
@@ -369,6 +377,8 @@ class ContainerSpec(HostStruct, frozen=True, kw_only=True):
     files: tuple[ContainerFile, ...] = ()
     ports: tuple[PortId, ...] = ()
     nameserver: IPv4Address | None = None
+    fixed: FixedAddress | None = None
+    """In a cluster, whose networks give pods addresses themselves; on machines ports have theirs."""
     extra_hosts: dict[str, str] = {}
     memory: Bytes | None = None
     memory_reservation: Bytes | None = None

@@ -1,10 +1,9 @@
 """Kubernetes clusters that zones stand on: how they are reached, sealed."""
 
-from collections.abc import Iterable
-
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from skep.model.clusters import ClusterOffers
 from skep.model.ids import ClusterId, HostName, ZoneName
 from skep.store import rows
 from skep.store.tables import clusters
@@ -14,7 +13,8 @@ class ClusterRow(rows.Row, frozen=True, kw_only=True):
     """`id` is what everything of ours in the cluster is labelled with; `host` is how control sees it.
 
     `sealed_login`: of the registry, empty where none is needed.  `lacks`: what apps may need and do not have
-    there (`model.needs`).  `generation` grows with every change of how it is reached.
+    there (`model.needs`); `ranges`: of the addresses that they may ask for.  `generation` grows with every
+    change of how it is reached.
     """
 
     id: ClusterId
@@ -26,6 +26,7 @@ class ClusterRow(rows.Row, frozen=True, kw_only=True):
     registry: str
     sealed_login: bytes = b""
     lacks: tuple[str, ...] = ()
+    ranges: tuple[str, ...] = ()
     generation: int = 1
     created: float
 
@@ -42,9 +43,13 @@ async def insert(connection: AsyncConnection, row: ClusterRow) -> None:
     await rows.insert(connection, clusters, [row])
 
 
-async def set_lacks(connection: AsyncConnection, cluster: ClusterId, lacks: Iterable[str]) -> None:
+async def set_offers(connection: AsyncConnection, cluster: ClusterId, offers: ClusterOffers) -> None:
     """Whoever leads it enters it anew."""
-    changed = {"lacks": tuple(sorted(lacks)), "generation": clusters.c.generation + 1}
+    changed = {
+        "lacks": tuple(sorted(offers.lacks)),
+        "ranges": offers.ranges,
+        "generation": clusters.c.generation + 1,
+    }
     await connection.execute(sa.update(clusters).where(clusters.c.id == cluster).values(**changed))
 
 

@@ -106,6 +106,7 @@ clusters = Table(
     Column("registry", Text, nullable=False),
     Column("sealed_login", LargeBinary, nullable=False),
     Column("lacks", Json(tuple[str, ...]), nullable=False),
+    Column("ranges", Json(tuple[str, ...]), nullable=False, server_default="[]"),
     Column("generation", Integer, nullable=False),
     _created(),
 )
@@ -292,6 +293,15 @@ ports = Table(
     UniqueConstraint("network_id", "address"),
     UniqueConstraint("network_id", "replica_id"),
     Index("ix_ports_network_id_address6", "network_id", "address6", unique=True),
+)
+
+fixed_addresses = Table(
+    "fixed_addresses",
+    metadata,
+    Column("host", Text, ForeignKey("hosts.name", ondelete="CASCADE"), primary_key=True),
+    Column("address", Text, primary_key=True),
+    _tenant(),
+    Column("replica_id", Text, ForeignKey("replicas.id", ondelete="CASCADE"), nullable=False, index=True),
 )
 
 reservations = Table(

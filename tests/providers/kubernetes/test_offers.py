@@ -4,6 +4,7 @@ from typing import Any
 
 from tests.providers.kubernetes.scripted import Answer, document, serve
 
+from skep.model.clusters import ClusterOffers
 from skep.model.needs import Need
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.host import offers
@@ -21,20 +22,30 @@ def storage_class(name: str, **marks: str) -> dict[str, Any]:
     return {"metadata": {"name": name, "annotations": marks}, "provisioner": "p"}
 
 
-async def test_a_class_that_is_the_default_and_an_ingress_class_are_all_that_there_can_be() -> None:
+CALICO = {"groups": [{"versions": [{"groupVersion": "crd.projectcalico.org/v1"}]}]}
+POOL = {"metadata": {"name": "pods"}, "spec": {"cidr": "10.9.0.0/16"}}
+
+
+async def test_a_default_class_an_ingress_class_and_a_pool_of_addresses_are_all_that_there_can_be() -> None:
     ingress = {"metadata": {"name": "nginx"}, "spec": {"controller": "c"}}
-    answers = (listed(storage_class("fast", **{USUAL: "true"})), listed(ingress))
+    answers = (
+        listed(storage_class("fast", **{USUAL: "true"})),
+        listed(ingress),
+        document(CALICO),
+        listed(POOL),
+    )
     async with serve(*answers) as server, Cluster(server.config(), "i") as cluster:
         found = await offers(cluster)
 
-    assert found == (ALWAYS, Entrance(ingress_class="nginx"))
+    assert found.to_apps == ClusterOffers(lacks=ALWAYS, ranges=("10.9.0.0/16",))
+    assert found.entrance == Entrance(ingress_class="nginx")
 
 
 async def test_a_gateway_api_without_a_gateway_leads_nobody_in() -> None:
     groups = {"groups": [{"versions": [{"groupVersion": "gateway.networking.k8s.io/v1"}]}]}
     answers = (listed(storage_class("slow")), listed(), document(groups), listed())
     async with serve(*answers) as server, Cluster(server.config(), "i") as cluster:
-        lacks, leads = await offers(cluster)
+        found = await offers(cluster)
 
-    assert lacks - ALWAYS == {Need.VOLUMES, Need.ENDPOINTS}
-    assert leads is None
+    assert found.to_apps.lacks - ALWAYS == {Need.VOLUMES, Need.ENDPOINTS, Need.ADDRESSES}
+    assert found.entrance is None

@@ -129,7 +129,8 @@ def _service(name: ServiceName, service: ServiceSpec, spec: AppSpec, caller: Cal
         for network, place in service.networks.items()
         if place.ipv4_address or place.ipv6_address or place.mac_address
     ]
-    if fixed and service.replicas > 1:
+    scaled = service.x_skep.scale.max if service.x_skep.scale is not None else 1
+    if fixed and max(service.replicas, scaled) > 1:
         yield f"networks.{fixed[0]}: a fixed address needs replicas: 1, since no two replicas can share it"
     if len(service.networks) > 8:
         yield "more than 8 networks"

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from skep.control.flows import release_reach as reach
 from skep.control.flows import release_rows as rows
 from skep.control.flows.environment import Cloud
+from skep.control.networks import fixed_addresses
 from skep.control.networks.addresses import Addresses
 from skep.control.plans import publications
 from skep.control.plans.plans import Plan
@@ -106,6 +107,7 @@ async def _claim(cx: Cloud, release: ReleaseId) -> None:
     await rows.insert_replicas(cx.tx, plan, row)
     await rows.insert_snapshots(cx.tx, plan, app, now)
     await addresses.claim([(change.replica, port) for change in plan.replicas for port in change.ports])
+    await fixed_addresses.claim(cx.tx, plan, row)
     await addresses.claim_virtual_ips(await reach.led(cx.tx, row.spec, app))
     await reach.publish(cx.tx, plan, row)
     await reach.claim_endpoints(cx.tx, plan, row, now)

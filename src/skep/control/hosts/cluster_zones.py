@@ -216,6 +216,7 @@ class ClusterZones:
             if login is None
             else seal_text(self._seal, msgspec.json.encode(login).decode(), _what(access.id, "login")),
             lacks=tuple(sorted(look.lacks)),
+            ranges=look.ranges,
             created=self._now(),
         )
 

@@ -55,7 +55,7 @@ async def gather(
     containers = {row.id: row for row in await replicas.containers_of(connection, app)}
     known = await images.resolve(connection, tenant, {service.image for service in spec.services.values()})
     services = await replicas.services_of(connection, app)
-    machines = await hosts.every(connection)
+    machines, on_clusters = await hosts.every(connection), await clusters.every(connection)
     return Facts(
         app=app,
         version=record.app.version if record else 0,
@@ -79,7 +79,8 @@ async def gather(
         ),
         zones={row.name: row.zone for row in machines},
         silent=frozenset(row.name for row in machines if not row.answers),
-        clusters={row.zone: frozenset(row.lacks) for row in await clusters.every(connection)},
+        clusters={row.zone: frozenset(row.lacks) for row in on_clusters},
+        ranges={row.zone: row.ranges for row in on_clusters},
     )
 
 

@@ -5,6 +5,7 @@ Networks do not reach from one to the other, so an app is in one place as a whol
 
 from collections.abc import Iterable, Iterator
 
+from skep.control.plans import fixed_addresses
 from skep.control.plans.plans import Facts, Plan
 from skep.model.errors import Conflict, Unsupported
 from skep.model.ids import HostName, ZoneName
@@ -121,6 +122,8 @@ def _must_be_had(facts: Facts, spec: AppSpec, home: ZoneName) -> None:
         for need, words in needs_of(spec, service).items()
         if need in lacks
     ]
+    if Need.ADDRESSES not in lacks:
+        asked += fixed_addresses.problems(spec, facts.ranges.get(home, ()))
     if asked:
         raise Unsupported(
             f"Zone {home!r} is a Kubernetes cluster, where this cannot be had: {'; '.join(asked)}."

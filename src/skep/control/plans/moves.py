@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from skep.control.naming import disk_name
+from skep.control.plans import fixed_addresses
 from skep.control.plans.comparing import ordinals
 from skep.control.plans.homes import named_zones
 from skep.control.plans.plans import Destination, Facts, Plan
@@ -129,6 +130,11 @@ def _must_be_portable(spec: AppSpec) -> None:
             )
         if service.x_skep.keep_system_disk:
             raise Conflict(f"{where} keeps its system disk, which does not move: use a volume.")
+        if fixed_addresses.of_service(service) is not None:
+            raise Conflict(
+                f"{where} has a fixed address, which only one of two sides can have: leave that out of its "
+                "file and apply it first, or remove the app and apply it over there."
+            )
     for volume in spec.volumes.values():
         if volume.external:
             raise Conflict(

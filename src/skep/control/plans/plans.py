@@ -69,6 +69,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Hosts that do not answer."""
     clusters: Mapping[ZoneName, frozenset[str]] = {}
     """Zones that stand on clusters, with what services cannot have there (`model.needs`)."""
+    ranges: Mapping[ZoneName, tuple[str, ...]] = {}
+    """Of the addresses that services may ask for in them."""
     data: Mapping[DiskId, SnapshotId] = {}
     """Disks that are to go back to what they held, as of these snapshots."""
     destination: Destination | None = None

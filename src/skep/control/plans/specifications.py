@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from skep.control.naming import attachments, disk_name, network_name
+from skep.control.plans.fixed_addresses import of_service
 from skep.control.plans.subnets import of_family
 from skep.model.errors import NotFound
 from skep.model.host import (
@@ -21,7 +22,7 @@ from skep.model.host import (
     NetworkConfig,
     PortConfig,
 )
-from skep.model.ids import Bytes, PortId, ReplicaId, Seconds
+from skep.model.ids import Bytes, HostName, PortId, ReplicaId, Seconds
 from skep.model.images import ImageConfig
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec, FileMount, HealthCheck, Mount, ServiceSpec
@@ -44,7 +45,7 @@ class ReleaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the containers of one release are made of; networks and disks are the tenant's, by name.
 
     `arriving`: those that stand-ins have instead while their app moves, by volume.
-    `guests` has the tenant's name for ports in networks of others.
+    `guests` has the tenant's name for ports in networks of others; `clusters`: the hosts that are some.
     """
 
     containers: list[ContainerRow]
@@ -53,6 +54,7 @@ class ReleaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     networks: dict[str, NetworkRow]
     guests: dict[PortId, str]
     disks: dict[str, DiskRow]
+    clusters: frozenset[HostName] = frozenset()
     arriving: dict[str, DiskRow] = {}
 
 
@@ -78,6 +80,7 @@ def container_of(
         ),
         ports=tuple(by_network[network.id] for network in attached),
         nameserver=IPv4Address(attached[0].gateway) if attached else None,
+        fixed=of_service(service) if replica.host in facts.clusters else None,
     )
 
 

@@ -13,7 +13,7 @@ from lightkube import codecs
 from lightkube.resources.core_v1 import Namespace, Node
 from lightkube.resources.storage_v1 import StorageClass
 
-from skep.model.clusters import ClusterAccess
+from skep.model.clusters import ClusterAccess, ClusterOffers
 from skep.model.host import ContainerStatus, DiskSpec, HostFacts
 from skep.model.ids import Bytes, ContainerId, DiskId
 from skep.model.topology import HostLoad
@@ -24,6 +24,7 @@ from skep.providers.kubernetes.disks.claims import claim_name, is_default
 from skep.providers.kubernetes.disks.pool import ClaimPool
 from skep.providers.kubernetes.disks.porter_image import PorterImage
 from skep.providers.kubernetes.images import ClusterImages
+from skep.providers.kubernetes.joining.addressing import Addressing, addressing
 from skep.providers.kubernetes.joining.facts import SYSTEM, machine_of
 from skep.providers.kubernetes.joining.lacking import lacks
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
@@ -67,6 +68,8 @@ class ClusterHost:
     spool: FolderSpool
     entrance: Entrance | None
     """What leads requests into the cluster, as it was when the host was entered."""
+    addressing: Addressing
+    """What gives pods fixed addresses, as it was then."""
 
     @property
     def facts(self) -> HostFacts:
@@ -81,19 +84,35 @@ class ClusterHost:
         await self.cluster.document("/version")
         return HostLoad(disk_used=(await self.disks.usage()).used)
 
-    async def changed(self, known: frozenset[str]) -> frozenset[str] | None:
-        """What apps cannot have there now, if that is not what is `known`; None: all is as before.
+    async def changed(self, known: ClusterOffers) -> ClusterOffers | None:
+        """What apps can and cannot have there now, if that is not what is `known`; None: all is as before.
 
-        Something else may lead requests into it than before: that is news, too, for whoever enters it next.
+        Something else may lead requests into it than before, or give pods addresses: that is news, too, for
+        whoever enters it next.
         """
-        found, now = await offers(self.cluster)
-        return None if found == known and now == self.entrance else found
+        now = await offers(self.cluster)
+        same = (now.entrance, now.addressing.plugin) == (self.entrance, self.addressing.plugin)
+        return None if same and now.to_apps == known else now.to_apps
 
 
-async def offers(cluster: Cluster) -> tuple[frozenset[str], Entrance | None]:
-    """What apps cannot have there, and what leads requests into it."""
-    classes, leads = await cluster.list(StorageClass, labels={}), await entrance(cluster)
-    return lacks(volumes=any(map(is_default, classes)), entrance=leads is not None), leads
+@dataclass(frozen=True)
+class Offers:
+    """What a cluster has now: classes of disks, what leads requests into it, what gives pods addresses."""
+
+    volumes: bool
+    entrance: Entrance | None
+    addressing: Addressing
+
+    @property
+    def to_apps(self) -> ClusterOffers:
+        ranges = self.addressing.ranges
+        found = lacks(volumes=self.volumes, entrance=self.entrance is not None, addresses=bool(ranges))
+        return ClusterOffers(lacks=found, ranges=ranges)
+
+
+async def offers(cluster: Cluster) -> Offers:
+    classes = await cluster.list(StorageClass, labels={})
+    return Offers(any(map(is_default, classes)), await entrance(cluster), await addressing(cluster))
 
 
 async def cluster_host(
@@ -127,7 +146,7 @@ async def cluster_host(
     disks = await stack.enter_async_context(
         ClaimPool(cluster, tenants, PorterImage(images, folder / "porter"))
     )
-    fabric = ClusterFabric(tenancies)
+    fabric, given = ClusterFabric(tenancies), await addressing(cluster)
 
     async def size(disk: DiskId) -> Bytes | None:
         """Of a system disk, which only control knows once another process leads the cluster."""
@@ -145,6 +164,7 @@ async def cluster_host(
             fabric=fabric,
             nameserver=await nameserver(cluster),
             nodes=nodes,
+            addressing=given.plugin,
         )
     )
     return ClusterHost(
@@ -158,6 +178,7 @@ async def cluster_host(
         images=images,
         spool=FolderSpool(_spool(folder)),
         entrance=led,
+        addressing=given,
     )
 
 

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from skep.providers.kubernetes.joining.addressing import NOTHING, Addressing, Plugin
 from skep.providers.kubernetes.joining.facts import DiskClass, Facts
 from skep.providers.kubernetes.joining.judging import judge, usable
 
@@ -73,6 +74,22 @@ def test_a_cluster_that_has_everything_works_in_everything_but_what_no_cluster_i
 )
 def test_what_a_cluster_has_not_is_named(changes: dict[str, Any], wanted: dict[str, str]) -> None:
     assert verdicts(**changes) == wanted
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict", "said"),
+    [
+        (Addressing(Plugin.CALICO, ("10.9.0.0/16",)), "works", "Calico gives them, of 10.9.0.0/16."),
+        (Addressing(Plugin.KUBE_OVN, unread="list subnets.kubeovn.io"), "limited", "list subnets.kubeovn.io"),
+        (Addressing(Plugin.CALICO), "limited", "Calico has no pool that is for pods"),
+        (NOTHING, "limited", "Neither Calico nor Kube-OVN"),
+    ],
+)
+def test_what_gives_pods_fixed_addresses_is_named(found: Addressing, verdict: str, said: str) -> None:
+    (one,) = (one for one in judge(replace(WHOLE, addressing=found)) if one.subject == "fixed addresses")
+
+    assert one.verdict == verdict
+    assert said in one.message
 
 
 def test_nodes_that_are_away_or_kept_free_are_named() -> None:

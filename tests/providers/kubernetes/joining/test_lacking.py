@@ -6,6 +6,7 @@ from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Node
 
 from skep.model.needs import Need
+from skep.providers.kubernetes.joining.addressing import Addressing, Plugin
 from skep.providers.kubernetes.joining.facts import DiskClass, Facts, machine_of
 from skep.providers.kubernetes.joining.lacking import ALWAYS, lacking
 from skep.providers.kubernetes.quantities import amount, size
@@ -32,16 +33,21 @@ def node(name: str, ready: str = "True") -> Node:
     return Node(metadata=ObjectMeta(name=name), status=status)
 
 
-def test_a_cluster_with_storage_and_ingress_lacks_what_no_cluster_has() -> None:
-    whole = Facts(version=(1, 33), classes=(DiskClass("fast", default=True),), ingress_classes=("nginx",))
+def test_a_cluster_with_storage_ingress_and_addresses_lacks_what_no_cluster_has() -> None:
+    whole = Facts(
+        version=(1, 33),
+        classes=(DiskClass("fast", default=True),),
+        ingress_classes=("nginx",),
+        addressing=Addressing(Plugin.CALICO, ("10.9.0.0/16",)),
+    )
 
     assert lacking(whole) == ALWAYS
 
 
 def test_without_a_usual_class_there_are_no_volumes_and_without_ingress_no_endpoints() -> None:
-    bare = Facts(version=(1, 33), classes=(DiskClass("slow"),))
+    bare = Facts(version=(1, 33), classes=(DiskClass("slow"),), addressing=Addressing(Plugin.CALICO))
 
-    assert lacking(bare) - ALWAYS == {Need.VOLUMES, Need.ENDPOINTS}
+    assert lacking(bare) - ALWAYS == {Need.VOLUMES, Need.ENDPOINTS, Need.ADDRESSES}
 
 
 def test_a_gateway_leads_in_and_its_api_alone_does_not() -> None:

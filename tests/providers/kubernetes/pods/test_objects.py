@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+import msgspec
 from lightkube import codecs
 from tests.providers.kubernetes.pods.test_plans import DEPLOYMENT, entry, ledger
 from tests.providers.kubernetes.scripted import Answer, document, serve, status
@@ -28,6 +29,14 @@ def live(**spec: Any) -> Any:
     manifest = json.loads(json.dumps(workload(LEDGER, BASE, "u")))
     manifest["spec"] |= spec
     return codecs.from_dict(manifest)
+
+
+def test_two_pods_with_one_fixed_address_are_never_there_at_a_time() -> None:
+    noted = {"metadata": {"annotations": {"ovn.kubernetes.io/ip_address": "10.9.0.7"}}, "spec": {}}
+    fixed = workload(msgspec.structs.replace(LEDGER, template=noted), BASE, "u")
+
+    assert fixed["spec"]["strategy"] == {"type": "Recreate"}
+    assert "strategy" not in workload(LEDGER, BASE, "u")["spec"]
 
 
 async def test_what_is_there_is_not_written_again() -> None:

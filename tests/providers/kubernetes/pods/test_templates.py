@@ -1,5 +1,7 @@
 """The table of docs/decisions/0024, row by row: what a specification becomes in a pod."""
 
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +9,11 @@ import pytest
 from tests.providers.kubernetes.pods.specs import ALWAYS, NEVER, spec
 
 from skep.model.errors import InvalidInput
-from skep.model.host import ContainerFile, ContainerMount
+from skep.model.host import ContainerFile, ContainerMount, FixedAddress
 from skep.model.ids import Bytes, DiskId, Seconds
 from skep.model.spec import HealthCheck, RestartPolicy, Ulimit
+from skep.providers.kubernetes.joining.addressing import Plugin
+from skep.providers.kubernetes.pods import addresses
 from skep.providers.kubernetes.pods.probes import given_up_after
 from skep.providers.kubernetes.pods.templates import Given, template
 
@@ -236,6 +240,46 @@ def test_labels_are_kept_as_they_were_written() -> None:
     made = template(spec(labels={"any thing": "at all"}), GIVEN)
 
     assert made["metadata"]["annotations"] == {"skep.dev/labels": '{"any thing": "at all"}'}
+
+
+@pytest.mark.parametrize(
+    ("plugin", "wanted"),
+    [
+        (
+            Plugin.CALICO,
+            {
+                "cni.projectcalico.org/ipAddrs": '["10.9.0.7", "fd09::7"]',
+                "cni.projectcalico.org/hwAddr": "02:00:00:00:00:01",
+            },
+        ),
+        (
+            Plugin.KUBE_OVN,
+            {
+                "ovn.kubernetes.io/ip_address": "10.9.0.7,fd09::7",
+                "ovn.kubernetes.io/mac_address": "02:00:00:00:00:01",
+            },
+        ),
+    ],
+)
+def test_a_fixed_address_is_asked_for_as_the_network_plug_in_has_it(
+    plugin: Plugin, wanted: dict[str, str]
+) -> None:
+    whole = FixedAddress(
+        address=IPv4Address("10.9.0.7"), address6=IPv6Address("fd09::7"), mac="02:00:00:00:00:01"
+    )
+    asking = [spec(fixed=one) for one in (whole, FixedAddress(mac=whole.mac), None)]
+
+    made = [addresses.asked(one, plugin) for one in asking]
+
+    mac = {key: value for key, value in wanted.items() if value == whole.mac}
+    assert made == [wanted, mac, {}]
+    noted = template(asking[0], replace(GIVEN, annotations=made[0]))["metadata"]["annotations"]
+    assert noted.items() >= wanted.items()
+
+
+def test_an_address_that_nothing_gives_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="nothing in this cluster gives pods the address"):
+        addresses.asked(spec(fixed=FixedAddress(address=IPv4Address("10.9.0.7"))), None)
 
 
 def test_host_names_are_what_was_asked_for_where_a_pod_may_have_one() -> None:

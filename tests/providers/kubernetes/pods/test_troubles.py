@@ -60,6 +60,22 @@ def of_pod(reason: str, message: str, uid: str = "uid-web-x", at: float = 1.0) -
         (of_pod("FailedAttachVolume", "no such"), PLACED, "Its disk cannot be attached to its node: no such"),
         (of_pod("FailedMount", "bad"), PLACED, "What it mounts cannot be mounted on its node: bad"),
         (of_pod("FailedCreatePodSandBox", "cni"), PLACED, "Its node cannot give it a network: cni"),
+        (
+            of_pod(
+                "FailedCreatePodSandBox",
+                'plugin type="calico" failed (add): resource already exists: 10.9.0.7: Address '
+                "already assigned in block",
+            ),
+            PLACED,
+            "Its fixed address is another pod's: it starts when that gives it back, or apply it with another "
+            "address, best of a pool that nobody has addresses of unasked.",
+        ),
+        (
+            of_pod("AcquireAddressFailed", "AddressOutOfRange"),
+            PLACED,
+            "Its fixed address is not in any pool of the cluster any more: apply it with another one.",
+        ),
+        (of_pod("FailedCreatePodSandBox", "no address allocated to pod n/web-x provider ovn"), PLACED, ""),
         (of_pod("FailedMount", "bad", uid="another's"), PLACED, ""),
         (of_pod("Pulling", "Pulling image"), PLACED, ""),
         (

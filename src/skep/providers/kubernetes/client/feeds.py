@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 import httpx2
 import msgspec
 from lightkube import ApiError
-from lightkube.core.resource import ApiInfo, api_info
+from lightkube.core.resource import ApiInfo, GlobalResource, api_info
 from lightkube.models.meta_v1 import Status
 
 from skep.providers.kubernetes.client import refusals
@@ -88,7 +88,7 @@ class Feed(Generic[T]):
 
     def _has_room(self) -> bool:
         """Whether the kind lives in namespaces."""
-        return "global_list" in self._info.verbs
+        return not issubclass(self._kind, GlobalResource)
 
     def _path(self) -> str:
         group, version = self._info.resource.group, self._info.resource.version

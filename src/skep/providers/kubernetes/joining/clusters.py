@@ -39,7 +39,9 @@ class Clusters:
             usable=usable(findings),
             findings=findings,
         )
-        return ClusterLook(check=check, facts=found.machine, lacks=lacking(found))
+        return ClusterLook(
+            check=check, facts=found.machine, lacks=lacking(found), ranges=found.addressing.ranges
+        )
 
     async def check_registry(self, place: str, credentials: RegistryCredentials | None) -> None:
         try:

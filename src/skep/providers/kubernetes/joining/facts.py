@@ -18,6 +18,7 @@ from lightkube.resources.storage_v1 import StorageClass
 from skep.model.errors import InvalidInput, Unavailable
 from skep.model.host import HostFacts
 from skep.model.ids import Bytes
+from skep.providers.kubernetes.joining.addressing import NOTHING, Addressing, source_of
 from skep.providers.kubernetes.joining.gateways import GATEWAYS, Gateway, open_gateways
 from skep.providers.kubernetes.joining.rights import BIND, MADE, OWNED, SEEN, Rule
 from skep.providers.kubernetes.quantities import amount
@@ -63,6 +64,7 @@ class Facts:
     """DaemonSets of kube-system, where network plug-ins are."""
     services: frozenset[str] = frozenset()
     """Services of kube-system, where the name service is."""
+    addressing: Addressing = NOTHING
     denied: tuple[str, ...] = ()
     machine: HostFacts = NO_MACHINE
 
@@ -89,7 +91,9 @@ async def ask(client: AsyncClient, documents: HttpClient) -> Facts:
             _items(client.list(Service, namespace=SYSTEM)),
             _gateways(client, groups),
         )
-        denied, identity = await asyncio.gather(_denied(client), _identity(client))
+        denied, identity, addressing = await asyncio.gather(
+            _denied(client), _identity(client), _addressing(client, groups)
+        )
     except HTTPError as error:
         raise _refused(error, _server(documents)) from error
     except (KeyError, TypeError, ValueError) as error:
@@ -107,6 +111,7 @@ async def ask(client: AsyncClient, documents: HttpClient) -> Facts:
         gateways=gateways,
         daemons=frozenset(_names(daemons)),
         services=frozenset(_names(services)),
+        addressing=addressing,
         denied=denied,
         machine=machine_of(nodes, identity),
     )
@@ -167,6 +172,17 @@ async def _gateways(client: AsyncClient, groups: frozenset[str]) -> tuple[str, .
     if f"{GATEWAYS}/v1" not in groups:
         return ()
     return tuple(map("/".join, open_gateways(await _items(client.list(Gateway, namespace="*")))))
+
+
+async def _addressing(client: AsyncClient, groups: frozenset[str]) -> Addressing:
+    if (source := source_of(groups)) is None:
+        return NOTHING
+    try:
+        return source.read([item async for item in client.list(source.kind)])
+    except ApiError as error:
+        if error.status.code == 403:
+            return source.unread
+        raise
 
 
 async def _denied(client: AsyncClient) -> tuple[str, ...]:

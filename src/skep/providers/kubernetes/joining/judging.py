@@ -151,10 +151,30 @@ def _snapshots(facts: Facts) -> FindingView:
 
 
 def _fixed_addresses(facts: Facts) -> FindingView:
+    found = facts.addressing
+    refused = "services that ask for an address are refused."
+    if found.ranges:
+        return _finding(
+            "fixed addresses", "works", f"{found.plugin} gives them, of {', '.join(found.ranges)}."
+        )
+    if found.unread:
+        return _finding(
+            "fixed addresses",
+            "limited",
+            f"{found.plugin} may give them, but its pools may not be read ({found.unread}): {refused}",
+            "Give that right with: skep cluster rights | kubectl apply -f -",
+        )
+    if found.plugin is not None:
+        return _finding(
+            "fixed addresses",
+            "limited",
+            f"{found.plugin} has no pool that is for pods: {refused}",
+            "Make one, or use names: they lead to replicas and services wherever these are.",
+        )
     return _finding(
         "fixed addresses",
         "limited",
-        "Addresses of pods are the cluster's to give: services that ask for one are refused.",
+        f"Neither Calico nor Kube-OVN was found, which give pods the address that they ask for: {refused}",
         "Use names: they lead to replicas and services wherever these are.",
     )
 

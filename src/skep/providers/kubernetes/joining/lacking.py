@@ -8,7 +8,6 @@ ALWAYS = frozenset(
         Need.HOST_PATHS,
         Need.SHARED_VOLUMES,
         Need.KEPT_ROOT,
-        Need.ADDRESSES,
         Need.PORTS,
         Need.EDGE,
         Need.CAPABILITIES,
@@ -26,10 +25,14 @@ ALWAYS = frozenset(
 def lacking(facts: Facts) -> frozenset[Need]:
     """Of this cluster."""
     entrance = bool(facts.ingress_classes or facts.gateways)
-    return lacks(volumes=any(one.default for one in facts.classes), entrance=entrance)
+    return lacks(
+        volumes=any(one.default for one in facts.classes),
+        entrance=entrance,
+        addresses=bool(facts.addressing.ranges),
+    )
 
 
-def lacks(*, volumes: bool, entrance: bool) -> frozenset[Need]:
-    """Of one that has a usual class of volumes, and something that leads requests into it."""
-    missing = {Need.VOLUMES: not volumes, Need.ENDPOINTS: not entrance}
+def lacks(*, volumes: bool, entrance: bool, addresses: bool) -> frozenset[Need]:
+    """Of one that has a usual class of volumes, something that leads requests in, and fixed addresses."""
+    missing = {Need.VOLUMES: not volumes, Need.ENDPOINTS: not entrance, Need.ADDRESSES: not addresses}
     return ALWAYS | {need for need, lacking in missing.items() if lacking}

@@ -42,6 +42,12 @@ SEEN = (
     Rule("storage.k8s.io", ("storageclasses",), _READ),
     Rule("metrics.k8s.io", ("pods",), ("list",)),
 )
+POOLS = (
+    Rule("crd.projectcalico.org", ("ippools",), ("list",)),
+    Rule("projectcalico.org", ("ippools",), ("list",)),
+    Rule("kubeovn.io", ("subnets",), ("list",)),
+)
+"""What network plug-ins may give pods; a cluster can be a zone without."""
 MADE = (
     Rule("", ("namespaces",), _OWN),
     Rule("", ("nodes",), ("patch",)),
@@ -79,7 +85,7 @@ def manifest() -> str:
             annotations={"kubernetes.io/service-account.name": ACCOUNT},
             type="kubernetes.io/service-account-token",
         ),
-        _role(EVERYWHERE, (*SEEN, *MADE, BIND)),
+        _role(EVERYWHERE, (*SEEN, *POOLS, *MADE, BIND)),
         _role(IN_TENANTS, OWNED),
         _object(
             "rbac.authorization.k8s.io/v1",

@@ -26,6 +26,7 @@ from skep.model.host import (
 from skep.model.ids import Bytes, ContainerId, DiskId
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.client.watching import Watched
+from skep.providers.kubernetes.joining.addressing import Plugin
 from skep.providers.kubernetes.pods import reading, starts, words
 from skep.providers.kubernetes.pods.carrier import Carrier
 from skep.providers.kubernetes.pods.carriers import Carriers
@@ -49,7 +50,7 @@ _UNKNOWN = 255
 class ClusterEngine:
     """Entered, it follows what is in the cluster; left, all of it goes on.
 
-    `claim`, `size` and `nameserver` are as for `Starts`; `nodes`: the cluster's machines.
+    `claim`, `size`, `nameserver` and `addressing` are as for `Starts`; `nodes`: the cluster's machines.
     """
 
     def __init__(
@@ -64,9 +65,10 @@ class ClusterEngine:
         fabric: Fabric | None = None,
         nameserver: str = "",
         nodes: Watched[Node] | None = None,
+        addressing: Plugin | None = None,
     ) -> None:
         self._cluster = cluster
-        self._starts = Starts(images, supplies, cluster.namespace, claim, size, nameserver)
+        self._starts = Starts(images, supplies, cluster.namespace, claim, size, nameserver, addressing)
         self._meter = Meter(cluster)
         self._teller = Teller(events, fabric)
         self._carriers = Carriers(cluster, self._teller.tell, nodes)

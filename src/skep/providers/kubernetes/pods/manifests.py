@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from skep.providers.kubernetes.pods import addresses
 from skep.providers.kubernetes.pods.ledger import Entry, Ledger
 from skep.providers.kubernetes.pods.naming import CarrierKind
 
@@ -42,6 +43,8 @@ def workload(ledger: Ledger, base: Mapping[str, str], uid: str) -> Manifest:
         # Pods of an earlier container end when it is stopped, by nobody else.
         spec |= {"serviceName": ledger.name, "updateStrategy": {"type": "OnDelete"}}
         pod_labels |= bound(wanted[0]) if wanted else {}
+    if addresses.is_fixed(ledger.template["metadata"].get("annotations") or {}):
+        spec |= {"strategy": {"type": "Recreate"}} if ledger.kind is CarrierKind.DEPLOYMENT else {}
     spec["template"] = _labelled(ledger.template, pod_labels)
     return _object("apps/v1", ledger.kind.value, ledger, labels, uid, {SHAPE: ledger.shape}) | {"spec": spec}
 

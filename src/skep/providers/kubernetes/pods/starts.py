@@ -8,8 +8,9 @@ from typing import Protocol
 from skep.model.host import ContainerSpec
 from skep.model.ids import Bytes, Digest, DiskId, ReplicaId, TenantId
 from skep.model.images import ImageInfo
+from skep.providers.kubernetes.joining.addressing import Plugin
 from skep.providers.kubernetes.network.pod_dns import pod_dns
-from skep.providers.kubernetes.pods import naming, probes, templates
+from skep.providers.kubernetes.pods import addresses, naming, probes, templates
 from skep.providers.kubernetes.pods.ledger import Entry, Ledger
 from skep.providers.kubernetes.pods.naming import Position
 from skep.providers.kubernetes.pods.objects import Supply
@@ -34,7 +35,7 @@ class Supplies(Protocol):
 class Starts:
     """`claim` names the PersistentVolumeClaim of a disk, `size` tells how large a system disk is.
 
-    `nameserver` is the cluster's (see `pod_dns`).
+    `nameserver` is the cluster's (see `pod_dns`); `addressing` is what gives pods fixed addresses there.
     """
 
     images: Images
@@ -43,6 +44,7 @@ class Starts:
     claim: Callable[[DiskId], str]
     size: Callable[[DiskId], Awaitable[Bytes | None]]
     nameserver: str = ""
+    addressing: Plugin | None = None
 
     def place(self, spec: ContainerSpec) -> tuple[str, str]:
         """Of its carrier: namespace and name."""
@@ -59,6 +61,7 @@ class Starts:
             dns=pod_dns(where.app, namespace, self.nameserver),
             system_size=await self.size(spec.system_disk),
             claim=self.claim,
+            annotations=addresses.asked(spec, self.addressing),
         )
         return Ledger(
             kind=naming.kind_of(spec),

@@ -41,6 +41,8 @@ class Given:
     """Where names are looked up (`pod_dns`)."""
     system_size: Bytes | None = None
     claim: Callable[[DiskId], str] = str
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """What else is to be read off the pod (`addresses`)."""
 
 
 def template(spec: ContainerSpec, given: Given) -> Template:
@@ -64,7 +66,7 @@ def template(spec: ContainerSpec, given: Given) -> Template:
         pod["volumes"] = mounted.volumes
     if mounted.copies:
         pod["initContainers"] = mounted.copies
-    return {"metadata": _metadata(spec), "spec": pod}
+    return {"metadata": _metadata(spec, given), "spec": pod}
 
 
 def grace(seconds: float) -> int:
@@ -173,6 +175,7 @@ def _aliases(spec: ContainerSpec) -> list[Template]:
     return [{"ip": address, "hostnames": names} for address, names in by_address.items()]
 
 
-def _metadata(spec: ContainerSpec) -> Template:
+def _metadata(spec: ContainerSpec, given: Given) -> Template:
     kept = {"skep.dev/labels": json.dumps(spec.labels, sort_keys=True)} if spec.labels else {}
-    return {"labels": {}} | ({"annotations": kept} if kept else {})
+    noted = {**kept, **given.annotations}
+    return {"labels": {}} | ({"annotations": noted} if noted else {})

@@ -16,6 +16,10 @@ _CLAIM, _POD = "PersistentVolumeClaim", "Pod"
 _PROVISIONER = re.compile(r'external provisioner "(?P<who>[^"]+)"')
 _FORBIDDEN = re.compile(r"is forbidden: (?P<why>.*)", re.S)
 _PROBE = re.compile(r"(?:Readiness|Startup|Liveness) probe (?:failed|errored): ?(?P<said>.*)", re.S)
+_TAKEN = re.compile(r"already assigned in block|resource already exists|AddressConflict|NoAvailableAddress")
+_OUTSIDE = re.compile(r"not in a configured pool|AddressOutOfRange")
+_UNTOLD = re.compile(r"no address allocated to pod")
+"""Kube-OVN tells the reason in an event of its own."""
 _LONGEST = 400
 
 
@@ -125,10 +129,26 @@ def _of_pod(one: Said) -> str:
             return f"Its disk cannot be attached to its node: {one.message}"
         case "FailedMount":
             return f"What it mounts cannot be mounted on its node: {one.message}"
+        case "FailedCreatePodSandBox" | "AcquireAddressFailed" if words := _of_address(one.message):
+            return words
+        case "FailedCreatePodSandBox" if _UNTOLD.search(one.message):
+            return ""
         case "FailedCreatePodSandBox":
             return f"Its node cannot give it a network: {one.message}"
         case _:
             return ""
+
+
+def _of_address(message: str) -> str:
+    """Of one that is fixed."""
+    if _TAKEN.search(message):
+        return (
+            "Its fixed address is another pod's: it starts when that gives it back, or apply it with another "
+            "address, best of a pool that nobody has addresses of unasked."
+        )
+    if _OUTSIDE.search(message):
+        return "Its fixed address is not in any pool of the cluster any more: apply it with another one."
+    return ""
 
 
 def _unmade(message: str) -> str:
