@@ -57,11 +57,13 @@ test-kubernetes: ## tests that need a Kubernetes: built once (minutes), then sta
 	@scripts/install --dev --kubernetes
 	@scripts/kubernetes build >/dev/null
 	@echo "==> pytest -m kubernetes $(PYTEST_ARGS)"
-	@# Tests mostly wait for pods: the images of skep that the last ones run are built meanwhile.
+	@# Tests mostly wait for pods: images that some of them run are built meanwhile.  Each process has a cluster of its
+	@# own; no other tests are collected, which takes each of them longer than some tests.
 	@$(BIN)/python -m tests.deploy.building & images=$$!; \
 		trap 'kill $$images 2>/dev/null || true; wait' EXIT; \
-		$(BIN)/pytest -m kubernetes $(PYTEST_ARGS) || \
-		{ echo "==> once more"; $(BIN)/pytest -m kubernetes --last-failed --last-failed-no-failures none; }
+		tests=$$(grep -rl --include='test_*.py' 'mark\.kubernetes' tests | sort); \
+		$(BIN)/pytest -m kubernetes $(PYTEST_PROCESSES) $(PYTEST_ARGS) $$tests || \
+		{ echo "==> once more, alone"; $(BIN)/pytest -m kubernetes --last-failed --last-failed-no-failures none $$tests; }
 
 bench: bench-engine bench-flow bench-bus bench-network bench-dns bench-edge bench-ha bench-release ## every benchmark
 

@@ -1,4 +1,4 @@
-"""The images of deploy/, built by skep as the how-to says.  What has not changed is not built again.
+"""Images of deploy/ and of the shop, built by skep as is said there.  What is as before is not built again.
 
 `python -m tests.deploy.building` builds them while something else is under way: `make test-kubernetes`.
 """
@@ -9,45 +9,58 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench.installation import Installation
 from tests.cluster.kubernetes.build import CACHE
-from tests.deploy.manifests import DEPLOY, ROOT
+from tests.deploy.manifests import ROOT
 
 _KEPT = CACHE / "images"
 _OF_EACH = 3
 """How many of them stay, for checkouts that differ."""
 BASE = ("src/skep/providers/local/images/debootstrap.py",)
 CONTROL = ("deploy/Dockerfile", "requirements.lock", "pyproject.toml", "src")
-TRIAL = ("deploy/trial",)
+TRIAL = "deploy/trial"
+SHOP = {f"shop-{service}": f"examples/shop/{service}" for service in ("web", "api", "db")}
 
 
 def archives() -> tuple[Path, Path]:
     """Of skep, and of what a trial stands on.  Whoever else builds them is waited for."""
-    base = _place("debian", BASE)
-    control, trial = _place("skep", CONTROL), _place("trial", (*TRIAL, *BASE))
-    with _alone():
-        if not (control.exists() and trial.exists()):
-            _build(base, control, trial)
-        for place in (base, control, trial):
-            _keep(place)
+    control, trial = _place("skep", CONTROL), _of_debian("trial", TRIAL)
+    _have({control: ("--file=deploy/Dockerfile", str(ROOT)), trial: (str(ROOT / TRIAL),)})
     return control, trial
 
 
-def _build(base: Path, control: Path, trial: Path) -> None:
+def shop() -> dict[str, Path]:
+    """Of the shop of the examples, by the names that its Compose file gives them."""
+    places = {name: _of_debian(name, folder) for name, folder in SHOP.items()}
+    _have({places[name]: (str(ROOT / folder),) for name, folder in SHOP.items()})
+    return places
+
+
+def _have(wanted: Mapping[Path, Sequence[str]]) -> None:
+    """These archives are there, built with those words where they were not."""
+    base = _place("debian", BASE)
+    with _alone():
+        missing = {place: words for place, words in wanted.items() if not place.exists()}
+        if missing:
+            _build(base, missing)
+        for place in (base, *wanted):
+            _keep(place)
+
+
+def _build(base: Path, missing: Mapping[Path, Sequence[str]]) -> None:
     with Installation(
         instance="skepimage", networks="10.200.0.0/13", links="100.99.0.0/16", pool_size="8GiB"
     ) as skep:
         skep.start()
         _have_debian(skep, base)
-        if not control.exists():
-            subprocess.run([ROOT / "scripts" / "wheels"], check=True, capture_output=True)
-            _build_one(skep, control, "--file=deploy/Dockerfile", str(ROOT))
-        if not trial.exists():
-            _build_one(skep, trial, str(DEPLOY / "trial"))
+        for place, words in missing.items():
+            if str(ROOT) in words:
+                subprocess.run([ROOT / "scripts" / "wheels"], check=True, capture_output=True)
+            _build_one(skep, place, *words)
 
 
 def _have_debian(skep: Installation, kept: Path) -> None:
@@ -59,7 +72,7 @@ def _have_debian(skep: Installation, kept: Path) -> None:
 
 
 def _build_one(skep: Installation, place: Path, *words: str) -> None:
-    name = f"{place.name.partition('-')[0]}:1"
+    name = f"{_kind(place)}:1"
     skep.command("image", "build", f"--tag={name}", *words)
     _save(skep, name, place)
 
@@ -75,10 +88,18 @@ def _keep(place: Path) -> None:
     """It is the newest of its kind now; of the others those used last stay."""
     if place.exists():
         os.utime(place)
-    kind = place.name.partition("-")[0]
-    kept = sorted(_KEPT.glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    kept = sorted(_KEPT.glob(f"{_kind(place)}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in kept[_OF_EACH:]:
         path.unlink()
+
+
+def _kind(place: Path) -> str:
+    """What it is the image of."""
+    return place.name.rpartition("-")[0]
+
+
+def _of_debian(name: str, folder: str) -> Path:
+    return _place(name, (folder, *BASE))
 
 
 def _place(name: str, parts: tuple[str, ...]) -> Path:
@@ -106,4 +127,5 @@ def _alone() -> Iterator[None]:
 if __name__ == "__main__":
     # What was begun is removed, also by who ends it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    shop()
     archives()

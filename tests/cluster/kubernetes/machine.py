@@ -141,8 +141,10 @@ class Machine:
             self._start(program, ["beside", namespace, self.log(program), "-", *command], environment)
 
     def write(self, path: str, content: bytes) -> None:
-        """A file below its /var, for root alone."""
+        """A file below its /var, for root alone.  If it is so it is not touched: kube-proxy would end."""
         file = self.disk / Path(path).relative_to("/var")
+        if file.exists() and file.read_bytes() == content:
+            return
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch(mode=0o600)
         file.write_bytes(content)

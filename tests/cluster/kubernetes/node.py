@@ -149,6 +149,8 @@ def _kubelet(machine: Machine) -> dict[str, object]:
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         "nodeStatusUpdateFrequency": "4s",
+        # A pod that is about to go is looked at again after so long (by default a minute).
+        "syncFrequency": "5s",
         "kubeAPIQPS": 100,
         "kubeAPIBurst": 200,
         "eventRecordQPS": 100,

@@ -1,10 +1,11 @@
-"""One test cluster for all tests of a session, also when several processes share the work.
+"""One test cluster for all tests of a session.  Processes that share the work have one each.
 
-A cluster that was up before stays up afterwards: `scripts/kubernetes up` once, then test as often as you
-like.
+So nobody is disturbed by who kills an API server, or deletes the account that all clusters have.  A cluster
+that was up before stays up afterwards: `scripts/kubernetes up` once, then test as often as you like.
 """
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import IO
@@ -22,21 +23,28 @@ _OURS = "of-tests"
 def kubernetes() -> Iterator[Cluster]:
     """Up, with two nodes that are Ready.  Tests leave it so, and use namespaces of their own."""
     layout.STATE.mkdir(parents=True, exist_ok=True)
-    with (layout.STATE / f"{DEFAULT_NAME}.users").open("w") as users:
+    name = name_for(os.environ.get("PYTEST_XDIST_WORKER", ""))
+    with (layout.STATE / f"{name}.users").open("w") as users:
         fcntl.flock(users, fcntl.LOCK_SH)
-        cluster = _raised()
+        cluster = _raised(name)
         yield cluster
         if _is_last(users) and (cluster.layout.folder / _OURS).exists():
             cluster.down()
 
 
-def _raised() -> Cluster:
+def name_for(worker: str) -> str:
+    """The first of pytest's processes, and one that is alone, have the cluster that commands mean."""
+    number = worker.removeprefix("gw")
+    return DEFAULT_NAME if number in ("", "0") else f"{DEFAULT_NAME}{number}"
+
+
+def _raised(name: str) -> Cluster:
     """The mark is there before the plan: whoever comes second knows the cluster, and is not who made it."""
-    folder = layout.STATE / DEFAULT_NAME
-    if layout.saved(DEFAULT_NAME) is None:
+    folder = layout.STATE / name
+    if layout.saved(name) is None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _OURS).touch()
-    cluster = Cluster(planned(DEFAULT_NAME))
+    cluster = Cluster(planned(name))
     cluster.up()
     return cluster
 

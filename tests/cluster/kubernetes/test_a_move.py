@@ -1,6 +1,6 @@
 """The shop of the examples moves from this machine to a real cluster and back, from the same file.
 
-The images are made as the tutorial makes them, from Debian's packages: that takes most of the time.
+Its images are made as the tutorial makes them, from Debian's packages, where there are none of before.
 """
 
 import json
@@ -15,6 +15,7 @@ from tests.cluster.kubernetes import registry
 from tests.cluster.kubernetes.cluster import Cluster
 from tests.cluster.kubernetes.shared import kubernetes
 from tests.cluster.kubernetes.test_a_zone import Someone
+from tests.deploy import building
 
 __all__ = ["kubernetes"]
 
@@ -51,9 +52,10 @@ def someone(kubernetes: Cluster) -> Iterator[Someone]:
 def file(someone: Someone) -> str:
     """The example as it is, in force on this machine."""
     shutil.copytree(ROOT / "examples" / "shop", someone.folder / "shop")
-    someone.type("image", "bootstrap", "debian", patience=900)
+    for name, archive in building.shop().items():
+        someone.type("image", "import", str(archive), f"{name}:latest")
     compose = str(someone.folder / "shop" / "compose.yaml")
-    someone.type("apply", compose, patience=900)
+    someone.type("apply", compose, "--no-build", patience=900)
     return compose
 
 
@@ -88,7 +90,7 @@ def test_the_shop_moves_to_the_cluster_and_back_with_its_orders(someone: Someone
     assert {one["target"] for one in planned["replicas"]} == {"k8s"} == places(someone)
     assert order(someone, str(node)) == 2
     assert "--confirm" in someone.type("show", "shop")
-    assert "up to date" in someone.type("apply", file, patience=900)
+    assert "up to date" in someone.type("apply", file, "--no-build", patience=900)
 
     someone.type("app", "move", "shop", "--back", "--keep-new-data", "--yes", patience=900)
 
@@ -102,7 +104,7 @@ def test_the_shop_moves_to_the_cluster_and_back_with_its_orders(someone: Someone
 
 def test_an_app_that_the_cluster_cannot_have_stays_as_it_is(someone: Someone, file: str) -> None:
     someone.environment["SHOP_PORT"] = "8888"
-    someone.type("apply", file, patience=900)
+    someone.type("apply", file, "--no-build", patience=900)
 
     refused = someone.type("app", "move", "shop", "--to-zone", "k8s", "--yes", fails=True)
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from tests.cluster.kubernetes import cgroups, control_plane, images, registry, wires
-from tests.cluster.kubernetes.cluster import Cluster
-from tests.cluster.kubernetes.layout import Layout
+from tests.cluster.kubernetes.cluster import Cluster, planned
 from tests.cluster.kubernetes.progress import Failed
 
 pytestmark = [pytest.mark.root, pytest.mark.kubernetes, pytest.mark.timeout(900)]
@@ -146,7 +145,7 @@ def test_a_node_without_power_becomes_not_ready_and_comes_back(kubernetes: Clust
 
 
 def test_a_cluster_beside_it_that_was_interrupted_on_its_way_up_leaves_nothing(kubernetes: Cluster) -> None:
-    other = Cluster(Layout("beside", wires.free_number(), nodes=1))
+    other = Cluster(planned("beside", nodes=1))
     command = [sys.executable, "-m", "tests.cluster.kubernetes", "up", "--name=beside", "--nodes=1"]
     raising = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:

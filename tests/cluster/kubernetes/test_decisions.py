@@ -1,11 +1,15 @@
 """What the test cluster decides by itself."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 from dnslib import RCODE, DNSRecord
-from tests.cluster.kubernetes import dns, storage
-from tests.cluster.kubernetes.layout import Layout
+from tests.cluster.kubernetes import dns, layout, storage
+from tests.cluster.kubernetes.layout import DEFAULT_NAME, Layout
+from tests.cluster.kubernetes.machine import Machine
+from tests.cluster.kubernetes.shared import name_for
 from tests.cluster.kubernetes.source import source_entries
 
 KEYRING = Path("/usr/share/keyrings/debian.gpg")
@@ -30,6 +34,29 @@ def test_clusters_of_different_numbers_share_no_address() -> None:
     for network in ("underlay", "pods", "services"):
         assert not getattr(one, network).overlaps(getattr(other, network))
     assert len({one.address(machine) for machine in one.machines}) == 4
+
+
+def test_processes_that_share_the_tests_have_a_cluster_each_and_one_of_them_that_of_a_process_alone() -> None:
+    names = [name_for(worker) for worker in ("", "gw0", "gw1", "gw12")]
+
+    assert names == [DEFAULT_NAME, DEFAULT_NAME, f"{DEFAULT_NAME}1", f"{DEFAULT_NAME}12"]
+
+
+def test_a_file_of_a_machine_that_is_as_it_shall_be_is_not_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "STATE", tmp_path)
+    machine = Machine(Layout("one", 0), "node-1")
+    machine.write("/var/lib/file", b"so")
+    file = machine.disk / "lib/file"
+    os.utime(file, (1, 1))
+
+    machine.write("/var/lib/file", b"so")
+    as_before = file.stat().st_mtime
+    machine.write("/var/lib/file", b"otherwise")
+
+    assert as_before == 1
+    assert file.read_bytes() == b"otherwise"
 
 
 def test_names_of_wires_fit_into_the_kernel() -> None:
