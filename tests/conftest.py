@@ -4,6 +4,9 @@ import os
 
 import pytest
 import structlog
+from tests.cluster.kubernetes.shared import kubernetes
+
+__all__ = ["kubernetes"]
 
 # Not to what sys.stdout is just then: a command under test may have put its own there.
 structlog.configure(logger_factory=structlog.stdlib.LoggerFactory())

@@ -3,6 +3,7 @@
 import pytest
 
 from skep.cli.failures import Failure
+from skep.cli.rollouts import as_it_should_be
 from skep.cli.spans import lasting
 from skep.cli.values import inputs, json_value, rate_of, rate_text
 
@@ -54,3 +55,8 @@ def test_a_signal_carries_json() -> None:
     assert json_value('{"amount": 12}') == {"amount": 12}
     with pytest.raises(Failure, match="is no JSON"):
         json_value("paid")
+
+
+def test_an_app_is_not_said_to_be_as_a_revision_says_before_there_is_one() -> None:
+    assert as_it_should_be(3) == "Everything is as revision 3 says."
+    assert as_it_should_be(0) == "No release is in force yet."

@@ -2,8 +2,7 @@
 
 from tests.agent.conftest import hive
 from tests.bus.broker import broker, key
-from tests.cluster.kubernetes.shared import kubernetes
 from tests.providers.images.conftest import images, instance
 from tests.providers.network.conftest import world
 
-__all__ = ["broker", "hive", "images", "instance", "key", "kubernetes", "world"]
+__all__ = ["broker", "hive", "images", "instance", "key", "world"]

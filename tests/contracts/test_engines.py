@@ -10,7 +10,6 @@ import msgspec
 import pytest
 from tests.agent.conftest import Hive
 from tests.cluster.kubernetes.cluster import Cluster
-from tests.cluster.kubernetes.shared import kubernetes
 from tests.contracts.remote import Parts, elsewhere
 from tests.providers.kubernetes.yard import Yard, yard
 
@@ -21,8 +20,6 @@ from skep.model.ids import Bytes, ContainerId, DiskId, ReplicaId, Seconds, Tenan
 from skep.model.spec import HealthCheck, RestartPolicy
 from skep.providers.simulated import SimulatedHost
 from skep.providers.simulated.images import image
-
-__all__ = ["kubernetes"]
 
 MakeSpec = Callable[..., ContainerSpec]
 """A specification with all it needs on the host: `make_spec("sleep", "1000", restart=…)`."""

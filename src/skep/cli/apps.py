@@ -26,7 +26,7 @@ def apps(*, common: Common = DEFAULT) -> None:
         ("NAME", lambda app: app.name),
         ("STATE", lambda app: app.state.value),
         ("RUNNING", lambda app: f"{app.running}/{app.replicas - app.finished}"),
-        ("REVISION", lambda app: app.revision),
+        ("REVISION", lambda app: app.revision or "-"),
         ("URLS", lambda app: app.urls),
         ("UPDATED", lambda app: age(app.updated)),
     ]
@@ -47,7 +47,7 @@ def show_app(app: AppArgument, /, *, common: Common = DEFAULT) -> None:
     fields = [
         ("Name", lambda one: one.app.name),
         ("State", lambda one: one.app.state.value),
-        ("Revision", lambda one: one.app.revision),
+        ("Revision", lambda one: one.app.revision or "none in force yet"),
         ("Services", lambda one: one.app.services),
         ("Replicas", lambda one: tally(one.app, "running")),
         ("Virtual IPs", lambda one: tuple(f"{name} {', '.join(at)}" for name, at in one.virtual_ips.items())),

@@ -150,6 +150,11 @@ def print_rollout(found: RolloutView, output: str) -> None:
         )
 
 
+def as_it_should_be(revision: int) -> str:
+    """What is said where nothing differs from the revision in force; 0: there was none yet."""
+    return f"Everything is as revision {revision} says." if revision else "No release is in force yet."
+
+
 def _share(old: int, new: int) -> str:
     """What part of new connections goes to the new replicas."""
     return f"{round(100 * new / (old + new))}% new" if old + new else "none"
@@ -168,7 +173,7 @@ def show_status(name: str, common: Common) -> int:
     for scale in found.scales:
         say(f"{scale.service} has {scale.replicas} of {scale.policy}.")
     if not found.drift:
-        say(f"Everything is as revision {found.app.revision} says.")
+        say(as_it_should_be(found.app.revision))
         return Exit.OK
     columns = [
         ("WHAT", lambda one: one.what),

@@ -1,4 +1,4 @@
-"""One test cluster for all tests of a session.  Processes that share the work have one each.
+"""One test cluster for all tests of a session, by a fixture.  Processes that share the work have one each.
 
 So nobody is disturbed by who kills an API server, or deletes the account that all clusters have.  A cluster
 that was up before stays up afterwards: `scripts/kubernetes up` once, then test as often as you like.

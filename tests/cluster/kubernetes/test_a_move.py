@@ -13,11 +13,8 @@ import httpx
 import pytest
 from tests.cluster.kubernetes import registry
 from tests.cluster.kubernetes.cluster import Cluster
-from tests.cluster.kubernetes.shared import kubernetes
 from tests.cluster.kubernetes.test_a_zone import Someone
 from tests.deploy import building
-
-__all__ = ["kubernetes"]
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.kubernetes, pytest.mark.timeout(1800)]
 

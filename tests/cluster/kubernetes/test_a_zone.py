@@ -23,12 +23,9 @@ import pytest
 from tests.bench.installation import free_port
 from tests.cluster.kubernetes import registry
 from tests.cluster.kubernetes.cluster import Cluster
-from tests.cluster.kubernetes.shared import kubernetes
 from tests.machines import busybox_archive
 
 from skep.providers.kubernetes import Clusters
-
-__all__ = ["kubernetes"]
 
 pytestmark = [pytest.mark.root, pytest.mark.kubernetes, pytest.mark.timeout(900)]
 

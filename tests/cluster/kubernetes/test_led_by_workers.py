@@ -10,11 +10,8 @@ import pytest
 from tests.cluster.datacentre import DataCentre, data_centre
 from tests.cluster.kubernetes import registry
 from tests.cluster.kubernetes.cluster import Cluster
-from tests.cluster.kubernetes.shared import kubernetes
 from tests.cluster.members import Member
 from tests.machines import busybox_archive
-
-__all__ = ["kubernetes"]
 
 pytestmark = [pytest.mark.root, pytest.mark.kubernetes, pytest.mark.timeout(900)]
 

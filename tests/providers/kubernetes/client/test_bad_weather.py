@@ -2,32 +2,23 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
 from lightkube.resources.core_v1 import ConfigMap
 from tests.cluster.kubernetes import control_plane
 from tests.cluster.kubernetes.cluster import Cluster as ACluster
-from tests.cluster.kubernetes.shared import kubernetes
 from tests.providers.kubernetes.weather import Weather, weather
-from tests.providers.kubernetes.yard import ALWAYS, Yard, yard
+from tests.providers.kubernetes.yard import ALWAYS, Yard
 
 from skep.model.errors import Forbidden, NotFound, Unavailable
 from skep.model.host import ContainerSpec, ContainerState
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.pods.engine import ClusterEngine
 
-__all__ = ["kubernetes"]
-
 pytestmark = [pytest.mark.root, pytest.mark.kubernetes, pytest.mark.timeout(900)]
 SLEEP = ("/bin/sleep", "10000")
-
-
-@pytest.fixture
-def place(kubernetes: ACluster) -> Iterator[Yard]:
-    with yard(kubernetes) as found:
-        yield found
 
 
 @pytest.fixture

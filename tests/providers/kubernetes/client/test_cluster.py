@@ -11,15 +11,12 @@ from lightkube.models.meta_v1 import LabelSelector, ObjectMeta
 from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.core_v1 import ConfigMap, Namespace, Pod
 from tests.cluster.kubernetes.cluster import Cluster as ACluster
-from tests.cluster.kubernetes.shared import kubernetes
 from tests.providers.kubernetes.scripted import Answer, bare, document, pod, serve, status
 
 from skep.model.errors import Conflict, Exhausted, Forbidden, InvalidInput, NotFound, SkepError, Unavailable
 from skep.model.ids import TenantId, new_id
 from skep.providers.kubernetes.client import access
 from skep.providers.kubernetes.client.cluster import Cluster
-
-__all__ = ["kubernetes"]
 
 OTHER = {"reason": "FieldManagerConflict", "message": 'conflict with "kubectl"', "field": ".spec.replicas"}
 

@@ -9,14 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.cluster.kubernetes.cluster import Cluster
-from tests.cluster.kubernetes.shared import kubernetes
 from tests.contracts.trees import held, members, shipped, tree
 from tests.providers.disks.test_disks import MIB, data_disk, folder, pool_at
 from tests.providers.kubernetes.zone import PORTER, open_zone
 
 from skep.model.ids import TenantId, new_id
 
-__all__ = ["folder", "kubernetes"]
+__all__ = ["folder"]
 pytestmark = [pytest.mark.root, pytest.mark.kubernetes]
 
 RECEIVES = """

@@ -8,12 +8,9 @@ from typing import Any
 
 import pytest
 from tests.cluster.kubernetes.cluster import Cluster
-from tests.cluster.kubernetes.shared import kubernetes
 
 from skep.model.errors import InvalidInput, Unavailable
 from skep.providers.kubernetes import Clusters
-
-__all__ = ["kubernetes"]
 
 pytestmark = [pytest.mark.root, pytest.mark.kubernetes, pytest.mark.timeout(900)]
 

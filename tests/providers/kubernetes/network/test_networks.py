@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 import pytest
 from tests.cluster.kubernetes.cluster import Cluster
-from tests.cluster.kubernetes.shared import kubernetes
 from tests.providers.kubernetes.zone import Zone, open_zone
 from tests.providers.network.conftest import network, port, publications
 
@@ -14,8 +13,6 @@ from skep.model.errors import Stale
 from skep.model.host import Backend, NetworkConfig, NetworkVirtualIps, PortConfig, VirtualIp
 from skep.model.ids import ServiceId, TenantId, new_id
 from skep.model.needs import NODE_PORTS
-
-__all__ = ["kubernetes"]
 
 pytestmark = [pytest.mark.root, pytest.mark.kubernetes, pytest.mark.timeout(900)]
 

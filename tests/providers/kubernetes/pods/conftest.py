@@ -1,21 +1,11 @@
-"""An engine over a real cluster, with a yard of its own there."""
+"""An engine over a real cluster."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
-from tests.cluster.kubernetes.cluster import Cluster as ACluster
-from tests.cluster.kubernetes.shared import kubernetes
-from tests.providers.kubernetes.yard import Yard, yard
+from tests.providers.kubernetes.yard import Yard
 
 from skep.providers.kubernetes.pods.engine import ClusterEngine
-
-__all__ = ["kubernetes"]
-
-
-@pytest.fixture
-def place(kubernetes: ACluster) -> Iterator[Yard]:
-    with yard(kubernetes) as found:
-        yield found
 
 
 @pytest.fixture

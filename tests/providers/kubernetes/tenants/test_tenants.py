@@ -12,7 +12,6 @@ from lightkube.models.core_v1 import NamespaceCondition, NamespaceStatus
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Namespace
 from tests.cluster.kubernetes.cluster import Cluster as ACluster
-from tests.cluster.kubernetes.shared import kubernetes
 from tests.providers.kubernetes.zone import Zone, open_zone
 from tests.providers.network.conftest import network, port
 
@@ -26,8 +25,6 @@ from skep.providers.kubernetes.tenants import namespaces
 from skep.providers.kubernetes.tenants import tenants as module
 from skep.providers.kubernetes.tenants.namespaces import Bounds
 from skep.providers.kubernetes.tenants.tenants import Tenants
-
-__all__ = ["kubernetes"]
 
 OF = TenantNamespace("inst", TenantId("acme"))
 real = pytest.mark.kubernetes

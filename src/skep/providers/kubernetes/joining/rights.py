@@ -40,6 +40,7 @@ SEEN = (
     Rule("discovery.k8s.io", ("endpointslices",), _READ),
     Rule("gateway.networking.k8s.io", ("gateways",), _READ),
     Rule("storage.k8s.io", ("storageclasses",), _READ),
+    Rule("policy", ("poddisruptionbudgets",), _READ),
     Rule("metrics.k8s.io", ("pods",), ("list",)),
 )
 POOLS = (

@@ -14,6 +14,7 @@ from lightkube.generic_resource import create_namespaced_resource
 
 from skep.model.errors import NotFound, SkepError
 from skep.providers.kubernetes.client.cluster import Cluster
+from skep.providers.kubernetes.client.watching import Change
 from skep.providers.kubernetes.pods.ledger import Ledger
 from skep.providers.kubernetes.pods.manifests import DOMAIN, MEMBER, Manifest
 from skep.providers.kubernetes.pods.naming import CarrierKind, plain
@@ -48,7 +49,8 @@ class Budgets:
         self._cluster = cluster
         self._ledgers = ledgers
         self._news = asyncio.Event()
-        self._there: dict[Place, Manifest] | None = None
+        self._there: dict[Place, Manifest] = {}
+        self._follows = False
 
     def changed(self) -> None:
         """Other containers are wanted, or others are there."""
@@ -68,20 +70,33 @@ class Budgets:
         version = await self._version()
         if not version:
             return
-        kind, base = _KINDS[version], self._cluster.selector
-        there = await self._left(kind) if self._there is None else self._there
-        wanted = budgets(self._ledgers(), base, version)
-        self._there = dict(there)
-        for (namespace, name), manifest in wanted.items():
-            if there.get((namespace, name)) != manifest:
-                try:
-                    await self._cluster.apply(codecs.from_dict(manifest), force=True)
-                except NotFound:  # the namespace is on its way out
-                    continue
-                self._there[namespace, name] = manifest
-        for namespace, name in there.keys() - wanted.keys():
+        kind = _KINDS[version]
+        if not self._follows:
+            self._there = await self._left(kind)
+            (await self._cluster.watched(kind)).subscribe(self._heard)
+            self._follows = True
+        wanted = budgets(self._ledgers(), self._cluster.selector, version)
+        for place in [place for place, one in wanted.items() if self._there.get(place) != one]:
+            await self._apply(place, wanted[place])
+        for namespace, name in self._there.keys() - wanted.keys():
             await self._cluster.delete(kind, name, namespace)
-            del self._there[namespace, name]
+            self._there.pop((namespace, name), None)
+
+    async def _apply(self, place: Place, manifest: Manifest) -> None:
+        """Noted before it is there, so that who deletes it right then is heard of, too."""
+        self._there[place] = manifest
+        try:
+            await self._cluster.apply(codecs.from_dict(manifest), force=True)
+        except SkepError as error:
+            self._there.pop(place, None)
+            if not isinstance(error, NotFound):  # the namespace is on its way out
+                raise
+
+    def _heard(self, change: Change[Any]) -> None:
+        """One that somebody deleted is made again."""
+        meta = change.object.metadata
+        if change.gone and self._there.pop((meta.namespace, meta.name), None) is not None:
+            self.changed()
 
     async def _version(self) -> str:
         """The oldest are the only ones that lack `v1`; a cluster may have neither."""
