@@ -4,6 +4,7 @@ Clusters of different names live side by side.  A number is an octet of each of 
 """
 
 import os
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -15,6 +16,7 @@ DEFAULT_NAME = os.environ.get("SKEP_KUBERNETES_NAME", "test")
 """Of the cluster that tests use, and commands that name none."""
 CONTROL = "control"
 HOLLOW = "hollow"
+_RECORD = "cluster.json"
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -94,13 +96,17 @@ class Layout(msgspec.Struct, frozen=True):
 
 def saved(name: str) -> Layout | None:
     """What was made, or begun, under that name."""
-    path = STATE / name / "cluster.json"
-    return msgspec.json.decode(path.read_bytes(), type=Layout) if path.exists() else None
+    with suppress(FileNotFoundError):
+        return msgspec.json.decode((STATE / name / _RECORD).read_bytes(), type=Layout)
+    return None
 
 
 def save(layout: Layout) -> None:
+    """In one go: others look for free numbers at any time."""
     layout.folder.mkdir(parents=True, exist_ok=True)
-    (layout.folder / "cluster.json").write_bytes(msgspec.json.format(msgspec.json.encode(layout)))
+    part = layout.folder / f"{_RECORD}.part"
+    part.write_bytes(msgspec.json.format(msgspec.json.encode(layout)))
+    part.replace(layout.folder / _RECORD)
 
 
 def used_numbers() -> set[int]:
