@@ -60,6 +60,16 @@ async def tls(made: Installation, directory: Path) -> ssl.SSLContext:
     return api_context(directory / "identity.pem")
 
 
+def of_another_authority(folder: Path) -> Path:
+    """A certificate for this machine in `identity.pem` there; answers the file with who issued it."""
+    key, authority = new_key(), Authority.make("another", time.time())
+    issued = authority.issue(
+        signing_request(key), role=Role.SERVE, name="s", now=time.time(), addresses=[ip_address("127.0.0.1")]
+    )
+    Identity.store(folder, key, issued.certificate, authority.certificate)
+    return folder / "authority.pem"
+
+
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     async with installation(tmp_path) as made:
@@ -197,12 +207,7 @@ async def test_who_is_not_the_installation_gets_no_token(site: Site, tmp_path: P
 
 async def test_who_shows_the_right_authority_but_is_another_gets_no_token(site: Site, tmp_path: Path) -> None:
     """The certificate of an authority is no secret: anybody can show it."""
-    key = new_key()
-    mallory = Authority.make("mallory", time.time())
-    issued = mallory.issue(
-        signing_request(key), role=Role.SERVE, name="s", now=time.time(), addresses=[ip_address("127.0.0.1")]
-    )
-    Identity.store(tmp_path / "mallory", key, issued.certificate, mallory.certificate)
+    of_another_authority(tmp_path / "mallory")
     order = await site.order()
 
     async with serving(site, api_context(tmp_path / "mallory" / "identity.pem")) as url:
@@ -211,6 +216,25 @@ async def test_who_shows_the_right_authority_but_is_another_gets_no_token(site: 
 
     (token,) = await site.made.control.join_tokens.list(site.made.admin)
     assert token.state == "waiting"
+
+
+async def test_a_machine_joins_through_what_has_a_certificate_that_its_system_trusts(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company = of_another_authority(tmp_path / "company")
+    async with serving(site, api_context(tmp_path / "company" / "identity.pem")) as url:
+        order = msgspec.structs.replace(await site.order(), url=url)
+        with pytest.raises(Forbidden, match="use --system-ca"):
+            await site.join(order)
+        by_system = msgspec.structs.replace(order, system_ca=True)
+        with pytest.raises(Forbidden, match="not one that this system trusts"):
+            await site.join(by_system)
+
+        monkeypatch.setenv("SSL_CERT_FILE", str(company))
+        host = (await site.join(by_system)).host
+        renewed = await renew(Identity(site.machine), host)
+
+    assert (host.host, renewed.host, read_joined(site.machine).system_ca) == ("host-9", "host-9", True)
 
 
 async def test_a_token_that_is_over_says_what_to_do(site: Site) -> None:

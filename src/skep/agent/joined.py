@@ -39,9 +39,12 @@ class JoinedHost(msgspec.Struct, frozen=True, kw_only=True):
 
     def tls(self, identity: Identity) -> ssl.SSLContext:
         """For connections to the API."""
-        if self.system_ca:
-            return ssl.create_default_context()
-        return verifying(identity.authority_file.read_text())
+        return api_tls(identity.authority_file.read_text(), system_ca=self.system_ca)
+
+
+def api_tls(authority: str, *, system_ca: bool) -> ssl.SSLContext:
+    """Believes the API if the installation's authority vouches for it, or one that the system trusts."""
+    return ssl.create_default_context() if system_ca else verifying(authority)
 
 
 def agent_directory(etc: Path) -> Path:

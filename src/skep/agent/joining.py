@@ -16,13 +16,20 @@ import httpx
 import msgspec
 
 from skep.agent.facts import read_facts
-from skep.agent.joined import BUS_USER, JoinedHost, agent_directory, is_joined, read_joined, write_joined
+from skep.agent.joined import (
+    BUS_USER,
+    JoinedHost,
+    agent_directory,
+    api_tls,
+    is_joined,
+    read_joined,
+    write_joined,
+)
 from skep.model.errors import Conflict, Forbidden, InvalidInput, SkepError, Unavailable
 from skep.model.host import HostFacts
 from skep.model.ids import HostName, ZoneName
 from skep.model.views.joining import HostJoined
 from skep.providers.local.cgroups import Cgroups
-from skep.trust.api_contexts import verifying
 from skep.trust.authority import Authority
 from skep.trust.identity import Identity, signing_request, stored_key
 from skep.trust.peers import Role
@@ -97,7 +104,7 @@ def _same(order: Join, directory: Path) -> JoinedHost:
 
 
 def _ask(order: Join, authority: str, request: str, facts: HostFacts, address: str) -> HostJoined:
-    context = None if order.system_ca else verifying(authority)
+    context = api_tls(authority, system_ca=order.system_ca)
     body = {
         "request": request,
         "facts": facts,
@@ -107,7 +114,7 @@ def _ask(order: Join, authority: str, request: str, facts: HostFacts, address: s
         "port": order.port,
     }
     try:
-        with httpx.Client(verify=context or True, timeout=_TIMEOUT, trust_env=False) as client:
+        with httpx.Client(verify=context, timeout=_TIMEOUT, trust_env=False) as client:
             answer = client.post(
                 f"{order.url.rstrip('/')}/v1/hosts/join",
                 content=msgspec.json.encode(body),
@@ -118,7 +125,7 @@ def _ask(order: Join, authority: str, request: str, facts: HostFacts, address: s
                 },
             )
     except httpx.HTTPError as error:
-        raise _unreachable(order.url, str(error)) from error
+        raise _unreachable(order, str(error)) from error
     if not answer.is_success:
         raise refusal(answer)
     return msgspec.json.decode(answer.content, type=HostJoined)
@@ -135,7 +142,8 @@ def refusal(answer: httpx.Response) -> SkepError:
     return kinds.get(answer.status_code, Unavailable)(said)
 
 
-def _unreachable(url: str, reason: str) -> SkepError:
+def _unreachable(order: Join, reason: str) -> SkepError:
+    url = order.url
     if "not yet valid" in reason or "has expired" in reason:
         now = time.strftime("%F %T", time.gmtime())
         return Unavailable(
@@ -143,10 +151,13 @@ def _unreachable(url: str, reason: str) -> SkepError:
             f"{_SET_THE_CLOCK}"
         )
     if "CERTIFICATE_VERIFY_FAILED" in reason:
-        return Forbidden(
-            f"What answers at {url} cannot prove to be the installation: {reason}. If its certificate is of "
-            "a public authority or of your company's, use --system-ca."
+        advice = (
+            "Its authority is not one that this system trusts: add it (update-ca-certificates), or leave "
+            "--system-ca out if the certificate is the installation's own."
+            if order.system_ca
+            else "If its certificate is of a public authority or of your company's, use --system-ca."
         )
+        return Forbidden(f"What answers at {url} cannot prove to be the installation: {reason}. {advice}")
     return Unavailable(f"{url} does not answer to this machine: {reason}. Is a firewall in between?")
 
 
