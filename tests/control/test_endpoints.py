@@ -9,15 +9,18 @@ from tests.control.installation import Installation, installation
 from tests.control.simulation import app, service
 
 from skep.control.callers import Role
+from skep.control.endpoints.endpoint_views import url
 from skep.control.endpoints.endpoints import complete
+from skep.control.settings import Settings
 from skep.model.edge import AppEndpoints
 from skep.model.endpoints import check_endpoint, meet
 from skep.model.errors import Conflict, InvalidInput, NotFound, Unsupported
-from skep.model.ids import ClusterId, HostName, ZoneName
+from skep.model.ids import AppId, ClusterId, EndpointId, HostName, ServiceId, TenantId, ZoneName
 from skep.model.spec import AppSpec, EndpointSpec, Extensions, ServiceSpec
 from skep.providers.simulated import SimulatedEdge
 from skep.store import clusters
 from skep.store.clusters import ClusterRow
+from skep.store.endpoints import EndpointRow
 
 
 @pytest.fixture
@@ -29,6 +32,31 @@ async def house(tmp_path: Path) -> AsyncIterator[Installation]:
 def web(*hosts: str, replicas: int = 1) -> ServiceSpec:
     found = tuple(EndpointSpec(host=host, port=8080) for host in hosts)
     return service(replicas=replicas, x_skep=Extensions(endpoints=found))
+
+
+def a_cluster(host: str, zone: str = "zone") -> ClusterRow:
+    return ClusterRow(
+        id=ClusterId("c"),
+        zone=ZoneName(zone),
+        host=HostName(host),
+        server="https://k8s",
+        sealed_kubeconfig=b"",
+        registry="registry.example.com/skep",
+        created=0.0,
+    )
+
+
+def endpoint_row(tls: str | None = None) -> EndpointRow:
+    return EndpointRow(
+        id=EndpointId("e"),
+        tenant_id=TenantId("t"),
+        app_id=AppId("a"),
+        service_id=ServiceId("s"),
+        host="shop.example.com",
+        path="/",
+        spec=EndpointSpec(host="shop.example.com", tls=tls),
+        created=0.0,
+    )
 
 
 async def release(house: Installation, spec: AppSpec) -> None:
@@ -87,21 +115,33 @@ async def test_of_requests_that_a_cluster_leads_nobody_is_told(house: Installati
     await release(house, app(web=web("shop.localhost")))
     asked = await house.control.endpoints.access(house.admin, "shop")
     (there,) = (await house.control.apps.show(house.admin, "shop")).replicas
-    row = ClusterRow(
-        id=ClusterId("c"),
-        zone=ZoneName("zone"),
-        host=HostName(there.host),
-        server="https://k8s",
-        sealed_kubeconfig=b"",
-        registry="registry.example.com/skep",
-        created=0.0,
-    )
-    await house.database.write(partial(clusters.insert, row=row))
+    await house.database.write(partial(clusters.insert, row=a_cluster(there.host)))
 
     with pytest.raises(Unsupported, match="log has them, that of the ingress controller or the gateway"):
         await house.control.endpoints.access(house.admin, "shop")
 
     assert asked == []
+
+
+async def test_a_cluster_hears_of_endpoints_of_what_is_in_it_alone(tmp_path: Path) -> None:
+    async with installation(tmp_path, hosts=2, zones=2) as house:
+        ours, cluster = (house.hosts[HostName(name)].edge for name in ("host-1", "host-2"))
+        await house.database.write(partial(clusters.insert, row=a_cluster("host-2", zone="zone-2")))
+        await release(house, app(web=web("shop.localhost")))
+
+        assert isinstance(ours, SimulatedEdge)
+        assert isinstance(cluster, SimulatedEdge)
+        assert [one.host for told in ours.told.values() for one in told.endpoints] == ["shop.localhost"]
+        assert cluster.told == {}
+
+
+def test_an_app_in_a_cluster_is_found_at_the_usual_ports_and_others_at_those_of_hosts(tmp_path: Path) -> None:
+    settings = Settings(spool=tmp_path, edge_http=8080, edge_https=0)
+    plain, secure = endpoint_row(), endpoint_row(tls="shop")
+
+    assert url(plain, settings) == "http://shop.example.com:8080/"
+    assert url(plain, settings, in_cluster=True) == "http://shop.example.com/"
+    assert url(secure, settings, in_cluster=True) == "https://shop.example.com/"
 
 
 async def test_a_certificate_must_be_there_before_an_endpoint_names_it(house: Installation) -> None:

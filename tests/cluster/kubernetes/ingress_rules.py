@@ -161,6 +161,8 @@ def _general(admin: str) -> list[str]:
         "defaults",
         "    mode http",
         "    option forwardfor",
+        # Whoever ends a replica that requests are still led to is to see it.
+        "    retries 0",
         # A client whose connection is idle does not find it closed by a new configuration.
         "    option idle-close-on-response",
         "    timeout connect 5s",

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, ip_address
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.clock import rfc3339
-from skep.control.endpoints.endpoint_views import url
+from skep.control.endpoints.endpoint_views import are_in, url
 from skep.control.flows import documents
 from skep.control.host_directory import silence
 from skep.control.plans import moves
@@ -29,6 +29,7 @@ async def app(
 ) -> AppView:
     members = await replicas.find(connection, app=row.id)
     silent = await silent_hosts(connection)
+    led = are_in({one.host for one in await clusters.every(connection)}, members)
     services = await replicas.services_of(connection, row.id)
     published = await networks.published_ports(connection, services=[service.id for service in services])
     reached = {host.name: host.underlay for host in await hosts.every(connection) if host.answers}
@@ -46,7 +47,9 @@ async def app(
         running=running,
         finished=finished,
         left_in=await _left_in(connection, row),
-        urls=tuple(url(one, settings) for one in await endpoints.every(connection, app=row.id))
+        urls=tuple(
+            url(one, settings, in_cluster=led) for one in await endpoints.every(connection, app=row.id)
+        )
         + tuple(
             f"http://{where[port.service_id] if port.host_ip == '0.0.0.0' else port.host_ip}:{port.published}"  # noqa: S104
             for port in published

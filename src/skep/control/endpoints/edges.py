@@ -40,7 +40,8 @@ NOTHING = AppEndpoints(app=AppId(""), tenant=NOBODY, generation=0).digest
 class EndpointMap:
     """The endpoints of one app as the rows have them; `hosts` are all there are.
 
-    `elsewhere`: what is told to clusters, by host; all others hear the same.
+    `elsewhere`: what is told to clusters, by host; all others hear the same.  A cluster leads to what is in
+    it: of other apps it hears nothing.
     """
 
     def __init__(
@@ -207,9 +208,12 @@ async def _configured(
             {host: proof for (owner, host), proof in proofs.items() if owner == tenant},
         )
 
+    def elsewhere(app: AppId, rows: list[EndpointRow]) -> dict[HostName, AppEndpoints]:
+        there = {row.host for row in members.get(app, ())}
+        return {
+            host: seen_from(app, rows, host) if host in there else _nothing(app, time) for host in standing
+        }
+
     return {
-        app: EndpointMap(
-            seen_from(app, rows, ""), names, {host: seen_from(app, rows, host) for host in standing}
-        )
-        for app, rows in found.items()
+        app: EndpointMap(seen_from(app, rows, ""), names, elsewhere(app, rows)) for app, rows in found.items()
     }

@@ -1,7 +1,7 @@
 """Endpoints of a tenant, as the API shows them: list, show, who asked for what."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,6 +22,7 @@ from skep.model.views.endpoints import AccessView, EndpointTrafficView, Endpoint
 from skep.store import acme as acme_orders
 from skep.store import apps, clusters, endpoints, replicas
 from skep.store.endpoints import EndpointRow
+from skep.store.replicas import ReplicaRow
 
 PATIENCE = 5.0
 MOST_LINES = 10_000
@@ -70,7 +71,7 @@ class Endpoints:
                 for service in {row.service_id for row in rows}
                 for one in await replicas.of_service(connection, service)
             ]
-        if members and all(one.host in zones for one in members):
+        if are_in(zones, members):
             raise Unsupported(
                 f"Zone {zones[members[0].host]!r} is a Kubernetes cluster: what leads requests into it tells "
                 "skep nothing of them. Its own log has them, that of the ingress controller or the gateway."
@@ -123,13 +124,15 @@ class Endpoints:
             }
             states = await _states(connection, caller.tenant, self._now())
             members = {row.service_id: await replicas.of_service(connection, row.service_id) for row in rows}
+            standing = {one.host for one in await clusters.every(connection)}
+        led = {service: are_in(standing, found) for service, found in members.items()}
         counted = await self._traffic() if rows else []
         return [
             EndpointView(
                 id=row.id,
                 app=known.get(row.app_id, ""),
                 service=names.get(row.service_id, ""),
-                url=url(row, self._settings),
+                url=url(row, self._settings, in_cluster=led[row.service_id]),
                 host=row.host,
                 path=row.path,
                 port=row.spec.port or 80,
@@ -154,10 +157,17 @@ async def _states(connection: AsyncConnection, tenant: TenantId, now: float) -> 
     return {row.host: acme.state(row, held.get(row.host), now) for row in orders}
 
 
-def url(row: EndpointRow, settings: Settings) -> str:
+def are_in(clusters: Collection[HostName], members: Collection[ReplicaRow]) -> bool:
+    """Whether all of them, of which there are some, run there."""
+    return bool(members) and all(one.host in clusters for one in members)
+
+
+def url(row: EndpointRow, settings: Settings, *, in_cluster: bool = False) -> str:
+    """What leads requests into a cluster does so at the usual ports, as far as skep knows."""
     scheme, port, usual = (
         ("https", settings.edge_https, 443) if row.spec.tls else ("http", settings.edge_http, 80)
     )
+    port = usual if in_cluster else port
     return f"{scheme}://{row.host}{'' if port == usual else f':{port}'}{row.path}"
 
 

@@ -14,6 +14,7 @@ from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.joining.gateways import GATEWAYS, Gateway, open_gateways
 from skep.providers.kubernetes.network.entrances import Entrance, check
 from skep.providers.kubernetes.network.tenancies import Tenancies
+from skep.providers.kubernetes.network.tenancy import Tenancy
 
 _DEFAULT = "ingressclass.kubernetes.io/is-default-class"
 
@@ -24,7 +25,8 @@ class ClusterEdge:
 
     async def set_endpoints(self, told: AppEndpoints) -> None:
         """Raises Unsupported: what it asks for has no word in the standard."""
-        tenancy = self._tenancies.tenancy(told.tenant)
+        if (tenancy := self._owner(told)) is None:
+            return
         before = tenancy.record.endpoints.get(told.app)
         must_be_news(f"the endpoints of app {told.app}", told, before)
         check(told, self._tenancies.entrance)
@@ -32,6 +34,12 @@ class ClusterEdge:
         await self._tenancies.brought(tenancy)
         ids = {told.app, *(one.id for one in told.endpoints)}
         tenancy.check(lambda key: any(one in key[1] for one in ids))
+
+    def _owner(self, told: AppEndpoints) -> Tenancy | None:
+        """Of an app that has no endpoints any more nobody says whose it was; None: it never had any here."""
+        every = self._tenancies.every()
+        known = next((one for one in every if told.app in one.record.endpoints), None)
+        return known or (self._tenancies.tenancy(told.tenant) if told.tenant else None)
 
     async def endpoints(self) -> dict[AppId, PeersInForce]:
         every = self._tenancies.every()

@@ -15,7 +15,7 @@ import structlog
 from lightkube import codecs
 from lightkube.resources.core_v1 import Endpoints, Namespace, Pod, Service
 from lightkube.resources.discovery_v1 import EndpointSlice
-from lightkube.resources.networking_v1 import NetworkPolicy
+from lightkube.resources.networking_v1 import Ingress, NetworkPolicy
 
 from skep.model.errors import NotFound, SkepError, Unavailable
 from skep.model.ids import ReplicaId, ServiceId, TenantId
@@ -28,7 +28,14 @@ from skep.providers.kubernetes.network.leading import HEADLESS, SLICES
 from skep.providers.kubernetes.network.records import RECORD
 from skep.providers.kubernetes.network.services import VIRTUAL_IPS
 from skep.providers.kubernetes.network.standing import Standing, replica, standing
-from skep.providers.kubernetes.network.tenancy import KINDS, Key, Tenancy, digest_of, key_of
+from skep.providers.kubernetes.network.tenancy import (
+    KINDS,
+    HttpRoute,
+    Key,
+    Tenancy,
+    digest_of,
+    key_of,
+)
 from skep.providers.kubernetes.network.wanted import Circumstances, wanted
 from skep.providers.kubernetes.tenants.tenants import Tenants
 
@@ -72,7 +79,7 @@ class Tenancies:
         pods = await (await self._cluster.watched(Pod)).synced()
         self._stack.callback(pods.subscribe(self._pod))
         self._stack.callback(namespaces.subscribe(self._namespace))
-        for kind in (*_HEALED, EndpointSlice if self._slices else Endpoints):
+        for kind in (*_HEALED, EndpointSlice if self._slices else Endpoints, *self._entered()):
             things: Watched[Any] = await (await self._cluster.watched(kind)).synced()
             self._stack.callback(things.subscribe(self._thing))
         for tenant in self._all:
@@ -265,6 +272,12 @@ class Tenancies:
                     tenancy.record.read(labels[mark(RECORD)], found.data)
                 if mark("part") in labels or mark(RECORD) in labels:
                     tenancy.there[kind.__name__, found.metadata.name] = ""
+
+    def _entered(self) -> list[type[Any]]:
+        """What leads requests in."""
+        if self.entrance is None:
+            return []
+        return [HttpRoute if self._has_gateway() else Ingress]
 
     def _has_gateway(self) -> bool:
         return self.entrance is not None and self.entrance.gateway is not None
