@@ -76,6 +76,11 @@ class Layout(msgspec.Struct, frozen=True):
         return list(self.pods.subnets(new_prefix=24))[1 + self.node_names.index(node)]
 
     @property
+    def fixed(self) -> IPv4Network:
+        """Of the pods that ask for an address, on whatever node they are."""
+        return list(self.pods.subnets(new_prefix=24))[200]
+
+    @property
     def services(self) -> IPv4Network:
         return IPv4Network(f"10.{128 + self.number}.0.0/16")
 

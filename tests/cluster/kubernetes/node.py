@@ -1,14 +1,15 @@
 """A node of a test cluster: containerd, kubelet and kube-proxy, and the network of its pods.
 
 Pods are attached point to point (`ptp`) and routed: unlike with a bridge, all they send passes the node's
-rules, so services work without br_netfilter.  Nothing enforces NetworkPolicies: no plug-in in Debian does.
+rules, so services work without br_netfilter.  Those that ask for an address get it (`addresses`).
+Nothing enforces NetworkPolicies: no plug-in in Debian does.
 """
 
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
-from tests.cluster.kubernetes import dns, images
+from tests.cluster.kubernetes import addresses, dns, images
 from tests.cluster.kubernetes.certificates import Authority
 from tests.cluster.kubernetes.layout import Layout
 from tests.cluster.kubernetes.machine import PROGRAMS, Machine
@@ -22,7 +23,7 @@ VOLUMES = "/var/lib/volumes"
 """Where volumes of the storage class are."""
 _FILES = "/var/lib/kubernetes"
 _REGISTRIES = "/var/lib/registries"
-_NETWORKS = "/var/lib/cni/net.d"
+_NETWORKS = "/var/lib/cni/conf"
 _ENDPOINT = f"unix://{SOCKET}"
 
 _CONTAINERD = f"""
@@ -43,7 +44,7 @@ state = "/run/containerd"
     runtime_type = "io.containerd.runc.v2"
 
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
+    bin_dir = "{addresses.PROGRAMS}"
     conf_dir = "{_NETWORKS}"
 
   [plugins."io.containerd.grpc.v1.cri".registry]
@@ -67,7 +68,8 @@ def furnish(machine: Machine, authority: Authority) -> None:
     machine.write(f"{_FILES}/{KUBELET}.json", _json(_kubelet(machine)))
     machine.write(f"{_FILES}/{PROXY}.json", _json(_proxy(layout, name)))
     machine.write(f"{_FILES}/resolv.conf", b"# Pods that want the node's own resolver get none.\n")
-    machine.write(f"{_NETWORKS}/10-pods.conflist", _json(_network(layout, name)))
+    machine.write(f"{_NETWORKS}/10-pods.conflist", _json(_network(machine)))
+    addresses.furnish(machine)
     for address in layout.registries:
         trust(machine, address)
 
@@ -173,15 +175,9 @@ def _proxy(layout: Layout, name: str) -> dict[str, object]:
     }
 
 
-def _network(layout: Layout, name: str) -> dict[str, object]:
-    ranges = [[{"subnet": str(layout.pods_of(name))}]]
-    pods = {
-        "type": "ptp",
-        "ipMasq": False,
-        "ipam": {"type": "host-local", "ranges": ranges, "routes": [{"dst": "0.0.0.0/0"}]},
-    }
+def _network(machine: Machine) -> dict[str, object]:
     ports = {"type": "portmap", "capabilities": {"portMappings": True}}
-    return {"cniVersion": "0.4.0", "name": "pods", "plugins": [pods, ports]}
+    return {"cniVersion": "0.4.0", "name": "pods", "plugins": [addresses.attachment(machine), ports]}
 
 
 def _json(value: object) -> bytes:

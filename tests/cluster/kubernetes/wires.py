@@ -1,6 +1,7 @@
 """The networks of a test cluster: a switch in a namespace of its own, a wire to each machine, and routes.
 
 Pods of a node are behind its address; so are services, behind the first node's, for whoever is no node.
+Those with a fixed address are as if they were on the wire: their node answers for them.
 """
 
 from ipaddress import IPv4Address
@@ -27,6 +28,10 @@ def make(layout: Layout) -> None:
         _route_to_pods(_ip_in(layout, machine), layout)
     for node in layout.node_names:
         _route_to_pods(_ip_in(layout, node), layout, but=node)
+        _answer_for_pods(layout, node)
+    for machine in layout.machines:
+        _route_to_fixed(_ip_in(layout, machine), layout, _NIC)
+    _route_to_fixed(["ip"], layout, layout.wire("host"))
 
 
 def remove(layout: Layout) -> None:
@@ -86,8 +91,7 @@ def _make_machine(layout: Layout, machine: str) -> None:
     run([*inside, "address", "replace", address, "dev", _NIC])
     run([*inside, "link", "set", _NIC, "up"])
     run([*inside, "route", "replace", "default", "via", str(layout.gateway)])
-    forward = ["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]
-    run(["ip", "netns", "exec", namespace, *forward])
+    _set(layout, machine, "ip_forward", 1)
 
 
 def _route_to_pods(ip: list[str], layout: Layout, but: str = "") -> None:
@@ -97,6 +101,21 @@ def _route_to_pods(ip: list[str], layout: Layout, but: str = "") -> None:
             _route(ip, str(layout.pods_of(node)), layout.address(node))
     if not but:
         _route(ip, str(layout.services), layout.address(layout.node_names[0]))
+
+
+def _route_to_fixed(ip: list[str], layout: Layout, device: str) -> None:
+    run([*ip, "route", "replace", str(layout.fixed), "dev", device])
+
+
+def _answer_for_pods(layout: Layout, node: str) -> None:
+    """At once: by default a machine that answers for others lets them be first."""
+    _set(layout, node, f"neigh/{_NIC}/proxy_delay", 0)
+    _set(layout, node, f"conf/{_NIC}/proxy_arp", 1)
+
+
+def _set(layout: Layout, machine: str, setting: str, value: int) -> None:
+    write = ["sh", "-c", f"echo {value} >/proc/sys/net/ipv4/{setting}"]
+    run(["ip", "netns", "exec", layout.namespace(machine), *write])
 
 
 def _route(ip: list[str], to: str, via: IPv4Address) -> None:

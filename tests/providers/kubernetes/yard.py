@@ -18,6 +18,7 @@ from skep.model.images import ImageConfig, ImageInfo
 from skep.model.spec import RestartPolicy
 from skep.providers.kubernetes.client import access
 from skep.providers.kubernetes.client.cluster import Cluster
+from skep.providers.kubernetes.joining.addressing import Plugin
 from skep.providers.kubernetes.pods.engine import ClusterEngine
 
 BUSYBOX = Digest("sha256:" + "b" * 64)
@@ -88,6 +89,7 @@ class Yard:
                 claim=lambda disk: f"disk-{disk}",
                 size=_no_limit,
                 nodes=nodes,
+                addressing=Plugin.CALICO,
             )
             yield await stack.enter_async_context(engine)
 

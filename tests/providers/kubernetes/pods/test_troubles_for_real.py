@@ -5,11 +5,12 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import httpx
 import pytest
 from tests.providers.kubernetes.yard import ALWAYS, Yard
 
 from skep.model.errors import NotFound, Unavailable
-from skep.model.host import ContainerMount, ContainerSpec, ContainerState
+from skep.model.host import ContainerMount, ContainerSpec, ContainerState, FixedAddress
 from skep.model.ids import DiskId, Seconds, new_id
 from skep.model.spec import HealthCheck
 from skep.providers.kubernetes.pods.engine import ClusterEngine
@@ -59,6 +60,34 @@ async def said(engine: ClusterEngine, spec: ContainerSpec, words: str) -> str:
             with suppress(NotFound):  # it has not been asked for yet
                 found = (await engine.inspect(spec.id)).error
     return found
+
+
+async def running(engine: ClusterEngine, spec: ContainerSpec) -> None:
+    async with asyncio.timeout(120):
+        while (await engine.inspect(spec.id)).state is not ContainerState.RUNNING:
+            await asyncio.sleep(0.1)
+
+
+async def test_a_fixed_address_is_one_pods_and_the_next_one_waits_for_it(
+    engine: ClusterEngine, place: Yard
+) -> None:
+    address = place.tested.layout.fixed[21]
+    web = ("/bin/sh", "-c", "echo $HOSTNAME >/tmp/index.html; exec httpd -f -p 8080 -h /tmp")
+    first, second = (
+        place.spec(*web, restart=ALWAYS, fixed=FixedAddress(address=address), name=name, hostname=name[5:])
+        for name in ("shop/first-0", "shop/second-0")
+    )
+    await engine.start(first)
+
+    had = httpx.get(f"http://{address}:8080/", trust_env=False, timeout=60).text
+    starting = asyncio.create_task(engine.start(second))
+    await said(engine, second, "Its fixed address is another pod's")
+    await engine.remove(first.id)
+    await running(engine, second)
+    await starting
+
+    assert had.startswith("shop-first")
+    assert httpx.get(f"http://{address}:8080/", trust_env=False, timeout=60).text.startswith("shop-second")
 
 
 @pytest.mark.parametrize("binding", ["WaitForFirstConsumer", "Immediate"])
