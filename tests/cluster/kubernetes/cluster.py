@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 from tests.cluster.kubernetes import (
+    audit,
     build,
     cgroups,
     control_plane,
@@ -53,6 +54,13 @@ class Cluster:
         """Of its administrator."""
         return self.layout.kubeconfig
 
+    def audited(self, folder: Path) -> Path:
+        """The kubeconfig, in that folder, of a user whose requests are written down: see `audit`."""
+        path = folder / "audited.conf"
+        path.touch(mode=0o600)
+        path.write_bytes(self._authority().kubeconfig("audited", audit.USER, (_ADMINISTRATORS,)))
+        return path
+
     @property
     def machines(self) -> list[Machine]:
         return [self.control, *self.nodes.values(), self.hollow]
@@ -78,7 +86,7 @@ class Cluster:
             for part in (storage, dns, ingress):
                 self._start_beside(part.PROGRAM, part.__name__)
             say(f"waiting for {self.layout.nodes} nodes to be Ready")
-            self.until(lambda: self.ready() == set(self.nodes), "every node is Ready")
+            self.until(lambda: set(self.nodes) <= self.ready(), "every node is Ready")
 
     def down(self) -> None:
         """Nothing of it is left, whatever there was."""

@@ -6,6 +6,7 @@ higher.
 
 from ipaddress import IPv4Address
 
+from tests.cluster.kubernetes import audit
 from tests.cluster.kubernetes.certificates import Authority
 from tests.cluster.kubernetes.layout import CONTROL, Layout
 from tests.cluster.kubernetes.machine import PROGRAMS, Machine
@@ -36,6 +37,7 @@ def furnish(machine: Machine, authority: Authority) -> None:
     for path in authority.folder.iterdir():
         if path.stem in names:
             machine.write(f"{_FILES}/{path.name}", path.read_bytes())
+    audit.furnish(machine)
     for program in (MANAGER, SCHEDULER):
         machine.write(f"{_FILES}/{program}.conf", authority.kubeconfig(program, f"system:{program}"))
 
@@ -87,6 +89,7 @@ def _apiserver(layout: Layout) -> list[str]:
         f"--service-account-signing-key-file={_FILES}/accounts.key",
         f"--default-not-ready-toleration-seconds={TOLERATED}",
         f"--default-unreachable-toleration-seconds={TOLERATED}",
+        *audit.flags(),
     ]
 
 

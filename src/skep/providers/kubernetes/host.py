@@ -3,6 +3,7 @@
 What runs there goes on when it is left, and is found again by whoever enters it next.
 """
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -186,9 +187,8 @@ async def _refresh(
     cluster: Cluster, tenants: Tenants, furnish: Callable[[TenantNamespace], list[Manifest]]
 ) -> None:
     """Credentials may have changed since the namespaces were made."""
-    for tenant in await tenants.known():
-        for one in furnish(tenants.of(tenant)):
-            await cluster.apply(codecs.from_dict(one))
+    made = [one for tenant in await tenants.known() for one in furnish(tenants.of(tenant))]
+    await asyncio.gather(*(cluster.apply(codecs.from_dict(one)) for one in made))
 
 
 def _spool(folder: Path) -> Path:

@@ -20,6 +20,7 @@ from skep.model.host import (
     VirtualIp,
 )
 from skep.model.ids import AppId, EndpointId, GroupId, ReplicaId, ServiceId, TenantId
+from skep.providers.kubernetes.applied import stamped
 from skep.providers.kubernetes.manifests import TenantNamespace, app_service
 from skep.providers.kubernetes.network.entrances import Entrance, check
 from skep.providers.kubernetes.network.pod_dns import pod_dns
@@ -425,6 +426,35 @@ def test_only_what_changed_is_applied_and_what_nobody_wants_is_deleted() -> None
 
     assert (len(new), gone) == (len(all_of_it), [("Service", "old")])
     assert [one["kind"] for one in new][:2] == ["ConfigMap", "NetworkPolicy"]
+
+
+def test_what_an_earlier_process_left_as_it_is_to_be_is_not_applied_again() -> None:
+    record = tenant(led(plugged(network(), 5), 80))
+    all_of_it = wanted(OF, record, Circumstances())
+    changed = next(one for one in all_of_it if one["kind"] == "NetworkPolicy")
+    younger = Tenancy(OF)
+
+    for one in all_of_it:
+        found = msgspec.json.decode(msgspec.json.encode(stamped(one)))
+        if one is changed:
+            found["spec"]["policyTypes"] = ["Egress"]
+        younger.take(one["kind"], one["metadata"]["name"], found)
+    first, _ = younger.changes(all_of_it)
+    second, _ = younger.changes(all_of_it)
+
+    assert younger.record == record
+    assert (first, second) == ([changed], [changed])  # until it is applied
+
+
+def test_a_younger_process_knows_the_addresses_that_the_cluster_gave() -> None:
+    record = tenant(led(plugged(network(), 5), 80))
+    younger = Tenancy(OF)
+
+    for one in wanted(OF, record, Circumstances()):
+        given = {"spec": one["spec"] | {"clusterIP": "10.128.0.7"}} if one["kind"] == "Service" else {}
+        younger.take(one["kind"], one["metadata"]["name"], one | given)
+
+    assert set(younger.virtual.values()) == {"10.128.0.7"}
 
 
 def test_a_tenant_without_networks_has_nothing() -> None:

@@ -9,6 +9,7 @@ from lightkube import codecs
 from tests.providers.kubernetes.pods.test_plans import DEPLOYMENT, entry, ledger
 from tests.providers.kubernetes.scripted import Answer, document, serve, status
 
+from skep.providers.kubernetes.applied import stamped
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.pods.manifests import workload
 from skep.providers.kubernetes.pods.objects import Objects
@@ -24,9 +25,10 @@ def answered(name: str) -> Answer:
     return document({"apiVersion": "v1", "kind": name, "metadata": {"name": "shop-web", "uid": "u"}})
 
 
-def live(**spec: Any) -> Any:
+def live(uid: str | None = None, version: str | None = None, **spec: Any) -> Any:
     """The Deployment as the cluster has it."""
-    manifest = json.loads(json.dumps(workload(LEDGER, BASE, "u")))
+    manifest = json.loads(json.dumps(stamped(workload(LEDGER, BASE, "u"))))
+    manifest["metadata"] |= {"uid": uid, "resourceVersion": version}
     manifest["spec"] |= spec
     return codecs.from_dict(manifest)
 
@@ -37,6 +39,12 @@ def test_two_pods_with_one_fixed_address_are_never_there_at_a_time() -> None:
 
     assert fixed["spec"]["strategy"] == {"type": "Recreate"}
     assert "strategy" not in workload(LEDGER, BASE, "u")["spec"]
+
+
+def applied(uid: str, version: str) -> Answer:
+    manifest = workload(LEDGER, {}, "u")
+    manifest["metadata"] |= {"uid": uid, "resourceVersion": version}
+    return document(manifest)
 
 
 async def test_what_is_there_is_not_written_again() -> None:
@@ -80,6 +88,54 @@ async def test_what_somebody_changed_or_deleted_is_applied_again() -> None:
 
     assert (same, changed, deleted) == (False, True, True)
     assert len(server.asked) == 3
+
+
+async def test_what_was_before_it_was_applied_is_nobody_s_doing() -> None:
+    answers = (answered("ConfigMap"), applied("mine", "20"))
+    async with serve(*answers) as server, Cluster(server.config(), "i") as cluster:
+        objects = Objects(cluster, None, "")
+        await objects.write(LEDGER)
+        await objects.apply(LEDGER)
+
+        before = objects.differ(live("mine", "19", replicas=5), gone=False)
+        own = objects.differ(live("mine", "20"), gone=False)
+        another = objects.differ(live("of before", "21"), gone=True)
+        after = objects.differ(live("mine", "21", replicas=5), gone=False)
+
+    assert (before, own, another, after) == (False, False, False, True)
+
+
+async def test_what_was_heard_while_it_was_applied_may_have_been_before() -> None:
+    answers = (answered("ConfigMap"), applied("mine", "20"))
+    async with serve(*answers) as server, Cluster(server.config(), "i") as cluster:
+        objects = Objects(cluster, None, "")
+        await objects.write(LEDGER)
+        applying = asyncio.create_task(objects.apply(LEDGER))
+        while not applying.done():
+            objects.differ(live("mine", "19", replicas=5), gone=False)
+            await asyncio.sleep(0)
+
+        assert not await applying
+
+
+async def test_what_an_earlier_process_left_as_it_is_to_be_is_not_applied() -> None:
+    async with serve() as server, Cluster(server.config(), "i") as cluster:
+        objects = Objects(cluster, LEDGER, "u")
+        objects.differ(live("mine", "20"), gone=False)
+
+        assert not await objects.apply(LEDGER)
+        assert objects.differ(live("mine", "21", replicas=5), gone=False)
+
+    assert server.asked == []
+
+
+async def test_what_was_changed_while_nobody_saw_it_is_applied_again() -> None:
+    async with serve(applied("mine", "21")) as server, Cluster(server.config(), "i") as cluster:
+        objects = Objects(cluster, LEDGER, "u")
+        objects.differ(live("mine", "20", replicas=5), gone=False)
+        await objects.apply(LEDGER)
+
+    assert len(server.asked) == 1
 
 
 async def test_what_is_heard_while_it_is_applied_is_looked_at_afterwards() -> None:

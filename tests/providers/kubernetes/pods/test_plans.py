@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-import msgspec
-
 from skep.model.ids import ContainerId, ReplicaId, TenantId
 from skep.providers.kubernetes.pods import manifests
 from skep.providers.kubernetes.pods.ledger import Entry, Exit, Ledger
-from skep.providers.kubernetes.pods.manifests import drifted, pod, workload
+from skep.providers.kubernetes.pods.manifests import pod, workload
 from skep.providers.kubernetes.pods.naming import CarrierKind
 from skep.providers.kubernetes.pods.plans import Work, work
 from skep.providers.kubernetes.pods.seen import SeenPod
@@ -140,24 +138,6 @@ def test_a_pod_is_named_by_its_start() -> None:
 
     assert made["metadata"]["name"] == "shop-web-3"
     assert made["metadata"]["labels"]["skep.dev/attempt"] == "3"
-
-
-def test_what_others_changed_is_drift_and_what_the_cluster_added_is_none() -> None:
-    ours = {"replicas": 2, "template": {"spec": {"containers": [{"image": "a", "resources": {"x": 1}}]}}}
-    live = msgspec.json.decode(msgspec.json.encode(ours))
-    live["template"]["spec"]["dnsPolicy"] = "ClusterFirst"
-    live["template"]["spec"]["containers"][0]["resources"] = {"x": "1000m"}
-
-    same = list(drifted(ours, live, "spec"))
-    live["replicas"] = 1
-    live["template"]["spec"]["containers"][0]["image"] = "b"
-
-    assert same == []
-    assert list(drifted(ours, live, "spec")) == [
-        "spec.replicas",
-        "spec.template.spec.containers[0].image",
-    ]
-    assert list(drifted([1], [1, 2], "list")) == ["list"]
 
 
 def test_secrets_go_with_the_ledger() -> None:

@@ -31,12 +31,8 @@ def policies(of: TenantNamespace, tenant: TenantRecord) -> list[Manifest]:
 
 def guarded(network: NetworkRecord) -> Mapping[ReplicaId, frozenset[str]]:
     """Replicas on the network that security groups decide about, with these."""
-    known = network.guards.ports if network.guards else ()
-    return {
-        replica: frozenset(port.groups)
-        for port in known
-        if (replica := network.replica(port.address)) is not None
-    }
+    known, at = network.guards.ports if network.guards else (), network.at()
+    return {at[port.address]: frozenset(port.groups) for port in known if port.address in at}
 
 
 def _network(of: TenantNamespace, network: NetworkRecord) -> Iterator[Manifest]:
@@ -125,23 +121,25 @@ def _served(of: TenantNamespace, tenant: TenantRecord, told: AppEndpoints) -> It
         }
     }
     by_port: dict[int, list[ReplicaId]] = {}
-    for endpoint in told.endpoints:
-        for server in endpoint.servers:
-            if server.network in tenant.networks:
-                network = tenant.networks[server.network]
-                found = [
-                    one for one in network.replicas([server.address]) if _admits(network, one, server.port)
-                ]
-                by_port.setdefault(server.port, []).extend(found)
+    known = {key: (network, network.at(), guarded(network)) for key, network in tenant.networks.items()}
+    for server in (server for endpoint in told.endpoints for server in endpoint.servers):
+        if server.network in known:
+            network, at, guards = known[server.network]
+            targets = by_port.setdefault(server.port, [])
+            replica = at.get(server.address)
+            if replica is not None and _admits(network, guards.get(replica), server.port):
+                targets.append(replica)
     for port, targets in sorted(by_port.items()):
         rule = {"from": [foreign], "ports": [{"protocol": "TCP", "port": port}]}
         name, labels = f"endpoints-{told.app}-{port}", {"app-id": told.app}
         yield from _policy(of, name, labels, targets, ingress=[rule])
 
 
-def _admits(network: NetworkRecord, replica: ReplicaId, port: int) -> bool:
-    """Whether anybody may come to the port: of requests only who leads them knows the client."""
-    groups = guarded(network).get(replica)
+def _admits(network: NetworkRecord, groups: frozenset[str] | None, port: int) -> bool:
+    """Whether anybody may come to the port: of requests only who leads them knows the client.
+
+    `groups` of the replica; None: it is not guarded.
+    """
     known = network.guards.groups if network.guards else ()
     return groups is None or any(
         rule.direction == "ingress"

@@ -40,14 +40,14 @@ class NetworkRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     virtual_ips: NetworkVirtualIps | None = None
     peers: NetworkPeers | None = None
 
-    def replica(self, address: IPv4Address) -> ReplicaId | None:
-        """Whose port has it."""
-        return next((port.replica for port in self.ports.values() if port.address == address), None)
+    def at(self) -> dict[IPv4Address, ReplicaId]:
+        """Whose port has which address."""
+        return {port.address: port.replica for port in self.ports.values()}
 
     def replicas(self, addresses: Iterable[IPv4Address]) -> list[ReplicaId]:
         """Those that are plugged in here."""
-        by_address = {port.address: port.replica for port in self.ports.values()}
-        return [by_address[one] for one in addresses if one in by_address]
+        at = self.at()
+        return [at[one] for one in addresses if one in at]
 
     def plug(self, port: PortConfig) -> None:
         """Raises InvalidInput, Conflict: it cannot have the address."""

@@ -3,7 +3,7 @@
 Pure.  Addresses of control's are not used inside the cluster: they say which replica is meant.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from skep.model.edge import EdgeEndpoint
 from skep.model.host import Publication, ServicePublications, VirtualIp
@@ -32,14 +32,14 @@ def endpoint_name(endpoint: EdgeEndpoint, revision: int | None = None) -> str:
 def names(
     tenant: TenantRecord,
     known: Standings,
-    hidden: Iterable[ReplicaId] = (),
+    hidden: Collection[ReplicaId] = (),
     virtual: Mapping[ServiceId, str] | None = None,
 ) -> list[Service]:
     """A headless service per app: below it replicas have their names, and services theirs.
 
     A service with a virtual IP (`virtual`) has that; one without has the addresses of its replicas.
     """
-    shown = {replica: one for replica, one in known.items() if replica not in set(hidden)}
+    shown = _shown(tenant, known, hidden)
     places: dict[str, set[Place]] = {}
     for network in tenant.networks.values():
         for port in network.ports.values():
@@ -54,6 +54,12 @@ def names(
         )
         for app, found in sorted(places.items())
     ]
+
+
+def _shown(tenant: TenantRecord, known: Standings, hidden: Collection[ReplicaId]) -> Standings:
+    """The tenant's own; `known` are everybody's."""
+    own = {port.replica for network in tenant.networks.values() for port in network.ports.values()}
+    return {one: known[one] for one in own if one in known and one not in hidden}
 
 
 def virtual_ips(tenant: TenantRecord, known: Standings) -> list[Service]:
@@ -94,19 +100,19 @@ def backends(tenant: TenantRecord, known: Standings, *, by_revision: bool = Fals
 
 def behind(network: NetworkRecord, one: VirtualIp, known: Standings) -> list[Standing]:
     """Who gets connections, by weight."""
-    weights = {
-        replica: backend.weight for backend in one.backends for replica in network.replicas([backend.address])
-    }
+    at = network.at()
+    weights = {at[found.address]: found.weight for found in one.backends if found.address in at}
     return [known[replica] for replica in serving(weights, known)]
 
 
 def _backend(endpoint: EdgeEndpoint, revision: int | None, tenant: TenantRecord, known: Standings) -> Service:
     weights: dict[ReplicaId, int] = {}
     ports: dict[ReplicaId, int] = {}
+    at = {key: network.at() for key, network in tenant.networks.items()}
     for one in endpoint.servers:
-        if one.network in tenant.networks and revision in (None, one.revision):
-            for replica in tenant.networks[one.network].replicas([one.address]):
-                weights[replica], ports[replica] = one.weight, one.port
+        replica = at.get(one.network, {}).get(one.address)
+        if replica is not None and revision in (None, one.revision):
+            weights[replica], ports[replica] = one.weight, one.port
     places = [
         Place(known[replica].address, doors=(Door(HTTP, ports[replica]),))
         for replica in serving(weights, known)

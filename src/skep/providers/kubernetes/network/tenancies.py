@@ -6,36 +6,29 @@ themselves, and so does what somebody else deleted.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Any, Self
 
 import structlog
 from lightkube import codecs
-from lightkube.resources.core_v1 import Endpoints, Namespace, Pod, Service
+from lightkube.resources.core_v1 import ConfigMap, Endpoints, Namespace, Pod, Secret, Service
 from lightkube.resources.discovery_v1 import EndpointSlice
 from lightkube.resources.networking_v1 import Ingress, NetworkPolicy
 
 from skep.model.errors import NotFound, SkepError, Unavailable
 from skep.model.ids import ReplicaId, ServiceId, TenantId
+from skep.providers.kubernetes.applied import digest, stamped
 from skep.providers.kubernetes.client.cluster import Cluster, mark
 from skep.providers.kubernetes.client.together import Together
 from skep.providers.kubernetes.client.watching import Change, Watched
 from skep.providers.kubernetes.manifests import Manifest
 from skep.providers.kubernetes.network.entrances import Entrance
-from skep.providers.kubernetes.network.leading import HEADLESS, SLICES
+from skep.providers.kubernetes.network.leading import SLICES
 from skep.providers.kubernetes.network.records import RECORD
-from skep.providers.kubernetes.network.services import VIRTUAL_IPS
 from skep.providers.kubernetes.network.standing import Standing, replica, standing
-from skep.providers.kubernetes.network.tenancy import (
-    KINDS,
-    HttpRoute,
-    Key,
-    Tenancy,
-    digest_of,
-    key_of,
-)
+from skep.providers.kubernetes.network.tenancy import KINDS, HttpRoute, Key, Tenancy, key_of
 from skep.providers.kubernetes.network.wanted import Circumstances, wanted
 from skep.providers.kubernetes.tenants.tenants import Tenants
 
@@ -73,15 +66,16 @@ class Tenancies:
 
     async def __aenter__(self) -> Self:
         self._slices = await self._cluster.serves(SLICES)
-        namespaces = await self.tenants.watched()
-        for tenant in await self.tenants.known():
-            await self._read(self.tenancy(tenant))
-        pods = await (await self._cluster.watched(Pod)).synced()
+        namespaces, known = await self.tenants.watched(), await self.tenants.known()
+        pods = await self._cluster.watched(Pod)
+        things: list[Watched[Any]] = [await self._cluster.watched(kind) for kind in self._seen_everywhere()]
+        await asyncio.gather(pods.synced(), *(one.synced() for one in things))
+        await asyncio.gather(*(self._read(self.tenancy(tenant)) for tenant in known))
         self._stack.callback(pods.subscribe(self._pod))
         self._stack.callback(namespaces.subscribe(self._namespace))
-        for kind in (*_HEALED, EndpointSlice if self._slices else Endpoints, *self._entered()):
-            things: Watched[Any] = await (await self._cluster.watched(kind)).synced()
-            self._stack.callback(things.subscribe(self._thing))
+        for one in things:
+            self._take(one.all())
+            self._stack.callback(one.subscribe(self._thing))
         for tenant in self._all:
             self._poke(tenant)
         return self
@@ -116,8 +110,10 @@ class Tenancies:
         """Whether its names resolve while its pod runs."""
         known = one in self._hidden
         (self._hidden.discard if up else self._hidden.add)(one)
-        if known == up and (tenancy := self._owner(one)) is not None:
-            await self.brought(tenancy)
+        if known == up and (stands := self._pods.get(one)) is not None:
+            tenancy = self._all.get(_tenant(stands.namespace))
+            if tenancy is not None:  # otherwise it has no names, whatever is said of it
+                await self.brought(tenancy)
 
     # -- hearing ------------------------------------------------------------------------------------
 
@@ -135,7 +131,7 @@ class Tenancies:
         else:
             self._pods[whose] = now
         namespace = (change.object.metadata and change.object.metadata.namespace) or ""
-        self._poke(TenantId(namespace.removeprefix("skep-")))
+        self._poke(_tenant(namespace))
 
     def _namespace(self, change: Change[Namespace]) -> None:
         """With a namespace that somebody deletes everything goes that was in it: it is to be made again."""
@@ -155,18 +151,6 @@ class Tenancies:
         if change.gone and tenant in self._all and self._all[tenant].there.pop(key, None) is not None:
             log.info("kubernetes.deleted", kind=key[0], name=key[1], namespace=meta.namespace)
             self._poke(tenant)
-
-    def _owner(self, one: ReplicaId) -> Tenancy | None:
-        return next(
-            (
-                tenancy
-                for tenancy in self._all.values()
-                for network in tenancy.record.networks.values()
-                for port in network.ports.values()
-                if port.replica == one
-            ),
-            None,
-        )
 
     def _poke(self, tenant: TenantId) -> None:
         """Begin a round that nobody waits for."""
@@ -227,21 +211,15 @@ class Tenancies:
         await asyncio.gather(*(self._delete(tenancy, key) for key in gone))
 
     async def _apply(self, tenancy: Tenancy, manifest: Manifest) -> None:
-        key, digest = key_of(manifest), digest_of(manifest)
+        key, written = key_of(manifest), digest(manifest)
         try:
-            found: Any = (await self._cluster.apply(codecs.from_dict(manifest)))[0]
+            found: Any = (await self._cluster.apply(codecs.from_dict(stamped(manifest))))[0]
         except SkepError as error:
             tenancy.failed[key] = error
             return
-        tenancy.there[key] = digest
-        if manifest["metadata"]["labels"].get(mark("part")) == VIRTUAL_IPS and key[0] == "Service":
-            self._note_address(tenancy, manifest, found)
-
-    @staticmethod
-    def _note_address(tenancy: Tenancy, manifest: Manifest, found: Service) -> None:
-        given = found.spec.clusterIP if found.spec else None
-        if given and given != HEADLESS:
-            tenancy.virtual[ServiceId(manifest["metadata"]["labels"][mark("service")])] = given
+        tenancy.there[key] = written
+        if key[0] == "Service":
+            tenancy.note_address(found.to_dict())
 
     async def _delete(self, tenancy: Tenancy, key: Key) -> None:
         kind, name = key
@@ -256,22 +234,30 @@ class Tenancies:
 
     async def _have_certificates(self, tenancy: Tenancy) -> None:
         shown = {one.certificate for told in tenancy.record.endpoints.values() for one in told.endpoints}
-        for digest in shown - self._certificates.keys() - {""}:
+        for one in shown - self._certificates.keys() - {""}:
             with suppress(NotFound):
-                self._certificates[digest] = await self._certify(digest)
+                self._certificates[one] = await self._certify(one)
+
+    def _seen_everywhere(self) -> tuple[Any, ...]:
+        """Kinds that are watched; the others are only seen in the namespaces of tenants."""
+        return (*_HEALED, EndpointSlice if self._slices else Endpoints, *self._entered())
 
     async def _read(self, tenancy: Tenancy) -> None:
-        """What a process before this one left in the tenant's namespace."""
-        kinds = [kind for name, kind in KINDS.items() if name != "HTTPRoute" or self._has_gateway()]
-        for kind in kinds:
-            if kind is EndpointSlice and not self._slices:
+        """What a process before this one left in the tenant's namespace, of what is not watched."""
+        kinds: list[type[Any]] = [ConfigMap, Secret, *({Ingress} - set(self._seen_everywhere()))]
+        found: list[list[Any]] = await asyncio.gather(
+            *(self._cluster.list(kind, tenancy.of.name) for kind in kinds)
+        )
+        self._take(one for every in found for one in every)
+
+    def _take(self, left: Iterable[Any]) -> None:
+        """It is ours; a round sees whether it is as it is to be."""
+        for one in left:
+            labels, kind = one.metadata.labels or {}, _kind(one)
+            tenancy = self._all.get(_tenant(one.metadata.namespace))
+            if tenancy is None or not {mark("part"), mark(RECORD)} & labels.keys():
                 continue
-            for found in await self._cluster.list(kind, tenancy.of.name):
-                labels = found.metadata.labels or {}
-                if mark(RECORD) in labels:
-                    tenancy.record.read(labels[mark(RECORD)], found.data)
-                if mark("part") in labels or mark(RECORD) in labels:
-                    tenancy.there[kind.__name__, found.metadata.name] = ""
+            tenancy.take(kind, one.metadata.name, one.to_dict())
 
     def _entered(self) -> list[type[Any]]:
         """What leads requests in."""
@@ -281,3 +267,13 @@ class Tenancies:
 
     def _has_gateway(self) -> bool:
         return self.entrance is not None and self.entrance.gateway is not None
+
+
+def _tenant(namespace: str | None) -> TenantId:
+    """Whose a namespace of skep's is."""
+    return TenantId((namespace or "").removeprefix("skep-"))
+
+
+def _kind(one: Any) -> str:
+    """As manifests have it."""
+    return next(name for name, kind in KINDS.items() if isinstance(one, kind))

@@ -1,11 +1,9 @@
 """What of one tenant's networks is in the cluster, and what is to change there.  Pure."""
 
-import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 from lightkube.generic_resource import create_namespaced_resource
 from lightkube.resources.core_v1 import ConfigMap, Endpoints, Secret, Service
 from lightkube.resources.discovery_v1 import EndpointSlice
@@ -13,9 +11,13 @@ from lightkube.resources.networking_v1 import Ingress, NetworkPolicy
 
 from skep.model.errors import SkepError
 from skep.model.ids import NetworkId, ServiceId
+from skep.providers.kubernetes.applied import digest, stands
+from skep.providers.kubernetes.client.cluster import mark
 from skep.providers.kubernetes.joining.gateways import GATEWAYS
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
-from skep.providers.kubernetes.network.records import TenantRecord
+from skep.providers.kubernetes.network.leading import HEADLESS
+from skep.providers.kubernetes.network.records import RECORD, TenantRecord
+from skep.providers.kubernetes.network.services import VIRTUAL_IPS
 
 HttpRoute = create_namespaced_resource(GATEWAYS, "v1", "HTTPRoute", "httproutes")
 Key = tuple[str, str]
@@ -42,8 +44,25 @@ class Tenancy:
     record: TenantRecord = field(default_factory=TenantRecord)
     there: dict[Key, str] = field(default_factory=dict)
     """What was applied, by digest; "": something is there, whatever it says."""
+    left: dict[Key, Manifest] = field(default_factory=dict)
+    """What an earlier process left, as it is now; until the first round has looked at it."""
     failed: dict[Key, SkepError] = field(default_factory=dict)
     virtual: dict[ServiceId, str] = field(default_factory=dict)
+
+    def take(self, kind: str, name: str, found: Manifest) -> None:
+        """An earlier process left this in the tenant's namespace."""
+        labels = found["metadata"].get("labels") or {}
+        if mark(RECORD) in labels:
+            self.record.read(labels[mark(RECORD)], found.get("data"))
+        if kind == "Service":
+            self.note_address(found)
+        self.there[kind, name], self.left[kind, name] = "", found
+
+    def note_address(self, service: Manifest) -> None:
+        """The one that the cluster gave to a virtual IP."""
+        labels, given = service["metadata"].get("labels") or {}, service["spec"].get("clusterIP")
+        if labels.get(mark("part")) == VIRTUAL_IPS and given and given != HEADLESS:
+            self.virtual[ServiceId(labels[mark("service")])] = given
 
     def check(self, concerns: Callable[[Key], bool]) -> None:
         """Raises what the cluster said to something that it concerns."""
@@ -54,14 +73,20 @@ class Tenancy:
     def changes(self, manifests: Iterable[Manifest]) -> tuple[list[Manifest], list[Key]]:
         """What is to be applied, in the order of kinds, and what is to go; not what was refused before."""
         asked = {key_of(one): one for one in manifests}
+        self._take_over(asked)
         order = list(KINDS)
         new = [
-            one
-            for key, one in asked.items()
-            if self.there.get(key) != digest_of(one) and key not in self.failed
+            one for key, one in asked.items() if self.there.get(key) != digest(one) and key not in self.failed
         ]
         gone = [key for key in self.there if key not in asked and key not in self.failed]
         return sorted(new, key=lambda one: order.index(one["kind"])), gone
+
+    def _take_over(self, asked: Mapping[Key, Manifest]) -> None:
+        """What is there just as it is to be need not be applied again."""
+        for key in asked.keys() & self.left.keys():
+            if self.there.get(key) == "" and stands(asked[key], self.left[key]):
+                self.there[key] = digest(asked[key])
+        self.left.clear()
 
     def has(self, network: NetworkId) -> bool:
         """Whether the network is in the cluster, as far as it goes."""
@@ -70,7 +95,3 @@ class Tenancy:
 
 def key_of(manifest: Manifest) -> Key:
     return manifest["kind"], manifest["metadata"]["name"]
-
-
-def digest_of(manifest: Manifest) -> str:
-    return hashlib.blake2b(msgspec.json.encode(manifest), digest_size=16).hexdigest()

@@ -13,6 +13,7 @@ from lightkube import codecs
 from lightkube.generic_resource import create_namespaced_resource
 
 from skep.model.errors import NotFound, SkepError
+from skep.providers.kubernetes.applied import stamped, stands
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.client.watching import Change
 from skep.providers.kubernetes.pods.ledger import Ledger
@@ -76,8 +77,8 @@ class Budgets:
             (await self._cluster.watched(kind)).subscribe(self._heard)
             self._follows = True
         wanted = budgets(self._ledgers(), self._cluster.selector, version)
-        for place in [place for place, one in wanted.items() if self._there.get(place) != one]:
-            await self._apply(place, wanted[place])
+        new = [place for place, one in wanted.items() if not _stands(one, self._there.get(place))]
+        await asyncio.gather(*(self._apply(place, wanted[place]) for place in new))
         for namespace, name in self._there.keys() - wanted.keys():
             await self._cluster.delete(kind, name, namespace)
             self._there.pop((namespace, name), None)
@@ -86,7 +87,7 @@ class Budgets:
         """Noted before it is there, so that who deletes it right then is heard of, too."""
         self._there[place] = manifest
         try:
-            await self._cluster.apply(codecs.from_dict(manifest), force=True)
+            await self._cluster.apply(codecs.from_dict(stamped(manifest)), force=True)
         except SkepError as error:
             self._there.pop(place, None)
             if not isinstance(error, NotFound):  # the namespace is on its way out
@@ -106,10 +107,16 @@ class Budgets:
         return ""
 
     async def _left(self, kind: Any) -> dict[Place, Manifest]:
-        """What is there is applied anew, whatever is in it."""
+        """What an earlier process left."""
         spaces = {one.namespace for one in self._ledgers()}
-        found = [one for space in spaces for one in await self._cluster.list(kind, space)]
-        return {(one.metadata.namespace, one.metadata.name): {} for one in found}
+        found = await asyncio.gather(*(self._cluster.list(kind, space) for space in spaces))
+        left = [one.to_dict() for every in found for one in every]
+        return {(one["metadata"]["namespace"], one["metadata"]["name"]): one for one in left}
+
+
+def _stands(manifest: Manifest, there: Manifest | None) -> bool:
+    """It was applied by this process, or by one before it and is as it was."""
+    return there is not None and (there == manifest or stands(manifest, there))
 
 
 def _budget(

@@ -30,6 +30,7 @@ from skep.providers.kubernetes.pods.wondering import Wondering
 _ANSWERS = 60.0
 """Seconds in which a cluster that was entered is heard of."""
 _AGAIN = 1.0
+_WORKLOADS: tuple[type[Any], ...] = (Deployment, StatefulSet)
 _log = structlog.get_logger(__name__)
 
 
@@ -144,23 +145,21 @@ class Carriers:
                 await asyncio.sleep(_AGAIN)
         pods = self._pods = await self._cluster.watched(Pod)
         self._ends.append(pods.subscribe(self._pod_heard))
-        for kind in (Deployment, StatefulSet):
-            workloads: Any = await self._cluster.watched(kind)
-            self._ends.append(workloads.subscribe(self._workload_heard))
+        workloads: list[Watched[Any]] = [await self._cluster.watched(kind) for kind in _WORKLOADS]
+        self._ends.extend(one.subscribe(self._workload_heard) for one in workloads)
         while not self._known.is_set():
             with contextlib.suppress(SkepError):
-                await pods.synced()
+                await asyncio.gather(pods.synced(), *(one.synced() for one in workloads))
                 self._known.set()
         for carrier in list(self._all.values()):
             carrier.settle()
         self._budgets.changed()
 
     async def _read_all(self) -> None:
-        labels = self._cluster.selector
-        for namespace in await self._cluster.list(Namespace):
-            name = (namespace.metadata and namespace.metadata.name) or ""
-            for found in await self._cluster.list(ConfigMap, name, labels):
-                self._read(found)
+        spaces = [(one.metadata and one.metadata.name) or "" for one in await self._cluster.list(Namespace)]
+        for found in await asyncio.gather(*(self._cluster.list(ConfigMap, one) for one in spaces)):
+            for one in found:
+                self._read(one)
 
     def _read(self, found: ConfigMap) -> None:
         meta: Any = found.metadata

@@ -1,6 +1,6 @@
 """The objects that a ledger stands for.  Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from skep.providers.kubernetes.pods import addresses
@@ -62,23 +62,6 @@ def secret(ledger: Ledger, part: str, data: Mapping[str, str], base: Mapping[str
     found = _object("v1", "Secret", ledger, labels_of(ledger, base), uid, {})
     found["metadata"]["name"] = f"{ledger.name}-{part}"
     return found | {"type": "Opaque", "data": dict(data)}
-
-
-def drifted(ours: Any, live: Any, path: str = "") -> Iterator[str]:
-    """Fields that are not as they were applied; what the cluster added is no drift.
-
-    Quantities are left out: the cluster writes them in its own way.
-    """
-    if path.endswith((".resources", ".sizeLimit")):
-        return
-    if isinstance(ours, Mapping) and isinstance(live, Mapping):
-        for key, value in ours.items():
-            yield from drifted(value, live.get(key), f"{path}.{key}")
-    elif isinstance(ours, list) and isinstance(live, list) and len(ours) == len(live):
-        for number, value in enumerate(ours):
-            yield from drifted(value, live[number], f"{path}[{number}]")
-    elif ours != live and (ours or live):
-        yield path
 
 
 def _labelled(template: Manifest, labels: Mapping[str, str]) -> Manifest:

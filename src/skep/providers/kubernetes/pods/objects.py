@@ -8,6 +8,7 @@ from lightkube.resources.apps_v1 import Deployment, StatefulSet
 from lightkube.resources.core_v1 import ConfigMap, Pod
 
 from skep.model.errors import Conflict, NotFound
+from skep.providers.kubernetes import applied
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.pods import manifests
 from skep.providers.kubernetes.pods.ledger import Entry, Ledger, written
@@ -34,8 +35,12 @@ class Objects:
         """The shape whose Secrets are there."""
         self._supply: Supply = {}
         self._applied: Manifest | None = None
+        self._made: Any = None
+        """The metadata that the object had then."""
         self._applying = False
         self._meanwhile: tuple[Deployment | StatefulSet, bool] | None = None
+        self._found: Deployment | StatefulSet | None = None
+        """What was heard of last, while nothing is known to be applied."""
 
     def supply(self, content: Supply) -> None:
         """For the Secrets of the next `write`."""
@@ -60,38 +65,63 @@ class Objects:
         True: what was heard meanwhile may be somebody else's doing, so it is to be applied again.
         """
         manifest = manifests.workload(ledger, self._cluster.selector, self._uid)
-        if manifest == self._applied:
+        if manifest == self._applied or self._stands(manifest):
             return False
-        self._applying, self._meanwhile = True, None
+        self._applying, self._meanwhile, self._applied, self._found = True, None, None, None
         try:
-            await self._put(manifest)
+            (made,) = await self._put_workload(ledger, applied.stamped(manifest))
+        finally:
+            self._applying = False
+        self._applied, self._made = manifest, made.metadata
+        return self._differed_meanwhile()
+
+    def _stands(self, manifest: Manifest) -> bool:
+        """Whether an earlier process left just that; from then on it is as if this one had applied it."""
+        found = self._found
+        if found is None or not applied.stands(manifest, found.to_dict()):
+            return False
+        self._applied, self._made, self._found = manifest, found.metadata, None
+        return True
+
+    async def _put_workload(self, ledger: Ledger, manifest: Manifest) -> list[Any]:
+        try:
+            return await self._put(manifest)
         except Conflict as error:
             if "managers" not in error.details:
                 raise
             _drift(ledger, managers=error.details["managers"])
-            await self._put(manifest, force=True)
-        finally:
-            self._applying = False
-        self._applied = manifest
-        return self._differed_meanwhile()
+            return await self._put(manifest, force=True)
 
     def differ(self, found: Deployment | StatefulSet, *, gone: bool) -> bool:
-        """Whether somebody else changed or deleted it, so that it is to be applied again."""
+        """Whether somebody else changed or deleted it, so that it is to be applied again.
+
+        What is told may be older than what was applied last: that is nobody's doing.
+        """
         if self._applying:
             self._meanwhile = (found, gone)
             return False
         if self._applied is None or self._written is None:
+            self._found = None if gone else found
+            return False
+        if self._is_old(found, gone=gone):
             return False
         if gone:
             _drift(self._written, object="deleted")
             # Perhaps it went with the ledger: then that, and what it owned, is to be written anew.
             self._written, self.supplied, self._applied = None, "", None
             return True
-        fields = list(manifests.drifted(self._applied["spec"], found.to_dict()["spec"], "spec"))
+        fields = list(applied.drifted(self._applied["spec"], found.to_dict()["spec"], "spec"))
         if fields:
             _drift(self._written, fields=fields)
             self._applied = None
         return bool(fields)
+
+    def _is_old(self, found: Deployment | StatefulSet, *, gone: bool) -> bool:
+        """A watch tells what was: so it was before what stands was applied, or that was another object."""
+        told: Any = found.metadata
+        if gone:
+            return bool(told.uid != self._made.uid)
+        return not applied.is_younger(told.resourceVersion, self._made.resourceVersion)
 
     def _differed_meanwhile(self) -> bool:
         if self._meanwhile is None:
@@ -100,7 +130,7 @@ class Objects:
         return self.differ(found, gone=gone)
 
     async def clear_workload(self, ledger: Ledger) -> None:
-        self._applied = None
+        self._applied = self._found = None
         if (kind := _KINDS.get(ledger.kind)) is not None:
             await self._cluster.delete(kind, ledger.name, ledger.namespace)
 

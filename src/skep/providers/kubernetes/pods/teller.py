@@ -1,6 +1,7 @@
 """Tells control what was observed, in order, and only the latest of each container."""
 
 import asyncio
+from itertools import islice
 from typing import Protocol
 
 import structlog
@@ -9,6 +10,10 @@ from skep.model.host import ContainerState, ContainerStatus, Health
 from skep.model.ids import ContainerId, ReplicaId
 from skep.providers.kubernetes.pods.ledger import Entry
 
+_AT_ONCE = 250
+"""Containers of which control is told at the same time."""
+News = tuple[ContainerId, tuple[ContainerStatus, bool] | None]
+"""How a container is, and whether it has ports; None: it was removed."""
 _log = structlog.get_logger(__name__)
 
 
@@ -48,8 +53,20 @@ class Teller:
             await self._some.wait()
             self._some.clear()
             while self._news:
-                container = next(iter(self._news))
-                await self._tell(container, self._news.pop(container))
+                # Together: their records share a commit, their names a round.
+                await asyncio.gather(*map(self._tell_each, self._taken()))
+
+    def _taken(self) -> list[list[News]]:
+        """What is to be told now: of each replica in its order."""
+        found: dict[str, list[News]] = {}
+        for container in tuple(islice(self._news, _AT_ONCE)):
+            news = self._news.pop(container)
+            found.setdefault(news[0].replica if news else container, []).append((container, news))
+        return list(found.values())
+
+    async def _tell_each(self, some: list[News]) -> None:
+        for container, news in some:
+            await self._tell(container, news)
 
     async def _tell(self, container: ContainerId, news: tuple[ContainerStatus, bool] | None) -> None:
         try:

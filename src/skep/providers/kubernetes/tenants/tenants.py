@@ -53,6 +53,7 @@ class Tenants:
         self._bounds = bounds or Bounds()
         self._turns: dict[TenantId, _Turn] = {}
         self._everywhere: bool | None = None
+        self._asking = asyncio.Lock()
 
     async def watched(self) -> Watched[Namespace]:
         return await (await self._cluster.watched(Namespace)).synced()
@@ -160,12 +161,13 @@ class Tenants:
 
     async def _may_everywhere(self) -> bool:
         """Whether skep needs no binding: who gave it rights gave them for all namespaces."""
-        if self._everywhere is None:
-            wanted = ResourceAttributes(verb="create", resource="configmaps")
-            review = SelfSubjectAccessReview(spec=SelfSubjectAccessReviewSpec(resourceAttributes=wanted))
-            answer = await self._cluster.create(review)
-            self._everywhere = bool(answer.status and answer.status.allowed)
-        return self._everywhere
+        async with self._asking:
+            if self._everywhere is None:
+                wanted = ResourceAttributes(verb="create", resource="configmaps")
+                review = SelfSubjectAccessReview(spec=SelfSubjectAccessReviewSpec(resourceAttributes=wanted))
+                answer = await self._cluster.create(review)
+                self._everywhere = bool(answer.status and answer.status.allowed)
+            return self._everywhere
 
 
 def _going(found: Namespace) -> bool:

@@ -1,0 +1,76 @@
+"""What was applied, against what is there: whether somebody else changed it.  Pure.
+
+What skep applies bears the digest of what was applied.  So a process that begins knows what it need not
+apply again: what is of the digest that it would write, and of which no field is another one by now.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from skep.providers.kubernetes.manifests import DOMAIN, Manifest
+from skep.providers.kubernetes.quantities import amount
+
+APPLIED = f"{DOMAIN}/applied"
+"""The annotation."""
+_OF_LISTS = ("apiVersion", "kind")
+"""What the objects in a list need not say."""
+_QUANTITIES = (".resources", ".sizeLimit")
+
+
+def digest(manifest: Manifest) -> str:
+    return hashlib.blake2b(msgspec.json.encode(manifest), digest_size=16).hexdigest()
+
+
+def stamped(manifest: Manifest) -> Manifest:
+    """With its own digest."""
+    metadata = manifest["metadata"]
+    marks = (metadata.get("annotations") or {}) | {APPLIED: digest(manifest)}
+    return manifest | {"metadata": metadata | {"annotations": marks}}
+
+
+def stands(manifest: Manifest, live: Mapping[str, Any]) -> bool:
+    """Whether it need not be applied: what is there was made of it, and is still as it was made."""
+    marks = live.get("metadata", {}).get("annotations") or {}
+    body = {key: value for key, value in manifest.items() if key not in _OF_LISTS}
+    return marks.get(APPLIED) == digest(manifest) and not any(drifted(body, live))
+
+
+def drifted(ours: Any, live: Any, path: str = "") -> Iterator[str]:
+    """Fields that are not as they were applied; what the cluster added is no drift.
+
+    Quantities are compared by what they mean: the cluster writes them in its own way.
+    """
+    if isinstance(ours, Mapping) and isinstance(live, Mapping):
+        for key, value in ours.items():
+            yield from drifted(value, live.get(key), f"{path}.{key}")
+    elif isinstance(ours, list) and isinstance(live, list) and len(ours) == len(live):
+        for number, value in enumerate(ours):
+            yield from drifted(value, live[number], f"{path}[{number}]")
+    elif ours != live and (ours or live) and not (_holds_quantities(path) and _equal(ours, live)):
+        yield path
+
+
+def is_younger(version: str | None, than: str | None) -> bool:
+    """Whether something was written after something else, by their resource versions.
+
+    They are numbers that grow, of all versions of Kubernetes; of a cluster that has others, nothing is old.
+    https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
+    """
+    try:
+        return int(version or "") > int(than or "")
+    except ValueError:
+        return True
+
+
+def _holds_quantities(path: str) -> bool:
+    return any(f"{part}." in f"{path}." for part in _QUANTITIES)
+
+
+def _equal(one: object, other: object) -> bool:
+    try:
+        return amount(str(one)) == amount(str(other))
+    except ValueError:
+        return False
