@@ -1,5 +1,6 @@
 """A skep of its own for a benchmark: own instance name, directories, networks and API port."""
 
+import json
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +18,8 @@ from typing import Any, Self
 import httpx
 
 Json = dict[str, Any]
+_ENVIRONMENT = "environment.json"
+"""Of its processes: what is needed to purge what a killed benchmark left."""
 
 
 class Installation:
@@ -56,6 +60,7 @@ class Installation:
         self.http = httpx.Client(base_url=f"http://{self.listen}", timeout=300)
         for name in ("data", "run", "etc"):
             (self.directory / name).mkdir()
+        (self.directory / _ENVIRONMENT).write_text(json.dumps(self.environment))
 
     def __enter__(self) -> Self:
         return self
@@ -190,6 +195,19 @@ class Installation:
                 stderr=log,
                 start_new_session=True,
             )
+
+
+def sweep(instance: str) -> None:
+    """What installations of that name left whose benchmark was killed is gone.  None may be in use."""
+    for directory in Path("/srv").glob(f"{instance}-*"):
+        with suppress(OSError, ValueError):
+            pid = int((directory / "run" / "skep.pid").read_text())
+            if b"skep.main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+        with suppress(FileNotFoundError):
+            environment = json.loads((directory / _ENVIRONMENT).read_text())
+            subprocess.run([sys.executable, "-m", "skep.main", "purge"], env=environment, check=True)
+        shutil.rmtree(directory)
 
 
 def free_port() -> int:

@@ -1,12 +1,13 @@
 """What the test cluster decides by itself."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dnslib import RCODE, DNSRecord
-from tests.cluster.kubernetes import dns, layout, storage
+from tests.cluster.kubernetes import audit, dns, layout, storage
 from tests.cluster.kubernetes.layout import DEFAULT_NAME, Layout
 from tests.cluster.kubernetes.machine import Machine
 from tests.cluster.kubernetes.shared import name_for
@@ -160,3 +161,29 @@ def _volume(uid: str, phase: str) -> dict[str, Any]:
     (made,) = storage.actions([_claim(uid, node="node-1")], [])
     assert isinstance(made, storage.Provision)
     return made.volume | {"status": {"phase": phase}}
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        ({"verb": "list", "objectRef": {"resource": "pods"}, "requestURI": "/api/v1/pods"}, "list pods"),
+        ({"verb": "get", "objectRef": {"resource": "pods", "subresource": "log"}}, "get pods/log"),
+        ({"verb": "get", "requestURI": "/version?timeout=5s"}, "get /version"),
+    ],
+)
+def test_requests_are_counted_by_what_was_done_to_what(event: dict[str, Any], words: str) -> None:
+    assert audit.called(event) == words
+
+
+def test_only_requests_since_the_mark_are_counted(tmp_path: Path) -> None:
+    machine = Machine(Layout("t", 0), "control")
+    machine.folder = tmp_path
+    log = tmp_path / "var/log/audit.jsonl"
+    log.parent.mkdir(parents=True)
+    before = json.dumps({"verb": "list", "objectRef": {"resource": "nodes"}}) + "\n"
+    log.write_text(before)
+    counted = audit.Audit(machine)
+
+    log.write_text(before + json.dumps({"verb": "get", "requestURI": "/version"}) + '\n{"verb": "ge')
+
+    assert counted.requests() == {"get /version": 1}

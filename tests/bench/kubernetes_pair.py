@@ -1,0 +1,144 @@
+"""`skep apply` beside `kubectl apply` of the same pods, on the same cluster.
+
+What kubectl applies is what skep made, read from the cluster: the same template, with the same Secret and the
+same image, which nodes have already.  Both commands begin in a namespace that is there, and end when all
+replicas are ready.
+"""
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.bench.kubernetes_zone import IMAGE, ZONE, Zone, run_of, until
+from tests.bench.report import Report, Target
+from tests.cluster.kubernetes.progress import say
+
+_RATIO = 1.1
+_MANY = 60
+"""Replicas that one size starts at the least: of a hundred one round says enough."""
+_THEIRS = "bench-kubectl"
+_OURS = "app.kubernetes.io/managed-by=skep"
+_MEMORY = 32 * 1024**2
+Json = dict[str, Any]
+
+
+def measure(report: Report, zone: Zone, *, replicas: Sequence[int], rounds: int, idle: float) -> None:
+    with _warm(zone), tempfile.TemporaryDirectory() as folder:
+        for count in replicas:
+            _pair(report, zone, Path(folder), count, max(1, min(rounds, _MANY // count)), idle)
+
+
+def _pair(report: Report, zone: Zone, folder: Path, count: int, rounds: int, idle: float) -> None:
+    ours, theirs, asked = [], [], []
+    at_rest = (0, 0, "")
+    for number in range(1, rounds + 1):
+        took, requests, manifests = _by_skep(zone, folder, count)
+        if number == rounds:
+            at_rest = zone.at_rest(idle)
+        _remove(zone)
+        ours.append(took)
+        asked.append(requests)
+        theirs.append(_by_kubectl(zone, manifests))
+        say(f"{count} replicas, {number} of {rounds}: skep {ours[-1]:.1f} s, kubectl {theirs[-1]:.1f} s")
+    peer = statistics.median(theirs)
+    report.add(
+        f"{count} replicas ready",
+        statistics.median(ours),
+        "s",
+        target=Target("at most", round(_RATIO * peer, 3)),
+        peer="kubectl apply",
+        peer_value=peer,
+        note=f"skep apply; median of {rounds}; {_spread(ours)}, {_spread(theirs)}",
+    )
+    report.add(f"requests for {count} replicas", statistics.median(asked), "requests")
+    apps, host, which = at_rest
+    note = f"in {idle:g} s; {host} for the host as such. {which}"
+    report.add(
+        f"requests at rest, {count} replicas", apps, "requests", target=Target("at most", 0), note=note
+    )
+
+
+def _by_skep(zone: Zone, folder: Path, count: int) -> tuple[float, int, Json]:
+    """Seconds, requests until then, and what kubectl is to apply."""
+    file = folder / "compose.yaml"
+    file.write_text(json.dumps(_compose(count)))
+    zone.mark()
+    began = time.monotonic()
+    zone.skep.command("apply", str(file), "--project-name", "pair", "--zone", ZONE)
+    took, (requests, _, _) = time.monotonic() - began, zone.requests()
+    return took, requests, _manifests(zone, count)
+
+
+def _by_kubectl(zone: Zone, manifests: Json) -> float:
+    """Seconds until the Deployment says that all are available."""
+    kubectl, here = zone.cluster.kubectl, f"--namespace={_THEIRS}"
+    kubectl("create", "namespace", _THEIRS)
+    until(lambda: bool(zone.cluster.get("serviceaccounts", here)["items"]), "the namespace has its account")
+    try:
+        began = time.monotonic()
+        kubectl("apply", here, "--filename=-", stdin=json.dumps(manifests))
+        kubectl("rollout", "status", here, "deployment/web", "--timeout=900s")
+        return time.monotonic() - began
+    finally:
+        kubectl("delete", "namespace", _THEIRS, "--timeout=900s")
+
+
+def _remove(zone: Zone) -> None:
+    zone.skep.remove("pair")
+    until(lambda: not _of_pair(zone, "pods"), "its pods are gone")
+
+
+@contextmanager
+def _warm(zone: Zone) -> Iterator[None]:
+    """An app beside: nodes have the image, and the tenant has its namespace."""
+    answer = zone.skep.http.post("/v1/apps/beside/releases", json=_beside())
+    zone.skep.wait_run(run_of(answer), timeout=900, poll=0.5)
+    try:
+        yield
+    finally:
+        zone.skep.remove("beside")
+
+
+def _beside() -> Json:
+    web = {"image": IMAGE, "command": ["sleep", "infinity"], "replicas": 6, "stop_grace_period": 0.0}
+    return {"name": "beside", "services": {"web": web}, "x_skep": {"zones": [ZONE]}}
+
+
+def _compose(count: int) -> Json:
+    web = {
+        "image": IMAGE,
+        "command": ["sleep", "infinity"],
+        "stop_grace_period": "0s",
+        "deploy": {"replicas": count, "resources": {"limits": {"cpus": "0.5", "memory": str(_MEMORY)}}},
+    }
+    return {"services": {"web": web}}
+
+
+def _manifests(zone: Zone, count: int) -> Json:
+    """The Deployment and the Secret that skep made, with labels of their own."""
+    (found,) = _of_pair(zone, "deployments")
+    template = found["spec"]["template"]
+    template["metadata"] = {"labels": {"app": "web"}}
+    spec = {"replicas": count, "selector": {"matchLabels": {"app": "web"}}, "template": template}
+    web = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec}
+    secrets = [
+        {key: one[key] for key in ("apiVersion", "kind", "type", "data") if key in one}
+        | {"metadata": {"name": one["metadata"]["name"]}}
+        for one in _of_pair(zone, "secrets")
+    ]
+    return {"apiVersion": "v1", "kind": "List", "items": [*secrets, web]}
+
+
+def _of_pair(zone: Zone, kind: str) -> list[Json]:
+    words = (kind, "--all-namespaces", f"--selector={_OURS},skep.dev/app=pair")
+    found: list[Json] = zone.cluster.get(*words)["items"]
+    return found
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{min(values):.1f} to {max(values):.1f}"
