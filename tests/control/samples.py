@@ -126,12 +126,13 @@ def carried_out(facts: Facts, made: Plan, spec: AppSpec, info: ImageInfo = BUSYB
             )
             for net in made.networks
         },
-        disks=dict(facts.disks) | {disk.name: disk_row(disk.name, disk.id) for disk in made.disks},
+        disks=dict(facts.disks)
+        | {disk.name: disk_row(disk.name, disk.id, host=disk.host) for disk in made.disks},
         published=tuple(_published(made, spec)),
     )
 
 
-def disk_row(name: str, disk: str, app: AppId | None = None) -> DiskRow:
+def disk_row(name: str, disk: str, app: AppId | None = None, host: HostName = HOST) -> DiskRow:
     return DiskRow(
         id=DiskId(disk),
         tenant_id=TENANT,
@@ -139,7 +140,7 @@ def disk_row(name: str, disk: str, app: AppId | None = None) -> DiskRow:
         name=name,
         kind="data",
         size=DEFAULT_DISK,
-        host=HOST,
+        host=host,
         created=0.0,
     )
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.control.samples import DEFAULT_DISK, TENANT, carried_out, ids, known, plan
+from tests.control.samples import DEFAULT_DISK, TENANT, carried_out, ids, known
 from tests.control.simulation import DATA, app, service
 from tests.control.test_documents import ancestors
 from tests.control.test_homes import BOX, K8S, LACKS, MEMORY, OTHER, candidates, facts, in_zones
@@ -31,6 +31,7 @@ from skep.store.disks import LEFT, DiskRow, beside
 from skep.store.networks import PublishedRow
 
 TO_K8S, TO_BOX = Destination(zones=(K8S,), cluster=True), Destination(zones=(BOX,))
+TO_OTHER = Destination(zones=(OTHER,), cluster=True)
 REGISTRY = make_registry()
 PORT = (PublishedPort(target=80, published=None),)
 SHOP = app(
@@ -40,11 +41,13 @@ SHOP = app(
 
 
 def released(spec: AppSpec = SHOP) -> Facts:
-    """On `host-1`, in the zone `box`; the zones `k8s` and `other` stand on clusters that have volumes."""
+    """On `host-1`, in the zone `box`, or where it asks to be; `k8s` and `other` are clusters with volumes."""
     before = known(facts(K8S, OTHER), spec)
     clusters = dict.fromkeys(before.clusters, LACKS - {"volumes"})
     before = msgspec.structs.replace(before, clusters=clusters)
-    return carried_out(before, plan(before, spec), spec)
+    placing = assign(before, spec, TENANT, candidates(K8S, OTHER), MEMORY)
+    made = make_plan(before, spec, new_id=ids(), placing=placing, default_disk=DEFAULT_DISK)
+    return carried_out(before, made, spec)
 
 
 def planned(there: Facts, spec: AppSpec, destination: Destination, **more: Any) -> tuple[Plan, Facts]:
@@ -84,6 +87,19 @@ def test_every_replica_has_a_stand_in_there_and_every_disk_another_one() -> None
     assert (disk.source_host, disk.target_host) == (HostName("host-1"), HostName("k8s"))
     assert disk.target == new.id != disk.source
     assert made.republish == ("web",)
+
+
+def test_from_one_cluster_to_another_it_moves_as_it_does_to_the_first() -> None:
+    spec = in_zones(SHOP, K8S)
+
+    made, found = planned(released(spec), spec, TO_OTHER)
+
+    assert {str(one.host) for one in made.replicas} == {"other"}
+    assert {str(one.previous_host) for one in made.replicas} == {"k8s"}
+    (disk,) = made.moves
+    assert (disk.source_host, disk.target_host) == (HostName("k8s"), HostName("other"))
+    assert "disk-shop_data-compared" in before(made, spec)["db-0.start"]
+    assert any("Networks end at a cluster" in one for one in remarks(made, found, spec))
 
 
 def test_a_new_disk_is_as_large_as_the_one_has_become() -> None:
