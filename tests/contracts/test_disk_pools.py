@@ -122,6 +122,44 @@ class DiskPoolContract:
 
         assert await held(pool, spec.id) == members(before)
 
+    async def test_what_has_changed_follows_what_was_sent(self, pool: DiskPool) -> None:
+        one, other = disk(), disk()
+        for spec in (one, other):
+            await pool.create(spec)
+        await pool.receive(one.id, shipped(tree(stays=os.urandom(MIB), goes=b"x")))
+        first = Contents(pool.export(one.id))
+        await pool.receive(other.id, first.stream())
+        looked = await pool.fingerprint(one.id)
+
+        for _ in range(2):  # whoever asks again hears the same, whatever became of the changes
+            changes = Contents(pool.export(one.id, first.seal))
+            sent = [block async for block in changes.stream()]
+        await pool.receive(other.id, _stream(sent), first.seal)
+
+        assert await held(pool, other.id) == await held(pool, one.id)
+        assert await pool.fingerprint(other.id) == looked == await pool.fingerprint(one.id)
+
+    async def test_changes_of_another_copy_are_refused_and_change_nothing(self, pool: DiskPool) -> None:
+        one, other = disk(), disk()
+        before = tree(before=b"old")
+        for spec in (one, other):
+            await pool.create(spec)
+            await pool.receive(spec.id, shipped(before))
+        sent = Contents(pool.export(one.id))
+        blocks = [block async for block in sent.stream()]
+
+        with pytest.raises(Conflict):
+            await pool.receive(other.id, _stream(blocks), sent.seal[::-1])
+        with pytest.raises(Conflict):
+            async for _block in pool.export(one.id, sent.seal[::-1]):
+                pass
+        await pool.receive(one.id, shipped(before))  # what was sent of it then, it holds no more
+        with pytest.raises(Conflict):
+            async for _block in pool.export(one.id, sent.seal):
+                pass
+
+        assert await held(pool, other.id) == members(before)
+
     async def test_nothing_is_sent_or_taken_of_a_disk_that_is_not_there(self, pool: DiskPool) -> None:
         absent = DiskId(new_id())
 
@@ -129,6 +167,11 @@ class DiskPoolContract:
             await held(pool, absent)
         with pytest.raises(NotFound):
             await pool.receive(absent, shipped(tree()))
+
+
+async def _stream(blocks: list[bytes]) -> AsyncIterator[bytes]:
+    for block in blocks:
+        yield block
 
 
 async def _cut(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -111,16 +111,16 @@ def test_a_new_disk_is_as_large_as_the_one_has_become() -> None:
     assert [disk.size for disk in made.disks] == [2**30]
 
 
-def test_the_app_stops_between_two_copies_and_starts_when_they_were_compared() -> None:
+def test_the_app_stops_when_its_disks_were_copied_and_compared_and_starts_when_changes_followed() -> None:
     steps = before(planned(released(), SHOP, TO_K8S)[0])
 
     first, last = steps["disk-shop_data-first"], steps["disk-shop_data-last"]
     assert not {name for name in first if name.endswith("-old")}
-    assert {"web-0-old", "web-1-old", "db-0-old", "disk-shop_data-first"} <= last
+    assert {"web-0-old", "web-1-old", "db-0-old", "disk-shop_data-compared"} <= last
     assert {"web-0-old", "web-1-old"} <= steps["db-0-old"]
-    assert {"web-0-image", "db-0-image"} <= steps["leave-shift"]
+    assert {"web-0-image", "db-0-image", "disk-shop_data-compared"} <= steps["leave-shift"]
     for name in ("db-0.start", "web-0.start", "web-1.start"):
-        assert "disk-shop_data-compared" in steps[name]
+        assert "disk-shop_data-last" in steps[name]
     assert "db-admitted" in steps["web-0.start"]
     assert steps["finish"] == steps.keys() - {"finish"}
 

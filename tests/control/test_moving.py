@@ -2,7 +2,7 @@
 
 import io
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,65 @@ async def test_an_app_moves_with_what_its_disks_hold_and_leaves_them_until_that_
         await cloud.control.moving.confirm(cloud.admin, "shop")
 
 
+async def test_what_is_written_during_the_first_copy_moves_too(cloud: Installation) -> None:
+    await released(cloud)
+    await write(cloud, b"before")
+    there, here = cloud.hosts[THERE].disks, await disk_of(cloud)
+    copies = _after_each(
+        there, "receive", lambda number: write(cloud, b"during", here) if number == 1 else None
+    )
+
+    await cloud.finish(await move(cloud))
+
+    assert await read(cloud) == b"during"
+    assert copies == ["", copies[1], ""]  # the disk was written anew: nobody knows what has changed
+
+
+async def test_if_nothing_was_written_meanwhile_only_that_is_copied(cloud: Installation) -> None:
+    await released(cloud)
+    await write(cloud, b"orders")
+    copies = _after_each(cloud.hosts[THERE].disks, "receive", lambda number: None)
+
+    await cloud.finish(await move(cloud))
+
+    assert (len(copies), copies[0], len(copies[1])) == (2, "", 64)
+    assert await read(cloud) == b"orders"
+
+
+async def test_if_both_sides_do_not_look_the_same_all_of_it_is_copied(
+    cloud: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await released(cloud)
+    await write(cloud, b"orders")
+    there = cloud.hosts[THERE].disks
+    monkeypatch.setattr(there, "fingerprint", _another)
+    copies = _after_each(there, "receive", lambda number: None)
+
+    await cloud.finish(await move(cloud))
+
+    assert (len(copies), copies[2]) == (3, "")
+    assert await read(cloud) == b"orders"
+
+
+async def _another(disk: DiskId) -> str:
+    return "another"
+
+
+def _after_each(pool: Any, method: str, then: Callable[[int], Awaitable[None] | None]) -> list[str]:
+    """After each call `then` is called with its number; answers onto what they were, as they come."""
+    real, calls = getattr(pool, method), list[str]()
+
+    async def call(disk: DiskId, stream: AsyncIterator[bytes], onto: str = "") -> None:
+        calls.append(onto)
+        number = len(calls)
+        await real(disk, stream, onto)
+        if (waiting := then(number)) is not None:
+            await waiting
+
+    setattr(pool, method, call)
+    return calls
+
+
 async def test_on_the_way_back_new_data_goes_along(cloud: Installation) -> None:
     await released(cloud)
     await write(cloud, b"before")
@@ -217,7 +276,7 @@ async def test_a_preview_says_what_would_be_and_does_nothing(cloud: Installation
     assert disk.used is not None
     assert [one.service for one in plan.images] == ["web"] or [one.service for one in plan.images] == ["db"]
     assert len(plan.replicas) == 3
-    assert "copied a second time" in plan.stop
+    assert "has changed on its disks" in plan.stop
     assert set((await hosts_of(cloud)).values()) == {HERE}
 
 

@@ -89,20 +89,22 @@ async def receive_image(
 
 
 @get("/disks/{disk:str}")
-async def export_disk(state: State, disk: FromPath[str]) -> Stream:
+async def export_disk(state: State, disk: FromPath[str], since: FromQuery[str] = "") -> Stream:
     """Its first block is there before the answer begins: so errors are answered as such."""
     host: Host = state.host
-    content = host.disks.export(DiskId(disk))
+    content = host.disks.export(DiskId(disk), since)
     return Stream(_after(await anext(content), content))
 
 
 @put("/disks/{disk:str}", request_max_body_size=None)
-async def receive_disk(request: Request[Any, Any, Any], state: State, disk: FromPath[str]) -> Response[bytes]:
+async def receive_disk(
+    request: Request[Any, Any, Any], state: State, disk: FromPath[str], onto: FromQuery[str] = ""
+) -> Response[bytes]:
     """Whoever is refused is heard to the end: who still sends would not hear why."""
     host: Host = state.host
     content = request.stream()
     try:
-        await host.disks.receive(DiskId(disk), content)
+        await host.disks.receive(DiskId(disk), content, onto)
     except SkepError:
         async for _ in content:
             pass

@@ -177,24 +177,36 @@ class DiskPool(Protocol):
     async def snapshots(self) -> dict[SnapshotId, DiskId]:
         """Every snapshot, with the disk it is of."""
 
-    def export(self, disk: DiskId) -> AsyncIterator[bytes]:
+    def export(self, disk: DiskId, since: str = "") -> AsyncIterator[bytes]:
         """What the data disk holds, as a tar that proves its end (`streams/sealing.py`).
 
         As of one moment where disks have snapshots; elsewhere what is written meanwhile may be in it or not.
+        `since`: the seal of the last export of all that it holds; only what has changed since is sent.
         Raises:
             NotFound: there is no such disk.
+            Conflict: what was sent with that seal is not known any more; send all of it.
         """
 
-    async def receive(self, disk: DiskId, stream: AsyncIterator[bytes]) -> None:
+    async def receive(self, disk: DiskId, stream: AsyncIterator[bytes], onto: str = "") -> None:
         """The disk, which is there and which nothing may use now, holds what was exported, and nothing else.
 
         All or nothing: if it fails, or nobody is left to end it, the disk holds what it held, and it may be
-        asked for again; of two that are under way the younger one counts.
+        asked for again; of two that are under way the younger one counts.  `onto`: the seal with which what
+        it holds arrived; the stream is what has changed since.
         Raises:
             NotFound: there is no such disk.
+            Conflict: something else arrived last; send all of it.
             Exhausted: it does not fit.
             InvalidInput: it is not all that was sent.
             Stale: a younger one has begun.
+        """
+
+    async def fingerprint(self, disk: DiskId) -> str:
+        """Of all that the disk, which nothing uses now, holds, but for content and attributes.
+
+        Equal for disks in which the same names have the same kinds, owners, modes, sizes, times and targets.
+        Raises:
+            NotFound: there is no such disk.
         """
 
 

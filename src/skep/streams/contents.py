@@ -28,6 +28,8 @@ class Contents:
         self._source = source
         self._pipe = _Pipe()
         self._reading: asyncio.Future[str] | None = None
+        self.seal = ""
+        """What the stream ended with."""
 
     async def stream(self) -> AsyncIterator[bytes]:
         """What the source sends, as it is."""
@@ -41,6 +43,7 @@ class Contents:
                 if content:
                     await asyncio.to_thread(self._pipe.put, content)
                 yield block
+            self.seal = rest.decode(errors="replace")
         finally:
             await asyncio.shield(asyncio.to_thread(self._pipe.put, b""))
             thread.shutdown(wait=False)

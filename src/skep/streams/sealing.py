@@ -4,23 +4,33 @@ The SHA-256 of everything before follows as 64 hexadecimal digits.  Used by whoe
 """
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from skep.model.errors import InvalidInput
 
 LENGTH = 64
+Note = Callable[[str], object]
+"""Told the seal: those digits."""
 
 
-async def sealed(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+def _nobody(seal: str) -> None:
+    pass
+
+
+async def sealed(content: AsyncIterator[bytes], note: Note = _nobody) -> AsyncIterator[bytes]:
+    """`note` is told before the seal is sent."""
     digest = hashlib.sha256()
     async for block in content:
         digest.update(block)
         yield block
+    note(digest.hexdigest())
     yield digest.hexdigest().encode()
 
 
-async def unsealed(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def unsealed(stream: AsyncIterator[bytes], note: Note = _nobody) -> AsyncIterator[bytes]:
     """The content.  Whoever keeps it must not count on it before this has come to its end.
+
+    `note` is told when all has arrived.
 
     Raises:
         InvalidInput: it is not what was sent, or not all of it.
@@ -36,3 +46,4 @@ async def unsealed(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         raise InvalidInput(
             "What arrived of the disk is not all that was sent, or not the same: send it again."
         )
+    note(digest.hexdigest())

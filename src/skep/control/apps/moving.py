@@ -219,6 +219,6 @@ def _stop(plan: Plan) -> str:
     if not any(move.copied for move in plan.moves):
         return "from when it stops here until it is ready over there"
     return (
-        "while its disks are copied a second time and compared, and until it is ready over there; the first "
-        "copy, which it runs through, tells how long one takes"
+        "while what has changed on its disks since they were copied follows, and until it is ready over "
+        "there; it runs through the copy itself"
     )

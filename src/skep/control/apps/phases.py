@@ -30,6 +30,7 @@ _DOING = (
     ("image.", "fetching images"),
     ("disk.copy", "copying what disks hold"),
     ("disk.compare", "comparing what was copied"),
+    ("disk.catch_up", "copying what has changed on disks"),
     ("disk.", "making disks"),
     ("engine.ready", "waiting for {} to be ready"),
     ("engine.completed", "waiting for {} to complete"),

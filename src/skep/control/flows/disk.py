@@ -7,7 +7,7 @@ import msgspec
 from skep.control.flows.environment import Cloud, OnHost
 from skep.control.ports import DiskPool
 from skep.flow import step
-from skep.model.errors import InvalidInput, Unavailable, Unsupported
+from skep.model.errors import Conflict, InvalidInput, Unavailable, Unsupported
 from skep.model.ids import AppId, Bytes, DiskId, HostName, SnapshotId
 from skep.store import apps
 from skep.store import disks as rows
@@ -89,11 +89,18 @@ async def _resize_back(cx: OnHost, disk: DiskId, size: Bytes) -> None:
     await cx.env.host.disks.resize(disk, (await cx.env.desired.disk(disk)).size)
 
 
+class Copied(msgspec.Struct, frozen=True):
+    """`digest`: of what was in it.  `seal`: of the tar, by which both sides know it again."""
+
+    digest: str
+    seal: str
+
+
 @step(retry=3, timeout=A_DAY)
 async def copy(
     cx: Cloud, source: DiskId, source_host: HostName, target: DiskId, target_host: HostName
-) -> str:
-    """The target, which nothing may use now, holds what the source does; answers the digest of that.
+) -> Copied:
+    """The target, which nothing may use now, holds what the source does.
 
     It may be begun anew at any time: what arrives counts when all of it has.  Undone, the target goes with
     the step that made it.
@@ -104,19 +111,51 @@ async def copy(
     """
     reading = Contents((await _pool(cx, source_host)).export(source))
     await (await _pool(cx, target_host)).receive(target, _counted(cx, reading.stream()))
-    return await reading.digest()
+    return Copied(await reading.digest(), reading.seal)
 
 
 @step(retry=3, timeout=A_DAY)
 async def compare(cx: Cloud, disk: DiskId, host: HostName, digest: str) -> None:
     """The disk holds what was copied to it.  Raises InvalidInput: it does not."""
-    reading = Contents((await _pool(cx, host)).export(disk))
+    await _must_hold(await _pool(cx, host), disk, digest)
+
+
+@step(retry=3, timeout=A_DAY)
+async def catch_up(
+    cx: Cloud, source: DiskId, source_host: HostName, target: DiskId, target_host: HostName, seal: str
+) -> None:
+    """What has changed since that copy follows; nothing uses either of the two now.
+
+    What both hold is compared by names, kinds, owners, modes, sizes and times: what did not change was
+    compared by content before.  If they differ, or one of them does not know the copy any more, all of it is
+    copied, and compared by content.
+
+    Raises:
+        InvalidInput: what was copied is not what the target holds.
+        Exhausted: it does not fit.
+        Unavailable: a host does not answer.
+    """
+    here, there = await _pool(cx, source_host), await _pool(cx, target_host)
+    try:
+        await there.receive(target, _counted(cx, here.export(source, seal)), seal)
+        if await here.fingerprint(source) == await there.fingerprint(target):
+            return
+        cx.progress("what has changed was not told by it: all of it is copied")
+    except (Conflict, Unsupported) as error:
+        cx.progress(f"all of it is copied: {error.message}")
+    reading = Contents(here.export(source))
+    await there.receive(target, _counted(cx, reading.stream()))
+    await _must_hold(there, target, await reading.digest())
+
+
+async def _must_hold(pool: DiskPool, disk: DiskId, digest: str) -> None:
+    reading = Contents(pool.export(disk))
     async for _block in reading.stream():
         pass
     if await reading.digest() != digest:
         raise InvalidInput(
-            f"Disk {disk} on host {host} does not hold what was copied to it: nothing was changed. Try "
-            "again; if that fails, too, look at the disks of that host."
+            f"Disk {disk} does not hold what was copied to it: nothing was changed. Try again; if that "
+            "fails, too, look at the disks of that host."
         )
 
 

@@ -13,10 +13,12 @@ import contextlib
 import errno
 import itertools
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import msgspec
 import structlog
@@ -25,14 +27,16 @@ from skep.model.errors import Conflict, Exhausted, HostFailure, InvalidInput, No
 from skep.model.host import DiskSpec, DiskUsage, PoolUsage
 from skep.model.ids import Bytes, DiskId, SnapshotId
 from skep.providers.local import btrfs
-from skep.providers.local.disk_tars import pack, unpack
+from skep.providers.local.disk_marks import SentMarks
+from skep.providers.local.disk_records import DiskRecord, check_equal, read_record, write_record
+from skep.providers.local.disk_tars import look, pack, unpack, unpack_changes
 from skep.providers.local.kept_snapshots import Kept, SnapshotFolder
 from skep.providers.local.pool_device import attach_pool, detach_pool, is_mounted
+from skep.providers.local.quota_groups import enable_quota, free_group, limit_new, remove_group, tolerated
 from skep.streams.sealing import sealed, unsealed
 
 log = structlog.get_logger()
 
-_RECORD = "trusted.skep.disk"
 _HIDDEN = "."
 RESERVE = Bytes(64 * 1024 * 1024)
 """What all disks together leave free, so that btrfs always has room for its metadata (or 3 %, if more).
@@ -42,15 +46,6 @@ Without it, data may take the whole pool, and then nothing can be made or someti
 _RESERVED_PART = 0.03
 _ROOM_FOR_A_DISK = 1024 * 1024
 _ADVICE = "Delete disks or enlarge the pool."
-
-
-class DiskRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What is recorded at the disk itself."""
-
-    size: Bytes
-    kind: Literal["system", "data"]
-    inherited: Bytes = Bytes(0)
-    """What a restored disk shares with its snapshot: simple quotas count it where it was written."""
 
 
 class BtrfsPool:
@@ -69,6 +64,8 @@ class BtrfsPool:
         self._reserve = reserve
         self._disks = mount / "disks"
         self._kept = SnapshotFolder(mount / "snapshots")
+        self._marks = SentMarks(root / "sent")
+        self._confined = root / "confined"
         self._groups = Path()
         self._subvolumes: dict[DiskId, int] = {}
         self._arriving: dict[DiskId, str] = {}
@@ -116,25 +113,46 @@ class BtrfsPool:
     async def snapshots(self) -> dict[SnapshotId, DiskId]:
         return await asyncio.to_thread(self._kept.disks)
 
-    async def export(self, disk: DiskId) -> AsyncIterator[bytes]:
-        hidden = await asyncio.to_thread(self._freeze, disk)
+    async def export(self, disk: DiskId, since: str = "") -> AsyncIterator[bytes]:
+        self._record(disk)
+        state = await asyncio.to_thread(self._marks.begin, disk, since)
         try:
-            async with contextlib.aclosing(pack(hidden)) as content:
-                async for block in sealed(content):
+            async for block in self._sent(disk, state, since):
+                yield block
+        finally:
+            state.unlink(missing_ok=True)
+
+    async def _sent(self, disk: DiskId, state: Path, since: str) -> AsyncIterator[bytes]:
+        began = time.time()
+        hidden = await asyncio.to_thread(self._freeze, disk)
+
+        def note(seal: str) -> None:
+            if not since:
+                self._marks.keep(disk, seal, state, began)
+
+        try:
+            async with contextlib.aclosing(pack(hidden, state)) as content:
+                async for block in sealed(content, note):
                     yield block
         finally:
             await asyncio.shield(asyncio.to_thread(self._destroy, hidden))
 
-    async def receive(self, disk: DiskId, stream: AsyncIterator[bytes]) -> None:
-        hidden = await asyncio.to_thread(self._vessel, disk)
+    async def receive(self, disk: DiskId, stream: AsyncIterator[bytes], onto: str = "") -> None:
+        make = partial(self._second, disk, onto) if onto else partial(self._vessel, disk)
+        hidden = await asyncio.to_thread(make)
         self._arriving[disk] = hidden.name
+        seals: list[str] = []
+        content = unsealed(stream, seals.append)
         try:
-            await unpack(unsealed(stream), hidden)
+            await (unpack_changes(content, hidden, self._confined) if onto else unpack(content, hidden))
             if self._arriving.get(disk) != hidden.name:
                 raise Stale(f"Disk {disk} is received by somebody else, who began later.")
-            await asyncio.to_thread(self._replace, disk, hidden)
+            await asyncio.to_thread(self._replace, disk, hidden, seals[0])
         finally:
             await asyncio.shield(asyncio.to_thread(self._destroy, hidden))
+
+    async def fingerprint(self, disk: DiskId) -> str:
+        return await look(await self.path(disk))
 
     async def usage(self) -> PoolUsage:
         """Of what disks may take together; the reserve is not counted."""
@@ -143,16 +161,18 @@ class BtrfsPool:
     def _prepare(self) -> None:
         with btrfs.directory(self._mount) as pool:
             self._groups = Path("/sys/fs/btrfs") / btrfs.file_system_id(pool) / "qgroups"
-            _enable_quota(pool, self._groups)
-            with _tolerated(errno.EEXIST):
+            enable_quota(pool, self._groups)
+            with tolerated(errno.EEXIST):
                 btrfs.create_group(pool, btrfs.ALL_DISKS)
             btrfs.limit_group(pool, btrfs.ALL_DISKS, self._for_disks())
         self._disks.mkdir(mode=0o700, exist_ok=True)
         self._kept.path.mkdir(mode=0o700, exist_ok=True)
+        self._confined.mkdir(mode=0o700, exist_ok=True)
         for entry in list(self._disks.iterdir()):
             if entry.name.startswith(_HIDDEN):
                 self._destroy_left(entry)
         self._sweep_groups()
+        self._marks.prepare(self._subvolumes)
 
     def _destroy_left(self, entry: Path) -> None:
         """What one tenant's disk left must not keep the pool from all others."""
@@ -166,7 +186,7 @@ class BtrfsPool:
         with btrfs.directory(self._disks) as disks:
             there = {int(entry.name[2:]) for entry in self._groups.glob("1_*")}
             for subvolume in there - self._subvolume_ids():
-                _remove_group(disks, btrfs.group_of(subvolume))
+                remove_group(disks, btrfs.group_of(subvolume))
 
     def _subvolume_ids(self) -> set[int]:
         for entry in self._disks.iterdir():
@@ -177,8 +197,8 @@ class BtrfsPool:
     def _create(self, disk: DiskSpec) -> None:
         record = DiskRecord(size=disk.size, kind=disk.kind)
         path = self._path(disk.id)
-        if (there := _read_record(path)) is not None:
-            _check_equal(disk.id, there, record)
+        if (there := read_record(path)) is not None:
+            check_equal(disk.id, there, record)
             return
         self._check_room()
         hidden = self._disks / f"{_HIDDEN}new-{disk.id}"
@@ -186,8 +206,8 @@ class BtrfsPool:
         with _explained(disk.id), btrfs.directory(self._disks) as disks:
             btrfs.create_subvolume(disks, hidden.name)
             with btrfs.directory(hidden) as fd:
-                _limit_new(fd, disk.size)
-                _write_record(fd, record)
+                limit_new(fd, disk.size)
+                write_record(fd, record)
             hidden.rename(path)
 
     def _resize(self, disk: DiskId, size: Bytes) -> None:
@@ -199,11 +219,11 @@ class BtrfsPool:
             if size < record.size:
                 btrfs.sync(fd)
                 self._check_fits(disk, Bytes(self._used(group) + record.inherited), size)
-                _write_record(fd, wanted)
+                write_record(fd, wanted)
                 btrfs.limit_group(fd, group, _limit(wanted))
             else:  # The limit first: a full disk has no room even for its record.
                 btrfs.limit_group(fd, group, _limit(wanted))
-                _write_record(fd, wanted)
+                write_record(fd, wanted)
 
     def _snapshot(self, disk: DiskId, snapshot: SnapshotId) -> None:
         if self._kept.find(snapshot) is not None:
@@ -228,9 +248,10 @@ class BtrfsPool:
         with _explained(disk), btrfs.directory(self._disks) as disks:
             self._kept.copy(kept, disks, hidden.name)
             with btrfs.directory(hidden) as fd:
-                _limit_new(fd, _limit(wanted))
-                _write_record(fd, wanted)
+                limit_new(fd, _limit(wanted))
+                write_record(fd, wanted)
             btrfs.exchange(hidden, self._path(disk))
+        self._marks.forget(disk)
         self._subvolumes.pop(disk, None)
         self._destroy(hidden)
 
@@ -254,18 +275,44 @@ class BtrfsPool:
         with _explained(disk), btrfs.directory(self._disks) as disks:
             btrfs.create_subvolume(disks, hidden.name)
             with btrfs.directory(hidden) as fd:
-                _limit_new(fd, record.size)
+                limit_new(fd, record.size)
         return hidden
 
-    def _replace(self, disk: DiskId, hidden: Path) -> None:
+    def _second(self, disk: DiskId, onto: str) -> Path:
+        """One like the disk as it is."""
+        record = self._record(disk)
+        if record.arrived != onto:
+            raise Conflict(f"Something else arrived at disk {disk} last.")
+        self._check_room()
+        hidden = self._disks / f"{_HIDDEN}in-{disk}-{next(self._numbers)}"
+        self._destroy(hidden)
+        with _explained(disk), btrfs.directory(self._disks) as disks, btrfs.directory(self._path(disk)) as fd:
+            btrfs.sync(fd)
+            inherited = self._inherited(fd, record)
+            btrfs.snapshot_subvolume(fd, disks, hidden.name, read_only=False)
+            with btrfs.directory(hidden) as made:
+                wanted = msgspec.structs.replace(record, inherited=inherited)
+                limit_new(made, _limit(wanted))
+                write_record(made, wanted)
+        return hidden
+
+    def _inherited(self, fd: int, record: DiskRecord) -> Bytes:
+        """What one that is made of this disk shares with it."""
+        held = self._used(btrfs.group_of(btrfs.subvolume_id(fd))) + record.inherited
+        return Bytes(held) if self._simple() else Bytes(0)
+
+    def _replace(self, disk: DiskId, hidden: Path, seal: str) -> None:
         """The disk may have been resized meanwhile."""
-        record = msgspec.structs.replace(self._record(disk), inherited=Bytes(0))
+        made = read_record(hidden)
+        inherited = made.inherited if made is not None else Bytes(0)
+        record = msgspec.structs.replace(self._record(disk), inherited=inherited, arrived=seal)
         with _explained(disk):
             with btrfs.directory(hidden) as fd:
-                btrfs.limit_group(fd, btrfs.group_of(btrfs.subvolume_id(fd)), record.size)
-                _write_record(fd, record)
+                btrfs.limit_group(fd, btrfs.group_of(btrfs.subvolume_id(fd)), _limit(record))
+                write_record(fd, record)
                 btrfs.sync(fd)
             btrfs.exchange(hidden, self._path(disk))
+        self._marks.forget(disk)
         self._subvolumes.pop(disk, None)
 
     def _delete_snapshot(self, snapshot: SnapshotId) -> None:
@@ -282,6 +329,7 @@ class BtrfsPool:
         for snapshot, of in self._kept.disks().items():
             if of == disk:
                 self._delete_snapshot(snapshot)
+        self._marks.forget(disk)
         hidden = self._disks / f"{_HIDDEN}gone-{disk}"
         self._destroy(hidden)
         self._subvolumes.pop(disk, None)
@@ -306,7 +354,7 @@ class BtrfsPool:
         with _explained(DiskId(path.name)), btrfs.directory(self._disks) as disks:
             with contextlib.suppress(FileNotFoundError):
                 btrfs.limit_group(disks, group, None)
-            _free_group(disks, btrfs.destroy_subvolume(disks, subvolume), group)
+            free_group(disks, btrfs.destroy_subvolume(disks, subvolume), group)
 
     def _list(self) -> dict[DiskId, DiskUsage]:
         disks = (DiskId(entry.name) for entry in os.scandir(self._disks) if entry.name[0] != _HIDDEN)
@@ -314,7 +362,7 @@ class BtrfsPool:
         return {disk: usage for disk, usage in found if usage is not None}
 
     def _usage(self, disk: DiskId) -> DiskUsage | None:
-        record = _read_record(self._path(disk))
+        record = read_record(self._path(disk))
         if record is None:
             return None
         if disk not in self._subvolumes:
@@ -330,7 +378,7 @@ class BtrfsPool:
             return Bytes(0)
 
     def _record(self, disk: DiskId) -> DiskRecord:
-        record = _read_record(self._path(disk))
+        record = read_record(self._path(disk))
         if record is None:
             raise NotFound(f"There is no disk {disk} on this host.")
         return record
@@ -391,72 +439,6 @@ def _limit(record: DiskRecord) -> Bytes:
     return Bytes(max(_ROOM_FOR_A_DISK, record.size - record.inherited))
 
 
-def _limit_new(fd: int, size: Bytes) -> None:
-    """Put the new subvolume, which is empty, into a group with this limit."""
-    subvolume = btrfs.subvolume_id(fd)
-    group = btrfs.group_of(subvolume)
-    with contextlib.suppress(FileExistsError):
-        btrfs.create_group(fd, group)
-    btrfs.limit_group(fd, group, size)
-    with _tolerated(errno.EEXIST):
-        btrfs.join_group(fd, group, btrfs.ALL_DISKS, member=True)
-    btrfs.join_group(fd, subvolume, group, member=True)
-
-
-def _free_group(fd: int, subvolumes: list[int], group: int) -> None:
-    """Delete the quota groups of deleted subvolumes.
-
-    The kernel itself deletes a level-0 group once its blocks are freed (Linux 6.8); before that it is
-    busy, which is no failure.  A level-1 group that stays is swept when the pool is entered again.
-    """
-    for subvolume in subvolumes:
-        with _tolerated(errno.ENOENT, errno.EINVAL):
-            btrfs.join_group(fd, subvolume, group, member=False)
-        with _tolerated(errno.ENOENT, errno.EBUSY):
-            btrfs.destroy_group(fd, subvolume)
-    _remove_group(fd, group)
-
-
-def _remove_group(fd: int, group: int) -> None:
-    with _tolerated(errno.ENOENT, errno.EINVAL):
-        btrfs.join_group(fd, group, btrfs.ALL_DISKS, member=False)
-    with _tolerated(errno.ENOENT, errno.EBUSY):
-        btrfs.destroy_group(fd, group)
-
-
-def _enable_quota(pool: int, groups: Path) -> None:
-    if (groups / "enabled").exists() and (groups / "enabled").read_text().strip() == "1":
-        return
-    try:
-        btrfs.enable_quota(pool, simple=True)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-            raise HostFailure(f"Quotas cannot be enabled in the disk pool: {error.strerror}.") from error
-        log.warning("pool.full_quotas", reason="the kernel does not know simple quotas (Linux 6.7)")
-        btrfs.enable_quota(pool, simple=False)
-
-
-def _check_equal(disk: DiskId, there: DiskRecord, wanted: DiskRecord) -> None:
-    if (there.size, there.kind) != (wanted.size, wanted.kind):
-        raise Conflict(
-            f"Disk {disk} exists as a {there.kind} disk of {_mib(there.size)}, "
-            f"not as a {wanted.kind} disk of {_mib(wanted.size)}."
-        )
-
-
-def _read_record(path: Path) -> DiskRecord | None:
-    try:
-        return msgspec.json.decode(os.getxattr(path, _RECORD), type=DiskRecord)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENODATA):
-            return None
-        raise
-
-
-def _write_record(fd: int, record: DiskRecord) -> None:
-    os.setxattr(fd, _RECORD, msgspec.json.encode(record))
-
-
 def _space(path: Path) -> PoolUsage:
     """Space of the whole file system.
 
@@ -465,15 +447,6 @@ def _space(path: Path) -> PoolUsage:
     facts = os.statvfs(path)
     total, free = facts.f_blocks * facts.f_frsize, facts.f_bfree * facts.f_frsize
     return PoolUsage(total=Bytes(total), used=Bytes(total - free), free=Bytes(free))
-
-
-@contextlib.contextmanager
-def _tolerated(*numbers: int) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in numbers:
-            raise
 
 
 @contextlib.contextmanager

@@ -45,8 +45,11 @@ class RemoteDisks:
     async def snapshots(self) -> dict[SnapshotId, DiskId]:
         return await self._line.ask("snapshots", dict[SnapshotId, DiskId])
 
-    def export(self, disk: DiskId) -> AsyncIterator[bytes]:
-        return self._streams.export_disk(disk)
+    def export(self, disk: DiskId, since: str = "") -> AsyncIterator[bytes]:
+        return self._streams.export_disk(disk, since)
 
-    async def receive(self, disk: DiskId, stream: AsyncIterator[bytes]) -> None:
-        await self._streams.receive_disk(disk, stream)
+    async def receive(self, disk: DiskId, stream: AsyncIterator[bytes], onto: str = "") -> None:
+        await self._streams.receive_disk(disk, stream, onto)
+
+    async def fingerprint(self, disk: DiskId) -> str:
+        return await self._line.ask("fingerprint", str, disk=disk)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,6 +24,7 @@ from skep.streams.sessions import STDIN, Order
 CONNECTS_WITHIN = 10.0
 SILENT_AT_MOST = 60.0
 """Seconds without a byte after which a stream counts as broken: hosts say something every 15 s."""
+_TIMEOUT = httpx.Timeout(SILENT_AT_MOST, connect=CONNECTS_WITHIN)
 _IMPORT_TIMEOUT = httpx.Timeout(SILENT_AT_MOST, connect=CONNECTS_WITHIN, read=1800.0)
 """An image or a disk that has arrived is put in its place before the host says so."""
 _AHEAD = 64
@@ -36,9 +37,8 @@ class HostStreams:
     def __init__(self, address: str, tls: ssl.SSLContext) -> None:
         self._address = address
         self._tls = tls
-        timeout = httpx.Timeout(SILENT_AT_MOST, connect=CONNECTS_WITHIN)
         self.http = httpx.AsyncClient(
-            base_url=f"https://{address}", verify=tls, timeout=timeout, trust_env=False
+            base_url=f"https://{address}", verify=tls, timeout=_TIMEOUT, trust_env=False
         )
 
     async def __aenter__(self) -> Self:
@@ -87,12 +87,14 @@ class HostStreams:
         said = await self._import(f"/images/{digest}", layout)
         return msgspec.json.decode(said, type=ImageInfo)
 
-    async def export_disk(self, disk: DiskId) -> AsyncIterator[bytes]:
-        async for block in self._download(f"/disks/{disk}"):
+    async def export_disk(self, disk: DiskId, since: str) -> AsyncIterator[bytes]:
+        """What has changed is searched for before anything is sent."""
+        asked = {"since": since} if since else None
+        async for block in self._download(f"/disks/{disk}", asked, _IMPORT_TIMEOUT):
             yield block
 
-    async def receive_disk(self, disk: DiskId, stream: AsyncIterator[bytes]) -> None:
-        await self._import(f"/disks/{disk}", stream)
+    async def receive_disk(self, disk: DiskId, stream: AsyncIterator[bytes], onto: str) -> None:
+        await self._import(f"/disks/{disk}", stream, {"onto": onto} if onto else None)
 
     async def upload(self, file: Path) -> None:
         """It becomes one of the host's spool, under its own name."""
@@ -100,16 +102,22 @@ class HostStreams:
             async with self.http.stream("PUT", f"/spool/{file.name}", content=_blocks(file)) as response:
                 await check(response)
 
-    async def _import(self, path: str, content: AsyncIterator[bytes]) -> bytes:
+    async def _import(
+        self, path: str, content: AsyncIterator[bytes], asked: Mapping[str, str] | None = None
+    ) -> bytes:
         """What the host says once it has taken all of it over."""
         with self._reachable():
-            async with self.http.stream("PUT", path, content=content, timeout=_IMPORT_TIMEOUT) as response:
+            async with self.http.stream(
+                "PUT", path, params=asked, content=content, timeout=_IMPORT_TIMEOUT
+            ) as response:
                 await check(response)
                 return await response.aread()
 
-    async def _download(self, path: str) -> AsyncIterator[bytes]:
+    async def _download(
+        self, path: str, asked: Mapping[str, str] | None = None, patience: httpx.Timeout = _TIMEOUT
+    ) -> AsyncIterator[bytes]:
         with self._reachable():
-            async with self.http.stream("GET", path) as response:
+            async with self.http.stream("GET", path, params=asked, timeout=patience) as response:
                 await check(response)
                 async for block in response.aiter_bytes():
                     yield block

@@ -4,9 +4,11 @@ What is in them is known only of what was received.
 """
 
 import errno
+import hashlib
 import os
 import tarfile
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -36,6 +38,8 @@ class SimulatedPool:
         self._disks: dict[DiskId, DiskUsage] = {}
         self._snapshots: dict[SnapshotId, tuple[DiskId, Bytes]] = {}
         self._received: dict[DiskId, bytes] = {}
+        self._sent: dict[DiskId, str] = {}
+        self._arrived: dict[DiskId, str] = {}
 
     async def create(self, disk: DiskSpec) -> None:
         there = self._disks.get(disk.id)
@@ -85,18 +89,30 @@ class SimulatedPool:
     async def snapshots(self) -> dict[SnapshotId, DiskId]:
         return {snapshot: disk for snapshot, (disk, _) in self._snapshots.items()}
 
-    async def export(self, disk: DiskId) -> AsyncIterator[bytes]:
+    async def export(self, disk: DiskId, since: str = "") -> AsyncIterator[bytes]:
+        """What has changed is all of it."""
         self._find(disk)
-        async for block in sealed(_once(self._received.get(disk, _EMPTY))):
+        if since and self._sent.get(disk) != since:
+            raise Conflict(f"What was sent of disk {disk} then is not known any more.")
+        note = partial(self._sent.setdefault if since else self._sent.__setitem__, disk)
+        async for block in sealed(_once(self._received.get(disk, _EMPTY)), note):
             yield block
 
-    async def receive(self, disk: DiskId, stream: AsyncIterator[bytes]) -> None:
+    async def receive(self, disk: DiskId, stream: AsyncIterator[bytes], onto: str = "") -> None:
         usage = self._find(disk)
-        content = b"".join([block async for block in unsealed(stream)])
+        if onto and self._arrived.get(disk) != onto:
+            raise Conflict(f"Something else arrived at disk {disk} last.")
+        note = partial(self._arrived.__setitem__, disk)
+        content = b"".join([block async for block in unsealed(stream, note)])
         if len(content) > usage.size or len(content) > self._free():
             raise Exhausted("What arrives does not fit on the disk: make it larger, and send it again.")
         self._disks[disk] = msgspec.structs.replace(usage, used=Bytes(len(content)))
         self._received[disk] = content
+        self._sent.pop(disk, None)
+
+    async def fingerprint(self, disk: DiskId) -> str:
+        self._find(disk)
+        return hashlib.sha256(self._received.get(disk, _EMPTY)).hexdigest()
 
     def fill(self, disk: DiskId, used: Bytes) -> None:
         """Let the disk hold so many bytes, as if a container had written them.

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,21 @@ import pytest
 from lightkube.resources.core_v1 import Pod
 from tests.contracts.trees import members, tree
 
-from skep.model.errors import Exhausted
+from skep.model.errors import Exhausted, HostFailure
 from skep.model.ids import DiskId, TenantId
 from skep.model.needs import BASELINE
 from skep.providers.kubernetes.disks.porter_image import root_of
-from skep.providers.kubernetes.disks.porters import KEEP, PROGRAMS, SEND, TAKE, frame, node_of, porter
+from skep.providers.kubernetes.disks.porters import (
+    FINGERPRINT,
+    KEEP,
+    PROGRAMS,
+    SEND,
+    TAKE,
+    UNKNOWN,
+    frame,
+    node_of,
+    porter,
+)
 from skep.providers.kubernetes.manifests import TenantNamespace
 from skep.providers.local.disk_tars import must_have_ended_well
 
@@ -30,16 +41,17 @@ class Claim:
         self.scratch = scratch
         scratch.mkdir()
 
-    def run(self, script: str, given: bytes = b"") -> bytes:
+    def run(self, script: str, given: bytes = b"", seal: str = "") -> bytes:
         """Raises as control hears of it."""
-        words = ["/bin/sh", "-c", script, "sh", str(self.volume), str(self.scratch)]
+        words = ["/bin/sh", "-c", script, "sh", str(self.volume), str(self.scratch), seal]
         done = subprocess.run(words, input=given, capture_output=True, check=False)
         must_have_ended_well(done.returncode, done.stderr.decode())
         return done.stdout
 
-    def take(self, content: bytes) -> None:
-        """It arrives; whether it is kept, is another question."""
-        self.run(TAKE, frame(content[:1000]) + frame(content[1000:]) + frame(b""))
+    def take(self, content: bytes, onto: str = "") -> str:
+        """It arrives; whether it is kept, is another question.  Answers its seal."""
+        frames = frame(content[:1000]) + frame(content[1000:]) + frame(b"")
+        return self.run(TAKE, frames, onto).decode()
 
     def held(self) -> object:
         return members(self.run(SEND)[:-64])
@@ -58,11 +70,11 @@ def claim(tmp_path: Path) -> Claim:
 def test_what_arrived_whole_replaces_what_was_there(claim: Claim) -> None:
     claim.take(NEW)
 
-    claim.run(KEEP)
-    claim.run(KEEP)
+    claim.run(KEEP, seal="ab")
+    claim.run(KEEP, seal="ab")
 
+    assert {one.name for one in claim.volume.iterdir()} == {"data", "lost+found", "arrived-ab"}
     assert claim.held() == members(NEW)
-    assert {one.name for one in claim.volume.iterdir()} == {"data", "lost+found"}
 
 
 def test_an_empty_claim_is_sent_as_an_empty_folder(tmp_path: Path) -> None:
@@ -91,7 +103,42 @@ def test_what_was_kept_is_there_for_whoever_comes_next_wherever_a_porter_was_kil
         (claim.volume / "data").rename(claim.volume / "old")
 
     assert claim.held() == members(NEW)
-    assert {one.name for one in claim.volume.iterdir()} == {"data", "lost+found"}
+    assert {"old", "ready", "arriving"}.isdisjoint(one.name for one in claim.volume.iterdir())
+
+
+def test_changes_follow_and_until_they_are_kept_nothing_is_touched(claim: Claim, tmp_path: Path) -> None:
+    other = Claim(tmp_path / "other", tmp_path / "beside")
+    other.volume.mkdir()
+    sent = claim.run(SEND)
+    other.run(KEEP, seal=other.take(sent[:-64]))
+    data = claim.volume / "data"
+    (data / "file").unlink()
+    (data / "deep").rename(data / "deeper")
+    (data / "marked").chmod(0o600)
+    (data / "added").write_bytes(b"a")
+
+    changes = claim.run(SEND, seal=sent[-64:].decode())
+    seal = other.take(changes[:-64], onto=sent[-64:].decode())
+
+    assert other.held() == members(OLD)
+    other.take(changes[:-64], onto=sent[-64:].decode())
+    other.run(KEEP, seal=seal)
+    assert other.held() == claim.held()
+    assert other.run(FINGERPRINT) == claim.run(FINGERPRINT)
+    assert claim.run(SEND, seal=claim.run(SEND)[-64:].decode()) != sent
+
+
+def test_changes_since_or_onto_another_copy_are_no_success(claim: Claim) -> None:
+    seal = claim.run(SEND)[-64:].decode()
+
+    for script, given in ((SEND, b""), (TAKE, frame(b""))):
+        with pytest.raises(HostFailure, match=f"failed with {UNKNOWN}"):
+            claim.run(script, given, seal[::-1])
+    claim.run(KEEP, seal="ab")
+    with pytest.raises(HostFailure, match=f"failed with {UNKNOWN}"):
+        claim.run(SEND, seal=seal)
+
+    assert claim.held() == members(OLD)
 
 
 def test_what_breaks_off_is_no_success(claim: Claim) -> None:
@@ -119,6 +166,17 @@ def test_a_claim_that_is_too_small_keeps_what_it_has(small: Path, tmp_path: Path
         claim.take(tree(large=bytes(range(256)) * 8192))
 
     assert claim.held() == members(OLD)
+
+
+def test_a_claim_that_is_full_is_sent_all_the_same(small: Path, tmp_path: Path) -> None:
+    claim = Claim(small, tmp_path / "scratch")
+    (small / "data").mkdir()
+    with suppress(OSError), (small / "data" / "fills").open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+
+    assert set(claim.held()) == {".", "fills"}  # type: ignore[call-overload]
+    assert {one.name for one in small.iterdir() if one.stat().st_size} == {"data"}
 
 
 def test_a_porter_asks_for_no_more_than_namespaces_of_tenants_give() -> None:

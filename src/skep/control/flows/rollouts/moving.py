@@ -1,7 +1,7 @@
 """The document of a move: the whole app beside itself, elsewhere, with what its disks hold (decision 26).
 
-    images, disks, a first copy while it runs
-    with disks:  the old side goes quiet and stops; a second copy, which is compared; the new side starts
+    images, disks, a copy while it runs, which is compared
+    with disks:  the old side goes quiet and stops; what has changed follows; the new side starts
     without:     the new side starts; the old side goes quiet and stops
     ports, endpoints, finish
 
@@ -51,9 +51,8 @@ def move(plan: Plan, spec: AppSpec) -> str:
     parts = MovingParts(plan, spec, steps, made)
     ready = [*made.values(), *_bring_images(parts)]
     if plan.moves:
-        stopped = _stop_old(parts, [*ready, *_copy(steps, plan, made, "first", ready)])
-        copied = _copy(steps, plan, made, "last", stopped)
-        _start_new(parts, _compare(steps, plan, made, copied) or stopped)
+        stopped = _stop_old(parts, [*ready, *_copy(steps, plan, made, ready)])
+        _start_new(parts, _catch_up(steps, plan, made, stopped) or stopped)
     else:
         _start_new(parts, ready)
         _stop_old(parts, [*steps])
@@ -77,31 +76,38 @@ def _copied(plan: Plan) -> Iterable[DiskMove]:
     return (one for one in plan.moves if one.copied)
 
 
-def _copy(steps: Steps, plan: Plan, made: dict[str, str], which: str, after: list[str]) -> list[str]:
+def _copy(steps: Steps, plan: Plan, made: dict[str, str], after: list[str]) -> list[str]:
+    """Answers the steps after which each target holds what its source held."""
     for one in _copied(plan):
-        steps[f"{made[one.name]}-{which}"] = {
-            "use": "disk.copy",
-            "with": {
-                "source": one.source,
-                "source_host": one.source_host,
-                "target": one.target,
-                "target_host": one.target_host,
-            },
-            "after": after,
-        }
-    return [f"{made[one.name]}-{which}" for one in _copied(plan)]
-
-
-def _compare(steps: Steps, plan: Plan, made: dict[str, str], copied: list[str]) -> list[str]:
-    found = []
-    for one, copy in zip(_copied(plan), copied, strict=True):
-        found.append(f"{made[one.name]}-compared")
-        steps[found[-1]] = {
+        disk = made[one.name]
+        steps[f"{disk}-first"] = {"use": "disk.copy", "with": _both(one), "after": after}
+        target = {"disk": one.target, "host": one.target_host}
+        steps[f"{disk}-compared"] = {
             "use": "disk.compare",
-            "with": {"disk": one.target, "host": one.target_host, "digest": f"${{{copy}}}"},
-            "after": [copy],
+            "with": {**target, "digest": f"${{{disk}-first.digest}}"},
+            "after": [f"{disk}-first"],
         }
-    return found
+    return [f"{made[one.name]}-compared" for one in _copied(plan)]
+
+
+def _catch_up(steps: Steps, plan: Plan, made: dict[str, str], after: list[str]) -> list[str]:
+    for one in _copied(plan):
+        disk = made[one.name]
+        steps[f"{disk}-last"] = {
+            "use": "disk.catch_up",
+            "with": {**_both(one), "seal": f"${{{disk}-first.seal}}"},
+            "after": [f"{disk}-compared", *after],
+        }
+    return [f"{made[one.name]}-last" for one in _copied(plan)]
+
+
+def _both(one: DiskMove) -> dict[str, str]:
+    return {
+        "source": one.source,
+        "source_host": one.source_host,
+        "target": one.target,
+        "target_host": one.target_host,
+    }
 
 
 def _stop_old(parts: Parts, after: list[str]) -> list[str]:

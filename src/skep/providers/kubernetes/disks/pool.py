@@ -131,14 +131,14 @@ class ClaimPool:
     async def snapshots(self) -> dict[SnapshotId, DiskId]:
         return {}
 
-    async def export(self, disk: DiskId) -> AsyncIterator[bytes]:
+    async def export(self, disk: DiskId, since: str = "") -> AsyncIterator[bytes]:
         """As it is read: what a container writes meanwhile may be in it or not."""
         of, claim = self._carried(disk)
-        async with self._turn(disk), aclosing(self._porting.send(of, disk, claim)) as content:
+        async with self._turn(disk), aclosing(self._porting.send(of, disk, claim, since)) as content:
             async for block in content:
                 yield block
 
-    async def receive(self, disk: DiskId, stream: AsyncIterator[bytes]) -> None:
+    async def receive(self, disk: DiskId, stream: AsyncIterator[bytes], onto: str = "") -> None:
         of, claim = self._carried(disk)
         mine = self._arriving[disk] = object()
 
@@ -148,7 +148,12 @@ class ClaimPool:
 
         async with self._turn(disk):
             still()
-            await self._porting.take(of, disk, claim, unsealed(stream), still)
+            await self._porting.take(of, disk, claim, unsealed(stream), still, onto)
+
+    async def fingerprint(self, disk: DiskId) -> str:
+        of, claim = self._carried(disk)
+        async with self._turn(disk):
+            return await self._porting.look(of, disk, claim)
 
     def system_disk(self, disk: DiskId) -> Bytes | None:
         """How large the engine is to let the root of a container become; None: nobody has said."""

@@ -2,7 +2,8 @@
 
 A claim is mounted into containers by its folder `data`; beside it, where no container sees it, is room for
 what arrives.  What has arrived whole becomes `ready` by one rename; from then on it is the disk's content,
-whoever comes next makes it `data`.
+whoever comes next makes it `data`.  What was sent and what arrived last is noted there, too, by its seal, so
+that changes can follow; notes that do not fit on the disk cost a whole copy later, nothing else.
 """
 
 import shlex
@@ -15,13 +16,15 @@ from skep.model.ids import DiskId
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
 from skep.providers.kubernetes.pods.templates import CONTAINER
 from skep.providers.kubernetes.pods.volumes import DATA
-from skep.providers.local.disk_tars import PACK, UNPACK
+from skep.providers.local.disk_tars import CHANGES, LOOK, PACK, UNPACK
 
 VOLUME, SCRATCH = "/disk", "/scratch"
 PROGRAMS = (
     *(
         "cat",
         "chmod",
+        "cp",
+        "find",
         "head",
         "mkdir",
         "mkfifo",
@@ -30,6 +33,7 @@ PROGRAMS = (
         "sha256sum",
         "sh",
         "sleep",
+        "sort",
         "sync",
         "tar",
         "tee",
@@ -50,35 +54,51 @@ if [ -d ready ]; then
 fi
 rm -rf old
 """
+_DATA = f"[ -d {DATA} ] || {{ mkdir {DATA}; chmod --reference=. {DATA}; }}\n"
+UNKNOWN = 65
+"""How a script ends that is asked for changes since a copy that is not known here (EX_DATAERR)."""
 _SUM = 'rm -f "$2"/*; mkfifo "$2/pipe"; sha256sum < "$2/pipe" > "$2/sum" &\n'
 SEND = (
     _SETTLE
-    + f"[ -d {DATA} ] || {{ mkdir {DATA}; chmod --reference=. {DATA}; }}\n"
+    + _DATA
+    + f'[ -z "$3" ] || [ -e "sent-$3" ] || exit {UNKNOWN}\n'
     + _SUM
     + f"""
+[ -z "$3" ] || cp "sent-$3" "$2/state"
 {{
   code=0
-  tar {shlex.join(PACK)} --file=- --directory={DATA} . || code=$?
+  tar {shlex.join(PACK)} --listed-incremental="$2/state" --file=- --directory={DATA} . || code=$?
   echo $code > "$2/code"
 }} | tee "$2/pipe"
 wait
 code=$(cat "$2/code")
 [ "$code" -le 1 ] || exit "$code"
+if [ -z "$3" ]; then
+  rm -f sent-*
+  {{ cp "$2/state" noting && mv noting "sent-$(head -c 64 "$2/sum")"; }} 2> /dev/null || rm -f noting
+fi
 head -c 64 "$2/sum"
 """
 )
-"""`sh -c SEND sh VOLUME SCRATCH`: the tar, and the SHA-256 of it.
+"""The tar, and the SHA-256 of it.  `$3`: only what has changed since that copy.
 
 A file that changes while it is read (1) is nothing to fail for: who wants none stops what writes.
 """
 TAKE = (
     _SETTLE
-    + "rm -rf arriving; mkdir arriving\n"
+    + f"""
+rm -rf arriving
+if [ -z "$3" ]; then
+  mkdir arriving
+else
+  [ -e "arrived-$3" ] && cp -al {DATA} arriving || exit {UNKNOWN}
+fi
+"""
     + _SUM
     + f"""
 code=0
 while read -r size && [ "$size" -gt 0 ]; do head -c "$size" || exit 1; done |
-  tee "$2/pipe" | tar {shlex.join(UNPACK)} --file=- --directory=arriving || code=$?
+  tee "$2/pipe" | tar {shlex.join(UNPACK)} ${{3:+{CHANGES}}} --file=- --directory=arriving || code=$?
 wait
 [ "$code" = 0 ] || exit "$code"
 sync -f .
@@ -87,14 +107,19 @@ head -c 64 "$2/sum"
 )
 """Reads frames: a length in decimal, a newline, so many bytes; 0 is the last.  Says the SHA-256 of all of it.
 
-Not before Kubernetes 1.30 does a program there hear that its input has ended.
+Not before Kubernetes 1.30 does a program there hear that its input has ended.  `$3`: what is sent are changes
+to what arrived with that seal.  Files are linked to those that are there: tar makes anew what it changes.
 """
 KEEP = f"""
 cd "$1"
+rm -f arrived-* sent-*
 [ ! -d arriving ] || mv -T arriving ready
 sync -f .
 {_SETTLE}
+{{ : > "arrived-$3"; }} 2> /dev/null || true
 """
+"""`$3`: the seal of what arrived."""
+FINGERPRINT = _SETTLE + _DATA + f'cd {DATA}\nexport TMPDIR="$2"\n' + LOOK
 
 
 def frame(block: bytes) -> bytes:
@@ -102,8 +127,8 @@ def frame(block: bytes) -> bytes:
     return b"%d\n" % len(block) + block
 
 
-def command(script: str) -> tuple[str, ...]:
-    return ("/bin/sh", "-c", script, "sh", VOLUME, SCRATCH)
+def command(script: str, seal: str = "") -> tuple[str, ...]:
+    return ("/bin/sh", "-c", script, "sh", VOLUME, SCRATCH, seal)
 
 
 def porter_name(disk: DiskId) -> str:

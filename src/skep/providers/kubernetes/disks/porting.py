@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from lightkube import codecs
 from lightkube.resources.core_v1 import Pod
 
-from skep.model.errors import InvalidInput, SkepError, Unavailable
+from skep.model.errors import Conflict, InvalidInput, SkepError, Unavailable
 from skep.model.host import ExecSpec
 from skep.model.ids import DiskId
 from skep.providers.kubernetes.client.cluster import Cluster, mark
 from skep.providers.kubernetes.disks.porters import (
+    FINGERPRINT,
     KEEP,
     SEND,
     TAKE,
+    UNKNOWN,
     command,
     frame,
     node_of,
@@ -62,16 +64,19 @@ class Porting:
             if meta is not None and mark("porter") in (meta.labels or {}):
                 await self._cluster.delete(Pod, meta.name or "", meta.namespace, grace=1)
 
-    async def send(self, of: TenantNamespace, disk: DiskId, claim: str) -> AsyncGenerator[bytes, None]:
-        """The tar with its proof.  Raises Unavailable, HostFailure."""
-        async with self._porter(of, disk, claim) as work, self._script(of, disk, SEND, work) as session:
+    async def send(
+        self, of: TenantNamespace, disk: DiskId, claim: str, since: str
+    ) -> AsyncGenerator[bytes, None]:
+        """The tar with its proof.  Raises Conflict, Unavailable, HostFailure."""
+        said = command(SEND, since)
+        async with self._porter(of, disk, claim) as work, self._script(of, disk, said, work) as session:
             errors = b""
             async for stream, data in session.output():
                 if stream == _STDOUT:
                     yield data
                 else:
                     errors = (errors + data)[-_LAST_WORDS:]
-            must_have_ended_well(await session.wait(), errors.decode(errors="replace"))
+            _must_have_ended_well(await session.wait(), errors)
 
     async def take(
         self,
@@ -80,15 +85,17 @@ class Porting:
         claim: str,
         content: AsyncIterator[bytes],
         still: Callable[[], None],
+        onto: str,
     ) -> None:
         """What the content is a tar of becomes the disk's, unless `still` raises when all has arrived.
 
         Raises:
+            Conflict: something else than `onto` arrived last.
             Exhausted: it does not fit.  Unavailable, HostFailure.
         """
         async with self._porter(of, disk, claim) as work:
             digest = hashlib.sha256()
-            async with self._script(of, disk, TAKE, work, fed=True) as session:
+            async with self._script(of, disk, command(TAKE, onto), work, fed=True) as session:
                 feeding = asyncio.create_task(_feed(session, content, digest.update))
                 try:
                     arrived = await _said(session, feeding)
@@ -98,8 +105,14 @@ class Porting:
             if arrived != digest.hexdigest().encode():
                 raise InvalidInput("What arrived in the cluster is not what was sent: send it again.")
             still()
-            async with self._script(of, disk, KEEP, work) as session:
+            async with self._script(of, disk, command(KEEP, digest.hexdigest()), work) as session:
                 await _said(session)
+
+    async def look(self, of: TenantNamespace, disk: DiskId, claim: str) -> str:
+        """As `LOOK` says.  Raises Unavailable, HostFailure."""
+        said = command(FINGERPRINT)
+        async with self._porter(of, disk, claim) as work, self._script(of, disk, said, work) as session:
+            return (await _said(session)).decode()
 
     @contextlib.asynccontextmanager
     async def _porter(self, of: TenantNamespace, disk: DiskId, claim: str) -> AsyncIterator["_Work"]:
@@ -147,10 +160,10 @@ class Porting:
 
     @contextlib.asynccontextmanager
     async def _script(
-        self, of: TenantNamespace, disk: DiskId, script: str, work: "_Work", *, fed: bool = False
+        self, of: TenantNamespace, disk: DiskId, args: tuple[str, ...], work: "_Work", *, fed: bool = False
     ) -> AsyncIterator[PodExec]:
         work.running = True
-        spec = ExecSpec(args=command(script), stdin=fed)
+        spec = ExecSpec(args=args, stdin=fed)
         session = await PodExec.open(self._cluster, of.name, porter_name(disk), spec)
         try:
             yield session
@@ -194,8 +207,15 @@ async def _said(session: PodExec, feeding: asyncio.Task[None] | None = None) -> 
         output, errors = await reading
     finally:
         reading.cancel()
-    must_have_ended_well(await session.wait(), errors.decode(errors="replace"))
+    _must_have_ended_well(await session.wait(), errors)
     return output
+
+
+def _must_have_ended_well(code: int, errors: bytes) -> None:
+    """Raises Conflict, Exhausted, HostFailure."""
+    if code == UNKNOWN:
+        raise Conflict("The disk knows nothing of that copy any more: send all of it.")
+    must_have_ended_well(code, errors.decode(errors="replace"))
 
 
 async def _read(session: PodExec) -> tuple[bytes, bytes]:
