@@ -13,6 +13,7 @@ from skep.agent.supervisor import Supervisor
 from skep.model.errors import InvalidInput, Unsupported
 from skep.model.host import ContainerFile, ContainerMount, ContainerState
 from skep.model.ids import Bytes, DiskId, new_id
+from skep.model.placement import Priority
 from skep.model.spec import Ulimit
 from skep.providers.local.kernel import is_mounted
 
@@ -52,6 +53,23 @@ async def test_limits_are_those_of_the_specification(engine: Supervisor, hive: H
     assert "50000" in quota
     code, _ = await run_in(engine, spec.id, "sh", "-c", "for i in $(seq 30); do sleep 5 & done")
     assert code != 0
+
+
+async def test_who_gives_way_has_less_of_the_processors_and_ends_first(
+    engine: Supervisor, hive: Hive, said: Said
+) -> None:
+    script = "cat /proc/self/oom_score_adj /sys/fs/cgroup/cpu/cpu.shares /sys/fs/cgroup/cpu.weight"
+    low, usual, high = [
+        [
+            int(line)
+            for line in (await answer(engine, hive, said, script, priority=one)).splitlines()
+            if line.isdecimal()
+        ]
+        for one in Priority
+    ]
+
+    assert low[0] > usual[0] >= high[0]
+    assert low[1] < usual[1] < high[1]
 
 
 async def test_the_kernel_is_out_of_reach(engine: Supervisor, hive: Hive, said: Said) -> None:

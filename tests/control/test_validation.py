@@ -12,6 +12,7 @@ from skep.control.apps.validation import LARGEST_DISK, LARGEST_FILE, MOST_SERVIC
 from skep.control.callers import Caller, Role
 from skep.model.errors import InvalidInput
 from skep.model.names import ServiceName
+from skep.model.placement import Priority
 from skep.model.spec import (
     AppFile,
     AppNetwork,
@@ -134,6 +135,7 @@ HOSTILE = {
         spec(service(ulimits={"rtprio": Ulimit(soft=99, hard=99)})),
         "ulimits: rtprio is for admins",
     ),
+    "priority": (spec(service(x_skep=Extensions(priority=Priority.HIGH))), "priority: high is for admins"),
     "sysctl": (spec(service(sysctls={"kernel.panic": "1"})), "'kernel.panic' is not a namespaced one"),
     "hostname": (spec(service(hostname="-a b")), "'-a b' is not a host name"),
     "signal": (spec(service(stop_signal="; rm")), "'; rm' is not a signal"),
@@ -166,6 +168,11 @@ def test_what_makes_no_sense_or_is_not_allowed_is_refused(case: str) -> None:
 
 def test_admins_may_mount_paths_of_the_host_and_add_any_capability() -> None:
     check(spec(service(mounts=(bind(),), cap_add=("SYS_ADMIN",))), ADMIN)
+
+
+def test_who_gives_way_to_others_need_not_ask() -> None:
+    check(spec(service(x_skep=Extensions(priority=Priority.LOW))), ALICE)
+    check(spec(service(x_skep=Extensions(priority=Priority.HIGH))), ADMIN)
 
 
 def test_all_problems_are_named_at_once() -> None:

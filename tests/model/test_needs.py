@@ -13,6 +13,7 @@ from skep.model.spec import (
     Extensions,
     Mount,
     NetworkAttachment,
+    Placement,
     PublishedPort,
     ReleasePolicy,
     Resources,
@@ -152,6 +153,13 @@ def test_a_canary_of_whole_replicas_is_said_to_be_as_large_as_it_is(
 
     assert needs_of(spec, web).get(Need.SHARES, "") == words
     assert needs_of(spec, aside) == needs_of(rolling, web) == {}
+
+
+@pytest.mark.parametrize(("most", "asked"), [(None, False), (1, False), (2, True)])
+def test_replicas_of_a_node_are_not_counted_beyond_one(most: int | None, asked: bool) -> None:
+    found = needs(ServiceSpec(image="a", replicas=3, placement=Placement(max_per_host=most)))
+
+    assert (Need.MAX_PER_NODE in found) == asked
 
 
 def test_what_nobody_counts_judges_no_canary() -> None:

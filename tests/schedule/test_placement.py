@@ -278,3 +278,37 @@ def test_ten_thousand_hosts_are_no_matter() -> None:
 
     assert len(set(chosen)) == 1_000
     assert took < 2.0
+
+
+def a_cluster(tier: str = "") -> Candidate:
+    return msgspec.structs.replace(host("k8s", "k8s", tier=tier), cluster="k8s")
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("node.labels.disk == ssd", False),
+        ("node.labels.disk != ssd", False),
+        ("node.hostname == node-7", False),
+        ("node.hostname == k8s", False),
+        ("node.hostname != k8s", True),
+        ("node.platform.arch == aarch64", False),
+        ("node.role == manager", True),
+        ("node.zone == elsewhere", True),
+        ("node.labels.disk == no label", True),
+        ("node.labels.disk != no label", False),
+        ("node.labels.tier == gold", False),
+        ("node.labels.tier == silver", True),
+        ("node.labels.tier != gold", True),
+    ],
+)
+def test_a_cluster_leaves_to_its_nodes_what_is_not_said_of_it_as_a_whole(text: str, refused: bool) -> None:
+    wanted = group(constraints=(parse_constraint(text),), cluster="k8s")
+
+    reasons = Cluster([a_cluster(tier="gold")]).refusals(wanted)
+
+    assert reasons == ({HostName("k8s"): f"without {text}"} if refused else {})
+
+
+def test_how_many_are_on_a_node_is_the_clusters_affair() -> None:
+    assert place([a_cluster()], group(3, memory=1, max_per_host=1, cluster="k8s")) == ("k8s",) * 3

@@ -11,6 +11,7 @@ from typing import TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.naming import scope
+from skep.control.plans import facts as reading
 from skep.control.plans.specifications import (
     Limits,
     ReleaseFacts,
@@ -195,9 +196,9 @@ async def _facts(connection: AsyncConnection, release: ReleaseRow) -> ReleaseFac
         guests=await networks.guests(
             connection, {port.network_id for found in ports.values() for port in found}
         ),
-        clusters=frozenset(row.host for row in await clusters.every(connection)),
         disks={row.name: row for row in known},
         arriving={row.volume: row for row in known if row.side == disks.ARRIVING},
+        clusters=await reading.cluster_attributes(connection),
     )
 
 

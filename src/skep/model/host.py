@@ -29,6 +29,7 @@ from skep.model.ids import (
     ServiceId,
     TenantId,
 )
+from skep.model.placement import Constraint, Priority
 from skep.model.spec import HealthCheck, RestartPolicy, Ulimit
 
 LINK6_BITS = 112
@@ -352,6 +353,19 @@ class FixedAddress(HostStruct, frozen=True, kw_only=True):
     mac: str | None = None
 
 
+class NodePlacement(HostStruct, frozen=True, kw_only=True):
+    """What the nodes of a cluster decide, as its service asks; a host that is one machine is told nothing.
+
+    `spread` as in `Placement`.  `alone`: at most one replica of the service on a node.  `pack`: rather where
+    others of it are.
+    """
+
+    constraints: tuple[Constraint, ...] = ()
+    spread: tuple[str, ...] = ()
+    alone: bool = False
+    pack: bool = False
+
+
 class ContainerSpec(HostStruct, frozen=True, kw_only=True):
     """One container, complete: with the image's config merged in, ready to become an OCI bundle.
 
@@ -398,6 +412,8 @@ class ContainerSpec(HostStruct, frozen=True, kw_only=True):
     restart: RestartPolicy = RestartPolicy()
     healthcheck: HealthCheck | None = None
     labels: dict[str, str] = {}
+    placement: NodePlacement | None = None
+    priority: Priority = Priority.NORMAL
 
 
 class ContainerState(StrEnum):

@@ -25,6 +25,7 @@ class Need(StrEnum):
     PIDS = "pids"
     NAMED_USERS = "named-users"
     SHARES = "shares"
+    MAX_PER_NODE = "max-per-node"
     SNAPSHOTS = "snapshots"
     """Nothing asks for it by name: where it is not to be had, that is said."""
 
@@ -142,6 +143,12 @@ def _shares(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
             yield f"{words} it is {had:.0f} % (`x-skep: {{release: {{steps: [{math.ceil(had)}, …]}}}}`)"
 
 
+def _max_per_node(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
+    """Kubernetes keeps replicas apart, or spreads them; it does not count them."""
+    if (most := service.placement.max_per_host) is not None and most > 1:
+        yield f"puts at most {most} replicas on a node (`max_replicas_per_node: 1` is possible)"
+
+
 def _whole(percent: int, count: int) -> float:
     """The percentage that `percent` is, of as many old as new replicas."""
     new = max(1, round(count * min(1.0, percent / (100 - percent))))
@@ -207,4 +214,5 @@ _SAYS: dict[Need, Callable[[AppSpec, ServiceSpec], Iterator[str]]] = {
     Need.PIDS: _pids,
     Need.NAMED_USERS: _named_users,
     Need.SHARES: _shares,
+    Need.MAX_PER_NODE: _max_per_node,
 }

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from skep.model.names import AppName, ServiceName
+from skep.model.placement import Priority
 
 PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
@@ -247,6 +248,8 @@ class Extensions(Spec, frozen=True, kw_only=True):
     """Run only in these; empty: in any."""
     pack: bool = False
     """Fill one host after the other instead of spreading the replicas."""
+    priority: Priority = Priority.NORMAL
+    """Who comes first where processors or memory are short; `high` is for admins."""
     security_groups: tuple[str, ...] = ()
     """Groups of the tenant that decide what reaches the replicas; empty: everything does."""
     endpoints: tuple[EndpointSpec, ...] = ()

@@ -3,6 +3,7 @@
 from collections import Counter
 
 from skep.model.ids import Bytes, HostName
+from skep.model.placement import Constraint, left_to_nodes
 from skep.schedule.candidates import Candidate, Group
 
 UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
@@ -19,14 +20,24 @@ def refusal(candidate: Candidate, group: Group) -> str:
     if group.zones and candidate.zone not in group.zones:
         return f"not in {_either(group.zones)}"
     for constraint in group.constraints:
-        if not constraint.allows(candidate.attributes):
+        if not _allows(candidate, constraint):
             return f"without {constraint}"
     return ""
 
 
+def _allows(candidate: Candidate, constraint: Constraint) -> bool:
+    """A cluster allows what its nodes decide: it says itself why none of them is taken."""
+    if candidate.cluster and left_to_nodes(constraint, candidate.attributes):
+        return True
+    return constraint.allows(candidate.attributes)
+
+
 def lack(candidate: Candidate, group: Group, cpus: float, memory: int, here: int) -> str:
-    """What is missing for one more replica beside the promised `cpus` and `memory`; "" if nothing is."""
-    if group.max_per_host is not None and here >= group.max_per_host:
+    """What is missing for one more replica beside the promised `cpus` and `memory`; "" if nothing is.
+
+    How many of a service are on one node, a cluster sees to itself.
+    """
+    if group.max_per_host is not None and here >= group.max_per_host and not candidate.cluster:
         return f"with {group.max_per_host} of its replicas already"
     if memory + group.memory > candidate.memory:
         return "out of memory to promise"

@@ -40,11 +40,13 @@ services:
     stop_grace_period: 0s
     depends_on: [db]
     deploy: {replicas: 2}
+    x-skep: {priority: low}
   db:
     image: busybox:1
     command: [sh, -c, "echo kept >> /data/log; exec sleep infinity"]
     volumes: ["data:/data"]
     stop_grace_period: 0s
+    deploy: {placement: {constraints: [node.hostname == node-2, node.zone == k8s]}}
 volumes:
   data:
     x-skep: {size: 16m}
@@ -207,6 +209,12 @@ def test_an_app_runs_in_the_cluster_and_its_services_find_each_other(someone: So
     there = someone.replicas()
     assert {one["host"] for one in there.values()} == {"k8s"}
     assert {one["state"] for one in there.values()} == {"running"}
+    pods = [(pod["metadata"]["labels"]["skep.dev/service"], pod["spec"]) for pod in someone.pods()]
+    assert sorted((name, spec["nodeName"], spec["priority"]) for name, spec in pods) == [
+        ("db", "node-2", 0),
+        ("web", "node-1", -10),
+        ("web", "node-2", -10),
+    ]
     images = {pod["spec"]["containers"][0]["image"] for pod in someone.pods()}
     assert len(images) == 1
     assert images.pop().startswith(f"{someone.address}/skep@sha256:")
@@ -250,11 +258,13 @@ def test_a_skep_that_is_killed_finds_what_goes_on(someone: Someone) -> None:
 
 def test_what_is_in_use_stays_and_nothing_is_left_at_the_end(someone: Someone) -> None:
     assert "remove them first" in someone.type("zone", "rm", "k8s", fails=True)
+    (urgency,) = {pod["spec"].get("priorityClassName") for pod in someone.pods()} - {None}
 
     someone.type("rm", "shop", "--volumes", "--yes")
     someone.type("zone", "rm", "k8s")
 
     someone.until(lambda: someone.namespaces() == [], "no namespace is left")
+    assert urgency not in someone.world.kubectl("get", "priorityclasses", "--output=name")
     assert [one["name"] for one in json.loads(someone.type("zone", "ls", "-o", "json"))] == ["zone-1"]
     assert (
         httpx.get(f"http://{someone.address}/v2/skep/tags/list", trust_env=False).status_code

@@ -12,7 +12,7 @@ from skep.control.endpoints import endpoints
 from skep.control.plans.publications import clash
 from skep.model.errors import InvalidInput
 from skep.model.names import ServiceName, check_name
-from skep.model.placement import parse_constraint, parse_key
+from skep.model.placement import Priority, parse_constraint, parse_key
 from skep.model.references import normalize
 from skep.model.spec import AppSpec, PublishedPort, ServiceSpec
 
@@ -115,6 +115,8 @@ def _service(name: ServiceName, service: ServiceSpec, spec: AppSpec, caller: Cal
     forbidden = {_capability(text) for text in service.cap_add} - CAPABILITIES
     if forbidden and caller.role is not Role.ADMIN:
         yield f"cap_add: {', '.join(sorted(forbidden))} is for admins only"
+    if service.x_skep.priority is Priority.HIGH and caller.role is not Role.ADMIN:
+        yield "x-skep.priority: high is for admins only, since replicas of others give way to it"
     if (urgent := sorted(_REAL_TIME & set(service.ulimits))) and caller.role is not Role.ADMIN:
         yield f"ulimits: {', '.join(urgent)} is for admins only"
     for key in service.sysctls:

@@ -103,8 +103,26 @@ async def candidates(connection: AsyncConnection, default_memory: Bytes) -> list
     ]
 
 
-def _candidate(row: HostRow, pool: PoolRow, region: str, cpus: float, memory: int) -> Candidate:
+async def cluster_attributes(connection: AsyncConnection) -> dict[HostName, Mapping[str, str]]:
+    """What constraints can ask about each host that is a cluster."""
+    standing = {row.host for row in await clusters.every(connection)}
+    if not standing:
+        return {}
+    pools = {row.name: row for row in await hosts.every_pool(connection)}
+    regions = {row.name: row.region for row in await hosts.every_zone(connection)}
+    return {
+        row.name: _attributes(row, pools[row.pool], regions[row.zone])
+        for row in await hosts.every(connection)
+        if row.name in standing
+    }
+
+
+def _attributes(row: HostRow, pool: PoolRow, region: str) -> dict[str, str]:
     """Labels of the host count before those of its pool."""
+    return attributes(row.name, row.zone, region, row.pool, pool.labels | row.labels)
+
+
+def _candidate(row: HostRow, pool: PoolRow, region: str, cpus: float, memory: int) -> Candidate:
     return Candidate(
         host=row.name,
         zone=row.zone,
@@ -116,7 +134,7 @@ def _candidate(row: HostRow, pool: PoolRow, region: str, cpus: float, memory: in
         memory=Bytes(int(row.memory * (row.memory_overcommit or pool.memory_overcommit))),
         promised_cpus=cpus,
         promised_memory=Bytes(memory),
-        attributes=attributes(row.name, row.zone, region, row.pool, pool.labels | row.labels),
+        attributes=_attributes(row, pool, region),
     )
 
 

@@ -3,6 +3,7 @@
 Pure: what a service wants, merged with what its image says, as the common engines merge them.
 """
 
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -20,11 +21,13 @@ from skep.model.host import (
     HostSubnet,
     HostSubnet6,
     NetworkConfig,
+    NodePlacement,
     PortConfig,
 )
 from skep.model.ids import Bytes, HostName, PortId, ReplicaId, Seconds
 from skep.model.images import ImageConfig
 from skep.model.names import ServiceName
+from skep.model.placement import left_to_nodes, parse_constraint, tells_nodes_apart
 from skep.model.spec import AppSpec, FileMount, HealthCheck, Mount, ServiceSpec
 from skep.store.disks import DiskRow
 from skep.store.networks import NetworkRow, PortRow
@@ -45,7 +48,8 @@ class ReleaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the containers of one release are made of; networks and disks are the tenant's, by name.
 
     `arriving`: those that stand-ins have instead while their app moves, by volume.
-    `guests` has the tenant's name for ports in networks of others; `clusters`: the hosts that are some.
+    `guests` has the tenant's name for ports in networks of others.  `clusters`: the attributes of each host
+    that is one.
     """
 
     containers: list[ContainerRow]
@@ -54,8 +58,8 @@ class ReleaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     networks: dict[str, NetworkRow]
     guests: dict[PortId, str]
     disks: dict[str, DiskRow]
-    clusters: frozenset[HostName] = frozenset()
     arriving: dict[str, DiskRow] = {}
+    clusters: dict[HostName, Mapping[str, str]] = {}
 
 
 def container_of(
@@ -81,7 +85,26 @@ def container_of(
         ports=tuple(by_network[network.id] for network in attached),
         nameserver=IPv4Address(attached[0].gateway) if attached else None,
         fixed=of_service(service) if replica.host in facts.clusters else None,
+        placement=node_placement(service, facts.clusters.get(replica.host)),
     )
+
+
+def node_placement(service: ServiceSpec, cluster: Mapping[str, str] | None) -> NodePlacement | None:
+    """What is left to the nodes of the cluster with these attributes.
+
+    None: nothing is, or the host is no cluster: then all of it was decided when the host was chosen.
+    """
+    if cluster is None:
+        return None
+    wanted = service.placement
+    asked = map(parse_constraint, wanted.constraints)
+    found = NodePlacement(
+        constraints=tuple(one for one in asked if left_to_nodes(one, cluster)),
+        spread=tuple(key for key in wanted.spread if tells_nodes_apart(key, cluster)),
+        alone=wanted.max_per_host == 1,
+        pack=service.x_skep.pack,
+    )
+    return None if found == NodePlacement() else found
 
 
 def container_spec(
@@ -128,6 +151,7 @@ def container_spec(
         restart=service.restart,
         healthcheck=health_check(service, image.config),
         labels=image.config.labels | service.labels,
+        priority=service.x_skep.priority,
     )
 
 

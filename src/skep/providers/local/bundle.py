@@ -15,6 +15,7 @@ import msgspec
 
 from skep.model.errors import InvalidInput, Unsupported
 from skep.model.host import ContainerSpec
+from skep.model.placement import Priority
 from skep.model.spec import Ulimit
 from skep.providers.local.accounts import Identity
 from skep.providers.local.seccomp import profile
@@ -40,8 +41,10 @@ DEFAULT_CAPABILITIES = frozenset(
     ]
 )
 INIT_TARGET = "/dev/init"
-_OOM_SCORE = 100
+_OOM_SCORES = {Priority.HIGH: 10, Priority.NORMAL: 100, Priority.LOW: 600}
 """Above everything the host itself runs: a host out of memory gives up containers before their keepers."""
+_CPU_SHARES = {Priority.HIGH: 4096, Priority.LOW: 256}
+"""Of processors that all want; what says nothing has 1024."""
 _CPU_PERIOD = 100_000
 _UNLIMITED = 2**64 - 1
 _DEFAULT_NOFILE = Ulimit(soft=1024, hard=524_288)
@@ -167,7 +170,7 @@ def process(bundle: Bundle, host: HostLimits, capabilities: Set[str]) -> dict[st
         "capabilities": capability_section(capabilities, identity.uid),
         "rlimits": rlimits(spec.ulimits, host),
         "noNewPrivileges": True,
-        "oomScoreAdj": max(_OOM_SCORE, host.oom_score_adj),
+        "oomScoreAdj": max(_OOM_SCORES[spec.priority], host.oom_score_adj),
     }
 
 
@@ -268,6 +271,8 @@ def _resources(spec: ContainerSpec, host: HostLimits) -> dict[str, Any]:
     if spec.cpus is not None:
         quota = max(1_000, round(spec.cpus * _CPU_PERIOD))
         resources["cpu"] = {"quota": quota, "period": _CPU_PERIOD}
+    if shares := _CPU_SHARES.get(spec.priority):
+        resources.setdefault("cpu", {})["shares"] = shares
     return resources
 
 

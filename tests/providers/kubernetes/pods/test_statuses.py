@@ -157,6 +157,21 @@ def test_why_something_does_not_run_is_said(seen: SeenPod, said: str) -> None:
             "Its disk is gone: somebody took disk-a from the cluster, and skep puts no empty one in the "
             "place of data. Bring the claim back under that name, or remove the app and apply it again.",
         ),
+        (
+            "0/2 nodes are available: 2 node(s) didn't match node selector.",
+            "None of 2 nodes can take it: 2 are not what its placement asks for.",
+        ),
+        (
+            "0/3 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 2 node(s) didn't "
+            "match pod anti-affinity rules.",
+            "None of 3 nodes can take it: 1 are not what its placement asks for, 2 run one of its replicas "
+            "already.",
+        ),
+        (
+            "0/2 nodes are available: 2 node(s) didn't match pod affinity/anti-affinity, 2 node(s) didn't "
+            "match pod anti-affinity rules.",
+            "None of 2 nodes can take it: 2 run one of its replicas already.",
+        ),
         ("0/1 nodes are available: 1 new words.", "None of 1 nodes can take it: 1: new words."),
         (
             "0/2 nodes are available: 2 pod has unbound immediate PersistentVolumeClaims.",

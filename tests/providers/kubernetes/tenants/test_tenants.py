@@ -41,6 +41,23 @@ def disk(tenant: TenantId) -> DiskSpec:
     return DiskSpec(id=DiskId(new_id()), size=Bytes(1024**2), kind="data", tenant=tenant)
 
 
+def test_nothing_of_a_tenant_is_as_urgent_as_the_cluster_itself() -> None:
+    (quota,) = [
+        one["spec"]
+        for one in namespaces.fences(OF, Bounds())
+        if one["kind"] == "ResourceQuota" and "scopeSelector" in one["spec"]
+    ]
+
+    assert quota["hard"] == {"pods": "0"}
+    assert quota["scopeSelector"]["matchExpressions"] == [
+        {
+            "scopeName": "PriorityClass",
+            "operator": "In",
+            "values": ["system-cluster-critical", "system-node-critical"],
+        }
+    ]
+
+
 def test_pods_are_held_to_the_baseline_and_reach_the_name_service_alone() -> None:
     made = namespaces.namespace(OF)
     policies = {

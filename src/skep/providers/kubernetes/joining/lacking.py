@@ -16,6 +16,7 @@ ALWAYS = frozenset(
         Need.PIDS,
         Need.NAMED_USERS,
         Need.SHARES,
+        Need.MAX_PER_NODE,
         Need.SNAPSHOTS,
     }
 )

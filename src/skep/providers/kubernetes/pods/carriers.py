@@ -24,6 +24,7 @@ from skep.providers.kubernetes.pods import nodes
 from skep.providers.kubernetes.pods.budgets import Budgets
 from skep.providers.kubernetes.pods.carrier import Around, Carrier
 from skep.providers.kubernetes.pods.ledger import Entry, Ledger, read
+from skep.providers.kubernetes.pods.priorities import Priorities
 from skep.providers.kubernetes.pods.seen import see
 from skep.providers.kubernetes.pods.wondering import Wondering
 
@@ -50,6 +51,7 @@ class Carriers:
         self._all: dict[tuple[str, str], Carrier] = {}
         self._wondering = Wondering(cluster, self._all.values)
         self._budgets = Budgets(cluster, self._ledgers)
+        self.priorities = Priorities(cluster, self._ledgers, self._spawn)
         self._where: dict[ContainerId, Carrier] = {}
         self._pods: Watched[Pod] | None = None
         self._known = asyncio.Event()
@@ -154,6 +156,7 @@ class Carriers:
         for carrier in list(self._all.values()):
             carrier.settle()
         self._budgets.changed()
+        await self.priorities.mend()
 
     async def _read_all(self) -> None:
         spaces = [(one.metadata and one.metadata.name) or "" for one in await self._cluster.list(Namespace)]

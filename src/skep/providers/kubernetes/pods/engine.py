@@ -7,6 +7,7 @@ itself, so another process that enters an engine over the same cluster knows it,
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -32,6 +33,8 @@ from skep.providers.kubernetes.pods.carrier import Carrier
 from skep.providers.kubernetes.pods.carriers import Carriers
 from skep.providers.kubernetes.pods.exec import PodExec
 from skep.providers.kubernetes.pods.ledger import Entry
+from skep.providers.kubernetes.pods.nodes import label_names
+from skep.providers.kubernetes.pods.priorities import names
 from skep.providers.kubernetes.pods.seen import SeenPod
 from skep.providers.kubernetes.pods.starts import Images, Starts, Supplies
 from skep.providers.kubernetes.pods.tables import connections
@@ -68,7 +71,18 @@ class ClusterEngine:
         addressing: Plugin | None = None,
     ) -> None:
         self._cluster = cluster
-        self._starts = Starts(images, supplies, cluster.namespace, claim, size, nameserver, addressing)
+        labels = partial(label_names, nodes)
+        self._starts = Starts(
+            images,
+            supplies,
+            cluster.namespace,
+            claim,
+            size,
+            nameserver,
+            addressing,
+            labels,
+            names(cluster.installation),
+        )
         self._meter = Meter(cluster)
         self._teller = Teller(events, fabric)
         self._carriers = Carriers(cluster, self._teller.tell, nodes)
@@ -183,18 +197,20 @@ class ClusterEngine:
     # -- starting ---------------------------------------------------------------------------------
 
     async def _runs_already(self, carrier: Carrier, spec: ContainerSpec, asked: Entry) -> bool:
-        """Whether there is nothing to do; a carrier of another shape gives up what is stopped."""
+        """Whether there is nothing to do; a carrier of another shape gives up what does not run."""
         entry = carrier.roster.entry(spec.id)
         if entry.wanted and entry.exit is None:
             if entry.spec != asked.spec:
                 raise Conflict(f"{spec.name} runs already, with another specification.")
-            return carrier.roster.begun(spec.id)
+            if carrier.roster.begun(spec.id):
+                return True
         if self._starts.place(spec) != carrier.place:
             await self._carriers.remove(spec.id, carrier)
         return False
 
     async def _start(self, spec: ContainerSpec, entry: Entry) -> Carrier:
         ledger = await self._starts.ledger(spec)
+        await self._carriers.priorities.ensure(ledger.template)
         carrier = self._carriers.at(ledger)
         supply = await self._starts.supply(spec) if carrier.lacks(ledger.shape) else None
         carrier = self._carriers.give(spec.id, carrier)

@@ -14,7 +14,7 @@ _LONGEST = 40
 """Characters of a name before what makes it unique; pods add as many again, and 63 are allowed."""
 _VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_FORM = 1
+_FORM = 2
 """Raised when the same specification is made into another pod: the next release has a carrier of its own."""
 
 
@@ -63,8 +63,9 @@ def carrier_name(spec: ContainerSpec) -> str:
 
 
 def spec_digest(spec: ContainerSpec) -> str:
-    """Equal for equal specifications."""
-    return _digest(msgspec.json.encode(spec, order="sorted", enc_hook=str))
+    """Equal for equal specifications; where one may run is no part of what it is."""
+    anywhere = msgspec.structs.replace(spec, placement=None)
+    return _digest(msgspec.json.encode(anywhere, order="sorted", enc_hook=str))
 
 
 def shape_digest(spec: ContainerSpec) -> str:

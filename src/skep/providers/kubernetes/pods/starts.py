@@ -1,13 +1,14 @@
 """What a container's start needs: its specification in the words of Kubernetes, and what its pods read."""
 
 import base64
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from skep.model.host import ContainerSpec
 from skep.model.ids import Bytes, Digest, DiskId, ReplicaId, TenantId
 from skep.model.images import ImageInfo
+from skep.model.placement import Priority
 from skep.providers.kubernetes.joining.addressing import Plugin
 from skep.providers.kubernetes.network.pod_dns import pod_dns
 from skep.providers.kubernetes.pods import addresses, naming, probes, templates
@@ -35,7 +36,8 @@ class Supplies(Protocol):
 class Starts:
     """`claim` names the PersistentVolumeClaim of a disk, `size` tells how large a system disk is.
 
-    `nameserver` is the cluster's (see `pod_dns`); `addressing` is what gives pods fixed addresses there.
+    `nameserver` is the cluster's (see `pod_dns`), `addressing` what gives pods fixed addresses there;
+    `node_labels` and `priorities` are as in `Given`.
     """
 
     images: Images
@@ -45,6 +47,8 @@ class Starts:
     size: Callable[[DiskId], Awaitable[Bytes | None]]
     nameserver: str = ""
     addressing: Plugin | None = None
+    node_labels: Callable[[], Collection[str]] = frozenset
+    priorities: Mapping[Priority, str] = field(default_factory=dict)
 
     def place(self, spec: ContainerSpec) -> tuple[str, str]:
         """Of its carrier: namespace and name."""
@@ -62,6 +66,8 @@ class Starts:
             system_size=await self.size(spec.system_disk),
             claim=self.claim,
             annotations=addresses.asked(spec, self.addressing),
+            node_labels=self.node_labels(),
+            priorities=self.priorities,
         )
         return Ledger(
             kind=naming.kind_of(spec),

@@ -7,7 +7,7 @@ on processes is the node's, names are resolved by the cluster's own service).
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 from skep.model.errors import InvalidInput
 from skep.model.host import ContainerSpec
 from skep.model.ids import Bytes, DiskId
-from skep.providers.kubernetes.pods import probes, security, volumes
+from skep.model.placement import Priority
+from skep.providers.kubernetes.pods import placing, probes, security, volumes
 from skep.providers.kubernetes.pods.naming import CarrierKind, Position, is_hostname, kind_of
 
 CONTAINER = "main"
@@ -43,6 +44,10 @@ class Given:
     claim: Callable[[DiskId], str] = str
     annotations: Mapping[str, str] = field(default_factory=dict)
     """What else is to be read off the pod (`addresses`)."""
+    node_labels: Collection[str] = ()
+    """Those that any node has, by name."""
+    priorities: Mapping[Priority, str] = field(default_factory=dict)
+    """The names of their classes; a priority that has none is the cluster's usual one."""
 
 
 def template(spec: ContainerSpec, given: Given) -> Template:
@@ -61,7 +66,9 @@ def template(spec: ContainerSpec, given: Given) -> Template:
         "enableServiceLinks": False,
         "securityContext": security.of_pod(spec),
     }
-    pod |= _named(spec, given)
+    pod |= _named(spec, given) | placing.placed(spec, given.node_labels)
+    if name := given.priorities.get(spec.priority):
+        pod["priorityClassName"] = name
     if mounted.volumes:
         pod["volumes"] = mounted.volumes
     if mounted.copies:

@@ -17,7 +17,14 @@ _PLACING = (
     (re.compile(r"node\(s\) had (?:untolerated )?taint \{(?P<what>[^}]*)\}.*"), "are kept free ({what})"),
     (re.compile(r"node\(s\) were unschedulable"), "take no new containers (cordoned)"),
     (re.compile(r"node\(s\) had volume node affinity conflict"), "cannot reach the disk"),
-    (re.compile(r"node\(s\) didn't match .*affinity.*|node\(s\) didn't match .*selector.*"), "are not meant"),
+    (
+        re.compile(r"node\(s\) didn't (?:match|satisfy) .*anti-affinity.*"),
+        "run one of its replicas already",
+    ),
+    (
+        re.compile(r"node\(s\) didn't match .*(?:affinity|selector).*"),
+        "are not what its placement asks for",
+    ),
     (re.compile(r"node\(s\) didn't have free ports.*"), "have the port taken"),
     (re.compile(r"pod has unbound immediate PersistentVolumeClaims"), "wait for its disk to be made"),
 )
@@ -38,7 +45,7 @@ def placing(message: str) -> str:
     found = _AVAILABLE.search(message)
     if found is None:
         return f"The cluster finds no place for it: {message}"
-    parts = [_part(part) for part in re.split(r", (?=\d)", found["why"])]
+    parts = dict.fromkeys(_part(part) for part in re.split(r", (?=\d)", found["why"]))
     return f"None of {found['all']} nodes can take it: {', '.join(parts)}."
 
 

@@ -9,6 +9,8 @@ from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
 
 _DNS = [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
 QUOTA = "skep"
+_SYSTEM = ("system-cluster-critical", "system-node-critical")
+"""Classes of what a cluster needs itself: they put out whatever is in their way."""
 _RBAC = "rbac.authorization.k8s.io"
 
 
@@ -51,9 +53,12 @@ def fences(of: TenantNamespace, bounds: Bounds) -> list[Manifest]:
         "services": str(bounds.services),
         "services.loadbalancers": "0",
     }
+    scope = {"scopeName": "PriorityClass", "operator": "In", "values": list(_SYSTEM)}
+    critical = {"scopeSelector": {"matchExpressions": [scope]}}
     usual = {"type": "Container", "defaultRequest": {"cpu": "10m", "memory": "32Mi"}}
     return [
         of.object("v1", "ResourceQuota", QUOTA, spec={"hard": hard}),
+        of.object("v1", "ResourceQuota", "skep-not-critical", spec={"hard": {"pods": "0"}} | critical),
         of.object("v1", "LimitRange", "skep", spec={"limits": [usual]}),
         _policy(of, "default-deny", {"policyTypes": ["Ingress", "Egress"]}),
         _policy(of, "names", {"policyTypes": ["Egress"], "egress": [{"ports": _DNS}]}),
