@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.host_directory import HostDirectory
+from skep.control.telling.gathering import Gathering
 from skep.flow import Database
 from skep.flow.storage.shared import now
 from skep.model.errors import NotFound, SkepError, Stale, Unsupported
@@ -59,6 +60,7 @@ class Telling(ABC, Generic[K, M]):
         self._database = database
         self._directory = directory
         self._told: dict[tuple[HostName, K], str] = {}
+        self._gathering: Gathering[K, M] = Gathering(self._read)
 
     async def prepare(self, host: HostName, key: K) -> None:
         """Before a port is plugged the host must know what is to be told, or nothing may be plugged.
@@ -67,7 +69,7 @@ class Telling(ABC, Generic[K, M]):
             NotFound: the network is not ensured there.
             SkepError: the host does not take it.
         """
-        place = (await self._read([key])).get(key) or self._empty(key)
+        place = (await self._gathering.of([key])).get(key) or self._empty(key)
         if {self._told.get((host, key), self.nothing), place.digest_from(host)} != {self.nothing}:
             with suppress(Stale):  # somebody told it something younger, which knows of the port, too
                 await self._tell(host, key, place)
@@ -77,7 +79,7 @@ class Telling(ABC, Generic[K, M]):
 
         Answers who has not heard it, and will later.
         """
-        found = await self._read(chosen)
+        found = await self._gathering.of(chosen)
         work = [(host, key) for key, place in found.items() for host in self._outdated(key, place, left)]
         heard = await asyncio.gather(*(self._try(host, key, found[key]) for host, key in work))
         return {host for (host, _), told in zip(work, heard, strict=True) if not told}

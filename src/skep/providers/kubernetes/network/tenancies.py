@@ -39,6 +39,8 @@ _HEALED = (Service, NetworkPolicy)
 _STEPS = 3
 """The cluster gives addresses to services, and names lead to these: one step of a round after the other."""
 _AGAIN = 5.0
+_GATHER = 0.1
+"""Seconds in which news come together: a hundred pods that begin to run are not a hundred rounds."""
 log = structlog.get_logger("skep.kubernetes")
 
 
@@ -62,6 +64,7 @@ class Tenancies:
         self._certificates: dict[str, bytes] = {}
         self._slices = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._soon: dict[TenantId, asyncio.TimerHandle] = {}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -84,6 +87,8 @@ class Tenancies:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._rounds.clear()
+        for timer in self._soon.values():
+            timer.cancel()
         await self._stack.aclose()
         for task in list(self._tasks):
             task.cancel()
@@ -153,7 +158,12 @@ class Tenancies:
             self._poke(tenant)
 
     def _poke(self, tenant: TenantId) -> None:
-        """Begin a round that nobody waits for."""
+        """Begin a round that nobody waits for; news that come together are one round."""
+        if tenant not in self._soon:
+            self._soon[tenant] = asyncio.get_running_loop().call_later(_GATHER, self._begin, tenant)
+
+    def _begin(self, tenant: TenantId) -> None:
+        self._soon.pop(tenant, None)
         if tenant not in self._rounds:
             return
         task = self._rounds[tenant].begin()

@@ -23,6 +23,8 @@ from skep.providers.kubernetes.pods.roster import Roster
 
 _WHOLE = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between two looks whether there is a namespace, and skep has its rights there."""
+_GATHER = 0.05
+"""Seconds in which news come together, which nobody waits for."""
 _log = structlog.get_logger(__name__)
 
 
@@ -42,6 +44,7 @@ class Rounds:
         self._spawn = spawn
         self._round = Together(self._work)
         self._failures = 0
+        self._kicked = False
 
     async def done(self) -> None:
         """Return once a round is done that began after this call.  Raises what it raises.
@@ -58,8 +61,15 @@ class Rounds:
         await self._round.done()
 
     def kick(self) -> None:
-        """Begin a round that nobody waits for; one that fails is tried again."""
-        self._spawn(self._try())
+        """Begin a round that nobody waits for; one that fails is tried again.  Many kicks are one."""
+        if not self._kicked:
+            self._kicked = True
+            self._spawn(self._soon())
+
+    async def _soon(self) -> None:
+        await asyncio.sleep(_GATHER)
+        self._kicked = False
+        await self._try()
 
     async def end(self, pod: str) -> None:
         await self._objects.end(self._roster.ledger, pod, self._roster.grace(pod))
