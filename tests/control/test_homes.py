@@ -166,3 +166,14 @@ def test_a_canary_that_nobody_counts_is_said_to_be_judged_by_health() -> None:
 
     assert "service 'web' is judged as a canary by readiness, restarts and health alone" in said
     assert list(remarks(made, there, after)) == []
+
+
+def test_that_the_cluster_decides_about_redirects_is_said() -> None:
+    secured = app(web=service(x_skep=Extensions(endpoints=(EndpointSpec(host="shop.example", tls="shop"),))))
+    first = known(nothing(), secured)
+    made = plan(first, secured)
+
+    (said,) = remarks(msgspec.structs.replace(made, in_cluster=True), first, secured)
+
+    assert "sent to HTTPS (service 'web') is for what leads requests into" in said
+    assert list(remarks(made, first, secured)) == []

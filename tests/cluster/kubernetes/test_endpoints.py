@@ -18,11 +18,8 @@ from tests.cluster.kubernetes import registry
 from tests.cluster.kubernetes.certificates import Authority
 from tests.cluster.kubernetes.cluster import Cluster
 from tests.cluster.kubernetes.layout import CONTROL
-from tests.cluster.kubernetes.shared import kubernetes
 from tests.cluster.kubernetes.test_a_zone import Someone
 from tests.machines import busybox_archive
-
-__all__ = ["kubernetes"]
 
 pytestmark = [pytest.mark.root, pytest.mark.kubernetes, pytest.mark.timeout(900)]
 

@@ -62,6 +62,13 @@ def remarks(plan: Plan, facts: Facts, spec: AppSpec) -> Iterator[str]:
             "canary by readiness, restarts and health alone."
         )
 
+    secured = [name for name, one in spec.services.items() if any(e.tls for e in one.x_skep.endpoints)]
+    if plan.in_cluster and secured:
+        yield (
+            f"Whether who comes by HTTP is sent to HTTPS ({_services(secured)}) is for what leads requests "
+            "into the cluster to decide."
+        )
+
 
 def _writes(service: ServiceSpec) -> bool:
     return any(one.type == "volume" and not one.read_only for one in service.mounts)
