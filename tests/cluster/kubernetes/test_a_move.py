@@ -98,14 +98,9 @@ def places(someone: Someone) -> set[str]:
 def checked(someone: Someone, place: str) -> str:
     """What the example's own check says, where the name of the shop leads to that address."""
     (someone.folder / ".curlrc").write_text(f'resolve = "{NAME}:80:{place}"\n')
-    check = [ROOT / "examples" / "shop" / "check.sh", f"http://{NAME}"]
-    return subprocess.run(
-        check,
-        env={**os.environ, "CURL_HOME": str(someone.folder)},
-        check=True,
-        text=True,
-        stdout=subprocess.PIPE,
-    ).stdout
+    known = os.environ | {"CURL_HOME": str(someone.folder)}
+    check = str(ROOT / "examples" / "shop" / "check.sh")
+    return subprocess.check_output([check, f"http://{NAME}"], env=known, text=True)
 
 
 def test_the_shop_moves_to_the_cluster_and_back_with_its_orders_and_its_name(

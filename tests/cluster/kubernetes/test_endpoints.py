@@ -152,9 +152,11 @@ def test_a_canary_gets_its_share_in_whole_replicas_then_all_and_no_request_fails
 def test_what_somebody_deletes_is_made_again(someone: Someone, visitor: Visitor) -> None:
     (namespace,) = someone.namespaces()
 
-    someone.world.kubectl("delete", "ingress", "--all", f"--namespace={namespace}")
+    ingresses = ("ingress", f"--namespace={namespace}")
+    someone.world.kubectl("delete", "--all", *ingresses)
 
-    someone.until(lambda: visitor.ask(HOST).is_success, "the ingress is there again")
+    someone.until(lambda: bool(someone.world.get(*ingresses)["items"]), "the ingress is there again")
+    someone.until(lambda: visitor.ask(HOST).is_success, "the controller has heard of it")
 
 
 def test_an_app_without_endpoints_is_not_found_while_it_runs(someone: Someone, visitor: Visitor) -> None:
