@@ -140,6 +140,8 @@ class Someone:
     def clear(self) -> None:
         """What a test that failed has left in the cluster."""
         with suppress(AssertionError):
+            for urgency in {pod["spec"].get("priorityClassName") for pod in self.pods()} - {None}:
+                self.world.kubectl("delete", "priorityclass", urgency, "--ignore-not-found")
             for namespace in self.namespaces():
                 self.world.kubectl("delete", "namespace", namespace, "--wait=false")
 
@@ -245,10 +247,11 @@ def test_a_skep_that_is_killed_finds_what_goes_on(someone: Someone) -> None:
     someone.kill()
     someone.up()
 
-    def running() -> bool:
-        return {one["state"] for one in someone.replicas().values()} == {"running"}
+    def well() -> bool:
+        known = [(one["state"], one["health"]) for one in someone.replicas().values()]
+        return set(known) <= {("running", "healthy"), ("running", "none")}
 
-    someone.until(running, "all is known")
+    someone.until(well, "all is known")
     assert someone.living() == before
     someone.type("zone", "set", "k8s", "--kubeconfig", str(someone.folder / "kubeconfig"))
     someone.type("scale", "shop", "web=2")
