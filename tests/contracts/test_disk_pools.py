@@ -261,37 +261,28 @@ class MountedPoolContract(DiskPoolContract, ABC):
         assert (await pool.usage()).free > 0
 
 
-class SnapshotPoolContract(MountedPoolContract):
+class SnapshotPoolContract(DiskPoolContract):
     """Of pools that keep what a disk holds."""
 
-    async def test_a_restored_disk_holds_what_it_held_and_counts_it(self, pool: DiskPool) -> None:
+    async def test_a_restored_disk_holds_what_it_held_as_often_as_it_is_restored(
+        self, pool: DiskPool
+    ) -> None:
         spec, kept = disk(), SnapshotId(new_id())
+        before, after = tree(before=b"old"), tree(after=b"new")
         await pool.create(spec)
-        await self.write(pool, spec.id, 2 * MIB)
+        await pool.receive(spec.id, shipped(before))
         await pool.snapshot(spec.id, kept)
-        await self.write(pool, spec.id, 6 * MIB)
+        await pool.receive(spec.id, shipped(after))
 
         await pool.snapshot(spec.id, kept)
         await pool.restore(spec.id, kept)
         await pool.restore(spec.id, kept)
 
-        found = (await pool.list())[spec.id]
-        assert (found.size, found.kind) == (spec.size, "data")
-        assert 2 * MIB <= found.used < 4 * MIB
+        assert await held(pool, spec.id) == members(before)
         assert await pool.snapshots() == {kept: spec.id}
-        assert list(await pool.list()) == [spec.id]
-
-    async def test_a_restored_disk_takes_no_more_than_its_size(self, pool: DiskPool) -> None:
-        spec, kept = disk(8 * MIB), SnapshotId(new_id())
-        await pool.create(spec)
-        await self.write(pool, spec.id, 4 * MIB)
-        await pool.snapshot(spec.id, kept)
-        await pool.restore(spec.id, kept)
-
-        with pytest.raises(OSError) as caught:
-            await self.write(pool, spec.id, 16 * MIB)
-
-        assert caught.value.errno == errno.EDQUOT
+        assert {key: (one.size, one.kind) for key, one in (await pool.list()).items()} == {
+            spec.id: (spec.size, "data")
+        }
 
     async def test_a_snapshot_goes_when_it_is_asked_to_and_with_its_disk(self, pool: DiskPool) -> None:
         spec, one, other = disk(), SnapshotId(new_id()), SnapshotId(new_id())
@@ -317,7 +308,39 @@ class SnapshotPoolContract(MountedPoolContract):
             await pool.restore(spec.id, SnapshotId(new_id()))
 
 
-class TestSimulatedPool(SnapshotPoolContract):
+class MountedSnapshotContract(SnapshotPoolContract, MountedPoolContract):
+    """Of pools that do, and count it."""
+
+    async def test_a_restored_disk_counts_what_it_held(self, pool: DiskPool) -> None:
+        spec, kept = disk(), SnapshotId(new_id())
+        await pool.create(spec)
+        await self.write(pool, spec.id, 2 * MIB)
+        await pool.snapshot(spec.id, kept)
+        await self.write(pool, spec.id, 6 * MIB)
+
+        await pool.snapshot(spec.id, kept)
+        await pool.restore(spec.id, kept)
+        await pool.restore(spec.id, kept)
+
+        found = (await pool.list())[spec.id]
+        assert (found.size, found.kind) == (spec.size, "data")
+        assert 2 * MIB <= found.used < 4 * MIB
+        assert list(await pool.list()) == [spec.id]
+
+    async def test_a_restored_disk_takes_no_more_than_its_size(self, pool: DiskPool) -> None:
+        spec, kept = disk(8 * MIB), SnapshotId(new_id())
+        await pool.create(spec)
+        await self.write(pool, spec.id, 4 * MIB)
+        await pool.snapshot(spec.id, kept)
+        await pool.restore(spec.id, kept)
+
+        with pytest.raises(OSError) as caught:
+            await self.write(pool, spec.id, 16 * MIB)
+
+        assert caught.value.errno == errno.EDQUOT
+
+
+class TestSimulatedPool(MountedSnapshotContract):
     @pytest.fixture
     def pool(self) -> SimulatedPool:
         return SimulatedPool(size=Bytes(300 * MIB))
@@ -340,7 +363,7 @@ async def btrfs(tmp_path: Path) -> AsyncIterator[BtrfsPool]:
 
 
 @pytest.mark.root
-class TestBtrfsPool(SnapshotPoolContract):
+class TestBtrfsPool(MountedSnapshotContract):
     @pytest.fixture
     async def pool(self, btrfs: BtrfsPool) -> DiskPool:
         return btrfs
@@ -371,7 +394,7 @@ class TestRemotePool(TestBtrfsPool):
 
 @pytest.mark.root
 @pytest.mark.kubernetes
-class TestClaimPool(DiskPoolContract):
+class TestClaimPool(SnapshotPoolContract):
     @pytest.fixture
     async def pool(self, kubernetes: Cluster) -> AsyncIterator[DiskPool]:
         async with open_zone(kubernetes) as zone:
@@ -381,10 +404,6 @@ class TestClaimPool(DiskPoolContract):
         spec = disk()
         await pool.create(spec)
 
-        with pytest.raises(Unsupported, match="snapshots"):
-            await pool.snapshot(spec.id, SnapshotId(new_id()))
-        with pytest.raises(Unsupported, match="snapshots"):
-            await pool.restore(spec.id, SnapshotId(new_id()))
         with pytest.raises(Unsupported, match="smaller"):
             await pool.resize(spec.id, Bytes(MIB))
         with pytest.raises(Unsupported, match="path"):

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cluster.kubernetes import source
+from tests.cluster.kubernetes.mending import mend
 from tests.cluster.kubernetes.progress import run, run_long, say
 
 CACHE = Path(os.environ.get("SKEP_KUBERNETES_CACHE", "/var/cache/skep-kubernetes"))
-RECIPE = 1
+RECIPE = 2
 """Raised when what is built, or how, changes."""
 PROGRAMS = (
     "kube-apiserver",
@@ -59,6 +60,7 @@ def _build(home: Path) -> None:
         run([_INSTALL, "--go"])
     work = home / "work"
     tree = source.fetch(_made(work))
+    mend(tree)
     gopath = _made(work / "gopath/src/k8s.io").parents[1]
     link = gopath / "src/k8s.io/kubernetes"
     if not link.is_symlink():

@@ -26,6 +26,7 @@ from tests.cluster.kubernetes import (
     ingress,
     layout,
     node,
+    snapshots,
     storage,
     wires,
 )
@@ -85,6 +86,8 @@ class Cluster:
                 self._apply(thing)
             for part in (storage, dns, ingress):
                 self._start_beside(part.PROGRAM, part.__name__)
+            if self.layout.recipe >= snapshots.RECIPE:  # one that was raised before goes on without
+                self._keep_snapshots()
             say(f"waiting for {self.layout.nodes} nodes to be Ready")
             self.until(lambda: set(self.nodes) <= self.ready(), "every node is Ready")
 
@@ -224,10 +227,23 @@ class Cluster:
         self.kubeconfig.touch(mode=0o600)
         self.kubeconfig.write_bytes(self._authority().kubeconfig("admin", "admin", (_ADMINISTRATORS,)))
 
-    def _start_beside(self, program: str, module: str) -> None:
-        command = [sys.executable, "-m", module, self.layout.name]
+    def _start_beside(self, program: str, module: str, *words: str) -> None:
+        command = [sys.executable, "-m", module, self.layout.name, *words]
         paths = {"PYTHONPATH": f"{_ROOT}:{_ROOT / 'src'}", "SKEP_KUBERNETES_STATE": str(layout.STATE)}
         self.control.start_beside(program, command, paths)
+
+    def _keep_snapshots(self) -> None:
+        for thing in snapshots.definitions():
+            self._apply(thing)
+        self.until(lambda: self._applied(snapshots.snapshot_class()), "the API serves snapshots")
+        self._start_beside(snapshots.PROGRAM, snapshots.__name__)
+
+    def _applied(self, thing: object) -> bool:
+        """Whether its kind is served already."""
+        with suppress(Failed):
+            self._apply(thing)
+            return True
+        return False
 
     def _apply(self, thing: object) -> None:
         self.kubectl("apply", "--filename=-", stdin=msgspec.json.encode(thing).decode())
@@ -241,7 +257,7 @@ def planned(
         if (found := layout.saved(name)) is not None:
             return found
         free = wires.free_number() if number is None else number
-        layout.save(Layout(name, free, nodes, tuple(registries)))
+        layout.save(Layout(name, free, nodes, tuple(registries), build.RECIPE))
     return planned(name)
 
 

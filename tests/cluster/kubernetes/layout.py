@@ -27,6 +27,8 @@ class Layout(msgspec.Struct, frozen=True):
     nodes: int = 2
     registries: tuple[str, ...] = ()
     """Addresses (HOST:PORT) that nodes pull from without TLS."""
+    recipe: int = 1
+    """Of the programs that it was raised with (`build.RECIPE`)."""
 
     @property
     def folder(self) -> Path:

@@ -7,18 +7,18 @@ removes what was deleted.  Sizes are noted but not enforced: a directory has no 
 
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import httpx
 import msgspec
-from tests.cluster.kubernetes import client
+from tests.cluster.kubernetes import client, snapshots
 from tests.cluster.kubernetes.layout import Layout, saved
 from tests.cluster.kubernetes.node import VOLUMES
+from tests.cluster.kubernetes.snapshots import directory, node_of
 
 CLASS = "local-path"
-PROVISIONER = "skep.test/local-path"
+PROVISIONER = snapshots.DRIVER
 PROGRAM = "provisioner"
 Object = dict[str, Any]
 """Of Kubernetes, as its API has it."""
@@ -31,10 +31,11 @@ _CLAIMS = "/api/v1/persistentvolumeclaims"
 
 
 class Provision(msgspec.Struct, frozen=True):
-    """Make this volume on this node."""
+    """Make this volume on this node; `content`: the copy that it begins with."""
 
     node: str
     volume: Object
+    content: str = ""
 
 
 class Grow(msgspec.Struct, frozen=True):
@@ -67,15 +68,24 @@ def storage_class() -> Object:
     }
 
 
-def actions(claims: Iterable[Object], volumes: Iterable[Object]) -> Iterator[Action]:
-    """What is to be done about these claims and volumes; those of other classes are left alone."""
+def actions(
+    claims: Iterable[Object],
+    volumes: Iterable[Object],
+    contents: Mapping[str, str | None] | None = None,
+) -> Iterator[Action]:
+    """What is to be done about these claims and volumes; those of other classes are left alone.
+
+    `contents`: of claims that are to begin with something, by uid; None: it is not there yet.
+    """
+    begins = contents or {}
     ours = {v["metadata"]["name"]: v for v in volumes if _note(v, _PROVISIONED_BY) == PROVISIONER}
     for claim in claims:
         if claim["spec"].get("storageClassName") != CLASS or "deletionTimestamp" in claim["metadata"]:
             continue
         name, wanted = _volume_name(claim), claim["spec"]["resources"]["requests"]["storage"]
-        if name not in ours and (node := _note(claim, _SELECTED)):
-            yield Provision(node, _volume(name, node, claim))
+        content = begins.get(claim["metadata"]["uid"], "")
+        if name not in ours and content is not None and (node := _note(claim, _SELECTED)):
+            yield Provision(node, _volume(name, node, claim), content)
         elif name in ours and claim["status"].get("capacity", {}).get("storage", wanted) != wanted:
             meta = claim["metadata"]
             yield Grow(
@@ -83,7 +93,7 @@ def actions(claims: Iterable[Object], volumes: Iterable[Object]) -> Iterator[Act
             )
     for name, volume in ours.items():
         if volume["status"].get("phase") == "Released":
-            yield Remove(_node(volume), name)
+            yield Remove(node_of(volume), name)
 
 
 def _volume_name(claim: Object) -> str:
@@ -120,12 +130,6 @@ def _volume(name: str, node: str, claim: Object) -> Object:
     }
 
 
-def _node(volume: Object) -> str:
-    terms = volume["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"]
-    node: str = terms[0]["matchExpressions"][0]["values"][0]
-    return node
-
-
 def serve(layout: Layout) -> None:
     """For ever; the API server may come and go."""
     with client.connect(layout, "skep-test-provisioner") as api:
@@ -133,7 +137,8 @@ def serve(layout: Layout) -> None:
             try:
                 claims = client.get(api, _CLAIMS)
                 volumes = client.get(api, _VOLUMES)
-                for action in actions(claims["items"], volumes["items"]):
+                contents = _contents(api, claims["items"])
+                for action in actions(claims["items"], volumes["items"], contents):
                     print(action, flush=True)
                     carry_out(layout, api, action)
                 client.wait_for_change(api, _CLAIMS, claims["metadata"]["resourceVersion"], _QUIET)
@@ -142,23 +147,29 @@ def serve(layout: Layout) -> None:
                 client.pause(1)
 
 
+def _contents(api: httpx.Client, claims: list[Object]) -> dict[str, str | None]:
+    """Nobody is asked while nothing is to be made of a snapshot: there may be none."""
+    if not any(map(snapshots.source_of, claims)):
+        return {}
+    return snapshots.contents_by_claim(claims, client.get(api, snapshots.SNAPSHOTS)["items"])
+
+
 def carry_out(layout: Layout, api: httpx.Client, action: Action) -> None:
     """Repeating it is harmless.  Raises httpx.HTTPError."""
     match action:
-        case Provision(node, volume):
-            _directory(layout, node, volume["metadata"]["name"]).mkdir(parents=True, exist_ok=True)
+        case Provision(node, volume, content):
+            place = directory(layout, node, volume["metadata"]["name"])
+            if content:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                snapshots.copy(snapshots.found(layout, content), place)
+            place.mkdir(parents=True, exist_ok=True)
             client.create(api, _VOLUMES, volume)
         case Grow(claim, volume, size):
             client.merge(api, f"{_VOLUMES}/{volume}", {"spec": {"capacity": {"storage": size}}})
             client.merge(api, f"{claim}/status", {"status": {"capacity": {"storage": size}}})
         case Remove(node, volume):
-            shutil.rmtree(_directory(layout, node, volume), ignore_errors=True)
+            shutil.rmtree(directory(layout, node, volume), ignore_errors=True)
             client.delete(api, f"{_VOLUMES}/{volume}")
-
-
-def _directory(layout: Layout, node: str, volume: str) -> Path:
-    """From outside of the node."""
-    return layout.folder / node / Path(VOLUMES).relative_to("/") / volume
 
 
 if __name__ == "__main__":

@@ -241,6 +241,26 @@ def test_it_grows_and_is_replaced_without_its_data(someone: Someone) -> None:
     assert someone.type("exec", "--no-stdin", "shop/db-0", "--", "cat", "/data/log") == "kept\n"
 
 
+def test_it_is_rolled_back_with_its_data(someone: Someone) -> None:
+    text = COMPOSE.replace("VERSION", "2").replace("replicas: 2", "replicas: 3")
+    later = someone.compose(text.replace("echo kept", "echo later"))
+    log = ("exec", "--no-stdin", "shop/db-0", "--", "cat", "/data/log")
+    planned = someone.type("plan", later, "--zone", "k8s")
+    assert "db-0-snapshot" in planned
+    assert "No snapshot" not in planned
+    someone.type("apply", later, "--zone", "k8s")
+    written = someone.type(*log)
+
+    someone.type("rollback", "shop", "--with-data", "--yes")
+
+    assert written == "kept\nlater\n"
+    assert someone.type(*log) == "kept\nkept\n"
+    (namespace,) = someone.namespaces()
+    (claim,) = someone.world.get("pvc", f"--namespace={namespace}")["items"]
+    assert claim["spec"]["dataSource"]["kind"] == "VolumeSnapshot"
+    assert len(someone.world.get("volumesnapshots", f"--namespace={namespace}")["items"]) == 2
+
+
 def test_a_skep_that_is_killed_finds_what_goes_on(someone: Someone) -> None:
     before = someone.living()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from dnslib import RCODE, DNSRecord
-from tests.cluster.kubernetes import audit, dns, layout, storage
+from tests.cluster.kubernetes import audit, dns, layout, snapshots, storage
 from tests.cluster.kubernetes.layout import DEFAULT_NAME, Layout
 from tests.cluster.kubernetes.machine import Machine
 from tests.cluster.kubernetes.shared import name_for
@@ -99,6 +99,52 @@ def test_claims_and_volumes_of_other_classes_are_left_alone() -> None:
     assert list(storage.actions([claim], [volume])) == []
 
 
+def test_a_claim_of_a_snapshot_waits_for_it_and_begins_with_its_copy() -> None:
+    claim = _claim("2", node="node-2")
+    claim["spec"]["dataSource"] = {"apiGroup": snapshots.GROUP, "kind": "VolumeSnapshot", "name": "kept"}
+    waiting = snapshots.contents_by_claim([claim], [_snapshot()])
+    kept = snapshots.contents_by_claim([claim], [_snapshot(ready=True)])
+
+    (action,) = storage.actions([claim], [], kept)
+
+    assert list(storage.actions([claim], [], waiting)) == []
+    assert isinstance(action, storage.Provision)
+    assert action.content == "snapcontent-s1"
+
+
+def test_a_snapshot_is_held_then_copied_and_forgotten_when_nothing_is_made_of_it_any_more() -> None:
+    claim, volume = _claim("1", has="1Gi"), _volume("1", "Bound")
+    claim["spec"]["volumeName"], claim["status"]["phase"] = "pvc-1", "Bound"
+    user = _claim("2")
+    user["spec"]["dataSource"] = {"kind": "VolumeSnapshot", "name": "kept"}
+
+    new = _kept(_snapshot(finalizers=[]), claim, volume)
+    held = _kept(_snapshot(), claim, volume)
+    done = _kept(_snapshot(ready=True), claim, volume)
+    used = _kept(_snapshot(ready=True, deletionTimestamp="now"), claim, user, volume)
+    gone = _kept(_snapshot(ready=True, deletionTimestamp="now"), claim, volume)
+
+    path = "/apis/snapshot.storage.k8s.io/v1/namespaces/shop/volumesnapshots/kept"
+    assert new == [snapshots.Hold(path)]
+    (copied,) = held
+    assert isinstance(copied, snapshots.Copy)
+    assert (copied.node, copied.volume, copied.size) == ("node-1", "pvc-1", "1Gi")
+    assert copied.content["spec"]["volumeSnapshotRef"]["uid"] == "s1"
+    assert (done, used) == ([], [])
+    assert gone == [snapshots.Forget(path, "snapcontent-s1", keep=False)]
+
+
+def test_a_snapshot_of_what_is_not_bound_says_so_once() -> None:
+    (refused,) = _kept(_snapshot(), _claim("1"))
+    assert isinstance(refused, snapshots.Refuse)
+
+    told = _snapshot()
+    told["status"] = {"error": {"message": refused.why}}
+
+    assert "not bound" in refused.why
+    assert _kept(told, _claim("1")) == []
+
+
 def test_a_service_is_called_by_its_address_and_a_headless_one_by_those_of_its_pods() -> None:
     web = _service("web", clusterIP="10.128.0.7")
     db = _service("db", clusterIP="None")
@@ -187,3 +233,19 @@ def test_only_requests_since_the_mark_are_counted(tmp_path: Path) -> None:
     log.write_text(before + json.dumps({"verb": "get", "requestURI": "/version"}) + '\n{"verb": "ge')
 
     assert counted.requests() == {"get /version": 1}
+
+
+def _kept(snapshot: dict[str, Any], *things: dict[str, Any]) -> list[snapshots.Action]:
+    claims = [one for one in things if one.get("kind") != "PersistentVolume"]
+    volumes = [one for one in things if one.get("kind") == "PersistentVolume"]
+    return list(snapshots.actions([snapshot], [snapshots.snapshot_class()], claims, volumes))
+
+
+def _snapshot(*, ready: bool = False, **metadata: Any) -> dict[str, Any]:
+    meta = {"name": "kept", "namespace": "shop", "uid": "s1", "finalizers": ["held"]}
+    status = {"readyToUse": True, "boundVolumeSnapshotContentName": "snapcontent-s1"}
+    return {
+        "metadata": meta | metadata,
+        "spec": {"volumeSnapshotClassName": "local-path", "source": {"persistentVolumeClaimName": "claim-1"}},
+        "status": status if ready else {},
+    }

@@ -21,13 +21,15 @@ from skep.model.topology import HostLoad
 from skep.providers.kubernetes.client import access
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.client.watching import Watched
-from skep.providers.kubernetes.disks.claims import claim_name, is_default
+from skep.providers.kubernetes.disks.claims import is_default
+from skep.providers.kubernetes.disks.keeping import snapshot_classes
 from skep.providers.kubernetes.disks.pool import ClaimPool
 from skep.providers.kubernetes.disks.porter_image import PorterImage
 from skep.providers.kubernetes.images import ClusterImages
 from skep.providers.kubernetes.joining.addressing import Addressing, addressing
 from skep.providers.kubernetes.joining.facts import SYSTEM, machine_of
 from skep.providers.kubernetes.joining.lacking import lacks
+from skep.providers.kubernetes.joining.snapshots import chosen
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
 from skep.providers.kubernetes.network.edge import ClusterEdge, entrance
 from skep.providers.kubernetes.network.entrances import Entrance
@@ -92,6 +94,7 @@ class ClusterHost:
         whoever enters it next.
         """
         now = await offers(self.cluster)
+        await self.disks.look()
         same = (now.entrance, now.addressing.plugin) == (self.entrance, self.addressing.plugin)
         return None if same and now.to_apps == known else now.to_apps
 
@@ -101,19 +104,26 @@ class Offers:
     """What a cluster has now: classes of disks, what leads requests into it, what gives pods addresses."""
 
     volumes: bool
+    snapshots: bool
     entrance: Entrance | None
     addressing: Addressing
 
     @property
     def to_apps(self) -> ClusterOffers:
         ranges = self.addressing.ranges
-        found = lacks(volumes=self.volumes, entrance=self.entrance is not None, addresses=bool(ranges))
+        found = lacks(
+            volumes=self.volumes,
+            snapshots=self.snapshots,
+            entrance=self.entrance is not None,
+            addresses=bool(ranges),
+        )
         return ClusterOffers(lacks=found, ranges=ranges)
 
 
 async def offers(cluster: Cluster) -> Offers:
-    classes = await cluster.list(StorageClass, labels={})
-    return Offers(any(map(is_default, classes)), await entrance(cluster), await addressing(cluster))
+    usual = next((one for one in await cluster.list(StorageClass, labels={}) if is_default(one)), None)
+    kept = chosen(await snapshot_classes(cluster), usual.provisioner) if usual else None
+    return Offers(usual is not None, kept is not None, await entrance(cluster), await addressing(cluster))
 
 
 async def cluster_host(
@@ -160,7 +170,7 @@ async def cluster_host(
             images=images,
             supplies=supplies,
             events=events,
-            claim=claim_name,
+            claim=disks.claim,
             size=size,
             fabric=fabric,
             nameserver=await nameserver(cluster),

@@ -36,7 +36,7 @@ class SimulatedPool:
         self._size = size
         self._root = root
         self._disks: dict[DiskId, DiskUsage] = {}
-        self._snapshots: dict[SnapshotId, tuple[DiskId, Bytes]] = {}
+        self._snapshots: dict[SnapshotId, tuple[DiskId, Bytes, bytes]] = {}
         self._received: dict[DiskId, bytes] = {}
         self._sent: dict[DiskId, str] = {}
         self._arrived: dict[DiskId, str] = {}
@@ -75,19 +75,21 @@ class SimulatedPool:
 
     async def snapshot(self, disk: DiskId, snapshot: SnapshotId) -> None:
         usage = self._find(disk)
-        self._snapshots.setdefault(snapshot, (disk, usage.used))
+        self._snapshots.setdefault(snapshot, (disk, usage.used, self._received.get(disk, _EMPTY)))
 
     async def restore(self, disk: DiskId, snapshot: SnapshotId) -> None:
         usage = self._find(disk)
         if snapshot not in self._snapshots:
             raise NotFound(f"There is no snapshot {snapshot} on this host.")
-        self._disks[disk] = msgspec.structs.replace(usage, used=self._snapshots[snapshot][1])
+        _, used, self._received[disk] = self._snapshots[snapshot]
+        self._disks[disk] = msgspec.structs.replace(usage, used=used)
+        self._sent.pop(disk, None)
 
     async def delete_snapshot(self, snapshot: SnapshotId) -> None:
         self._snapshots.pop(snapshot, None)
 
     async def snapshots(self) -> dict[SnapshotId, DiskId]:
-        return {snapshot: disk for snapshot, (disk, _) in self._snapshots.items()}
+        return {snapshot: disk for snapshot, (disk, *_) in self._snapshots.items()}
 
     async def export(self, disk: DiskId, since: str = "") -> AsyncIterator[bytes]:
         """What has changed is all of it."""

@@ -23,9 +23,11 @@ def storage_class(name: str, *, default: bool = False, grows: bool = False) -> S
     )
 
 
+SPEC = DiskSpec(id=DiskId("d1"), size=Bytes(3 * 1024**2), kind="data", tenant=OF.tenant)
+
+
 def claim(**metadata: Any) -> PersistentVolumeClaim:
-    spec = DiskSpec(id=DiskId("d1"), size=Bytes(3 * 1024**2), kind="data", tenant=OF.tenant)
-    made = claims.claim(OF, spec, "fast")
+    made = claims.claim(OF, SPEC, "fast")
     made["metadata"] |= metadata
     found: PersistentVolumeClaim = PersistentVolumeClaim.from_dict(made)  # type: ignore[assignment]
     return found
@@ -61,3 +63,52 @@ def test_a_class_that_does_not_grow_is_named() -> None:
     for found in (storage_class("slow"), None):
         with pytest.raises(Unsupported, match="'slow' do not grow"):
             claims.must_grow(found, "slow")
+
+
+def restored(generation: int, room: int = 0, **labels: str | None) -> PersistentVolumeClaim:
+    made = claims.restored(OF, SPEC, "fast", generation, "snapshot-s1", Bytes(room))
+    made["metadata"]["labels"] |= {f"skep.dev/{key}": value for key, value in labels.items()}
+    found: PersistentVolumeClaim = PersistentVolumeClaim.from_dict(made)  # type: ignore[assignment]
+    return found
+
+
+def test_a_restored_disk_is_the_claim_of_before_until_the_new_one_has_arrived() -> None:
+    before, arriving = claim(), restored(1)
+    arrived = restored(1, disk="d1")
+
+    assert claims.current([before, arriving]) == {"d1": before}
+    assert claims.current([arrived, before]) == {"d1": arrived}
+    ninth, tenth = restored(9, disk="d1"), restored(10, disk="d1")
+    assert claims.current([tenth, ninth]) == {"d1": tenth}
+
+
+def test_what_is_on_its_way_to_a_disk_or_was_it_before_is_no_longer_needed_and_of_others_nothing() -> None:
+    before, arrived, next_one = claim(), restored(1, disk="d1"), restored(2)
+    other = claim(name="disk-d2", labels={"skep.dev/disk": "d2"})
+    strange = claim(name="data", labels={})
+    every = [before, arrived, next_one, other, strange]
+
+    assert claims.outdated(every) == claims.outdated(every, DiskId("d1")) == [before, next_one]
+    assert claims.outdated(every, DiskId("d2")) == []
+
+
+def test_a_volume_may_have_to_be_larger_than_its_disk() -> None:
+    made = restored(1, room=2**30, disk="d1")
+
+    assert (claims.requested(made), claims.usage(made).size) == (2**30, SPEC.size)
+    assert claims.larger(made, Bytes(4 * 1024**2)) == {
+        "metadata": {"annotations": {"skep.dev/size": str(4 * 1024**2)}},
+        "spec": {"resources": {"requests": {"storage": str(2**30)}}},
+    }
+    assert claims.larger(claim(), Bytes(2**31))["spec"]["resources"]["requests"]["storage"] == str(2**31)
+
+
+def test_only_the_claim_that_was_waited_for_becomes_the_disk() -> None:
+    patch = claims.arrived(DiskId("d1"), "uid-7")
+
+    assert patch["metadata"] == {
+        "uid": "uid-7",
+        "labels": {"skep.dev/disk": "d1", "skep.dev/arriving": None},
+    }
+    assert claims.source(restored(1)) == "snapshot-s1"
+    assert claims.source(claim()) == ""

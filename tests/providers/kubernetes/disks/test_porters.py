@@ -196,6 +196,17 @@ def test_a_porter_goes_where_the_claim_is_mounted_already() -> None:
     assert node_of([using], "disk-d2") == ""
 
 
+def test_a_porter_that_nobody_holds_to_a_node_prefers_where_the_volume_of_before_is() -> None:
+    term = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
+
+    made = porter(OF, DISK, "disk-d1-1", "image", near=[term])
+
+    wanted = made["spec"]["affinity"]["nodeAffinity"]
+    assert wanted == {
+        "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": term}]
+    }
+
+
 async def test_the_image_has_each_program_with_its_libraries_and_is_always_the_same() -> None:
     root = await root_of(PROGRAMS)
 

@@ -6,6 +6,7 @@ import pytest
 from skep.providers.kubernetes.joining.addressing import NOTHING, Addressing, Plugin
 from skep.providers.kubernetes.joining.facts import DiskClass, Facts
 from skep.providers.kubernetes.joining.judging import judge, usable
+from skep.providers.kubernetes.joining.snapshots import SnapshotClass
 
 GROUPS = frozenset(
     {
@@ -13,6 +14,7 @@ GROUPS = frozenset(
         "crd.projectcalico.org/v1",
         "gateway.networking.k8s.io/v1",
         "metrics.k8s.io/v1beta1",
+        "snapshot.storage.k8s.io/v1",
     }
 )
 WHOLE = Facts(
@@ -20,7 +22,8 @@ WHOLE = Facts(
     groups=GROUPS,
     nodes=2,
     ready=2,
-    classes=(DiskClass("fast", grows=True, default=True),),
+    classes=(DiskClass("fast", "ebs.csi.aws.com", grows=True, default=True),),
+    snapshot_classes=(SnapshotClass("kept", "ebs.csi.aws.com"),),
     gateways=("infra/main",),
     services=frozenset({"kube-dns"}),
 )
@@ -31,7 +34,7 @@ def verdicts(**changes: Any) -> dict[str, str]:
     return {
         one.subject: one.verdict
         for one in found
-        if one.verdict != "works" and one.subject not in ("snapshots", "fixed addresses")
+        if one.verdict != "works" and one.subject != "fixed addresses"
     }
 
 
@@ -39,7 +42,7 @@ def test_a_cluster_that_has_everything_works_in_everything_but_what_no_cluster_i
     limited = {one.subject for one in judge(WHOLE) if one.verdict != "works"}
 
     assert verdicts() == {}
-    assert limited == {"snapshots", "fixed addresses"}
+    assert limited == {"fixed addresses"}
 
 
 @pytest.mark.parametrize(
@@ -51,9 +54,11 @@ def test_a_cluster_that_has_everything_works_in_everything_but_what_no_cluster_i
         ({"ready": 0}, {"nodes": "missing"}),
         ({"ready": 1}, {"nodes": "limited"}),
         ({"services": frozenset({"metrics"})}, {"names": "missing"}),
-        ({"classes": ()}, {"disks": "limited"}),
-        ({"classes": (DiskClass("slow", grows=True),)}, {"disks": "limited"}),
-        ({"classes": (DiskClass("slow", default=True),)}, {"disks": "limited"}),
+        ({"classes": ()}, {"disks": "limited", "snapshots": "limited"}),
+        ({"classes": (DiskClass("slow", grows=True),)}, {"disks": "limited", "snapshots": "limited"}),
+        ({"classes": (DiskClass("slow", "ebs.csi.aws.com", default=True),)}, {"disks": "limited"}),
+        ({"snapshot_classes": ()}, {"snapshots": "limited"}),
+        ({"snapshot_classes": (SnapshotClass("other", "nfs.csi.k8s.io"),)}, {"snapshots": "limited"}),
         ({"groups": GROUPS - {"policy/v1"}}, {"disruption budgets": "limited"}),
         ({"groups": GROUPS - {"metrics.k8s.io/v1beta1"}}, {"usage": "limited"}),
         ({"gateways": ()}, {"endpoints": "limited"}),
@@ -90,6 +95,22 @@ def test_what_gives_pods_fixed_addresses_is_named(found: Addressing, verdict: st
 
     assert one.verdict == verdict
     assert said in one.message
+
+
+def test_what_keeps_a_cluster_from_snapshots_is_told_with_what_would_help() -> None:
+    def said(**changes: Any) -> str:
+        (found,) = [one for one in judge(replace(WHOLE, **changes)) if one.subject == "snapshots"]
+        return f"{found.message} {found.remedy}"
+
+    other = (SnapshotClass("other", "nfs.csi.k8s.io"),)
+
+    assert "of class kept." in said()
+    assert "Retain" in said(snapshot_classes=(SnapshotClass("kept", "ebs.csi.aws.com", keeps=True),))
+    assert "Classes: other (nfs.csi.k8s.io). If ebs.csi.aws.com makes snapshots" in said(
+        snapshot_classes=other
+    )
+    assert "v1 is not served" in said(groups=GROUPS - {"snapshot.storage.k8s.io/v1"}, snapshot_classes=())
+    assert "install the snapshot controller" in said(groups=frozenset(), snapshot_classes=())
 
 
 def test_nodes_that_are_away_or_kept_free_are_named() -> None:

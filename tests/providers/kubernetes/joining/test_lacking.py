@@ -1,5 +1,7 @@
 """What apps cannot have on a cluster, and what a cluster is as if it were one machine."""
 
+from dataclasses import replace
+
 import pytest
 from lightkube.models.core_v1 import NodeCondition, NodeStatus, NodeSystemInfo
 from lightkube.models.meta_v1 import ObjectMeta
@@ -9,6 +11,7 @@ from skep.model.needs import Need
 from skep.providers.kubernetes.joining.addressing import Addressing, Plugin
 from skep.providers.kubernetes.joining.facts import DiskClass, Facts, machine_of
 from skep.providers.kubernetes.joining.lacking import ALWAYS, lacking
+from skep.providers.kubernetes.joining.snapshots import SnapshotClass, chosen
 from skep.providers.kubernetes.quantities import amount, size
 
 
@@ -36,7 +39,8 @@ def node(name: str, ready: str = "True") -> Node:
 def test_a_cluster_with_storage_ingress_and_addresses_lacks_what_no_cluster_has() -> None:
     whole = Facts(
         version=(1, 33),
-        classes=(DiskClass("fast", default=True),),
+        classes=(DiskClass("fast", "driver", default=True),),
+        snapshot_classes=(SnapshotClass("kept", "driver"),),
         ingress_classes=("nginx",),
         addressing=Addressing(Plugin.CALICO, ("10.9.0.0/16",)),
     )
@@ -47,7 +51,19 @@ def test_a_cluster_with_storage_ingress_and_addresses_lacks_what_no_cluster_has(
 def test_without_a_usual_class_there_are_no_volumes_and_without_ingress_no_endpoints() -> None:
     bare = Facts(version=(1, 33), classes=(DiskClass("slow"),), addressing=Addressing(Plugin.CALICO))
 
-    assert lacking(bare) - ALWAYS == {Need.VOLUMES, Need.ENDPOINTS, Need.ADDRESSES}
+    assert lacking(bare) - ALWAYS == {Need.VOLUMES, Need.ENDPOINTS, Need.SNAPSHOTS, Need.ADDRESSES}
+
+
+def test_snapshots_are_those_of_the_driver_that_makes_disks() -> None:
+    disks = (DiskClass("slow", "other"), DiskClass("fast", "driver", default=True))
+    kept = (SnapshotClass("b", "driver"), SnapshotClass("o", "x"))
+    whole = Facts(version=(1, 33), classes=disks, snapshot_classes=kept)
+
+    assert Need.SNAPSHOTS not in lacking(whole)
+    assert Need.SNAPSHOTS in lacking(replace(whole, snapshot_classes=(SnapshotClass("o", "other"),)))
+    usual = SnapshotClass("z", "driver", default=True)
+    assert chosen((*kept, SnapshotClass("a", "driver"), usual), "driver") == usual
+    assert chosen((SnapshotClass("b", ""),), "") is None
 
 
 def test_a_gateway_leads_in_and_its_api_alone_does_not() -> None:

@@ -217,3 +217,16 @@ def test_a_pod_that_is_about_to_end_runs_until_it_has() -> None:
 
     assert lingers
     assert found.ended(A)
+
+
+def test_a_container_that_starts_again_mounts_the_claim_that_its_disk_has_become() -> None:
+    found = roster(SET)
+    found.stop(A, 0)
+    mounted = [{"name": "mount-0", "persistentVolumeClaim": {"claimName": "disk-d1-1"}}]
+    other = {"metadata": {}, "spec": {"containers": [], "volumes": mounted}}
+
+    found.start(entry("a"), other, found.ledger.shape)
+    found.start(entry("a"), other | {"metadata": {"labels": {"new": "form"}}}, found.ledger.shape)
+
+    assert found.ledger.template == other
+    assert found.claims == {"disk-d1-1"}

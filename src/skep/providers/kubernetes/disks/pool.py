@@ -22,14 +22,15 @@ from skep.model.ids import Bytes, DiskId, SnapshotId, TenantId
 from skep.providers.kubernetes.client.cluster import Cluster, mark
 from skep.providers.kubernetes.client.watching import Watched
 from skep.providers.kubernetes.disks import claims
+from skep.providers.kubernetes.disks.keeping import Keeping
 from skep.providers.kubernetes.disks.porting import Porting
+from skep.providers.kubernetes.disks.restoring import Restoring
 from skep.providers.kubernetes.manifests import TenantNamespace
 from skep.providers.kubernetes.tenants.tenants import Tenants
 from skep.streams.sealing import unsealed
 
 _HEARD = 20.0
 """Seconds in which the watch tells of what was done."""
-_NO_SNAPSHOTS = "Zones on Kubernetes make no snapshots of disks."
 
 
 class ClaimPool:
@@ -49,6 +50,8 @@ class ClaimPool:
         self._cluster = cluster
         self._tenants = tenants
         self._porting = Porting(cluster, porter)
+        self._keeping = Keeping(cluster)
+        self._restoring = Restoring(cluster, self._porting)
         self._class = storage_class
         self._turns: dict[DiskId, asyncio.Lock] = {}
         self._arriving: dict[DiskId, object] = {}
@@ -58,6 +61,9 @@ class ClaimPool:
     async def __aenter__(self) -> Self:
         self._claims = await (await self._cluster.watched(PersistentVolumeClaim)).synced()
         await self._porting.sweep()
+        await self._restoring.sweep()
+        await self.look()
+        await self._keeping.sweep()
         return self
 
     async def __aexit__(
@@ -67,6 +73,10 @@ class ClaimPool:
         with suppress(SkepError, TimeoutError):  # a cluster that does not answer ends them in its own time
             async with asyncio.timeout(_HEARD):
                 await self._porting.close()
+
+    async def look(self) -> None:
+        """Snapshots may be had from now on, if the cluster has what they take."""
+        await self._keeping.look()
 
     async def create(self, disk: DiskSpec) -> None:
         there = self._usage(disk.id)
@@ -99,11 +109,15 @@ class ClaimPool:
         raise Unsupported("A disk of a cluster is mounted where its pod is; there is no path to it here.")
 
     async def delete(self, disk: DiskId) -> None:
-        if self._system.pop(disk, None) is not None or (found := self._found(disk)) is None:
+        if self._system.pop(disk, None) is not None:
+            return
+        await self._keeping.delete_of(disk)
+        if (found := self._found(disk)) is None:
             return
         namespace, name = _place(found)
         tenant = _tenant(found)
         async with self._tenants.turn(tenant):
+            await self._restoring.sweep(disk)
             await self._cluster.delete(PersistentVolumeClaim, name, namespace)
             await self._heard(lambda: self._found(disk) is None)
             await self._tenants.release(tenant)
@@ -111,8 +125,8 @@ class ClaimPool:
     async def list(self) -> dict[DiskId, DiskUsage]:
         """How full they are only their nodes know: 0."""
         system = {key: _system_usage(one) for key, one in self._system.items()}
-        every = ((claims.disk_of(one), one) for one in self._claims.all())
-        return system | {key: claims.usage(one) for key, one in every if key is not None}
+        every = claims.current(self._claims.all())
+        return system | {key: claims.usage(one) for key, one in every.items()}
 
     async def usage(self) -> PoolUsage:
         """What the claims add up to; what the cluster could give beyond nobody says, so nothing is free."""
@@ -120,26 +134,45 @@ class ClaimPool:
         return PoolUsage(total=whole, used=whole, free=Bytes(0))
 
     async def snapshot(self, disk: DiskId, snapshot: SnapshotId) -> None:
-        raise Unsupported(_NO_SNAPSHOTS)
+        """Raises Unsupported: the driver of its class makes none.  Unavailable: it is not made, and why."""
+        of, claim = self._carried(disk)
+        found = self._claims.get(claim, of.name)
+        storage_class = (found and found.spec and found.spec.storageClassName) or ""
+        snapshot_class = await self._keeping.class_for(storage_class)
+        async with self._turn(disk):
+            await self._restoring.bind(of, disk, claim)
+            await self._keeping.make(of, disk, claim, snapshot, snapshot_class)
 
     async def restore(self, disk: DiskId, snapshot: SnapshotId) -> None:
-        raise Unsupported(_NO_SNAPSHOTS)
+        async with self._turn(disk):
+            of, _ = self._carried(disk)
+            kept = await self._keeping.ready(snapshot)
+            if (before := self._found(disk)) is None:
+                raise NotFound(f"There is no disk {disk} in this cluster.")
+            spec = DiskSpec(id=disk, size=claims.usage(before).size, kind="data", tenant=of.tenant)
+            await self._restoring.restore(of, spec, before, kept)
 
     async def delete_snapshot(self, snapshot: SnapshotId) -> None:
-        """There are none."""
+        await self._keeping.delete(snapshot)
 
     async def snapshots(self) -> dict[SnapshotId, DiskId]:
-        return {}
+        return {one.id: one.disk for one in self._keeping.all() if one.cut and not one.going}
+
+    def claim(self, disk: DiskId) -> str:
+        """What pods call it now: another claim once it has gone back to a snapshot."""
+        found = self._found(disk)
+        return claims.claim_name(disk) if found is None else _place(found)[1]
 
     async def export(self, disk: DiskId, since: str = "") -> AsyncIterator[bytes]:
         """As it is read: what a container writes meanwhile may be in it or not."""
-        of, claim = self._carried(disk)
-        async with self._turn(disk), aclosing(self._porting.send(of, disk, claim, since)) as content:
-            async for block in content:
-                yield block
+        async with self._turn(disk):
+            of, claim = self._carried(disk)
+            async with aclosing(self._porting.send(of, disk, claim, since)) as content:
+                async for block in content:
+                    yield block
 
     async def receive(self, disk: DiskId, stream: AsyncIterator[bytes], onto: str = "") -> None:
-        of, claim = self._carried(disk)
+        self._carried(disk)
         mine = self._arriving[disk] = object()
 
         def still() -> None:
@@ -148,11 +181,12 @@ class ClaimPool:
 
         async with self._turn(disk):
             still()
+            of, claim = self._carried(disk)
             await self._porting.take(of, disk, claim, unsealed(stream), still, onto)
 
     async def fingerprint(self, disk: DiskId) -> str:
-        of, claim = self._carried(disk)
         async with self._turn(disk):
+            of, claim = self._carried(disk)
             return await self._porting.look(of, disk, claim)
 
     def system_disk(self, disk: DiskId) -> Bytes | None:
@@ -186,7 +220,7 @@ class ClaimPool:
             await self._replace(found, size)
             return
         namespace, claim = _place(found)
-        await self._cluster.patch(PersistentVolumeClaim, claim, claims.larger(size), namespace)
+        await self._cluster.patch(PersistentVolumeClaim, claim, claims.larger(found, size), namespace)
         await self._heard(lambda: (there := self._usage(disk)) is not None and there.size >= size)
 
     async def _replace(self, found: PersistentVolumeClaim, size: Bytes) -> None:
@@ -217,7 +251,7 @@ class ClaimPool:
         return self._turns.setdefault(disk, asyncio.Lock())
 
     def _found(self, disk: DiskId) -> PersistentVolumeClaim | None:
-        return next((one for one in self._claims.labelled(disk=disk) if claims.disk_of(one)), None)
+        return claims.current(self._claims.labelled(disk=disk)).get(disk)
 
     def _usage(self, disk: DiskId) -> DiskUsage | None:
         if disk in self._system:

@@ -7,7 +7,7 @@ that changes can follow; notes that do not fit on the disk cost a whole copy lat
 """
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lightkube.resources.core_v1 import Pod
@@ -136,8 +136,18 @@ def porter_name(disk: DiskId) -> str:
     return f"porter-{disk}"
 
 
-def porter(of: TenantNamespace, disk: DiskId, claim: str, image: str, node: str = "") -> Manifest:
-    """`node`: where somebody else has the claim mounted, who may be the only one."""
+def porter(
+    of: TenantNamespace,
+    disk: DiskId,
+    claim: str,
+    image: str,
+    node: str = "",
+    near: Sequence[Manifest] = (),
+) -> Manifest:
+    """`node`: where somebody else has the claim mounted, who may be the only one.
+
+    `near`: where it had better be, as terms of a node selector.
+    """
     container = {
         "name": CONTAINER,
         "image": image,
@@ -170,6 +180,8 @@ def porter(of: TenantNamespace, disk: DiskId, claim: str, image: str, node: str 
     }
     if node:
         spec["affinity"] = _on(node)
+    elif near:
+        spec["affinity"] = _near(near)
     return of.object("v1", "Pod", porter_name(disk), {"porter": disk}, spec=spec)
 
 
@@ -177,14 +189,22 @@ def node_of(pods: Iterable[Pod], claim: str) -> str:
     """The node on which a pod has the claim mounted; empty if none has."""
     for pod in pods:
         spec, over = pod.spec, bool(pod.status and pod.status.phase in ("Succeeded", "Failed"))
-        volumes = (spec and spec.volumes) or ()
-        names = (one.persistentVolumeClaim.claimName for one in volumes if one.persistentVolumeClaim)
-        if spec is not None and spec.nodeName and not over and claim in names:
+        if spec is not None and spec.nodeName and not over and mounts(pod, claim):
             return spec.nodeName
     return ""
+
+
+def mounts(pod: Pod, claim: str) -> bool:
+    volumes = (pod.spec and pod.spec.volumes) or ()
+    return claim in (one.persistentVolumeClaim.claimName for one in volumes if one.persistentVolumeClaim)
 
 
 def _on(node: str) -> Manifest:
     match = {"key": "metadata.name", "operator": "In", "values": [node]}
     wanted = {"nodeSelectorTerms": [{"matchFields": [match]}]}
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": wanted}}
+
+
+def _near(terms: Sequence[Manifest]) -> Manifest:
+    preferred = [{"weight": 100, "preference": one} for one in terms]
+    return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}

@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from lightkube import codecs
-from lightkube.resources.core_v1 import Pod
+from lightkube.resources.core_v1 import Event, Pod
 
 from skep.model.errors import Conflict, InvalidInput, SkepError, Unavailable
 from skep.model.host import ExecSpec
@@ -21,13 +21,16 @@ from skep.providers.kubernetes.disks.porters import (
     UNKNOWN,
     command,
     frame,
+    mounts,
     node_of,
     porter,
     porter_name,
 )
-from skep.providers.kubernetes.manifests import TenantNamespace
+from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
+from skep.providers.kubernetes.pods import troubles
 from skep.providers.kubernetes.pods.exec import PodExec
 from skep.providers.kubernetes.pods.seen import SeenPod, see
+from skep.providers.kubernetes.pods.troubles import Subject
 from skep.providers.kubernetes.pods.words import why_not
 from skep.providers.local.disk_tars import must_have_ended_well
 
@@ -115,6 +118,27 @@ class Porting:
             return (await _said(session)).decode()
 
     @contextlib.asynccontextmanager
+    async def placed(
+        self, of: TenantNamespace, disk: DiskId, claim: str, near: Sequence[Manifest] = ()
+    ) -> AsyncIterator[None]:
+        """A pod that mounts the claim is to be placed meanwhile; whether it gets to run is all the same."""
+        await self._cleared(of, disk)
+        try:
+            made = porter(of, disk, claim, await self._image(), near=near)
+            await self._cluster.create(codecs.from_dict(made))
+            yield
+        finally:
+            await asyncio.shield(self._end(of, disk))
+
+    async def why(self, of: TenantNamespace, disk: DiskId, claim: str) -> str:
+        """What the cluster says of a porter that waits for the claim; "" if nothing."""
+        pods = await self._cluster.watched(Pod)
+        found = next((see(one) for one in pods.labelled(porter=disk)), None)
+        said = [troubles.said(one) for one in await self._cluster.list(Event, of.name, {})]
+        subject = Subject(carrier="", claims=frozenset({claim}), pod=found)
+        return troubles.trouble(said, subject).why or _why(found)
+
+    @contextlib.asynccontextmanager
     async def _porter(self, of: TenantNamespace, disk: DiskId, claim: str) -> AsyncIterator["_Work"]:
         """It runs; one that may be at work still, whatever became of who asked for it, is ended."""
         work = _Work()
@@ -133,13 +157,20 @@ class Porting:
         pods, name = await (await self._cluster.watched(Pod)).synced(), porter_name(disk)
         if (lingering := self._lingering.pop(disk, None)) is not None and lingering.cancel():
             await asyncio.gather(lingering, return_exceptions=True)
-            if _runs(pods.get(name, of.name)):
+            if _runs(pods.get(name, of.name), claim):
                 return
-        await self._end(of, disk)
-        await self._until(lambda: pods.get(name, of.name) is None, _ENDS_WITHIN, disk)
+        await self._cleared(of, disk)
         made = porter(of, disk, claim, await self._image(), node_of(pods.all(), claim))
         await self._cluster.create(codecs.from_dict(made))
-        await self._until(lambda: _runs(pods.get(name, of.name)), _RUNS_WITHIN, disk)
+        await self._until(lambda: _runs(pods.get(name, of.name), claim), _RUNS_WITHIN, disk)
+
+    async def _cleared(self, of: TenantNamespace, disk: DiskId) -> None:
+        """There is no porter of the disk."""
+        if (lingering := self._lingering.pop(disk, None)) is not None and lingering.cancel():
+            await asyncio.gather(lingering, return_exceptions=True)
+        pods, name = await (await self._cluster.watched(Pod)).synced(), porter_name(disk)
+        await self._end(of, disk)
+        await self._until(lambda: pods.get(name, of.name) is None, _ENDS_WITHIN, disk)
 
     async def _linger(self, of: TenantNamespace, disk: DiskId) -> None:
         await asyncio.sleep(_LINGERS)
@@ -225,8 +256,9 @@ async def _read(session: PodExec) -> tuple[bytes, bytes]:
     return said[_STDOUT], said[_STDOUT + 1]
 
 
-def _runs(pod: Pod | None) -> bool:
-    return pod is not None and see(pod).running and not see(pod).deleting
+def _runs(pod: Pod | None, claim: str) -> bool:
+    """A disk that went back to a snapshot has another claim than before."""
+    return pod is not None and see(pod).running and not see(pod).deleting and mounts(pod, claim)
 
 
 def _why(pod: SeenPod | None) -> str:

@@ -18,9 +18,11 @@ from lightkube.resources.storage_v1 import StorageClass
 from skep.model.errors import InvalidInput, Unavailable
 from skep.model.host import HostFacts
 from skep.model.ids import Bytes
+from skep.providers.kubernetes.joining import snapshots
 from skep.providers.kubernetes.joining.addressing import NOTHING, Addressing, source_of
 from skep.providers.kubernetes.joining.gateways import GATEWAYS, Gateway, open_gateways
 from skep.providers.kubernetes.joining.rights import BIND, MADE, OWNED, SEEN, Rule
+from skep.providers.kubernetes.joining.snapshots import SnapshotClass, VolumeSnapshotClass
 from skep.providers.kubernetes.quantities import amount
 
 _AT_ONCE = 8
@@ -35,9 +37,10 @@ NO_MACHINE = HostFacts(cpus=0, memory=Bytes(0), kernel="", cgroups="unknown", bo
 
 @dataclass(frozen=True)
 class DiskClass:
-    """A storage class.  `grows`: claims of it may become larger."""
+    """A storage class.  `driver` makes its volumes; `grows`: claims of it may become larger."""
 
     name: str
+    driver: str = ""
     grows: bool = False
     default: bool = False
 
@@ -57,6 +60,7 @@ class Facts:
     cordoned: tuple[str, ...] = ()
     """Nodes that are not Ready, and those that take no new pods, by name."""
     classes: tuple[DiskClass, ...] = ()
+    snapshot_classes: tuple[SnapshotClass, ...] = ()
     ingress_classes: tuple[str, ...] = ()
     gateways: tuple[str, ...] = ()
     """Those that take routes of all namespaces."""
@@ -67,6 +71,17 @@ class Facts:
     addressing: Addressing = NOTHING
     denied: tuple[str, ...] = ()
     machine: HostFacts = NO_MACHINE
+
+    @property
+    def usual_class(self) -> DiskClass | None:
+        """That of disks."""
+        return next((one for one in self.classes if one.default), None)
+
+    @property
+    def snapshots(self) -> SnapshotClass | None:
+        """That of snapshots of disks."""
+        usual = self.usual_class
+        return snapshots.chosen(self.snapshot_classes, usual.driver) if usual else None
 
     def serves(self, group: str) -> bool:
         """In whatever version."""
@@ -91,6 +106,7 @@ async def ask(client: AsyncClient, documents: HttpClient) -> Facts:
             _items(client.list(Service, namespace=SYSTEM)),
             _gateways(client, groups),
         )
+        snapshot_classes = await _snapshot_classes(client, groups)
         denied, identity, addressing = await asyncio.gather(
             _denied(client), _identity(client), _addressing(client, groups)
         )
@@ -107,6 +123,7 @@ async def ask(client: AsyncClient, documents: HttpClient) -> Facts:
         unready=tuple(sorted(_name(one) for one in nodes if not is_ready(one))),
         cordoned=tuple(sorted(_name(one) for one in nodes if one.spec and one.spec.unschedulable)),
         classes=tuple(map(_disk_class, classes)),
+        snapshot_classes=snapshot_classes,
         ingress_classes=tuple(_names(ingresses)),
         gateways=gateways,
         daemons=frozenset(_names(daemons)),
@@ -185,6 +202,12 @@ async def _addressing(client: AsyncClient, groups: frozenset[str]) -> Addressing
         raise
 
 
+async def _snapshot_classes(client: AsyncClient, groups: frozenset[str]) -> tuple[SnapshotClass, ...]:
+    if snapshots.API not in groups:
+        return ()
+    return tuple(map(snapshots.read, await _items(client.list(VolumeSnapshotClass))))
+
+
 async def _denied(client: AsyncClient) -> tuple[str, ...]:
     """Rights in the namespaces of tenants may be had everywhere, or given by a role that may be bound."""
     everywhere = await _missing(client, (*SEEN, *MADE))
@@ -241,6 +264,7 @@ def _disk_class(found: StorageClass) -> DiskClass:
     marks = (found.metadata and found.metadata.annotations) or {}
     return DiskClass(
         name=_name(found),
+        driver=found.provisioner,
         grows=bool(found.allowVolumeExpansion),
         default=marks.get(_DEFAULT_CLASS) == "true",
     )

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from skep.model.views.clusters import FindingView, Verdict
 from skep.providers.kubernetes.joining.facts import Facts
 from skep.providers.kubernetes.joining.gateways import GATEWAYS
+from skep.providers.kubernetes.joining.snapshots import API as SNAPSHOTS
 
 OLDEST = (1, 20)
 """The oldest version that is tried."""
@@ -133,7 +134,7 @@ def _disks(facts: Facts) -> FindingView:
             "There is no storage class: services with volumes are refused.",
             "Install a CSI driver with a storage class.",
         )
-    usual = next((one for one in facts.classes if one.default), None)
+    usual = facts.usual_class
     words = ", ".join(one.name + ("" if one.grows else " (does not grow)") for one in facts.classes)
     if usual is None:
         return _finding("disks", "limited", f"No class is the default of: {words}.", "Make one the default.")
@@ -142,12 +143,27 @@ def _disks(facts: Facts) -> FindingView:
 
 
 def _snapshots(facts: Facts) -> FindingView:
-    return _finding(
-        "snapshots",
-        "limited",
-        "Disks are not snapshotted: there is no rollback with data.",
-        "Keep copies by the app's own means, as dumps of its database.",
+    if (usual := facts.usual_class) is None:
+        return _unkept("There is no usual class of disks, and so no snapshots of them.", "See disks.")
+    if (found := facts.snapshots) is not None:
+        kept = " It keeps what was deleted (Retain): nobody clears that away." if found.keeps else ""
+        return _finding("snapshots", "works", f"Snapshots of disks are of class {found.name}.{kept}")
+    if SNAPSHOTS not in facts.groups:
+        return _unkept(
+            f"{SNAPSHOTS} is not served: disks are not snapshotted, and there is no rollback with data.",
+            f"If {usual.driver} makes snapshots, install the snapshot controller with its CRDs, and a "
+            "VolumeSnapshotClass; else keep copies by the app's own means, as dumps of its database.",
+        )
+    others = ", ".join(f"{one.name} ({one.driver})" for one in facts.snapshot_classes) or "none"
+    return _unkept(
+        f"No VolumeSnapshotClass is for {usual.driver}, which makes disks: they are not snapshotted, and "
+        f"there is no rollback with data. Classes: {others}.",
+        f"If {usual.driver} makes snapshots, make a VolumeSnapshotClass whose driver it is.",
     )
+
+
+def _unkept(message: str, remedy: str) -> FindingView:
+    return _finding("snapshots", "limited", message, remedy)
 
 
 def _fixed_addresses(facts: Facts) -> FindingView:

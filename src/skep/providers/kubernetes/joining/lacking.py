@@ -17,7 +17,6 @@ ALWAYS = frozenset(
         Need.NAMED_USERS,
         Need.SHARES,
         Need.MAX_PER_NODE,
-        Need.SNAPSHOTS,
     }
 )
 """No cluster has a word for these, or none may give them to tenants."""
@@ -27,13 +26,20 @@ def lacking(facts: Facts) -> frozenset[Need]:
     """Of this cluster."""
     entrance = bool(facts.ingress_classes or facts.gateways)
     return lacks(
-        volumes=any(one.default for one in facts.classes),
+        volumes=facts.usual_class is not None,
+        snapshots=facts.snapshots is not None,
         entrance=entrance,
         addresses=bool(facts.addressing.ranges),
     )
 
 
-def lacks(*, volumes: bool, entrance: bool, addresses: bool) -> frozenset[Need]:
-    """Of one that has a usual class of volumes, something that leads requests in, and fixed addresses."""
-    missing = {Need.VOLUMES: not volumes, Need.ENDPOINTS: not entrance, Need.ADDRESSES: not addresses}
+def lacks(*, volumes: bool, snapshots: bool, entrance: bool, addresses: bool) -> frozenset[Need]:
+    """Of one that has a usual class of volumes, snapshots of these, something that leads requests in, and
+    fixed addresses."""
+    missing = {
+        Need.VOLUMES: not volumes,
+        Need.SNAPSHOTS: not snapshots,
+        Need.ENDPOINTS: not entrance,
+        Need.ADDRESSES: not addresses,
+    }
     return ALWAYS | {need for need, lacking in missing.items() if lacking}

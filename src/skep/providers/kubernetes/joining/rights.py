@@ -41,6 +41,7 @@ SEEN = (
     Rule("gateway.networking.k8s.io", ("gateways", "httproutes"), _READ),
     Rule("storage.k8s.io", ("storageclasses",), _READ),
     Rule("policy", ("poddisruptionbudgets",), _READ),
+    Rule("snapshot.storage.k8s.io", ("volumesnapshots", "volumesnapshotclasses"), _READ),
     Rule("metrics.k8s.io", ("pods",), ("list",)),
 )
 POOLS = (

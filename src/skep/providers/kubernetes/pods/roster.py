@@ -148,7 +148,8 @@ class Roster:
             entry = _once_more(entry, before)
         if not self.own_pods:
             self.binding.pop(entry.id, None)  # a pod that is about to go
-        if shape != self.ledger.shape or not self.ledger.entries:
+        moved = volumes.claims(template["spec"]) != self.claims  # a disk went back to a snapshot
+        if shape != self.ledger.shape or not self.ledger.entries or moved:
             # What runs keeps its template: another version of skep might write the same one differently.
             self.ledger = replace(self.ledger, template=template, shape=shape)
         self.ledger = self.ledger.with_entry(entry)
