@@ -15,6 +15,7 @@ from tests.providers.kubernetes.yard import ALWAYS, Yard
 from skep.model.errors import Forbidden, NotFound, Unavailable
 from skep.model.host import ContainerSpec, ContainerState
 from skep.providers.kubernetes.client.cluster import Cluster
+from skep.providers.kubernetes.pods import budgets
 from skep.providers.kubernetes.pods.engine import ClusterEngine
 
 pytestmark = [pytest.mark.root, pytest.mark.kubernetes, pytest.mark.timeout(900)]
@@ -28,7 +29,10 @@ async def sky(kubernetes: ACluster) -> AsyncIterator[Weather]:
 
 
 @pytest.fixture
-async def engine(place: Yard, sky: Weather) -> AsyncIterator[ClusterEngine]:
+async def engine(place: Yard, sky: Weather, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ClusterEngine]:
+    monkeypatch.setattr(
+        budgets, "_AGAIN", 1.0
+    )  # what failed waits half a minute otherwise, and tests with it
     async with place.engine(sky.config()) as engine:
         yield engine
         sky.clear()
@@ -48,7 +52,7 @@ def left(place: Yard) -> list[str]:
 async def nothing_is_left(place: Yard) -> None:
     async with asyncio.timeout(120):
         while await asyncio.to_thread(left, place):
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.5)
 
 
 async def test_a_server_that_is_busy_and_slow_and_drops_its_connections_only_takes_longer(

@@ -53,10 +53,10 @@ def told(net: NetworkConfig, generation: int, *backends: Backend, ports: bool = 
 
 
 async def until(true: Callable[[], object], what: str) -> None:
-    for _ in range(300):
+    for _ in range(100):
         if await asyncio.to_thread(true):
             return
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)
     raise AssertionError(what)
 
 

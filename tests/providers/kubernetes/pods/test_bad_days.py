@@ -97,7 +97,7 @@ async def until(holds: Any) -> None:
     """Looked at in a thread: kubectl would keep the engine from hearing anything."""
     async with asyncio.timeout(300):
         while not await asyncio.to_thread(holds):
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.5)
 
 
 async def became(engine: ClusterEngine, spec: ContainerSpec, state: ContainerState, error: str) -> None:

@@ -62,7 +62,7 @@ async def until(holds: Any) -> None:
     """Looked at in a thread: kubectl would keep the engine from hearing anything."""
     async with asyncio.timeout(120):
         while not await asyncio.to_thread(holds):
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)
 
 
 async def test_replicas_of_a_revision_are_one_deployment_of_which_exactly_the_asked_for_ends(
