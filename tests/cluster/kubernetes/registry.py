@@ -12,6 +12,8 @@ from tests.cluster.kubernetes.machine import wait_until
 from tests.cluster.kubernetes.progress import run
 
 _PORT = 5000
+_WITH_US = ("setpriv", "--pdeathsig=KILL", "--")
+"""It ends with whoever serves it, also if that is killed."""
 _SETTINGS = """
 version: 0.1
 storage: {{filesystem: {{rootdirectory: {folder}}}}}
@@ -28,7 +30,9 @@ def serve(cluster: Cluster, port: int = _PORT) -> Iterator[str]:
         settings.write_text(_SETTINGS.format(folder=folder, address=address))
         with (
             Path(folder, "log").open("w") as log,
-            subprocess.Popen(["docker-registry", "serve", settings], stdout=log, stderr=log) as process,
+            subprocess.Popen(
+                [*_WITH_US, "docker-registry", "serve", settings], stdout=log, stderr=log
+            ) as process,
         ):
             try:
                 wait_until(lambda: _answers(address), 60, f"the registry at {address} answers")

@@ -446,6 +446,16 @@ def test_what_an_earlier_process_left_as_it_is_to_be_is_not_applied_again() -> N
     assert (first, second) == ([changed], [changed])  # until it is applied
 
 
+def test_what_somebody_deleted_is_lost_and_what_was_there_before_it_is_not() -> None:
+    there, service = Tenancy(OF), ("Service", "shop")
+    there.take(*service, {"metadata": {"uid": "second"}, "spec": {}})
+
+    assert not there.lost(service, "first")
+    assert there.there == {service: ""}
+    assert there.lost(service, "second")
+    assert not there.lost(service, "second")
+
+
 def test_a_younger_process_knows_the_addresses_that_the_cluster_gave() -> None:
     record = tenant(led(plugged(network(), 5), 80))
     younger = Tenancy(OF)

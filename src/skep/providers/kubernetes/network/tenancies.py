@@ -153,7 +153,7 @@ class Tenancies:
     def _thing(self, change: Change[Any]) -> None:
         meta = change.object.metadata
         tenant, key = (meta.labels or {}).get(mark("tenant")), (type(change.object).__name__, meta.name)
-        if change.gone and tenant in self._all and self._all[tenant].there.pop(key, None) is not None:
+        if change.gone and tenant in self._all and self._all[tenant].lost(key, meta.uid):
             log.info("kubernetes.deleted", kind=key[0], name=key[1], namespace=meta.namespace)
             self._poke(tenant)
 
@@ -227,7 +227,7 @@ class Tenancies:
         except SkepError as error:
             tenancy.failed[key] = error
             return
-        tenancy.there[key] = written
+        tenancy.there[key], tenancy.uids[key] = written, found.metadata.uid
         if key[0] == "Service":
             tenancy.note_address(found.to_dict())
 

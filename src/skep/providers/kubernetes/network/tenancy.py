@@ -44,6 +44,8 @@ class Tenancy:
     record: TenantRecord = field(default_factory=TenantRecord)
     there: dict[Key, str] = field(default_factory=dict)
     """What was applied, by digest; "": something is there, whatever it says."""
+    uids: dict[Key, str] = field(default_factory=dict)
+    """Which object that is: one that was deleted and made again has another."""
     left: dict[Key, Manifest] = field(default_factory=dict)
     """What an earlier process left, as it is now; until the first round has looked at it."""
     failed: dict[Key, SkepError] = field(default_factory=dict)
@@ -57,6 +59,14 @@ class Tenancy:
         if kind == "Service":
             self.note_address(found)
         self.there[kind, name], self.left[kind, name] = "", found
+        self.uids[kind, name] = found["metadata"].get("uid", "")
+
+    def lost(self, key: Key, uid: str) -> bool:
+        """Whether somebody deleted it: not so of what nobody wants, nor of one that was there before it."""
+        if self.uids.get(key, uid) != uid:
+            return False
+        self.uids.pop(key, None)
+        return self.there.pop(key, None) is not None
 
     def note_address(self, service: Manifest) -> None:
         """The one that the cluster gave to a virtual IP."""
