@@ -43,6 +43,8 @@ INTERVAL = 10.0
 """Seconds between passes when nothing wakes the reconciler."""
 SETTLE = 0.2
 """Seconds to wait after a wake-up, so that a hundred changes make one pass."""
+LONGEST = 1.0
+"""Seconds: the same, after a pass that took its time."""
 PATIENCE = 5.0
 """Seconds for which a pass waits for slow hosts."""
 AT_ONCE = 16
@@ -77,6 +79,7 @@ class Reconciler:
         self._desired = desired
         self._apps = apps
         self._attempts = defaultdict[str, Backoff](lambda: Backoff(monotonic))
+        self._monotonic = monotonic
         self._woken = woken
         self._peering = peering
         self._guarding = guarding
@@ -92,11 +95,12 @@ class Reconciler:
         """Pass after pass, until cancelled.  A pass that fails is logged and tried again."""
         try:
             while True:
+                began = self._monotonic()
                 try:
                     await self.reconcile()
                 except Exception:
                     log.exception("reconciler.failed")
-                await self._pause()
+                await self._pause(self._monotonic() - began)
         finally:
             for looking in self._looking.values():
                 looking.cancel()
@@ -140,10 +144,11 @@ class Reconciler:
     def _looked(self, name: HostName, _looking: asyncio.Task[None]) -> None:
         self._looking.pop(name, None)
 
-    async def _pause(self) -> None:
+    async def _pause(self, took: float) -> None:
+        """Where much changes all the time, looking does not take all of the time."""
         try:
             await asyncio.wait_for(self._woken.wait(), INTERVAL)
-            await asyncio.sleep(SETTLE)
+            await asyncio.sleep(min(max(SETTLE, 2 * took), LONGEST))
         except TimeoutError:
             pass
         self._woken.clear()
