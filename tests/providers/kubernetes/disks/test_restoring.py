@@ -7,7 +7,6 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 from tests.cluster.kubernetes.cluster import Cluster
-from tests.cluster.kubernetes.shared import kubernetes
 from tests.contracts.trees import held, members, shipped, tree
 from tests.providers.disks.test_disks import data_disk
 from tests.providers.kubernetes.zone import Zone, open_zone
@@ -15,7 +14,6 @@ from tests.providers.kubernetes.zone import Zone, open_zone
 from skep.model.errors import NotFound
 from skep.model.ids import SnapshotId, TenantId, new_id
 
-__all__ = ["kubernetes"]
 pytestmark = [pytest.mark.root, pytest.mark.kubernetes]
 OLD, NEW = tree(before=b"old"), tree(after=b"new")
 
