@@ -82,7 +82,7 @@ class Cluster:
             self.start(self.control)
             for machine in self.nodes.values():
                 self.start(machine)
-            for thing in (storage.storage_class(), ingress.ingress_class(), *dns.objects(self.layout)):
+            for thing in (storage.storage_class(), *ingress.objects(self.layout), *dns.objects(self.layout)):
                 self._apply(thing)
             for part in (storage, dns, ingress):
                 self._start_beside(part.PROGRAM, part.__name__)

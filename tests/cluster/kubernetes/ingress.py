@@ -1,9 +1,9 @@
 """What leads requests into a test cluster: a small ingress controller over Debian's HAProxy.
 
 No controller is in Debian or PyPI.  This one watches the API server and does nothing while nothing changes.
-It serves `networking.k8s.io/v1` Ingresses of its class, the cluster's default one, at the address of the
-control plane's machine, ports 80 and 443, and says so in their status.  A new configuration takes the ports
-over from the one before it (`-x`), which ends when its requests have.
+It serves `networking.k8s.io/v1` Ingresses of its class, the cluster's default one, and HTTPRoutes of gateways
+of its class, at the address of the control plane's machine, ports 80 and 443; their status says so.  A
+new configuration takes the ports over from the one before it (`-x`), which ends when its requests have.
 """
 
 import ssl
@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import httpx
-from tests.cluster.kubernetes import client
+from tests.cluster.kubernetes import client, gateway_rules
 from tests.cluster.kubernetes.ingress_rules import (
     CONTROLLER,
     DEFAULT,
@@ -24,6 +24,7 @@ from tests.cluster.kubernetes.ingress_rules import (
     Object,
     certificates,
     configuration,
+    routes,
 )
 from tests.cluster.kubernetes.layout import CONTROL, Layout, saved
 
@@ -37,8 +38,16 @@ _WATCHED = {
     "endpoints": "/api/v1/endpoints",
     "secrets": "/api/v1/secrets?fieldSelector=type%3Dkubernetes.io/tls",
 }
+_OF_GATEWAYS = {
+    "gateways": f"{gateway_rules.API}/gateways",
+    "routes": f"{gateway_rules.API}/httproutes",
+}
 _TOGETHER = 0.02
 """Seconds for what comes with a change: a service and its endpoints are two."""
+
+
+def objects(layout: Layout) -> list[Object]:
+    return [ingress_class(), *(gateway_rules.definitions() if _has_gateways(layout) else ())]
 
 
 def ingress_class() -> Object:
@@ -50,6 +59,11 @@ def ingress_class() -> Object:
     }
 
 
+def _has_gateways(layout: Layout) -> bool:
+    """A cluster that was raised before goes on without: its API server does not survive custom resources."""
+    return layout.recipe >= gateway_rules.RECIPE
+
+
 class Controller:
     """Of one cluster, in the network of its control plane's machine."""
 
@@ -57,25 +71,26 @@ class Controller:
         self._layout = layout
         self._address = str(layout.address(CONTROL))
         self._haproxy = Haproxy(folder)
+        self._watched = _WATCHED | (_OF_GATEWAYS if _has_gateways(layout) else {})
         self._parts: dict[str, list[Object]] = {}
         self._news = threading.Event()
 
     def serve(self) -> None:
         """For ever; the API server may come and go."""
         with client.connect(self._layout, "skep-test-ingress") as api:
-            for part in _WATCHED:
+            for part in self._watched:
                 threading.Thread(target=self._follow, args=(api, part), daemon=True).start()
             while True:
                 self._news.wait()
                 client.pause(_TOGETHER)
                 self._news.clear()
-                if self._parts.keys() == _WATCHED.keys():
+                if self._parts.keys() == self._watched.keys():
                     self._bring(api, Known(**self._parts))
 
     def _follow(self, api: httpx.Client, part: str) -> None:
         while True:
             try:
-                for found in client.follow(api, _WATCHED[part]):
+                for found in client.follow(api, self._watched[part]):
                     self._parts[part] = found
                     self._news.set()
             except httpx.HTTPError as error:
@@ -115,7 +130,8 @@ class Haproxy:
             if _is_good(pem)
         ]
         crt_list = self._written("".join(f"{line}\n" for line in shown).encode(), "list")
-        wanted = configuration(known, address=address, admin=str(self._admin), crt_list=str(crt_list))
+        found = [*routes(known.ours()), *gateway_rules.http_routes(known)]
+        wanted = configuration(known, found, address=address, admin=str(self._admin), crt_list=str(crt_list))
         if wanted != self._now:
             (self._folder / "haproxy.cfg").write_text(wanted)
             self._start()

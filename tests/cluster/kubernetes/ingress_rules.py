@@ -1,4 +1,4 @@
-"""What Ingresses ask for, as routes, and these as the configuration of HAProxy.  Pure.
+"""What Ingresses ask for, as routes, and routes as the configuration of HAProxy.  Pure.
 
 As the documentation of Kubernetes has it (https://kubernetes.io/docs/concepts/services-networking/ingress/):
 an exact name goes before a wildcard (of one label), and that before rules for all names; of paths the longest
@@ -7,9 +7,11 @@ backend's, or a 404.  Annotations mean nothing here, and nobody who comes by HTT
 """
 
 import base64
+import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 CONTROLLER = "skep.test/ingress"
@@ -36,13 +38,21 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Backend:
+    """Targets that requests are shared by, with their weights."""
+
+    name: str
+    parts: tuple[tuple[Target, int], ...]
+
+
+@dataclass(frozen=True)
 class Route:
     """`host`: "" for all; `path` without a slash at its end: "" for all."""
 
     host: str
     path: str
     exact: bool
-    target: Target
+    backend: Backend
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,8 @@ class Known:
     services: Collection[Object] = ()
     endpoints: Collection[Object] = ()
     secrets: Collection[Object] = ()
+    gateways: Collection[Object] = ()
+    routes: Collection[Object] = ()
 
     def ours(self) -> list[Object]:
         """Those that are for this controller, the oldest first: of two that say the same it counts."""
@@ -70,22 +82,30 @@ def key(thing: Object) -> Key:
     return thing["metadata"]["namespace"], thing["metadata"]["name"]
 
 
-def routes(ingresses: Iterable[Object]) -> list[Route]:
-    """In the order in which they are to be tried."""
-    found: dict[tuple[str, str, bool], Route] = {}
+def routes(ingresses: Iterable[Object]) -> Iterator[Route]:
     for one in ingresses:
         for host, path in _paths(one):
-            exact = path.get("pathType") == "Exact"
-            asked = path.get("path", "/")
-            route = Route(host, asked if exact else asked.rstrip("/"), exact, _target(one, path["backend"]))
-            found.setdefault((host, route.path, exact), route)
-    return sorted(found.values(), key=_order)
+            yield route(
+                host, path.get("path", "/"), path["pathType"] == "Exact", _backend(one, path["backend"])
+            )
 
 
-def default(ingresses: Iterable[Object]) -> Target | None:
+def route(host: str, path: str, exact: bool, backend: Backend) -> Route:
+    return Route(host, path if exact else path.rstrip("/"), exact, backend)
+
+
+def ordered(found: Iterable[Route]) -> list[Route]:
+    """In the order in which they are to be tried; of two that say the same the first counts."""
+    chosen: dict[tuple[str, str, bool], Route] = {}
+    for one in found:
+        chosen.setdefault((one.host, one.path, one.exact), one)
+    return sorted(chosen.values(), key=_order)
+
+
+def default(ingresses: Iterable[Object]) -> Backend | None:
     """Where all goes that no rule is for."""
     told = (
-        _target(one, one["spec"]["defaultBackend"]) for one in ingresses if "defaultBackend" in one["spec"]
+        _backend(one, one["spec"]["defaultBackend"]) for one in ingresses if "defaultBackend" in one["spec"]
     )
     return next(told, None)
 
@@ -127,11 +147,10 @@ def servers(target: Target, known: Known) -> list[str]:
     )
 
 
-def configuration(known: Known, *, address: str, admin: str, crt_list: str) -> str:
-    """`admin`: the socket by which the next process takes the ports over."""
-    ingresses = known.ours()
-    ordered, rest = routes(ingresses), default(ingresses)
-    targets = {route.target for route in ordered} | ({rest} if rest else set())
+def configuration(known: Known, found: Iterable[Route], *, address: str, admin: str, crt_list: str) -> str:
+    """For these routes.  `admin`: the socket by which the next process takes the ports over."""
+    tried, rest = ordered(found), default(known.ours())
+    backends = {one.backend for one in tried} | ({rest} if rest else set())
     lines = [
         *_general(admin),
         "frontend all",
@@ -140,15 +159,24 @@ def configuration(known: Known, *, address: str, admin: str, crt_list: str) -> s
         "    http-request set-header X-Forwarded-Proto http unless { ssl_fc }",
         "    http-request set-header X-Forwarded-Proto https if { ssl_fc }",
         "    http-request set-var(txn.host) req.hdr(host),host_only,lower",
-        *_chosen(ordered),
+        *_chosen(tried),
         f"    default_backend {rest.name if rest else _NOWHERE}",
         f"backend {_NOWHERE}",
-        '    http-request return status 404 content-type text/plain string "No ingress leads there."',
+        '    http-request return status 404 content-type text/plain string "Nothing leads there."',
     ]
-    for target in sorted(targets, key=lambda one: one.name):
-        lines += [f"backend {target.name}", "    balance roundrobin"]
-        lines += [f"    server {one} {one}" for one in servers(target, known)]
+    for backend in sorted(backends, key=lambda one: one.name):
+        lines += [f"backend {backend.name}", "    balance roundrobin"]
+        lines += [f"    server {one} {one} weight {share}" for one, share in weights(backend, known).items()]
     return "\n".join(lines) + "\n"
+
+
+def weights(backend: Backend, known: Known) -> dict[str, int]:
+    """Of servers, so that all of a target together have its share; 256 is the most that HAProxy takes."""
+    behind = [(servers(target, known), weight) for target, weight in backend.parts]
+    shares = {one: Fraction(weight, len(found)) for found, weight in behind for one in found}
+    whole = math.lcm(*(share.denominator for share in shares.values()))
+    most = max(256, *(int(share * whole) for share in shares.values()), 0)
+    return {one: round(share * whole * 256 / most) for one, share in shares.items()}
 
 
 def _general(admin: str) -> list[str]:
@@ -171,19 +199,19 @@ def _general(admin: str) -> list[str]:
     ]
 
 
-def _chosen(ordered: Iterable[Route]) -> Iterator[str]:
+def _chosen(tried: Iterable[Route]) -> Iterator[str]:
     """A name that has rules of its own has no others: what they do not match is nowhere."""
     last = None
-    for route in ordered:
-        if last is not None and last != route.host:
+    for one in tried:
+        if last is not None and last != one.host:
             yield from _use(_NOWHERE, _of_host(last), "")
-        last = route.host
-        path = f"{{ path -m str {_quoted(route.path or '/')} }}"
-        if route.path or route.exact:
-            yield from _use(route.target.name, _of_host(route.host), path)
-        if not route.exact:
-            within = f"{{ path -m beg {_quoted(route.path + '/')} }}" if route.path else ""
-            yield from _use(route.target.name, _of_host(route.host), within)
+        last = one.host
+        if one.path:
+            path = f"{{ path -m str {_quoted(one.path)} }}"
+            yield from _use(one.backend.name, _of_host(one.host), path)
+        if not one.exact:
+            within = f"{{ path -m beg {_quoted(one.path + '/')} }}" if one.path else ""
+            yield from _use(one.backend.name, _of_host(one.host), within)
 
 
 def _use(backend: str, *conditions: str) -> Iterator[str]:
@@ -215,10 +243,11 @@ def _paths(ingress: Object) -> Iterator[tuple[str, Object]]:
                 yield rule.get("host", ""), path
 
 
-def _target(ingress: Object, backend: Object) -> Target:
+def _backend(ingress: Object, backend: Object) -> Backend:
     service: Mapping[str, Any] = backend["service"]
     port = service["port"].get("number") or service["port"]["name"]
-    return Target(ingress["metadata"]["namespace"], service["name"], str(port))
+    target = Target(ingress["metadata"]["namespace"], service["name"], str(port))
+    return Backend(target.name, ((target, 1),))
 
 
 def _class(ingress: Object) -> str:

@@ -12,9 +12,20 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.cluster.kubernetes import gateway_rules
 from tests.cluster.kubernetes.certificates import Authority
 from tests.cluster.kubernetes.ingress import Haproxy, ingress_class
-from tests.cluster.kubernetes.ingress_rules import CONTROLLER, Known, default, routes, servers
+from tests.cluster.kubernetes.ingress_rules import (
+    CONTROLLER,
+    Backend,
+    Known,
+    Target,
+    default,
+    ordered,
+    routes,
+    servers,
+    weights,
+)
 
 ADDRESS = "127.83.7.1"
 """Of this machine alone, and of nobody else on it."""
@@ -158,12 +169,12 @@ def test_of_two_ingresses_that_say_the_same_the_older_one_counts() -> None:
 
     known = Known(classes=[ingress_class()], ingresses=[younger, older])
 
-    assert [route.target.service for route in routes(known.ours())] == ["one"]
+    assert [one.backend.name for one in ordered(routes(known.ours()))] == ["shop:one:80"]
 
 
 def test_a_port_is_meant_by_number_or_name_and_only_who_is_ready_is_behind_it() -> None:
     rest = _ingress("a", defaultBackend={"service": {"name": "web", "port": {"name": "http"}}})
-    target = default([rest])
+    told = default([rest])
     ports = [{"name": "http", "port": 80, "targetPort": 8080}, {"name": "other", "port": 81}]
     service = {"metadata": {"namespace": "shop", "name": "web"}, "spec": {"ports": ports}}
     subset = {
@@ -173,8 +184,56 @@ def test_a_port_is_meant_by_number_or_name_and_only_who_is_ready_is_behind_it() 
     }
     known = Known(services=[service], endpoints=[{"metadata": service["metadata"], "subsets": [subset]}])
 
-    assert target is not None
+    assert told is not None
+    ((target, _),) = told.parts
     assert servers(target, known) == ["10.0.0.1:8080", "10.0.0.2:8080"]
+
+
+def test_targets_have_their_shares_however_many_servers_they_have() -> None:
+    old, new = (Target("shop", name, "80") for name in ("old", "new"))
+    services = [
+        {"metadata": {"namespace": "shop", "name": name}, "spec": {"ports": [{"port": 80}]}}
+        for name in ("old", "new")
+    ]
+    endpoints = [
+        {"metadata": one["metadata"], "subsets": [{"addresses": addresses, "ports": [{"port": 80}]}]}
+        for one, addresses in zip(
+            services, ([{"ip": "a"}, {"ip": "b"}, {"ip": "c"}], [{"ip": "d"}]), strict=True
+        )
+    ]
+    known = Known(services=services, endpoints=endpoints)
+
+    def shares(*of: int) -> dict[str, int]:
+        return weights(Backend("shop", tuple(zip((old, new), of, strict=True))), known)
+
+    assert shares(1, 0) == {"a:80": 1, "b:80": 1, "c:80": 1, "d:80": 0}
+    assert shares(95, 5) == {"a:80": 95, "b:80": 95, "c:80": 95, "d:80": 15}
+    assert shares(30_000, 10_000) == {"a:80": 256, "b:80": 256, "c:80": 256, "d:80": 256}
+
+
+def test_routes_of_gateways_of_its_class_are_served() -> None:
+    ours = gateway_rules.gateway("infra", "ours")
+    other = gateway_rules.gateway("infra", "other")
+    other["spec"]["gatewayClassName"] = "foreign"
+
+    def led_by(name: str) -> dict[str, Any]:
+        rule = {
+            "matches": [{"path": {"type": "PathPrefix", "value": "/api"}}],
+            "backendRefs": [{"name": "web-1", "port": 80, "weight": 90}, {"name": "web-2", "port": 80}],
+        }
+        spec: dict[str, Any] = {
+            "parentRefs": [{"namespace": "infra", "name": name}],
+            "hostnames": [name],
+            "rules": [rule],
+        }
+        return _ingress(name, **spec)
+
+    known = Known(gateways=[ours, other], routes=[led_by("ours"), led_by("other"), led_by("absent")])
+
+    (found,) = gateway_rules.http_routes(known)
+
+    assert (found.host, found.path, found.exact) == ("ours", "/api", False)
+    assert [(to.service, weight) for to, weight in found.backend.parts] == [("web-1", 90), ("web-2", 1)]
 
 
 def _ask(client: httpx.Client, host: str, path: str, *, tls: bool) -> str:
