@@ -90,7 +90,7 @@ class Visitor:
             asking.join()
 
     def _ask_on(self, answers: list[str], enough: Event) -> None:
-        while not enough.wait(0.01):
+        while not enough.wait(0.03):
             try:
                 answer = self.ask(HOST)
                 answers.append(answer.text.strip() if answer.is_success else str(answer.status_code))
