@@ -84,7 +84,7 @@ class ClusterHost:
 
         Raises Unavailable: its API server does not answer.
         """
-        await self.cluster.document("/version")
+        await self.cluster.answers()
         return HostLoad(disk_used=(await self.disks.usage()).used)
 
     async def changed(self, known: ClusterOffers) -> ClusterOffers | None:

@@ -1,5 +1,6 @@
 """What skep asks of a cluster, and what becomes of the answers."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -160,3 +161,18 @@ async def test_kinds_in_groups_and_kinds_without_namespace_are_watched_too(
     await namespaces.until(lambda: namespaces.get(namespace) is not None)
 
     assert [item.metadata and item.metadata.name for item in await real.list(Deployment)] == ["d"]
+
+
+async def test_a_sign_of_life_does_not_wait_behind_orders() -> None:
+    async with serve() as busy, Cluster(busy.config(), "i") as cluster:
+        orders = [asyncio.create_task(cluster.get(Pod, "a", "n")) for _ in range(40)]
+        while not busy.asked:
+            await asyncio.sleep(0.01)
+        sign = asyncio.create_task(cluster.answers())
+        while not any(what == "GET /version" for what, _ in busy.asked):
+            await asyncio.sleep(0.01)
+
+        assert len(busy.asked) < 40  # the others wait for their turn
+        for task in (*orders, sign):
+            task.cancel()
+        await asyncio.gather(*orders, sign, return_exceptions=True)

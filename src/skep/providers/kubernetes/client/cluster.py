@@ -162,6 +162,10 @@ class Cluster:
         """What the server answers there, from JSON."""
         return await self._ask(lambda: self._document(path), f"get {path}")
 
+    async def answers(self) -> None:
+        """A sign of life, which does not wait behind orders.  Raises Unavailable: there is none."""
+        await self._asked(lambda: self._document("/version"), "get /version", self._patience)
+
     async def serves(self, group: str) -> bool:
         """`policy/v1`, or `metrics.k8s.io` in whatever version; asked once."""
         if self._groups is None:
@@ -207,13 +211,19 @@ class Cluster:
     async def _ask(self, ask: Callable[[], Awaitable[T]], what: str, patience: float | None = None) -> T:
         async def in_turn() -> T:
             async with self._room:
-                try:
-                    return await ask()
-                except (KeyError, ValueError) as error:
-                    raise refusals.unread(error) from error
+                return await ask()
+
+        return await self._asked(in_turn, what, self._patience if patience is None else patience)
+
+    async def _asked(self, ask: Callable[[], Awaitable[T]], what: str, patience: float) -> T:
+        async def read() -> T:
+            try:
+                return await ask()
+            except (KeyError, ValueError) as error:
+                raise refusals.unread(error) from error
 
         try:
-            return await patiently(in_turn, self._patience if patience is None else patience)
+            return await patiently(read, patience)
         except httpx2.HTTPError as error:
             raise translated(error, what) from error
 
