@@ -1,18 +1,22 @@
-"""Fixed addresses in a test cluster: a plug-in of ours that is asked as Calico's is.
+"""Fixed addresses in a test cluster: a plug-in of ours that is asked as Calico's is, and a pool to ask for.
 
 The pool is on the wire that joins the machines: each node answers there for the addresses of its pods, so no
-machine has to be told where one is.
+machine has to be told where one is.  What Calico has beside is not there, so only the group of its API server
+is served: nobody takes that for a network that enforces policies.
 """
 
 from pathlib import Path
 from typing import Any
 
 from tests.cluster.kubernetes import address_plugin
+from tests.cluster.kubernetes.layout import Layout
 from tests.cluster.kubernetes.machine import Machine
 
 PROGRAMS = "/var/lib/cni/programs"
 """Where nodes have network plug-ins: Debian's, and ours."""
 DEBIANS = Path("/usr/lib/cni")
+RECIPE = 2
+"""The first of `build.RECIPE` whose API server survives a pool."""
 _PLUGIN = "fixed-address"
 Object = dict[str, Any]
 
@@ -42,4 +46,31 @@ def attachment(machine: Machine) -> Object:
             "node": str(machine.address),
             "otherwise": {"type": "host-local", "ranges": ranges, "routes": [{"dst": "0.0.0.0/0"}]},
         },
+    }
+
+
+def definition() -> Object:
+    """Of pools, as Calico's API server has them."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "ippools.projectcalico.org"},
+        "spec": {
+            "group": "projectcalico.org",
+            "names": {"kind": "IPPool", "listKind": "IPPoolList", "plural": "ippools", "singular": "ippool"},
+            "scope": "Cluster",
+            "versions": [
+                {"name": "v3", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+            ],
+        },
+    }
+
+
+def pool(layout: Layout) -> Object:
+    return {
+        "apiVersion": "projectcalico.org/v3",
+        "kind": "IPPool",
+        "metadata": {"name": "fixed"},
+        "spec": {"cidr": str(layout.fixed), "assignmentMode": "Manual", "allowedUses": ["Workload"]},
     }

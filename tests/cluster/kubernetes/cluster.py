@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 from tests.cluster.kubernetes import (
+    addresses,
     audit,
     build,
     cgroups,
@@ -88,6 +89,8 @@ class Cluster:
                 self._start_beside(part.PROGRAM, part.__name__)
             if self.layout.recipe >= snapshots.RECIPE:  # one that was raised before goes on without
                 self._keep_snapshots()
+            if self.layout.recipe >= addresses.RECIPE:
+                self._offer_addresses()
             say(f"waiting for {self.layout.nodes} nodes to be Ready")
             self.until(lambda: set(self.nodes) <= self.ready(), "every node is Ready")
 
@@ -237,6 +240,10 @@ class Cluster:
             self._apply(thing)
         self.until(lambda: self._applied(snapshots.snapshot_class()), "the API serves snapshots")
         self._start_beside(snapshots.PROGRAM, snapshots.__name__)
+
+    def _offer_addresses(self) -> None:
+        self._apply(addresses.definition())
+        self.until(lambda: self._applied(addresses.pool(self.layout)), "the API serves pools of addresses")
 
     def _applied(self, thing: object) -> bool:
         """Whether its kind is served already."""

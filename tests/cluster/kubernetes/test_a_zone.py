@@ -38,6 +38,7 @@ services:
     healthcheck: {test: [CMD, wget, -q, -O, "-", "http://127.0.0.1:8080/"], interval: 1s, retries: 30}
     expose: ["8080"]
     stop_grace_period: 0s
+    networks: [back]
     depends_on: [db]
     deploy: {replicas: 2}
     x-skep: {priority: low}
@@ -47,6 +48,10 @@ services:
     volumes: ["data:/data"]
     stop_grace_period: 0s
     deploy: {placement: {constraints: [node.hostname == node-2, node.zone == k8s]}}
+    networks: {back: {ipv4_address: FIXED}}
+networks:
+  back:
+    ipam: {config: [{subnet: POOL}]}
 volumes:
   data:
     x-skep: {size: 16m}
@@ -98,8 +103,9 @@ class Someone:
         os.kill(int((self.folder / "run" / "skep.pid").read_text()), 9)
 
     def compose(self, text: str) -> str:
-        file = self.folder / "compose.yaml"
-        file.write_text(text)
+        """With an address of the cluster's pool where the text asks for one."""
+        pool, file = self.world.layout.fixed, self.folder / "compose.yaml"
+        file.write_text(text.replace("POOL", str(pool)).replace("FIXED", str(pool[9])))
         return str(file)
 
     def look(self, path: str) -> Any:
@@ -203,10 +209,13 @@ def test_a_cluster_becomes_a_zone_while_skep_runs(someone: Someone, account: Pat
 
 def test_what_a_cluster_cannot_do_is_refused_when_it_is_planned(someone: Someone) -> None:
     text = COMPOSE.replace('"data:/data"', '"/srv:/data"').replace("VERSION", "1")
+    text = text.replace("FIXED", "10.9.0.9").replace("POOL", "10.9.0.0/24")
 
     refused = someone.type("plan", someone.compose(text), "--zone", "k8s", fails=True)
 
     assert "service 'db' mounts the path /srv of a host" in refused
+    pool = someone.world.layout.fixed
+    assert f"service 'db' asks for the address 10.9.0.9, which is not in {pool}" in refused
     assert someone.namespaces() == []
 
 
@@ -216,12 +225,11 @@ def test_an_app_runs_in_the_cluster_and_its_services_find_each_other(someone: So
     there = someone.replicas()
     assert {one["host"] for one in there.values()} == {"k8s"}
     assert {one["state"] for one in there.values()} == {"running"}
-    pods = [(pod["metadata"]["labels"]["skep.dev/service"], pod["spec"]) for pod in someone.pods()]
-    assert sorted((name, spec["nodeName"], spec["priority"]) for name, spec in pods) == [
-        ("db", "node-2", 0),
-        ("web", "node-1", -10),
-        ("web", "node-2", -10),
-    ]
+    pods = [(pod["metadata"]["labels"]["skep.dev/service"], pod) for pod in someone.pods()]
+    placed = [(name, pod["spec"]["nodeName"], pod["spec"]["priority"]) for name, pod in pods]
+    assert sorted(placed) == [("db", "node-2", 0), ("web", "node-1", -10), ("web", "node-2", -10)]
+    addresses = {name: pod["status"]["podIP"] for name, pod in pods}
+    assert addresses["db"] == str(someone.world.layout.fixed[9])
     images = {pod["spec"]["containers"][0]["image"] for pod in someone.pods()}
     assert len(images) == 1
     assert images.pop().startswith(f"{someone.address}/skep@sha256:")
