@@ -284,6 +284,18 @@ class SnapshotPoolContract(DiskPoolContract):
             spec.id: (spec.size, "data")
         }
 
+    async def test_changes_do_not_follow_what_a_disk_was_restored_from(self, pool: DiskPool) -> None:
+        spec, kept = disk(), SnapshotId(new_id())
+        await pool.create(spec)
+        await pool.snapshot(spec.id, kept)
+        arrived = Contents(shipped(tree(later=b"x")))
+        await pool.receive(spec.id, arrived.stream())
+
+        await pool.restore(spec.id, kept)
+
+        with pytest.raises(Conflict):
+            await pool.receive(spec.id, shipped(tree(later=b"y")), arrived.seal)
+
     async def test_a_snapshot_goes_when_it_is_asked_to_and_with_its_disk(self, pool: DiskPool) -> None:
         spec, one, other = disk(), SnapshotId(new_id()), SnapshotId(new_id())
         await pool.create(spec)

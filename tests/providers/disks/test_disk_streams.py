@@ -210,6 +210,23 @@ async def test_a_received_disk_is_limited_and_counted_as_before(folder: Path) ->
             (await pool.path(spec.id) / "more").write_bytes(os.urandom(8 * MIB))
 
 
+async def test_a_disk_that_changes_arrived_at_takes_as_much_as_before(folder: Path) -> None:
+    one, other = data_disk(8 * MIB), data_disk(8 * MIB)
+    async with pool_at(folder) as pool:
+        for spec in (one, other):
+            await pool.create(spec)
+        await pool.receive(one.id, shipped(tree(large=os.urandom(5 * MIB))))
+        first = Contents(pool.export(one.id))
+        await pool.receive(other.id, first.stream())
+        (await pool.path(one.id) / "large").write_bytes(os.urandom(6 * MIB))
+
+        await pool.receive(other.id, pool.export(one.id, first.seal), first.seal)
+        (await pool.path(other.id) / "large").write_bytes(os.urandom(7 * MIB))
+
+        with pytest.raises(OSError, match="quota"):
+            (await pool.path(other.id) / "more").write_bytes(os.urandom(4 * MIB))
+
+
 async def test_a_process_that_is_killed_in_the_middle_leaves_the_disk_as_it_was(folder: Path) -> None:
     spec, before = data_disk(), tree(before=b"old")
     async with pool_at(folder) as pool:

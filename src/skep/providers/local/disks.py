@@ -29,7 +29,7 @@ from skep.model.ids import Bytes, DiskId, SnapshotId
 from skep.providers.local import btrfs
 from skep.providers.local.disk_marks import SentMarks
 from skep.providers.local.disk_records import DiskRecord, check_equal, read_record, write_record
-from skep.providers.local.disk_tars import look, pack, unpack, unpack_changes
+from skep.providers.local.disk_tars import duplicate, look, pack, unpack, unpack_changes
 from skep.providers.local.kept_snapshots import Kept, SnapshotFolder
 from skep.providers.local.pool_device import attach_pool, detach_pool, is_mounted
 from skep.providers.local.quota_groups import enable_quota, free_group, limit_new, remove_group, tolerated
@@ -144,7 +144,12 @@ class BtrfsPool:
         seals: list[str] = []
         content = unsealed(stream, seals.append)
         try:
-            await (unpack_changes(content, hidden, self._confined) if onto else unpack(content, hidden))
+            if onto:
+                if self._simple():
+                    await duplicate(self._path(disk), hidden)
+                await unpack_changes(content, hidden, self._confined)
+            else:
+                await unpack(content, hidden)
             if self._arriving.get(disk) != hidden.name:
                 raise Stale(f"Disk {disk} is received by somebody else, who began later.")
             await asyncio.to_thread(self._replace, disk, hidden, seals[0])
@@ -242,7 +247,7 @@ class BtrfsPool:
             raise NotFound(f"There is no snapshot {snapshot} on this host.")
         record = self._record(disk)
         inherited = kept.held if self._simple() else Bytes(0)
-        wanted = msgspec.structs.replace(record, inherited=inherited)
+        wanted = msgspec.structs.replace(record, inherited=inherited, arrived="")
         hidden = self._disks / f"{_HIDDEN}back-{disk}"
         self._destroy(hidden)
         with _explained(disk), btrfs.directory(self._disks) as disks:
@@ -279,36 +284,31 @@ class BtrfsPool:
         return hidden
 
     def _second(self, disk: DiskId, onto: str) -> Path:
-        """One like the disk as it is."""
+        """One like the disk as it is, which is to be filled where quotas are simple.
+
+        These count what a snapshot shares where it was written: what is changed there later would count
+        twice, and a disk that is more than half full could never be written anew.
+        """
         record = self._record(disk)
         if record.arrived != onto:
             raise Conflict(f"Something else arrived at disk {disk} last.")
+        if self._simple():
+            return self._vessel(disk)
         self._check_room()
         hidden = self._disks / f"{_HIDDEN}in-{disk}-{next(self._numbers)}"
         self._destroy(hidden)
         with _explained(disk), btrfs.directory(self._disks) as disks, btrfs.directory(self._path(disk)) as fd:
-            btrfs.sync(fd)
-            inherited = self._inherited(fd, record)
             btrfs.snapshot_subvolume(fd, disks, hidden.name, read_only=False)
             with btrfs.directory(hidden) as made:
-                wanted = msgspec.structs.replace(record, inherited=inherited)
-                limit_new(made, _limit(wanted))
-                write_record(made, wanted)
+                limit_new(made, record.size)
         return hidden
-
-    def _inherited(self, fd: int, record: DiskRecord) -> Bytes:
-        """What one that is made of this disk shares with it."""
-        held = self._used(btrfs.group_of(btrfs.subvolume_id(fd))) + record.inherited
-        return Bytes(held) if self._simple() else Bytes(0)
 
     def _replace(self, disk: DiskId, hidden: Path, seal: str) -> None:
         """The disk may have been resized meanwhile."""
-        made = read_record(hidden)
-        inherited = made.inherited if made is not None else Bytes(0)
-        record = msgspec.structs.replace(self._record(disk), inherited=inherited, arrived=seal)
+        record = msgspec.structs.replace(self._record(disk), inherited=Bytes(0), arrived=seal)
         with _explained(disk):
             with btrfs.directory(hidden) as fd:
-                btrfs.limit_group(fd, btrfs.group_of(btrfs.subvolume_id(fd)), _limit(record))
+                btrfs.limit_group(fd, btrfs.group_of(btrfs.subvolume_id(fd)), record.size)
                 write_record(fd, record)
                 btrfs.sync(fd)
             btrfs.exchange(hidden, self._path(disk))

@@ -84,6 +84,7 @@ class SimulatedPool:
         _, used, self._received[disk] = self._snapshots[snapshot]
         self._disks[disk] = msgspec.structs.replace(usage, used=used)
         self._sent.pop(disk, None)
+        self._arrived.pop(disk, None)
 
     async def delete_snapshot(self, snapshot: SnapshotId) -> None:
         self._snapshots.pop(snapshot, None)
