@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.bench.installation import Installation
 from tests.cluster.kubernetes.build import CACHE
+from tests.cluster.kubernetes.progress import say
 from tests.deploy.manifests import ROOT
 
 _KEPT = CACHE / "images"
@@ -67,11 +68,13 @@ def _have_debian(skep: Installation, kept: Path) -> None:
     if kept.exists():
         skep.command("image", "import", str(kept), "debian:bookworm")
         return
+    say("making the base image of Debian")
     skep.command("image", "bootstrap", "debian")
     _save(skep, "debian:bookworm", kept)
 
 
 def _build_one(skep: Installation, place: Path, *words: str) -> None:
+    say(f"building the image {_kind(place)}")
     name = f"{_kind(place)}:1"
     skep.command("image", "build", f"--tag={name}", *words)
     _save(skep, name, place)
