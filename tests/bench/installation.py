@@ -165,13 +165,17 @@ class Installation:
         """Raises RuntimeError: the run ended otherwise than by success."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            record = self.http.get(f"/v1/runs/{run}").raise_for_status().json()["run"]
-            if record["state"] == "succeeded":
+            if self.has_succeeded(run):
                 return
-            if record["state"] in ("failed", "cancelled", "needs-operator"):
-                raise RuntimeError(f"{record['title']}: {record['state']}: {record['error']}")
             time.sleep(poll)
         raise TimeoutError(f"run {run} did not end within {timeout} s")
+
+    def has_succeeded(self, run: str) -> bool:
+        """False: it goes on.  Raises RuntimeError: it ended otherwise."""
+        record = self.http.get(f"/v1/runs/{run}").raise_for_status().json()["run"]
+        if record["state"] in ("failed", "cancelled", "needs-operator"):
+            raise RuntimeError(f"{record['title']}: {record['state']}: {record['error']}")
+        return bool(record["state"] == "succeeded")
 
     def _accepted(self, answer: httpx.Response) -> str | None:
         if answer.is_error:
