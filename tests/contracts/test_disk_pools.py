@@ -296,6 +296,21 @@ class SnapshotPoolContract(DiskPoolContract):
         with pytest.raises(Conflict):
             await pool.receive(spec.id, shipped(tree(later=b"y")), arrived.seal)
 
+    async def test_of_a_disk_that_went_back_no_changes_are_sent_but_all_that_it_holds(
+        self, pool: DiskPool
+    ) -> None:
+        spec, kept = disk(), SnapshotId(new_id())
+        await pool.create(spec)
+        sent = Contents(pool.export(spec.id))
+        async for _block in sent.stream():
+            pass
+        await pool.snapshot(spec.id, kept)
+        await pool.restore(spec.id, kept)
+
+        with pytest.raises(Conflict):
+            async for _block in pool.export(spec.id, sent.seal):
+                pass
+
     async def test_a_snapshot_goes_when_it_is_asked_to_and_with_its_disk(self, pool: DiskPool) -> None:
         spec, one, other = disk(), SnapshotId(new_id()), SnapshotId(new_id())
         await pool.create(spec)

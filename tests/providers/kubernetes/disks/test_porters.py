@@ -39,11 +39,12 @@ class Claim:
     def __init__(self, volume: Path, scratch: Path) -> None:
         self.volume = volume
         self.scratch = scratch
+        self.name = "disk-d1"
         scratch.mkdir()
 
     def run(self, script: str, given: bytes = b"", seal: str = "") -> bytes:
         """Raises as control hears of it."""
-        words = ["/bin/sh", "-c", script, "sh", str(self.volume), str(self.scratch), seal]
+        words = ["/bin/sh", "-c", script, "sh", str(self.volume), str(self.scratch), seal, self.name]
         done = subprocess.run(words, input=given, capture_output=True, check=False)
         must_have_ended_well(done.returncode, done.stderr.decode())
         return done.stdout
@@ -73,7 +74,7 @@ def test_what_arrived_whole_replaces_what_was_there(claim: Claim) -> None:
     claim.run(KEEP, seal="ab")
     claim.run(KEEP, seal="ab")
 
-    assert {one.name for one in claim.volume.iterdir()} == {"data", "lost+found", "arrived-ab"}
+    assert {one.name for one in claim.volume.iterdir()} == {"data", "lost+found", "arrived-disk-d1-ab"}
     assert claim.held() == members(NEW)
 
 

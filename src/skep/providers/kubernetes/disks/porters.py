@@ -61,10 +61,10 @@ _SUM = 'rm -f "$2"/*; mkfifo "$2/pipe"; sha256sum < "$2/pipe" > "$2/sum" &\n'
 SEND = (
     _SETTLE
     + _DATA
-    + f'[ -z "$3" ] || [ -e "sent-$3" ] || exit {UNKNOWN}\n'
+    + f'[ -z "$3" ] || [ -e "sent-$4-$3" ] || exit {UNKNOWN}\n'
     + _SUM
     + f"""
-[ -z "$3" ] || cp "sent-$3" "$2/state"
+[ -z "$3" ] || cp "sent-$4-$3" "$2/state"
 {{
   code=0
   tar {shlex.join(PACK)} --listed-incremental="$2/state" --file=- --directory={DATA} . || code=$?
@@ -75,7 +75,7 @@ code=$(cat "$2/code")
 [ "$code" -le 1 ] || exit "$code"
 if [ -z "$3" ]; then
   rm -f sent-*
-  {{ cp "$2/state" noting && mv noting "sent-$(head -c 64 "$2/sum")"; }} 2> /dev/null || rm -f noting
+  {{ cp "$2/state" noting && mv noting "sent-$4-$(head -c 64 "$2/sum")"; }} 2> /dev/null || rm -f noting
 fi
 head -c 64 "$2/sum"
 """
@@ -91,7 +91,7 @@ rm -rf arriving
 if [ -z "$3" ]; then
   mkdir arriving
 else
-  [ -e "arrived-$3" ] && cp -al {DATA} arriving || exit {UNKNOWN}
+  [ -e "arrived-$4-$3" ] && cp -al {DATA} arriving || exit {UNKNOWN}
 fi
 """
     + _SUM
@@ -116,7 +116,7 @@ rm -f arrived-* sent-*
 [ ! -d arriving ] || mv -T arriving ready
 sync -f .
 {_SETTLE}
-{{ : > "arrived-$3"; }} 2> /dev/null || true
+{{ : > "arrived-$4-$3"; }} 2> /dev/null || true
 """
 """`$3`: the seal of what arrived."""
 FINGERPRINT = _SETTLE + _DATA + f'cd {DATA}\nexport TMPDIR="$2"\n' + LOOK
@@ -127,8 +127,9 @@ def frame(block: bytes) -> bytes:
     return b"%d\n" % len(block) + block
 
 
-def command(script: str, seal: str = "") -> tuple[str, ...]:
-    return ("/bin/sh", "-c", script, "sh", VOLUME, SCRATCH, seal)
+def command(script: str, claim: str, seal: str = "") -> tuple[str, ...]:
+    """Notes bear the name of the claim: one that was made of a snapshot knows nothing of copies before it."""
+    return ("/bin/sh", "-c", script, "sh", VOLUME, SCRATCH, seal, claim)
 
 
 def porter_name(disk: DiskId) -> str:

@@ -71,7 +71,7 @@ class Porting:
         self, of: TenantNamespace, disk: DiskId, claim: str, since: str
     ) -> AsyncGenerator[bytes, None]:
         """The tar with its proof.  Raises Conflict, Unavailable, HostFailure."""
-        said = command(SEND, since)
+        said = command(SEND, claim, since)
         async with self._porter(of, disk, claim) as work, self._script(of, disk, said, work) as session:
             errors = b""
             async for stream, data in session.output():
@@ -98,7 +98,7 @@ class Porting:
         """
         async with self._porter(of, disk, claim) as work:
             digest = hashlib.sha256()
-            async with self._script(of, disk, command(TAKE, onto), work, fed=True) as session:
+            async with self._script(of, disk, command(TAKE, claim, onto), work, fed=True) as session:
                 feeding = asyncio.create_task(_feed(session, content, digest.update))
                 try:
                     arrived = await _said(session, feeding)
@@ -108,12 +108,12 @@ class Porting:
             if arrived != digest.hexdigest().encode():
                 raise InvalidInput("What arrived in the cluster is not what was sent: send it again.")
             still()
-            async with self._script(of, disk, command(KEEP, digest.hexdigest()), work) as session:
+            async with self._script(of, disk, command(KEEP, claim, digest.hexdigest()), work) as session:
                 await _said(session)
 
     async def look(self, of: TenantNamespace, disk: DiskId, claim: str) -> str:
         """As `LOOK` says.  Raises Unavailable, HostFailure."""
-        said = command(FINGERPRINT)
+        said = command(FINGERPRINT, claim)
         async with self._porter(of, disk, claim) as work, self._script(of, disk, said, work) as session:
             return (await _said(session)).decode()
 
