@@ -13,7 +13,7 @@ from tests.control.simulation import app, service
 from skep.control.apps.strategies import why_alone
 from skep.control.callers import Caller, Role
 from skep.control.desired import DesiredState
-from skep.control.plans.fixed_addresses import of_service
+from skep.control.plans.fixed_addresses import of_service, problems
 from skep.control.plans.homes import home_of
 from skep.control.plans.specifications import Limits
 from skep.flow import RunId, RunState
@@ -60,6 +60,16 @@ def test_an_address_of_a_range_is_had_and_one_of_none_is_refused_with_those_that
         caught.value.message
     )
     assert "'db'" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("address", "had"),
+    [("10.9.1.1", False), ("10.9.1.2", True), ("10.9.1.254", True), ("10.9.1.255", False)],
+)
+def test_a_range_may_leave_a_gateway_out(address: str, had: bool) -> None:
+    spans = ["fd09::2-fd09::ff", "10.9.1.2-10.9.1.254"]
+
+    assert (not list(problems(app(web=web(n=at(address))), spans))) is had
 
 
 def test_a_pod_has_one_address_for_all_of_its_networks() -> None:

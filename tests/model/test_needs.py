@@ -59,6 +59,10 @@ def test_a_plain_service_can_run_anywhere() -> None:
             *(Need.ADDRESSES, "asks for the address 10.1.0.9 on network 'back'"),
         ),
         (
+            ServiceSpec(image="a", networks={"back": NetworkAttachment(mac_address="02:00:00:00:00:01")}),
+            *(Need.MACS, "asks for the MAC 02:00:00:00:00:01 on network 'back'"),
+        ),
+        (
             ServiceSpec(image="a", x_skep=Extensions(keep_system_disk=True)),
             *(Need.KEPT_ROOT, "keeps its system disk"),
         ),

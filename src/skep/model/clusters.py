@@ -25,7 +25,7 @@ class ClusterAccess(msgspec.Struct, frozen=True, kw_only=True):
 class ClusterLook(msgspec.Struct, frozen=True, kw_only=True):
     """`facts`: of the cluster as if it were one machine; `lacks`: what apps cannot have there.
 
-    `ranges`: of the addresses that they may ask for, as CIDRs.
+    `ranges`: of the addresses that they may ask for, as CIDRs or `FIRST-LAST`.
     """
 
     check: ClusterCheck

@@ -16,6 +16,7 @@ class Need(StrEnum):
     SHARED_VOLUMES = "shared-volumes"
     KEPT_ROOT = "kept-root"
     ADDRESSES = "addresses"
+    MACS = "macs"
     PORTS = "ports"
     ENDPOINTS = "endpoints"
     EDGE = "edge"
@@ -90,8 +91,14 @@ def _addresses(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
             yield f"asks for the address {address} on network {name!r}"
 
 
+def _macs(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
+    for name, attachment in service.networks.items():
+        if attachment.mac_address is not None:
+            yield f"asks for the MAC {attachment.mac_address} on network {name!r}"
+
+
 def _fixed(attachment: NetworkAttachment) -> Iterator[str]:
-    given = (attachment.ipv4_address, attachment.ipv6_address, attachment.mac_address)
+    given = (attachment.ipv4_address, attachment.ipv6_address)
     return (one for one in given if one is not None)
 
 
@@ -205,6 +212,7 @@ _SAYS: dict[Need, Callable[[AppSpec, ServiceSpec], Iterator[str]]] = {
     Need.SHARED_VOLUMES: _shared_volumes,
     Need.KEPT_ROOT: _kept_root,
     Need.ADDRESSES: _addresses,
+    Need.MACS: _macs,
     Need.PORTS: _ports,
     Need.ENDPOINTS: _endpoints,
     Need.EDGE: _edge,

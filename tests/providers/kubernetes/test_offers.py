@@ -50,7 +50,12 @@ async def test_snapshots_that_are_not_served_or_not_to_be_seen_are_none(code: in
     async with serve(*answers, groups) as server, Cluster(server.config(), "i") as cluster:
         found = await offers(cluster)
 
-    assert found.to_apps.lacks - ALWAYS == {Need.SNAPSHOTS, Need.ENDPOINTS, Need.ADDRESSES}
+    assert found.to_apps.lacks - ALWAYS == {
+        Need.SNAPSHOTS,
+        Need.ENDPOINTS,
+        Need.ADDRESSES,
+        Need.MACS,
+    }
 
 
 async def test_a_gateway_api_without_a_gateway_leads_nobody_in() -> None:
@@ -64,5 +69,6 @@ async def test_a_gateway_api_without_a_gateway_leads_nobody_in() -> None:
         Need.SNAPSHOTS,
         Need.ENDPOINTS,
         Need.ADDRESSES,
+        Need.MACS,
     }
     assert found.entrance is None

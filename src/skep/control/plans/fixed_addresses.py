@@ -51,7 +51,16 @@ def _asked(service: ServiceSpec) -> list[tuple[str, NetworkAttachment]]:
 
 
 def _is_in(address: str, ranges: Sequence[str]) -> bool:
-    return any(ip_address(address) in ip_network(one) for one in ranges)
+    return any(_holds(one, ip_address(address)) for one in ranges)
+
+
+def _holds(span: str, address: IPv4Address | IPv6Address) -> bool:
+    """A CIDR, or `FIRST-LAST`."""
+    first, dash, last = span.partition("-")
+    if not dash:
+        return address in ip_network(span)
+    least, most = ip_address(first), ip_address(last)
+    return address.version == least.version and int(least) <= int(address) <= int(most)
 
 
 def _words(ranges: Sequence[str]) -> str:

@@ -110,14 +110,13 @@ class Offers:
 
     @property
     def to_apps(self) -> ClusterOffers:
-        ranges = self.addressing.ranges
         found = lacks(
             volumes=self.volumes,
             snapshots=self.snapshots,
             entrance=self.entrance is not None,
-            addresses=bool(ranges),
+            addressing=self.addressing,
         )
-        return ClusterOffers(lacks=found, ranges=ranges)
+        return ClusterOffers(lacks=found, ranges=self.addressing.ranges)
 
 
 async def offers(cluster: Cluster) -> Offers:

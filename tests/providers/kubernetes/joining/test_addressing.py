@@ -40,9 +40,19 @@ def test_pools_of_calico_count_if_they_are_enabled_and_for_pods(group: str) -> N
 
 
 def test_of_kube_ovn_it_is_the_subnet_in_which_namespaces_are_that_are_bound_to_none() -> None:
-    default = {"cidrBlock": "10.16.0.0/16,fd00:10:16::/64", "default": True}
+    default = {"cidrBlock": "10.16.0.0/16,fd00::/112", "default": True}
 
-    assert read(OVN, default, {"cidrBlock": "100.64.0.0/16"}) == ("10.16.0.0/16", "fd00:10:16::/64")
+    found = read(OVN, default, {"cidrBlock": "100.64.0.0/16"})
+
+    assert found == ("10.16.0.1-10.16.255.254", "fd00::1-fd00::fffe")
+
+
+def test_nobody_may_have_the_address_of_a_gateway() -> None:
+    subnet = {"cidrBlock": "10.16.0.0/24,fd00::/112", "gateway": "10.16.0.1,fd00::9", "default": True}
+
+    found = read(OVN, subnet)
+
+    assert found == ("10.16.0.2-10.16.0.254", "fd00::1-fd00::8", "fd00::a-fd00::fffe")
 
 
 def test_where_an_operator_has_marked_any_only_these_count() -> None:

@@ -51,7 +51,19 @@ def test_a_cluster_with_storage_ingress_and_addresses_lacks_what_no_cluster_has(
 def test_without_a_usual_class_there_are_no_volumes_and_without_ingress_no_endpoints() -> None:
     bare = Facts(version=(1, 33), classes=(DiskClass("slow"),), addressing=Addressing(Plugin.CALICO))
 
-    assert lacking(bare) - ALWAYS == {Need.VOLUMES, Need.ENDPOINTS, Need.SNAPSHOTS, Need.ADDRESSES}
+    assert lacking(bare) - ALWAYS == {
+        Need.VOLUMES,
+        Need.ENDPOINTS,
+        Need.SNAPSHOTS,
+        Need.ADDRESSES,
+        Need.MACS,
+    }
+
+
+def test_kube_ovn_gives_addresses_and_no_macs_since_nothing_keeps_those_of_gateways_apart() -> None:
+    switched = Facts(version=(1, 33), addressing=Addressing(Plugin.KUBE_OVN, ("10.9.0.2-10.9.0.254",)))
+
+    assert lacking(switched) & {Need.ADDRESSES, Need.MACS} == {Need.MACS}
 
 
 def test_snapshots_are_those_of_the_driver_that_makes_disks() -> None:

@@ -256,7 +256,6 @@ def test_labels_are_kept_as_they_were_written() -> None:
             Plugin.KUBE_OVN,
             {
                 "ovn.kubernetes.io/ip_address": "10.9.0.7,fd09::7",
-                "ovn.kubernetes.io/mac_address": "02:00:00:00:00:01",
             },
         ),
     ],

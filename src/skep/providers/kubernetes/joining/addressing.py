@@ -7,7 +7,7 @@ https://kubeovn.github.io/docs/stable/en/guide/subnet/
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from lightkube.generic_resource import create_global_resource
@@ -17,6 +17,8 @@ from skep.providers.kubernetes.client.cluster import Cluster
 
 FOR_TENANTS = "skep.dev/fixed-addresses"
 """A label of pools and subnets: where any has it, as `true`, tenants have addresses of these alone."""
+_SMALLEST = 4
+"""Addresses of a network that has hosts beside its own address and that of broadcasts."""
 
 
 class Plugin(StrEnum):
@@ -28,12 +30,18 @@ class Plugin(StrEnum):
 class Addressing:
     """`plugin` None: nothing that is known gives pods fixed addresses.
 
-    `ranges`: those that may be asked for, as CIDRs.  `unread`: the right without which they are not known.
+    `ranges`: those that may be asked for, as CIDRs or `FIRST-LAST`.  `unread`: the right without which they
+    are not known.
     """
 
     plugin: Plugin | None = None
     ranges: tuple[str, ...] = ()
     unread: str = ""
+
+    @property
+    def macs(self) -> bool:
+        """Whether they may ask for a MAC, too: on a switch of Kube-OVN that could be the gateway's."""
+        return self.plugin is Plugin.CALICO and bool(self.ranges)
 
 
 NOTHING = Addressing()
@@ -84,10 +92,33 @@ def _of_pool(pool: Any) -> Iterable[str]:
 
 
 def _of_subnet(subnet: Any) -> Iterable[str]:
-    """Of Kube-OVN.  Namespaces that are bound to none are in the default one."""
+    """Of Kube-OVN.  Namespaces that are bound to none are in the default one.
+
+    Whoever asks for the gateway's address gets it there, and with it what all others send.
+    """
     spec = subnet.get("spec") or {}
+    gateways = list(filter(None, (spec.get("gateway") or "").split(",")))
     if spec.get("default"):
-        yield from _cidrs(spec.get("cidrBlock"))
+        for one in _cidrs(spec.get("cidrBlock")):
+            yield from _without(ip_network(one), gateways)
+
+
+def _without(network: IPv4Network | IPv6Network, gateways: Iterable[str]) -> Iterable[str]:
+    """The hosts of the network that are none of these."""
+    if network.num_addresses < _SMALLEST:
+        return
+    first, last = int(network[1]), int(network[-2])
+    for gateway in sorted(int(one) for one in map(ip_address, gateways) if one in network):
+        if first < gateway:
+            yield _span(network, first, gateway - 1)
+        first = max(first, gateway + 1)
+    if first <= last:
+        yield _span(network, first, last)
+
+
+def _span(network: IPv4Network | IPv6Network, first: int, last: int) -> str:
+    at = int(network[0])
+    return f"{network[first - at]}-{network[last - at]}"
 
 
 def _cidrs(text: str | None) -> Iterable[str]:

@@ -1,6 +1,7 @@
 """What apps cannot have in a zone on a cluster.  Pure."""
 
 from skep.model.needs import Need
+from skep.providers.kubernetes.joining.addressing import Addressing
 from skep.providers.kubernetes.joining.facts import Facts
 
 ALWAYS = frozenset(
@@ -29,17 +30,18 @@ def lacking(facts: Facts) -> frozenset[Need]:
         volumes=facts.usual_class is not None,
         snapshots=facts.snapshots is not None,
         entrance=entrance,
-        addresses=bool(facts.addressing.ranges),
+        addressing=facts.addressing,
     )
 
 
-def lacks(*, volumes: bool, snapshots: bool, entrance: bool, addresses: bool) -> frozenset[Need]:
+def lacks(*, volumes: bool, snapshots: bool, entrance: bool, addressing: Addressing) -> frozenset[Need]:
     """Of one that has a usual class of volumes, snapshots of these, something that leads requests in, and
     fixed addresses."""
     missing = {
         Need.VOLUMES: not volumes,
         Need.SNAPSHOTS: not snapshots,
         Need.ENDPOINTS: not entrance,
-        Need.ADDRESSES: not addresses,
+        Need.ADDRESSES: not addressing.ranges,
+        Need.MACS: not addressing.macs,
     }
     return ALWAYS | {need for need, lacking in missing.items() if lacking}

@@ -13,8 +13,8 @@ from skep.model.host import ContainerSpec, FixedAddress
 from skep.providers.kubernetes.joining.addressing import Plugin
 
 _CALICO, _CALICO_MAC = "cni.projectcalico.org/ipAddrs", "cni.projectcalico.org/hwAddr"
-_KUBE_OVN, _KUBE_OVN_MAC = "ovn.kubernetes.io/ip_address", "ovn.kubernetes.io/mac_address"
-_KEYS = frozenset({_CALICO, _CALICO_MAC, _KUBE_OVN, _KUBE_OVN_MAC})
+_KUBE_OVN = "ovn.kubernetes.io/ip_address"
+_KEYS = frozenset({_CALICO, _CALICO_MAC, _KUBE_OVN})
 
 
 def asked(spec: ContainerSpec, plugin: Plugin | None) -> dict[str, str]:
@@ -41,8 +41,8 @@ def _of_calico(fixed: FixedAddress) -> dict[str, str]:
 
 
 def _of_kube_ovn(fixed: FixedAddress) -> dict[str, str]:
-    found = {_KUBE_OVN: ",".join(_addresses(fixed)), _KUBE_OVN_MAC: fixed.mac or ""}
-    return {key: value for key, value in found.items() if value}
+    """No MAC: it could be that of the gateway."""
+    return {_KUBE_OVN: ",".join(found)} if (found := _addresses(fixed)) else {}
 
 
 def _addresses(fixed: FixedAddress) -> list[str]:
