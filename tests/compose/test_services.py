@@ -255,7 +255,10 @@ def test_resources_have_an_older_and_a_newer_place(web: Web, refused: Message) -
         ("x-skep: {system_disk: big}", "no size"),
         ("x-skep: {stateful: 3}", "must be true or false"),
         ("x-skep: {security_groups: web}", "Expected `array`"),
-        ("x-skep: {priority: system-node-critical}", "Invalid enum value 'system-node-critical'"),
+        (
+            "x-skep: {priority: system-node-critical}",
+            "is one of low, normal, high, not 'system-node-critical'",
+        ),
         ("x-skep: {endpoints: ['a b.com']}", "is no host name"),
         ("x-skep: {endpoints: [localhost]}", "take a name below it"),
         ("x-skep: {endpoints: [{hosst: shop.localhost}]}", "did you mean host?"),

@@ -56,7 +56,11 @@ def test_a_plain_service_can_run_anywhere() -> None:
         ),
         (
             ServiceSpec(image="a", networks={"back": NetworkAttachment(ipv4_address="10.1.0.9")}),
-            *(Need.ADDRESSES, "asks for the address 10.1.0.9 on network 'back'"),
+            *(
+                Need.ADDRESSES,
+                "asks for the address 10.1.0.9 on network 'back' (nothing there gives fixed ones: leave it "
+                "out, and use names)",
+            ),
         ),
         (
             ServiceSpec(image="a", networks={"back": NetworkAttachment(mac_address="02:00:00:00:00:01")}),

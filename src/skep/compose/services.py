@@ -31,6 +31,7 @@ from skep.compose.storage import check_targets, read_files, read_mounts
 from skep.compose.surroundings import Surroundings
 from skep.model.errors import InvalidInput
 from skep.model.names import check_name
+from skep.model.placement import Priority
 from skep.model.spec import Extensions, RestartPolicy, ServiceSpec
 
 
@@ -203,8 +204,12 @@ def _read_extensions(service: Cursor, project: str) -> Extensions:
 def _converted(cursor: Cursor, wanted: Any) -> Any:
     if wanted is bool:
         return cursor.boolean()
+    value = cursor.node.plain()
+    if wanted is Priority and value not in list(Priority):
+        cursor.error(f"is one of {', '.join(Priority)}, not {str(value)[:80]!r}")
+        return None
     try:
-        return msgspec.convert(cursor.node.plain(), wanted, strict=False)
+        return msgspec.convert(value, wanted, strict=False)
     except msgspec.ValidationError as error:
         cursor.error(str(error))
         return None

@@ -88,7 +88,10 @@ def _kept_root(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
 def _addresses(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
     for name, attachment in service.networks.items():
         for address in _fixed(attachment):
-            yield f"asks for the address {address} on network {name!r}"
+            yield (
+                f"asks for the address {address} on network {name!r} (nothing there gives fixed ones: "
+                "leave it out, and use names)"
+            )
 
 
 def _macs(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:

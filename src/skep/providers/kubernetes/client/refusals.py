@@ -56,7 +56,7 @@ def unread(error: Exception) -> Exception:
 def translated(error: Exception, what: str) -> SkepError:
     """`what` was asked: `apply Deployment web in skep-x`."""
     if not isinstance(error, httpx2.HTTPStatusError):
-        return Unavailable(f"The cluster does not answer ({what}): {error or type(error).__name__}")
+        return Unavailable(f"The cluster does not answer ({what}): {str(error) or type(error).__name__}")
     code, words = status(error), _words(error)
     if code == GONE:
         return Gone(f"{what}: {words}")
