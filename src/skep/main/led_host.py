@@ -1,6 +1,7 @@
 """A cluster in the directory of hosts, also while nobody leads it for a moment: who asks then, waits.
 
-So runs that go on right after a start, or while a token is replaced, do not fail for it.
+So runs that go on right after a start, or while a token is replaced, do not fail for it: what was asked of
+one that is left is asked of the next one again, as all that hosts do may be asked twice.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ class LedHost:
         self._patience = patience
         self._host: Host | None = None
         self._led = asyncio.Event()
+        self._left = asyncio.Event()
         self._why = ""
         rooms = ("engine", "disks", "fabric", "edge", "images", "spool")
         self.engine, self.disks, self.fabric, self.edge, self.images, self.spool = (
@@ -42,12 +44,14 @@ class LedHost:
 
     def lead(self, host: Host) -> None:
         self._host, self._facts, self._why = host, host.facts, ""
+        self._left = asyncio.Event()
         self._led.set()
 
     def leave(self, why: str = "") -> None:
         """`why`: what is said to those who wait in vain."""
         self._host, self._why = None, why or self._why
         self._led.clear()
+        self._left.set()
 
     async def host(self) -> Host:
         """Raises Unavailable: nobody leads it in time."""
@@ -59,6 +63,23 @@ class LedHost:
             reason = f" {self._why}" if self._why else ""
             raise Unavailable(f"Host {self._name!r}, a cluster, is not led.{reason}") from None
         return self._host
+
+    async def call(self, room: str, verb: str, words: tuple[Any, ...], more: dict[str, Any]) -> Any:
+        """Raises what the host does; Unavailable: nobody leads it in time, or it was left amid a stream."""
+        while True:
+            host, left = await self.host(), self._left
+            asked = asyncio.ensure_future(getattr(getattr(host, room), verb)(*words, **more))
+            leaving = asyncio.ensure_future(left.wait())
+            try:
+                await asyncio.wait((asked, leaving), return_when=asyncio.FIRST_COMPLETED)
+                if asked.done():
+                    return asked.result()
+            finally:
+                leaving.cancel()
+                if asked.cancel():
+                    await asyncio.wait((asked,))
+            if any(isinstance(one, AsyncIterator) for one in (*words, *more.values())):
+                raise Unavailable(f"Host {self._name!r}, a cluster, is led anew: send it again.")
 
 
 class _Room:
@@ -73,10 +94,7 @@ class _Room:
             return lambda *words, **more: self._stream(verb, words, more)
         if verb in _SCOPES:
             return lambda *words, **more: self._scope(verb, words, more)
-        return lambda *words, **more: self._call(verb, words, more)
-
-    async def _call(self, verb: str, words: tuple[Any, ...], more: dict[str, Any]) -> Any:
-        return await (await self._method(verb))(*words, **more)
+        return lambda *words, **more: self._led.call(self._room, verb, words, more)
 
     async def _stream(self, verb: str, words: tuple[Any, ...], more: dict[str, Any]) -> AsyncIterator[Any]:
         async for one in (await self._method(verb))(*words, **more):
