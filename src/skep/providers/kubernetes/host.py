@@ -177,6 +177,7 @@ async def cluster_host(
             addressing=given.plugin,
         )
     )
+    cluster.led()
     return ClusterHost(
         cluster=cluster,
         identity=(system.metadata and system.metadata.uid) or "",

@@ -65,6 +65,17 @@ async def test_a_busy_cluster_is_asked_again_before_anybody_hears_of_it() -> Non
     assert [what for what, _ in server.asked] == ["GET /api/v1/namespaces/n/pods/a"] * 3
 
 
+async def test_once_a_cluster_is_led_what_an_order_reads_is_asked_for_as_long_as_the_order() -> None:
+    answers = (bare(503), bare(503), document(pod("a")))
+    async with serve(*answers) as server, Cluster(server.config(), "i", patience=0.0) as cluster:
+        with pytest.raises(Unavailable):
+            await cluster.get(Pod, "a", "n")
+
+        cluster.led()
+
+        assert (await cluster.get(Pod, "a", "n")).metadata is not None
+
+
 async def test_nobody_there_is_unavailable() -> None:
     async with serve() as server:
         config = server.config()

@@ -41,7 +41,8 @@ def mark(name: str) -> str:
 class Cluster:
     """Entered, it is open.  `installation` tells skep's own objects from those of another skep.
 
-    `patience`, `of_orders`: seconds for which questions, and orders, are repeated.
+    `patience`, `of_orders`: seconds for which questions, and orders, are repeated; once it is `led`, objects
+    are read for orders.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Cluster:
         self.server: str = config.cluster.server
         self._config = config
         self._patience, self._of_orders = patience, of_orders
+        self._of_objects = patience
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._watched: dict[tuple[Any, str | None], Watched[Any]] = {}
         self._groups: frozenset[str] | None = None
@@ -73,6 +75,10 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
+
+    def led(self) -> None:
+        """All is known that must be: from now on who reads an object does it for an order."""
+        self._of_objects = self._of_orders
 
     # -- names ------------------------------------------------------------------------------------
 
@@ -116,7 +122,9 @@ class Cluster:
     async def get(self, kind: type[T], name: str, namespace: str | None = None) -> T:
         """Asked of the cluster itself; what is watched is known without.  Raises NotFound."""
         what = f"get {_called(kind, name, namespace)}"
-        found: T = await self._ask(lambda: self._client.get(kind, name, **_room(namespace)), what)
+        found: T = await self._ask(
+            lambda: self._client.get(kind, name, **_room(namespace)), what, self._of_objects
+        )
         return found
 
     async def list(
@@ -124,7 +132,7 @@ class Cluster:
     ) -> list[T]:
         """Asked of the cluster itself; all of skep's (`labels`: of those with these)."""
         feed = Feed(self._client, self.http, kind, self.selector if labels is None else labels, namespace)
-        _, items = await self._ask(feed.list, f"list {feed.name}")
+        _, items = await self._ask(feed.list, f"list {feed.name}", self._of_objects)
         return items
 
     async def delete(
