@@ -191,8 +191,10 @@ class DiskPool(Protocol):
         """The disk, which is there and which nothing may use now, holds what was exported, and nothing else.
 
         All or nothing: if it fails, or nobody is left to end it, the disk holds what it held, and it may be
-        asked for again; of two that are under way the younger one counts.  `onto`: the seal with which what
-        it holds arrived; the stream is what has changed since.
+        asked for again; of two that are under way the younger one counts.
+
+        `onto`: the seal with which what it holds arrived; the stream is what has changed since.  If that
+        fails, the disk may hold some of it: send all.
         Raises:
             NotFound: there is no such disk.
             Conflict: something else arrived last; send all of it.

@@ -16,7 +16,7 @@ import pytest
 from tests.contracts.trees import digest, held, members, shipped, tree
 from tests.providers.disks.test_disks import MIB, data_disk, folder, kernel_groups, pool_at
 
-from skep.model.errors import HostFailure, Stale
+from skep.model.errors import Conflict, HostFailure, InvalidInput, Stale
 from skep.streams.contents import Contents
 from skep.streams.sealing import unsealed
 
@@ -112,6 +112,27 @@ async def test_only_what_has_changed_is_sent_again_and_what_is_gone_goes(folder:
         assert there.exists()
         assert 4 * MIB <= (await pool.list())[other.id].used < 5 * MIB
         assert hidden(folder) == []
+
+
+async def test_after_changes_that_broke_off_only_all_of_it_is_taken(folder: Path) -> None:
+    one, other = data_disk(), data_disk()
+    async with pool_at(folder) as pool:
+        for spec in (one, other):
+            await pool.create(spec)
+        await pool.receive(one.id, shipped(tree(file=b"old")))
+        first = Contents(pool.export(one.id))
+        await pool.receive(other.id, first.stream())
+        (await pool.path(one.id) / "file").write_bytes(os.urandom(MIB))
+        changes = [block async for block in pool.export(one.id, first.seal)]
+
+        with pytest.raises(InvalidInput):
+            await pool.receive(other.id, _stream(changes[:-1]), first.seal)
+        with pytest.raises(Conflict):
+            await pool.receive(other.id, _stream(changes), first.seal)
+        await pool.receive(other.id, pool.export(one.id))
+
+        assert await held(pool, other.id) == await held(pool, one.id)
+        assert await pool.fingerprint(other.id) == await pool.fingerprint(one.id)
 
 
 async def test_what_is_written_before_tar_begins_is_a_change(folder: Path) -> None:

@@ -7,7 +7,7 @@ import msgspec
 from skep.control.flows.environment import Cloud, OnHost
 from skep.control.ports import DiskPool
 from skep.flow import step
-from skep.model.errors import Conflict, InvalidInput, Unavailable, Unsupported
+from skep.model.errors import Conflict, Exhausted, InvalidInput, Unavailable, Unsupported
 from skep.model.ids import AppId, Bytes, DiskId, HostName, SnapshotId
 from skep.store import apps
 from skep.store import disks as rows
@@ -127,8 +127,8 @@ async def catch_up(
     """What has changed since that copy follows; nothing uses either of the two now.
 
     What both hold is compared by names, kinds, owners, modes, sizes and times: what did not change was
-    compared by content before.  If they differ, or one of them does not know the copy any more, all of it is
-    copied, and compared by content.
+    compared by content before.  If they differ, or changes cannot be had or taken, all of it is copied, and
+    compared by content.
 
     Raises:
         InvalidInput: what was copied is not what the target holds.
@@ -141,7 +141,7 @@ async def catch_up(
         if await here.fingerprint(source) == await there.fingerprint(target):
             return
         cx.progress("what has changed was not told by it: all of it is copied")
-    except (Conflict, Unsupported) as error:
+    except (Conflict, Exhausted, Unsupported) as error:
         cx.progress(f"all of it is copied: {error.message}")
     reading = Contents(here.export(source))
     await there.receive(target, _counted(cx, reading.stream()))

@@ -102,13 +102,6 @@ async def unpack_changes(content: AsyncIterator[bytes], folder: Path, place: Pat
     await _fed(content, *confined, str(place), str(folder), *UNPACK, CHANGES, "--file=-", "--directory=/disk")
 
 
-async def duplicate(folder: Path, empty: Path) -> None:
-    """All that is in the folder, with blocks of its own.  Raises: as `unpack`."""
-    args = ("--archive", "--reflink=never", "--no-target-directory", str(folder), str(empty))
-    async with _running("cp", *args) as (process, errors):
-        must_have_ended_well(await process.wait(), await errors, "cp")
-
-
 async def look(folder: Path) -> str:
     """Equal for folders in which the same names have the same kinds, owners, modes, sizes, times, targets."""
     async with _running("sh", "-c", LOOK, cwd=folder) as (process, errors):
@@ -118,13 +111,13 @@ async def look(folder: Path) -> str:
     return found.decode()
 
 
-def must_have_ended_well(code: int, said: str, who: str = "tar") -> None:
+def must_have_ended_well(code: int, said: str) -> None:
     """Raises Exhausted, HostFailure."""
     if code == 0:
         return
     if any(words in said for words in _FULL):
         raise Exhausted("What arrives does not fit on the disk: make it larger, and send it again.")
-    raise HostFailure(f"{who} failed with {code}: {said or 'it said nothing'}")
+    raise HostFailure(f"tar failed with {code}: {said or 'it said nothing'}")
 
 
 async def _fed(content: AsyncIterator[bytes], *args: str) -> None:

@@ -14,8 +14,7 @@ import errno
 import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,7 +28,7 @@ from skep.model.ids import Bytes, DiskId, SnapshotId
 from skep.providers.local import btrfs
 from skep.providers.local.disk_marks import SentMarks
 from skep.providers.local.disk_records import DiskRecord, check_equal, read_record, write_record
-from skep.providers.local.disk_tars import duplicate, look, pack, unpack, unpack_changes
+from skep.providers.local.disk_tars import look, pack, unpack, unpack_changes
 from skep.providers.local.kept_snapshots import Kept, SnapshotFolder
 from skep.providers.local.pool_device import attach_pool, detach_pool, is_mounted
 from skep.providers.local.quota_groups import enable_quota, free_group, limit_new, remove_group, tolerated
@@ -68,8 +67,8 @@ class BtrfsPool:
         self._confined = root / "confined"
         self._groups = Path()
         self._subvolumes: dict[DiskId, int] = {}
-        self._arriving: dict[DiskId, str] = {}
-        """The hidden name of what arrives for a disk; the youngest, if several do."""
+        self._arriving: dict[DiskId, object] = {}
+        """What arrives for a disk; the youngest, if several do."""
         self._numbers = itertools.count()
 
     async def __aenter__(self) -> Self:
@@ -138,23 +137,41 @@ class BtrfsPool:
             await asyncio.shield(asyncio.to_thread(self._destroy, hidden))
 
     async def receive(self, disk: DiskId, stream: AsyncIterator[bytes], onto: str = "") -> None:
-        make = partial(self._second, disk, onto) if onto else partial(self._vessel, disk)
-        hidden = await asyncio.to_thread(make)
-        self._arriving[disk] = hidden.name
-        seals: list[str] = []
-        content = unsealed(stream, seals.append)
+        if onto:
+            await self._change(disk, stream, onto)
+        else:
+            await self._fill(disk, stream)
+
+    async def _fill(self, disk: DiskId, stream: AsyncIterator[bytes]) -> None:
+        hidden = await asyncio.to_thread(self._vessel, disk)
+        still, seals = self._begin(disk), list[str]()
         try:
-            if onto:
-                if self._simple():
-                    await duplicate(self._path(disk), hidden)
-                await unpack_changes(content, hidden, self._confined)
-            else:
-                await unpack(content, hidden)
-            if self._arriving.get(disk) != hidden.name:
-                raise Stale(f"Disk {disk} is received by somebody else, who began later.")
+            await unpack(unsealed(stream, seals.append), hidden)
+            still()
             await asyncio.to_thread(self._replace, disk, hidden, seals[0])
         finally:
             await asyncio.shield(asyncio.to_thread(self._destroy, hidden))
+
+    async def _change(self, disk: DiskId, stream: AsyncIterator[bytes], onto: str) -> None:
+        """In place: what it shares with a second disk would count twice where quotas are simple.
+
+        Until all has arrived it knows of no copy: nobody sends changes to it then.
+        """
+        await asyncio.to_thread(self._note, disk, onto, "")
+        still, seals = self._begin(disk), list[str]()
+        await unpack_changes(unsealed(stream, seals.append), self._path(disk), self._confined)
+        still()
+        await asyncio.to_thread(self._note, disk, "", seals[0])
+
+    def _begin(self, disk: DiskId) -> Callable[[], None]:
+        """Answers what raises Stale once somebody else has begun to send to the disk."""
+        mine = self._arriving[disk] = object()
+
+        def still() -> None:
+            if self._arriving.get(disk) is not mine:
+                raise Stale(f"Disk {disk} is received by somebody else, who began later.")
+
+        return still
 
     async def fingerprint(self, disk: DiskId) -> str:
         return await look(await self.path(disk))
@@ -283,25 +300,15 @@ class BtrfsPool:
                 limit_new(fd, record.size)
         return hidden
 
-    def _second(self, disk: DiskId, onto: str) -> Path:
-        """One like the disk as it is, which is to be filled where quotas are simple.
-
-        These count what a snapshot shares where it was written: what is changed there later would count
-        twice, and a disk that is more than half full could never be written anew.
-        """
+    def _note(self, disk: DiskId, was: str, arrived: str) -> None:
+        """Raises Conflict: it is not the copy `was` that arrived last."""
         record = self._record(disk)
-        if record.arrived != onto:
+        if record.arrived != was:
             raise Conflict(f"Something else arrived at disk {disk} last.")
-        if self._simple():
-            return self._vessel(disk)
-        self._check_room()
-        hidden = self._disks / f"{_HIDDEN}in-{disk}-{next(self._numbers)}"
-        self._destroy(hidden)
-        with _explained(disk), btrfs.directory(self._disks) as disks, btrfs.directory(self._path(disk)) as fd:
-            btrfs.snapshot_subvolume(fd, disks, hidden.name, read_only=False)
-            with btrfs.directory(hidden) as made:
-                limit_new(made, record.size)
-        return hidden
+        with _explained(disk), btrfs.directory(self._path(disk)) as fd:
+            write_record(fd, msgspec.structs.replace(record, arrived=arrived))
+            btrfs.sync(fd)
+        self._marks.forget(disk)
 
     def _replace(self, disk: DiskId, hidden: Path, seal: str) -> None:
         """The disk may have been resized meanwhile."""
