@@ -117,9 +117,9 @@ async def test_what_never_becomes_healthy_is_taken_back_unseen(
 
     assert visitor.failures == []
     assert set(visitor.answers) == {"one"}
-    shown = await cloud.control.apps.show(cloud.admin, "shop")
-    assert {(row.revision, row.state) for row in shown.replicas} == {(1, "running")}
-    assert len(shown.replicas) == 2
+    for name in ("web-0", "web-1"):  # what runs is told a moment after it was started again
+        await cloud.until("shop", name, lambda row: (row.revision, row.state) == (1, "running"))
+    assert len((await cloud.control.apps.show(cloud.admin, "shop")).replicas) == 2
 
 
 async def test_what_crashes_while_it_is_watched_is_taken_back(cloud: Machine) -> None:

