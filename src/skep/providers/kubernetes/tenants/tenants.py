@@ -84,7 +84,8 @@ class Tenants:
         if turn.whole and (found := watched.get(of.name)) is not None and not _going(found):
             return of
         await self._gone(watched, of.name)
-        await self._must_be_ours(of)
+        if (there := await self._ours(of)) is not None and _going(there):  # the watch had not told it yet
+            await self._gone(watched, of.name, _uid(there))
         await self._apply(namespaces.namespace(of))
         if not await self._may_everywhere():
             with suppress(Conflict):
@@ -111,10 +112,12 @@ class Tenants:
     def _turn(self, tenant: TenantId) -> _Turn:
         return self._turns.setdefault(tenant, _Turn())
 
-    async def _gone(self, watched: Watched[Namespace], name: str) -> None:
+    async def _gone(self, watched: Watched[Namespace], name: str, uid: str = "") -> None:
+        """None of the name is on its way out; `uid`: of one that is, whatever the watch says."""
+
         def settled() -> bool:
             found = watched.get(name)
-            return found is None or not _going(found)
+            return found is None or not (_going(found) or _uid(found) == uid)
 
         try:
             async with asyncio.timeout(_GOING):
@@ -127,13 +130,15 @@ class Tenants:
                 "when it is gone, ask again."
             ) from None
 
-    async def _must_be_ours(self, of: TenantNamespace) -> None:
+    async def _ours(self, of: TenantNamespace) -> Namespace | None:
+        """As the cluster has it now.  Raises Conflict: it is somebody else's."""
         try:
             found = await self._cluster.get(Namespace, of.name)
         except NotFound:
-            return
+            return None
         if not namespaces.is_ours((found.metadata and found.metadata.labels) or {}, of):
             raise Conflict(f"Namespace {of.name} is there, and not of this installation of skep.")
+        return found
 
     async def _fence(self, of: TenantNamespace) -> None:
         """Right after the binding API servers may not have heard of it."""
@@ -168,6 +173,10 @@ class Tenants:
                 answer = await self._cluster.create(review)
                 self._everywhere = bool(answer.status and answer.status.allowed)
             return self._everywhere
+
+
+def _uid(found: Namespace) -> str:
+    return (found.metadata and found.metadata.uid) or ""
 
 
 def _going(found: Namespace) -> bool:
