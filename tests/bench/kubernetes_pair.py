@@ -114,7 +114,7 @@ def _compose(count: int) -> Json:
         "image": IMAGE,
         "command": ["sleep", "infinity"],
         "stop_grace_period": "0s",
-        "deploy": {"replicas": count, "resources": {"limits": {"cpus": "0.5", "memory": str(_MEMORY)}}},
+        "deploy": {"replicas": count, "resources": {"limits": {"cpus": "0.1", "memory": str(_MEMORY)}}},
     }
     return {"services": {"web": web}}
 

@@ -23,7 +23,11 @@ INSTANCE = "skephollow"
 ZONE = "cluster"
 IMAGE = "busybox:1"
 PATIENCE = 1800.0
-_OF_THE_HOST = ("get /version", "list storageclasses", "list ingressclasses", "list gateways")
+_OF_THE_HOST = (
+    "get /version",
+    *("list storageclasses", "list volumesnapshotclasses", "list ingressclasses", "list gateways"),
+    *("list ippools", "list subnets"),
+)
 """Signs of life, and what the cluster offers: the same for a thousand apps as for none."""
 
 
