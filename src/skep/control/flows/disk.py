@@ -109,15 +109,13 @@ async def copy(
         Exhausted: it does not fit.
         Unavailable: a host does not answer.
     """
-    reading = Contents((await _pool(cx, source_host)).export(source))
-    await (await _pool(cx, target_host)).receive(target, _counted(cx, reading.stream()))
-    return Copied(await reading.digest(), reading.seal)
+    return await _copied(cx, await _pool(cx, source_host), source, await _pool(cx, target_host), target)
 
 
 @step(retry=3, timeout=A_DAY)
 async def compare(cx: Cloud, disk: DiskId, host: HostName, digest: str) -> None:
     """The disk holds what was copied to it.  Raises InvalidInput: it does not."""
-    await _must_hold(await _pool(cx, host), disk, digest)
+    await _must_hold(cx, disk, host, digest)
 
 
 @step(retry=3, timeout=A_DAY)
@@ -143,19 +141,25 @@ async def catch_up(
         cx.progress("what has changed was not told by it: all of it is copied")
     except (Conflict, Exhausted, Unsupported) as error:
         cx.progress(f"all of it is copied: {error.message}")
+    copied = await _copied(cx, here, source, there, target)
+    await _must_hold(cx, target, target_host, copied.digest)
+
+
+async def _copied(cx: Cloud, here: DiskPool, source: DiskId, there: DiskPool, target: DiskId) -> Copied:
+    """All of it."""
     reading = Contents(here.export(source))
     await there.receive(target, _counted(cx, reading.stream()))
-    await _must_hold(there, target, await reading.digest())
+    return Copied(await reading.digest(), reading.seal)
 
 
-async def _must_hold(pool: DiskPool, disk: DiskId, digest: str) -> None:
-    reading = Contents(pool.export(disk))
+async def _must_hold(cx: Cloud, disk: DiskId, host: HostName, digest: str) -> None:
+    reading = Contents((await _pool(cx, host)).export(disk))
     async for _block in reading.stream():
         pass
     if await reading.digest() != digest:
         raise InvalidInput(
-            f"Disk {disk} does not hold what was copied to it: nothing was changed. Try again; if that "
-            "fails, too, look at the disks of that host."
+            f"Disk {disk} on host {host} does not hold what was copied to it: nothing was changed. Try "
+            "again; if that fails, too, look at the disks of that host."
         )
 
 
