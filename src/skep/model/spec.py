@@ -70,6 +70,11 @@ class NetworkAttachment(Spec, frozen=True, kw_only=True):
     mac_address: str | None = None
     priority: int = 0
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it asks for an address that only one replica can have."""
+        return bool(self.ipv4_address or self.ipv6_address or self.mac_address)
+
 
 class Dependency(Spec, frozen=True, kw_only=True):
     condition: Literal["service_started", "service_healthy", "service_completed_successfully"] = (

@@ -50,8 +50,7 @@ def why_alone(service: ServiceSpec) -> str:
         return "it is stateful"
     if reason := has_data(service):
         return reason
-    places = [place for _, place in attachments(service)]
-    if any(place.ipv4_address or place.ipv6_address or place.mac_address for place in places):
+    if any(place.is_fixed for _, place in attachments(service)):
         return "its address is fixed"
     return ""
 

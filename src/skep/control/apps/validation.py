@@ -126,11 +126,7 @@ def _service(name: ServiceName, service: ServiceSpec, spec: AppSpec, caller: Cal
         yield f"hostname: {service.hostname[:80]!r} is not a host name"
     if service.stop_signal is not None and not _SIGNAL.fullmatch(service.stop_signal):
         yield f"stop_signal: {service.stop_signal[:40]!r} is not a signal"
-    fixed = [
-        network
-        for network, place in service.networks.items()
-        if place.ipv4_address or place.ipv6_address or place.mac_address
-    ]
+    fixed = [network for network, place in service.networks.items() if place.is_fixed]
     scaled = service.x_skep.scale.max if service.x_skep.scale is not None else 1
     if fixed and max(service.replicas, scaled) > 1:
         yield f"networks.{fixed[0]}: a fixed address needs replicas: 1, since no two replicas can share it"

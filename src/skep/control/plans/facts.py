@@ -105,15 +105,13 @@ async def candidates(connection: AsyncConnection, default_memory: Bytes) -> list
 
 async def cluster_attributes(connection: AsyncConnection) -> dict[HostName, Mapping[str, str]]:
     """What constraints can ask about each host that is a cluster."""
-    standing = {row.host for row in await clusters.every(connection)}
+    standing = [await hosts.get(connection, row.host) for row in await clusters.every(connection)]
     if not standing:
         return {}
     pools = {row.name: row for row in await hosts.every_pool(connection)}
     regions = {row.name: row.region for row in await hosts.every_zone(connection)}
     return {
-        row.name: _attributes(row, pools[row.pool], regions[row.zone])
-        for row in await hosts.every(connection)
-        if row.name in standing
+        row.name: _attributes(row, pools[row.pool], regions[row.zone]) for row in standing if row is not None
     }
 
 

@@ -43,11 +43,7 @@ def problems(spec: AppSpec, ranges: Sequence[str]) -> Iterator[str]:
 
 
 def _asked(service: ServiceSpec) -> list[tuple[str, NetworkAttachment]]:
-    return [
-        (name, place)
-        for name, place in sorted(service.networks.items())
-        if place.ipv4_address or place.ipv6_address or place.mac_address
-    ]
+    return [(name, place) for name, place in sorted(service.networks.items()) if place.is_fixed]
 
 
 def _is_in(address: str, ranges: Sequence[str]) -> bool:
