@@ -170,3 +170,9 @@ def is_default(found: StorageClass) -> bool:
     """Whether claims that name no class are of this one."""
     marks = (found.metadata and found.metadata.annotations) or {}
     return any(marks.get(key) == "true" for key in _DEFAULTS)
+
+
+def place(found: PersistentVolumeClaim) -> tuple[str, str]:
+    """Namespace and name."""
+    meta = found.metadata
+    return (meta and meta.namespace) or "", (meta and meta.name) or ""

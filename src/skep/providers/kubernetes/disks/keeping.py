@@ -13,6 +13,7 @@ from skep.model.errors import Conflict, Forbidden, NotFound, Unavailable, Unsupp
 from skep.model.ids import DiskId, SnapshotId
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.client.watching import Change, Watched
+from skep.providers.kubernetes.disks.hearing import heard
 from skep.providers.kubernetes.disks.kept import Kept, kept, manifest, snapshot_name
 from skep.providers.kubernetes.joining.snapshots import (
     SnapshotClass,
@@ -25,7 +26,6 @@ from skep.providers.kubernetes.manifests import TenantNamespace
 
 _CUT_WITHIN, _READY_WITHIN, _GONE_WITHIN = 180.0, 900.0, 120.0
 """Seconds.  Some drivers copy a snapshot elsewhere before a disk can be made of it."""
-_HEARD = 20.0
 _log = structlog.get_logger(__name__)
 
 
@@ -132,10 +132,7 @@ class Keeping:
         watched = await self._followed()
         self._unwanted.add(one.name)
         await self._cluster.delete(VolumeSnapshot, one.name, one.namespace)
-        try:
-            await _until(watched, lambda: all(o.name != one.name or o.going for o in self.all()), _HEARD)
-        except TimeoutError:
-            raise Unavailable("The cluster does not tell what becomes of its snapshots.") from None
+        await heard(watched, lambda: all(o.name != one.name or o.going for o in self.all()), "snapshots")
 
     async def _must_be_gone(self, snapshot: SnapshotId) -> None:
         """One of that name that is on its way out is no snapshot any more."""

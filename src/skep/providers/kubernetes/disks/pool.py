@@ -16,21 +16,19 @@ from lightkube import codecs
 from lightkube.resources.core_v1 import PersistentVolumeClaim
 from lightkube.resources.storage_v1 import StorageClass
 
-from skep.model.errors import Conflict, InvalidInput, NotFound, SkepError, Stale, Unavailable, Unsupported
+from skep.model.errors import Conflict, InvalidInput, NotFound, SkepError, Stale, Unsupported
 from skep.model.host import DiskSpec, DiskUsage, PoolUsage
 from skep.model.ids import Bytes, DiskId, SnapshotId, TenantId
 from skep.providers.kubernetes.client.cluster import Cluster, mark
 from skep.providers.kubernetes.client.watching import Watched
 from skep.providers.kubernetes.disks import claims
+from skep.providers.kubernetes.disks.hearing import WITHIN, heard
 from skep.providers.kubernetes.disks.keeping import Keeping
 from skep.providers.kubernetes.disks.porting import Porting
 from skep.providers.kubernetes.disks.restoring import Restoring
 from skep.providers.kubernetes.manifests import TenantNamespace
 from skep.providers.kubernetes.tenants.tenants import Tenants
 from skep.streams.sealing import unsealed
-
-_HEARD = 20.0
-"""Seconds in which the watch tells of what was done."""
 
 
 class ClaimPool:
@@ -71,7 +69,7 @@ class ClaimPool:
     ) -> None:
         """The cluster ends its watches."""
         with suppress(SkepError, TimeoutError):  # a cluster that does not answer ends them in its own time
-            async with asyncio.timeout(_HEARD):
+            async with asyncio.timeout(WITHIN):
                 await self._porting.close()
 
     async def look(self) -> None:
@@ -114,12 +112,12 @@ class ClaimPool:
         await self._keeping.delete_of(disk)
         if (found := self._found(disk)) is None:
             return
-        namespace, name = _place(found)
+        namespace, name = claims.place(found)
         tenant = _tenant(found)
         async with self._tenants.turn(tenant):
             await self._restoring.sweep(disk)
             await self._cluster.delete(PersistentVolumeClaim, name, namespace)
-            await self._heard(lambda: self._found(disk) is None)
+            await heard(self._claims, lambda: self._found(disk) is None)
             await self._tenants.release(tenant)
 
     async def list(self) -> dict[DiskId, DiskUsage]:
@@ -161,7 +159,7 @@ class ClaimPool:
     def claim(self, disk: DiskId) -> str:
         """What pods call it now: another claim once it has gone back to a snapshot."""
         found = self._found(disk)
-        return claims.claim_name(disk) if found is None else _place(found)[1]
+        return claims.claim_name(disk) if found is None else claims.place(found)[1]
 
     async def export(self, disk: DiskId, since: str = "") -> AsyncIterator[bytes]:
         """As it is read: what a container writes meanwhile may be in it or not."""
@@ -204,7 +202,7 @@ class ClaimPool:
             of = await self._tenants.ensure(disk.tenant)
             with suppress(Conflict):
                 await self._cluster.create(codecs.from_dict(claims.claim(of, disk, name)))
-            await self._heard(lambda: self._found(disk.id) is not None)
+            await heard(self._claims, lambda: self._found(disk.id) is not None)
         if (there := self._usage(disk.id)) is None or there.size != disk.size:
             raise Conflict(f"Disk {disk.id} exists, and is another one.")
 
@@ -219,24 +217,24 @@ class ClaimPool:
         if not (found.spec and found.spec.volumeName):
             await self._replace(found, size)
             return
-        namespace, claim = _place(found)
+        namespace, claim = claims.place(found)
         await self._cluster.patch(PersistentVolumeClaim, claim, claims.larger(found, size), namespace)
-        await self._heard(lambda: (there := self._usage(disk)) is not None and there.size >= size)
+        await heard(self._claims, lambda: (there := self._usage(disk)) is not None and there.size >= size)
 
     async def _replace(self, found: PersistentVolumeClaim, size: Bytes) -> None:
         """A claim that no pod has used yet has no volume, and cannot be changed."""
-        namespace, name = _place(found)
+        namespace, name = claims.place(found)
         disk, tenant = claims.disk_of(found), _tenant(found)
         if disk is None:
             return
         async with self._tenants.turn(tenant):
             await self._cluster.delete(PersistentVolumeClaim, name, namespace)
-            await self._heard(lambda: self._claims.get(name, namespace) is None)
+            await heard(self._claims, lambda: self._claims.get(name, namespace) is None)
             spec = DiskSpec(id=disk, size=size, kind="data", tenant=tenant)
             storage_class = (found.spec and found.spec.storageClassName) or ""
             made = claims.claim(self._tenants.of(tenant), spec, storage_class)
             await self._cluster.create(codecs.from_dict(made))
-            await self._heard(lambda: self._found(disk) is not None)
+            await heard(self._claims, lambda: self._found(disk) is not None)
 
     def _carried(self, disk: DiskId) -> tuple[TenantNamespace, str]:
         """Where its claim is, and what that is called."""
@@ -244,7 +242,7 @@ class ClaimPool:
             raise Unsupported("The root of a container in a cluster is not kept, and not sent anywhere.")
         if (found := self._found(disk)) is None:
             raise NotFound(f"There is no disk {disk} in this cluster.")
-        return self._tenants.of(_tenant(found)), _place(found)[1]
+        return self._tenants.of(_tenant(found)), claims.place(found)[1]
 
     def _turn(self, disk: DiskId) -> asyncio.Lock:
         """One at a time mounts it to carry what it holds."""
@@ -259,14 +257,6 @@ class ClaimPool:
         found = self._found(disk)
         return None if found is None else claims.usage(found)
 
-    async def _heard(self, holds: Callable[[], bool]) -> None:
-        """What was done is known here, too, when it is answered.  Raises Unavailable."""
-        try:
-            async with asyncio.timeout(_HEARD):
-                await self._claims.until(holds)
-        except TimeoutError:
-            raise Unavailable("The cluster does not tell what becomes of its claims.") from None
-
 
 def _system_usage(disk: DiskSpec) -> DiskUsage:
     return DiskUsage(size=disk.size, used=Bytes(0), kind="system")
@@ -274,9 +264,3 @@ def _system_usage(disk: DiskSpec) -> DiskUsage:
 
 def _tenant(found: PersistentVolumeClaim) -> TenantId:
     return TenantId(((found.metadata and found.metadata.labels) or {})[mark("tenant")])
-
-
-def _place(found: PersistentVolumeClaim) -> tuple[str, str]:
-    """Namespace and name."""
-    meta = found.metadata
-    return (meta and meta.namespace) or "", (meta and meta.name) or ""

@@ -8,7 +8,6 @@ swept; whoever is killed afterwards leaves the claim of before, which is swept.
 """
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 
 from lightkube import codecs
@@ -20,13 +19,13 @@ from skep.model.ids import DiskId
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.client.watching import Watched
 from skep.providers.kubernetes.disks import claims
+from skep.providers.kubernetes.disks.hearing import heard
 from skep.providers.kubernetes.disks.kept import Kept
 from skep.providers.kubernetes.disks.porting import Porting
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
 
 _GONE_WITHIN, _BOUND_WITHIN = 120.0, 900.0
 """Seconds; some drivers copy all that a snapshot holds."""
-_HEARD = 20.0
 
 
 class Restoring:
@@ -63,11 +62,11 @@ class Restoring:
         """The disk, whose claim was that, holds what was kept.  Raises Unavailable."""
         watched = await self._claims()
         made = await self._made(of, disk, before, kept)
-        name = _place(made)[0]
+        name = claims.place(made)[1]
         await self.bind(of, disk.id, name, (before.spec and before.spec.volumeName) or "")
         uid = (made.metadata and made.metadata.uid) or ""
         await self._cluster.patch(PersistentVolumeClaim, name, claims.arrived(disk.id, uid), of.name)
-        await self._heard(lambda: _is(claims.current(watched.all()).get(disk.id), name))
+        await heard(watched, lambda: _is(claims.current(watched.all()).get(disk.id), name))
         await self.sweep(disk.id)
 
     async def _made(
@@ -84,7 +83,7 @@ class Restoring:
         wanted = claims.restored(of, disk, storage_class, number, kept.name, kept.room)
         with suppress(Conflict):
             await self._cluster.create(codecs.from_dict(wanted))
-        await self._heard(lambda: watched.get(name, of.name) is not None)
+        await heard(watched, lambda: watched.get(name, of.name) is not None)
         return await self._cluster.get(PersistentVolumeClaim, name, of.name)
 
     async def _near(self, volume: str) -> list[Manifest]:
@@ -99,7 +98,7 @@ class Restoring:
         return []
 
     async def _delete(self, one: PersistentVolumeClaim) -> None:
-        name, namespace = _place(one)
+        namespace, name = claims.place(one)
         await self._cluster.delete(PersistentVolumeClaim, name, namespace)
 
     async def _gone(self, name: str, namespace: str) -> None:
@@ -112,23 +111,9 @@ class Restoring:
                 f"{name} is still being deleted: see 'kubectl --namespace {namespace} describe pvc {name}'."
             ) from None
 
-    async def _heard(self, holds: Callable[[], bool]) -> None:
-        watched = await self._claims()
-        try:
-            async with asyncio.timeout(_HEARD):
-                await watched.until(holds)
-        except TimeoutError:
-            raise Unavailable("The cluster does not tell what becomes of its claims.") from None
-
     async def _claims(self) -> Watched[PersistentVolumeClaim]:
         return await (await self._cluster.watched(PersistentVolumeClaim)).synced()
 
 
-def _place(found: PersistentVolumeClaim) -> tuple[str, str]:
-    """Name and namespace."""
-    meta = found.metadata
-    return (meta and meta.name) or "", (meta and meta.namespace) or ""
-
-
 def _is(found: PersistentVolumeClaim | None, name: str) -> bool:
-    return found is not None and _place(found)[0] == name
+    return found is not None and claims.place(found)[1] == name
