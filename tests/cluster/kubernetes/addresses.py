@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.kubernetes import address_plugin
+from tests.cluster.kubernetes.custom import definition
 from tests.cluster.kubernetes.layout import Layout
 from tests.cluster.kubernetes.machine import Machine
 
@@ -49,22 +50,9 @@ def attachment(machine: Machine) -> Object:
     }
 
 
-def definition() -> Object:
-    """Of pools, as Calico's API server has them."""
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": "ippools.projectcalico.org"},
-        "spec": {
-            "group": "projectcalico.org",
-            "names": {"kind": "IPPool", "listKind": "IPPoolList", "plural": "ippools", "singular": "ippool"},
-            "scope": "Cluster",
-            "versions": [
-                {"name": "v3", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-            ],
-        },
-    }
+def pools() -> Object:
+    """The kind, as Calico's API server has it."""
+    return definition(("projectcalico.org", "v3"), "ippools", "IPPool", "Cluster")
 
 
 def pool(layout: Layout) -> Object:

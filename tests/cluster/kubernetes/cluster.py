@@ -242,7 +242,7 @@ class Cluster:
         self._start_beside(snapshots.PROGRAM, snapshots.__name__)
 
     def _offer_addresses(self) -> None:
-        self._apply(addresses.definition())
+        self._apply(addresses.pools())
         self.until(lambda: self._applied(addresses.pool(self.layout)), "the API serves pools of addresses")
 
     def _applied(self, thing: object) -> bool:

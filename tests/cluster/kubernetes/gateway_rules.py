@@ -7,6 +7,7 @@ real ones: they check nothing.
 
 from collections.abc import Iterator
 
+from tests.cluster.kubernetes.custom import definition
 from tests.cluster.kubernetes.ingress_rules import Backend, Known, Object, Route, Target, key, route
 
 GROUP = "gateway.networking.k8s.io"
@@ -18,7 +19,12 @@ _KINDS = {"gateways": "Gateway", "httproutes": "HTTPRoute"}
 
 
 def definitions() -> list[Object]:
-    return [_definition(plural, kind) for plural, kind in _KINDS.items()]
+    # The group is one that only its owners may define: so much about that this is not theirs.
+    notes = {"api-approved.kubernetes.io": "unapproved, of the test cluster"}
+    return [
+        definition((GROUP, "v1"), plural, kind, "Namespaced", notes=notes, status=True)
+        for plural, kind in _KINDS.items()
+    ]
 
 
 def gateway(namespace: str, name: str) -> Object:
@@ -62,27 +68,3 @@ def _parts(one: Object, rule: Object) -> Iterator[tuple[Target, int]]:
     for to in rule.get("backendRefs", ()):
         target = Target(one["metadata"]["namespace"], to["name"], str(to["port"]))
         yield target, to.get("weight", 1)
-
-
-def _definition(plural: str, kind: str) -> Object:
-    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version = {
-        "name": "v1",
-        "served": True,
-        "storage": True,
-        "schema": {"openAPIV3Schema": anything},
-        "subresources": {"status": {}},
-    }
-    # The group is one that only its owners may define: so much about that this is not theirs.
-    notes = {"api-approved.kubernetes.io": "unapproved, of the test cluster"}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{GROUP}", "annotations": notes},
-        "spec": {
-            "group": GROUP,
-            "scope": "Namespaced",
-            "names": {"plural": plural, "singular": kind.lower(), "kind": kind},
-            "versions": [version],
-        },
-    }

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import msgspec
 from tests.cluster.kubernetes import client
+from tests.cluster.kubernetes.custom import definition
 from tests.cluster.kubernetes.layout import Layout, saved
 from tests.cluster.kubernetes.node import VOLUMES
 
@@ -136,27 +137,10 @@ def _fields(**properties: Object) -> Object:
 
 
 def _definition(kind: str, plural: str, scope: str, schema: Object) -> Object:
-    version = {
-        "name": "v1",
-        "served": True,
-        "storage": True,
-        "schema": {"openAPIV3Schema": schema},
-        "subresources": {"status": {}},
-    }
     approved = {
         "api-approved.kubernetes.io": "https://github.com/kubernetes-csi/external-snapshotter/pull/814"
     }
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{GROUP}", "annotations": approved},
-        "spec": {
-            "group": GROUP,
-            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
-            "scope": scope,
-            "versions": [version],
-        },
-    }
+    return definition((GROUP, "v1"), plural, kind, scope, schema, notes=approved, status=True)
 
 
 def actions(
