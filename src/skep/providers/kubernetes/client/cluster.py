@@ -5,17 +5,19 @@ API server starts anew, is asked again for some seconds before anybody hears of 
 """
 
 import asyncio
+import builtins
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx2
+import structlog
 from lightkube.config.kubeconfig import SingleConfig
 from lightkube.core.resource import GlobalResource, api_info
 from lightkube.types import CascadeType, PatchType
 
-from skep.model.errors import NotFound
+from skep.model.errors import Forbidden, NotFound
 from skep.model.ids import TenantId
 from skep.providers.kubernetes.client import access, refusals
 from skep.providers.kubernetes.client.feeds import Feed
@@ -24,6 +26,7 @@ from skep.providers.kubernetes.client.refusals import translated
 from skep.providers.kubernetes.client.watching import Watched
 
 T = TypeVar("T")
+log = structlog.get_logger(__name__)
 
 MANAGED_BY, MANAGER = "app.kubernetes.io/managed-by", access.MANAGER
 INSTALLATION = "skep.dev/installation"
@@ -60,6 +63,7 @@ class Cluster:
         self._of_objects = patience
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._watched: dict[tuple[Any, str | None], Watched[Any]] = {}
+        self._unseen: set[tuple[Any, str | None]] = set()
         self._groups: frozenset[str] | None = None
         self._stack = contextlib.AsyncExitStack()
 
@@ -134,6 +138,23 @@ class Cluster:
         feed = Feed(self._client, self.http, kind, self.selector if labels is None else labels, namespace)
         _, items = await self._ask(feed.list, f"list {feed.name}", self._of_objects)
         return items
+
+    async def seen(
+        self, kind: type[T], namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> builtins.list[T] | None:
+        """As `list`; None where skep may not, which is said once until it may."""
+        name, where = api_info(kind).plural, (kind, namespace)  # type: ignore[arg-type] # lightkube's kinds have it
+        try:
+            found = await self.list(kind, namespace, labels)
+        except Forbidden as error:
+            if where not in self._unseen:
+                log.warning("cluster.right-missing", kind=name, error=error.message)
+            self._unseen.add(where)
+            return None
+        if where in self._unseen:
+            log.info("cluster.right-given", kind=name)
+        self._unseen.discard(where)
+        return found
 
     async def delete(
         self,

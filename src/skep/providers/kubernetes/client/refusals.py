@@ -18,10 +18,13 @@ from skep.model.errors import (
     Unavailable,
 )
 
-TOO_MANY, GONE = 429, 410
+TOO_MANY, GONE, FORBIDDEN = 429, 410, 403
 _LATER = frozenset({408, TOO_MANY, 500, 502, 503, 504})
 _FULL = "exceeded quota"
 """How Kubernetes' own quota begins to say no."""
+_NO_RIGHT = " cannot "
+"""Between who asked and what, where RBAC says no; admission has other words."""
+_REMEDY = "An older release of skep asked for fewer rights: skep cluster rights | kubectl apply -f -"
 
 
 class Gone(Unavailable):
@@ -65,6 +68,11 @@ def translated(error: Exception, what: str) -> SkepError:
     return _final(error, code, words, what)
 
 
+def forbidden(error: Exception | None) -> bool:
+    """Whether it is a right that is missing, which somebody may give at any time."""
+    return isinstance(error, httpx2.HTTPStatusError) and status(error) == FORBIDDEN
+
+
 def status(error: httpx2.HTTPStatusError) -> int:
     """An error that came within a watch has no response of its own."""
     if isinstance(error, ApiError) and error.status.code:
@@ -93,7 +101,8 @@ def _final(error: httpx2.HTTPStatusError, code: int, words: str, what: str) -> S
         case 403 if _FULL in words:
             return Exhausted(f"{what}: {words}")
         case 403:
-            return Forbidden(f"The cluster does not allow it ({what}): {words}")
+            remedy = f". {_REMEDY}" if _NO_RIGHT in words else ""
+            return Forbidden(f"The cluster does not allow it ({what}): {words}{remedy}")
         case 404:
             return NotFound(f"{what}: {words}")
         case 409:

@@ -18,7 +18,7 @@ import structlog
 from skep.model.errors import Unavailable
 from skep.providers.kubernetes.client.feeds import Told, expired
 from skep.providers.kubernetes.client.patience import delay
-from skep.providers.kubernetes.client.refusals import translated
+from skep.providers.kubernetes.client.refusals import forbidden, translated
 
 T = TypeVar("T")
 Key = tuple[str, str]
@@ -82,6 +82,7 @@ class Watched(Generic[T]):
         self._memory: Memory[T] = Memory()
         self._version = ""
         self._listed = asyncio.Event()
+        self._answered = asyncio.Event()
         self._failed: Exception | None = None
         self._callbacks: list[Callable[[Change[T]], None]] = []
         self._waiting: set[asyncio.Future[None]] = set()
@@ -122,6 +123,19 @@ class Watched(Generic[T]):
                 raise Unavailable(f"The cluster does not answer in time ({what}).") from None
             raise translated(self._failed, what) from self._failed
         return self
+
+    async def allowed(self, patience: float = 20.0) -> bool:
+        """As `synced`, of what skep does without where it may not read it: answers whether it may.
+
+        It is asked for again and again, so what is subscribed is told as soon as the rights are there.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._answered.wait()
+        if forbidden(self._failed):
+            return False
+        await self.synced(0)
+        return True
 
     def get(self, name: str, namespace: str = "") -> T | None:
         return self._memory.objects.get((namespace, name))
@@ -165,7 +179,7 @@ class Watched(Generic[T]):
         while True:
             try:
                 async for _ in self._heard():
-                    failures, self._failed = 0, None
+                    failures = self._well()
                 continue
             except Exception as error:
                 if expired(error):
@@ -175,10 +189,25 @@ class Watched(Generic[T]):
                 failures += 1
             await asyncio.sleep(pause)
 
+    def _well(self) -> int:
+        """Answers how often it has failed since."""
+        if forbidden(self._failed):
+            self._log.info("cluster.right-given")
+        self._failed = None
+        self._answered.set()
+        return 0
+
     def _fail(self, error: Exception, failures: int) -> None:
+        """Said once, and once more where it turns out to be a right that is missing."""
+        if forbidden(error):
+            if not forbidden(self._failed):
+                refused = translated(error, f"watch {self._source.name}")
+                self._log.warning("cluster.right-missing", error=refused.message)
+            self._answered.set()
+        else:
+            tell = self._log.info if failures == 0 else self._log.debug
+            tell("cluster.watch-lost", error=str(error) or type(error).__name__)
         self._failed = error
-        tell = self._log.info if failures == 0 else self._log.debug
-        tell("cluster.watch-lost", error=str(error) or type(error).__name__)
 
     async def _heard(self) -> AsyncIterator[None]:
         """Yields after everything that came well."""

@@ -9,7 +9,7 @@ import structlog
 from lightkube import codecs
 from lightkube.resources.storage_v1 import StorageClass
 
-from skep.model.errors import Conflict, Forbidden, NotFound, Unavailable, Unsupported
+from skep.model.errors import Conflict, NotFound, Unavailable, Unsupported
 from skep.model.ids import DiskId, SnapshotId
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.client.watching import Change, Watched
@@ -41,10 +41,8 @@ class Keeping:
         """The classes that there are now; snapshots are followed once there is one."""
         classes = await snapshot_classes(self._cluster)
         if classes and self._watched is None:
-            try:
-                watched = await (await self._cluster.watched(VolumeSnapshot)).synced()
-            except Forbidden as error:
-                _log.warning("cluster.snapshots-unseen", error=error.message)
+            watched = await self._cluster.watched(VolumeSnapshot)
+            if not await watched.allowed():
                 return ()
             watched.subscribe(self._heard)
             self._watched = watched
@@ -72,11 +70,18 @@ class Keeping:
         driver = next(drivers, "")
         found = chosen(await self.look(), driver)
         if found is None:
+            await self._must_be_seen()
             raise Unsupported(
                 f"There are no snapshots of disks of storage class {storage_class!r}: no VolumeSnapshotClass "
                 f"of the cluster is for {driver or 'its driver'}."
             )
         return found.name
+
+    async def _must_be_seen(self) -> None:
+        """Raises Forbidden: skep may not see what there is of them."""
+        with suppress(NotFound):
+            await self._cluster.list(VolumeSnapshotClass, labels={})
+            await self._cluster.list(VolumeSnapshot)
 
     async def make(
         self, of: TenantNamespace, disk: DiskId, claim: str, snapshot: SnapshotId, snapshot_class: str
@@ -168,8 +173,8 @@ class Keeping:
 async def snapshot_classes(cluster: Cluster) -> tuple[SnapshotClass, ...]:
     """None where they are not served, or where skep may not see them."""
     try:
-        return tuple(map(read, await cluster.list(VolumeSnapshotClass, labels={})))
-    except (NotFound, Forbidden):
+        return tuple(map(read, await cluster.seen(VolumeSnapshotClass, labels={}) or ()))
+    except NotFound:
         return ()
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from lightkube.generic_resource import create_global_resource
 
-from skep.model.errors import Forbidden
 from skep.providers.kubernetes.client.cluster import Cluster
 
 FOR_TENANTS = "skep.dev/fixed-addresses"
@@ -78,10 +77,8 @@ async def addressing(cluster: Cluster) -> Addressing:
     source = source_of(served)
     if source is None:
         return NOTHING
-    try:
-        return source.read(await cluster.list(source.kind, labels={}))
-    except Forbidden:
-        return source.unread
+    found = await cluster.seen(source.kind, labels={})
+    return source.unread if found is None else source.read(found)
 
 
 def _of_pool(pool: Any) -> Iterable[str]:

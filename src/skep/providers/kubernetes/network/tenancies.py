@@ -17,7 +17,7 @@ from lightkube.resources.core_v1 import ConfigMap, Endpoints, Namespace, Pod, Se
 from lightkube.resources.discovery_v1 import EndpointSlice
 from lightkube.resources.networking_v1 import Ingress, NetworkPolicy
 
-from skep.model.errors import NotFound, SkepError, Unavailable
+from skep.model.errors import Forbidden, NotFound, SkepError, Unavailable
 from skep.model.ids import ReplicaId, ServiceId, TenantId
 from skep.providers.kubernetes.applied import digest, stamped
 from skep.providers.kubernetes.client.cluster import Cluster, mark
@@ -38,7 +38,8 @@ Certify = Callable[[str], Awaitable[bytes]]
 _HEALED = (Service, NetworkPolicy)
 _STEPS = 3
 """The cluster gives addresses to services, and names lead to these: one step of a round after the other."""
-_AGAIN = 5.0
+_AGAIN, _GIVEN = 5.0, 60.0
+"""Seconds until what the cluster could not do, and what it does not allow, is tried again."""
 _GATHER = 0.1
 """Seconds in which news come together: a hundred pods that begin to run are not a hundred rounds."""
 log = structlog.get_logger("skep.kubernetes")
@@ -63,6 +64,9 @@ class Tenancies:
         self._hidden: set[ReplicaId] = set()
         self._certificates: dict[str, bytes] = {}
         self._slices = False
+        self._unseen: set[Any] = set()
+        """Kinds that an older role does not let it watch everywhere: what somebody deletes is not noticed."""
+        self._said: dict[TenantId, dict[str, str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._soon: dict[TenantId, asyncio.TimerHandle] = {}
         self._stack = AsyncExitStack()
@@ -72,7 +76,8 @@ class Tenancies:
         namespaces, known = await self.tenants.watched(), await self.tenants.known()
         pods = await self._cluster.watched(Pod)
         things: list[Watched[Any]] = [await self._cluster.watched(kind) for kind in self._seen_everywhere()]
-        await asyncio.gather(pods.synced(), *(one.synced() for one in things))
+        _, *allowed = await asyncio.gather(pods.synced(), *(one.allowed() for one in things))
+        self._unseen = {kind for kind, may in zip(self._seen_everywhere(), allowed, strict=True) if not may}
         await asyncio.gather(*(self._read(self.tenancy(tenant)) for tenant in known))
         self._stack.callback(pods.subscribe(self._pod))
         self._stack.callback(namespaces.subscribe(self._namespace))
@@ -196,13 +201,13 @@ class Tenancies:
         self._look_at_failures(tenancy)
 
     def _look_at_failures(self, tenancy: Tenancy) -> None:
-        """What may pass by itself is tried again."""
-        if not tenancy.failed:
-            return
+        """What may pass by itself is tried again; what is refused as it was before is not said again."""
         failed = {"/".join(key): error.message for key, error in tenancy.failed.items()}
-        log.warning("kubernetes.refused", namespace=tenancy.of.name, failed=failed)
-        if any(isinstance(error, Unavailable) for error in tenancy.failed.values()):
-            asyncio.get_running_loop().call_later(_AGAIN, self._poke, tenancy.of.tenant)
+        if failed and failed != self._said.get(tenancy.of.tenant):
+            log.warning("kubernetes.refused", namespace=tenancy.of.name, failed=failed)
+        self._said[tenancy.of.tenant] = failed
+        if waits := [seconds for error in tenancy.failed.values() if (seconds := _again(error))]:
+            asyncio.get_running_loop().call_later(min(waits), self._poke, tenancy.of.tenant)
 
     def _now(self, tenancy: Tenancy) -> Circumstances:
         return Circumstances(
@@ -255,10 +260,11 @@ class Tenancies:
     async def _read(self, tenancy: Tenancy) -> None:
         """What a process before this one left in the tenant's namespace, of what is not watched."""
         kinds: list[type[Any]] = [ConfigMap, Secret, *({Ingress} - set(self._seen_everywhere()))]
-        found: list[list[Any]] = await asyncio.gather(
-            *(self._cluster.list(kind, tenancy.of.name) for kind in kinds)
+        found: list[list[Any] | None] = await asyncio.gather(
+            *(self._cluster.list(kind, tenancy.of.name) for kind in kinds),
+            *(self._cluster.seen(kind, tenancy.of.name) for kind in self._unseen),
         )
-        self._take(one for every in found for one in every)
+        self._take(one for every in found for one in every or ())
 
     def _take(self, left: Iterable[Any]) -> None:
         """It is ours; a round sees whether it is as it is to be."""
@@ -277,6 +283,13 @@ class Tenancies:
 
     def _has_gateway(self) -> bool:
         return self.entrance is not None and self.entrance.gateway is not None
+
+
+def _again(error: SkepError) -> float | None:
+    """None: it is refused whenever it is asked for."""
+    if isinstance(error, Unavailable):
+        return _AGAIN
+    return _GIVEN if isinstance(error, Forbidden) else None
 
 
 def _tenant(namespace: str | None) -> TenantId:
