@@ -93,3 +93,16 @@ async def test_what_is_over_at_once_is_not_looked_at() -> None:
         await asyncio.sleep(0)
 
     assert world.looks == 0
+
+
+async def test_of_what_is_to_end_only_what_is_in_the_way_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_LOOK", 0.001)
+    unwell = status(ContainerState.RUNNING, health=Health.UNHEALTHY, health_output="refused")
+    world = Looked([unwell, status(ContainerState.RUNNING, error="its node has not said so yet")])
+    told: list[str] = []
+
+    async with waiting.telling(Context(world, report=told.append), C, waiting.ending):  # type: ignore[arg-type]
+        await world.seen.wait()
+        await asyncio.sleep(0.01)
+
+    assert told == ["its node has not said so yet"]

@@ -1,4 +1,4 @@
-"""A server that lists what it was given, tells of no event, and refuses as RBAC does what a role lacks."""
+"""A server that lists what it was given, tells of no change, and refuses as RBAC does what a role lacks."""
 
 import asyncio
 import json
@@ -55,6 +55,8 @@ class Ruled:
             await reader.read()  # until the client goes away
         elif path == "/apis":
             document({"groups": [{"versions": [{"groupVersion": one} for one in GROUPS]}]})(writer)
+        elif method == "DELETE":
+            document({"kind": "Status", "status": "Success"})(writer)
         elif method == "GET":
             self._read(path, writer)
         else:

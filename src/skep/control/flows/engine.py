@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 from skep.control.flows.environment import OnHost
-from skep.control.flows.waiting import telling
+from skep.control.flows.waiting import ending, telling
 from skep.flow import step
 from skep.model.errors import NotFound, Unavailable
 from skep.model.host import ContainerState
@@ -44,7 +44,8 @@ async def _halt_resumed(cx: OnHost, container: ContainerId, stopped: bool = True
 @step
 async def halt(cx: OnHost, container: ContainerId, running: bool = True) -> None:
     """Stop the container and keep it; undone, it runs again, and is ready if it can, if it was `running`."""
-    await _stop_if_there(cx, container)
+    async with telling(cx, container, ending):
+        await _stop_if_there(cx, container)
 
 
 @halt.undo
@@ -61,7 +62,8 @@ async def _resume_halted(cx: OnHost, container: ContainerId, running: bool = Tru
 async def restart(cx: OnHost, container: ContainerId) -> None:
     """Stop and start; one that is not on its host is made again."""
     try:
-        await cx.env.host.engine.restart(container)
+        async with telling(cx, container, ending):
+            await cx.env.host.engine.restart(container)
     except NotFound:
         await cx.env.host.engine.start(await cx.env.desired.container(container))
 
@@ -101,7 +103,8 @@ async def completed(cx: OnHost, container: ContainerId) -> None:
 @step(retry=3)
 async def remove(cx: OnHost, container: ContainerId) -> None:
     """Remove the container; one that is not there is success."""
-    await cx.env.host.engine.remove(container)
+    async with telling(cx, container, ending):
+        await cx.env.host.engine.remove(container)
 
 
 async def _stop_if_there(cx: OnHost, container: ContainerId) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from skep.control.flows.environment import OnHost
 from skep.model.errors import SkepError
@@ -25,14 +25,21 @@ def why(status: ContainerStatus) -> str:
     return ""
 
 
+def ending(status: ContainerStatus) -> str:
+    """Why it has not ended, as far as its host can tell."""
+    return status.error
+
+
 @contextlib.asynccontextmanager
-async def telling(cx: OnHost, container: ContainerId) -> AsyncIterator[list[str]]:
+async def telling(
+    cx: OnHost, container: ContainerId, words: Callable[[ContainerStatus], str] = why
+) -> AsyncIterator[list[str]]:
     """Meanwhile what keeps the container is told, whenever it is something else.  Answers the last of it."""
     last: list[str] = []
     loop = asyncio.get_running_loop()
     tellers: set[asyncio.Task[None]] = set()
     # Nearly all are ready before the first look: a timer is all that they cost.
-    timer = loop.call_later(_LOOK, lambda: tellers.add(loop.create_task(_tell(cx, container, last))))
+    timer = loop.call_later(_LOOK, lambda: tellers.add(loop.create_task(_tell(cx, container, words, last))))
     try:
         yield last
     finally:
@@ -41,10 +48,12 @@ async def telling(cx: OnHost, container: ContainerId) -> AsyncIterator[list[str]
             teller.cancel()
 
 
-async def _tell(cx: OnHost, container: ContainerId, last: list[str]) -> None:
+async def _tell(
+    cx: OnHost, container: ContainerId, words: Callable[[ContainerStatus], str], last: list[str]
+) -> None:
     while True:
         with contextlib.suppress(SkepError):  # whoever waits hears of it by itself
-            found = why(await cx.env.host.engine.inspect(container))
+            found = words(await cx.env.host.engine.inspect(container))
             if found and [found] != last:
                 last[:] = [found]
                 cx.progress(found)

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightkube.resources.apps_v1 import Deployment, StatefulSet
+from msgspec.structs import replace
 
 from skep.model.errors import Unavailable
 from skep.model.host import ContainerStatus
 from skep.model.ids import ContainerId, Seconds
 from skep.providers.kubernetes.client.cluster import Cluster
+from skep.providers.kubernetes.pods import statuses, words
 from skep.providers.kubernetes.pods.ledger import Entry, Ledger
 from skep.providers.kubernetes.pods.manifests import Manifest
 from skep.providers.kubernetes.pods.notices import Notices
@@ -52,7 +54,8 @@ class Carrier:
         self._objects = Objects(around.cluster, ledger if uid else None, uid)
         self._notices = Notices(self.roster, self._timers, around.tell)
         self._rounds = Rounds(self.roster, self._objects, self._notices.look, around.spawn)
-        self._removals = 0
+        self._leaving: dict[ContainerId, Entry] = {}
+        """Removed, and their pods have not ended yet."""
 
     @property
     def place(self) -> tuple[str, str]:
@@ -62,7 +65,7 @@ class Carrier:
     @property
     def idle(self) -> bool:
         """Whether it has nothing, and nobody waits for the end of anything."""
-        return not self.roster.ledger.entries and not self._removals
+        return not self.roster.ledger.entries and not self._leaving
 
     def lacks(self, shape: str) -> bool:
         """Whether what its pods read (environment, files) is to be supplied before they start."""
@@ -71,6 +74,17 @@ class Carrier:
     async def until(self, container: ContainerId, holds: Callable[[], bool]) -> None:
         """Return once it holds, or the container is removed; looked at when something of it changes."""
         await self._notices.until(container, holds)
+
+    def inspect(self, container: ContainerId) -> ContainerStatus:
+        """As known, with what its end waits for; also of one that is being removed.  Raises NotFound."""
+        entry = self._leaving.get(container)
+        pods = (one for one in self.roster.pods.values() if one.container == container)
+        ending = next((one for one in pods if one.deleting), None)
+        status = statuses.status(entry, ending, time.time()) if entry else self.roster.status(container)
+        if ending is None or self.roster.pod(container) not in (None, ending):
+            return status
+        name = (entry or self.roster.entry(container)).name
+        return replace(status, error=self.roster.silence(ending.name) or words.ending(name, ending))
 
     # -- orders -----------------------------------------------------------------------------------
 
@@ -102,18 +116,18 @@ class Carrier:
 
     async def remove(self, container: ContainerId) -> None:
         """Returns once its pod has ended; one whose node is lost is not waited for."""
-        pod, name = self.roster.pod(container), self.roster.entry(container).name
+        pod, entry = self.roster.pod(container), self.roster.entry(container)
         self._timers.forget(container)
         self.roster.remove(container)
         self._notices.removed(container)
-        self._removals += 1
+        self._leaving[container] = entry
         try:
             await self._rounds.done()
             if pod is not None:
-                async with self._ending(container, name, 0):
+                async with self._ending(container, entry.name, 0):
                     await self._notices.pod_ended(pod.name)
         finally:
-            self._removals -= 1
+            self._leaving.pop(container, None)
 
     def settle(self) -> None:
         """Look at everything anew: what an earlier process left, or what was not told."""

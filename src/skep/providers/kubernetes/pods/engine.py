@@ -127,7 +127,7 @@ class ClusterEngine:
 
     async def inspect(self, container: ContainerId) -> ContainerStatus:
         """As it was heard of last; while nothing is heard, that is said of what does not run."""
-        status = (await self._carriers.get(container)).roster.status(container)
+        status = (await self._carriers.get(container)).inspect(container)
         if self._carriers.deaf and status.state is not ContainerState.RUNNING:
             return replace(status, error=self._carriers.deaf)
         return status

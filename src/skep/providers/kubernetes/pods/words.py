@@ -76,6 +76,12 @@ def silence(node: str, since: float, *, disks: bool) -> str:
     )
 
 
+def ending(name: str, pod: SeenPod) -> str:
+    """What the end of its pod, which is ordered, waits for."""
+    who = f"its node {pod.node}" if pod.node else "the cluster"
+    return f"{name} is being ended: {who} has not said so yet."
+
+
 def fatal(pod: SeenPod) -> str:
     """What is wrong with the specification itself, so that waiting does not help; "" if nothing is."""
     for ended in (pod.ended, pod.ended_before):
