@@ -632,7 +632,7 @@ def test_a_cluster_becomes_a_zone_and_the_password_of_its_registry_is_no_argumen
     assert "s3cret" not in added.stdout + added.stderr + shown.stdout
     assert "https://203.0.113.7:6443" in shown.stdout
     assert running("zone", "set", "k8s", "--kubeconfig", str(file)).returncode == 0
-    assert running("zone", "rm", "k8s", "--lost").returncode == 0
+    assert running("zone", "rm", "k8s", "--lost", "--yes").returncode == 0
 
 
 def test_a_zone_needs_a_region_or_a_cluster_with_a_registry(running: Skep, tmp_path: Path) -> None:
@@ -649,7 +649,8 @@ def test_a_zone_needs_a_region_or_a_cluster_with_a_registry(running: Skep, tmp_p
 
 def test_zones_and_pools_come_and_go(running: Skep) -> None:
     assert running("zone", "add", "b", "--region", "north").returncode == 0
-    assert running("zone", "rm", "b").returncode == 0
+    assert "Give --yes." in running("zone", "rm", "b").stderr
+    assert running("zone", "rm", "b", "--yes").returncode == 0
     made = running("pool", "add", "gold", "--zone", "b", "--memory-overcommit", "1", "--label", "tier=gold")
     assert made.returncode == 0
     assert running("pool", "set", "gold", "--everybody").returncode == 0

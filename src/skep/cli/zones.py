@@ -10,7 +10,7 @@ from skep.cli.clusters import flat, show_check
 from skep.cli.common import DEFAULT, Common
 from skep.cli.failures import Exit, Failure
 from skep.cli.images import ask_password
-from skep.cli.output import document, say, show
+from skep.cli.output import confirm, document, say, show
 from skep.model.views.clusters import ClusterZoneView
 from skep.model.views.hosts import ZoneView
 
@@ -158,13 +158,18 @@ def set_zone(
 
 @zone_app.command(name="rm")
 def remove_zone(
-    zone: str, /, *, lost: Annotated[bool, Parameter(negative=())] = False, common: Common = DEFAULT
+    zone: str,
+    /,
+    *,
+    lost: Annotated[bool, Parameter(negative=())] = False,
+    yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative=())] = False,
+    common: Common = DEFAULT,
 ) -> None:
     """Remove a zone without hosts, or one on a cluster with nothing in it, and its pools. For admins.
 
     In the cluster only what skep has made is deleted.
 
-    Example: `skep zone rm zone-2`
+    Example: `skep zone rm zone-2 --yes`
 
     Parameters
     ----------
@@ -172,7 +177,11 @@ def remove_zone(
         Name of the zone.
     lost
         Its cluster is gone for good: nothing can be deleted there.
+    yes
+        Do not ask.
     """
+    left = ", though nothing of skep's can be deleted in its cluster" if lost else ""
+    confirm(f"Remove zone {zone}{left}?", yes)
     common.connect().act("DELETE", f"/v1/zones/{zone}", lost=lost)
     say(f"Removed {zone}.")
 

@@ -293,11 +293,11 @@ def test_a_skep_that_is_killed_finds_what_goes_on(someone: Someone) -> None:
 
 
 def test_what_is_in_use_stays_and_nothing_is_left_at_the_end(someone: Someone) -> None:
-    assert "remove them first" in someone.type("zone", "rm", "k8s", fails=True)
+    assert "remove them first" in someone.type("zone", "rm", "k8s", "--yes", fails=True)
     (urgency,) = {pod["spec"].get("priorityClassName") for pod in someone.pods()} - {None}
 
     someone.type("rm", "shop", "--volumes", "--yes")
-    someone.type("zone", "rm", "k8s")
+    someone.type("zone", "rm", "k8s", "--yes")
 
     someone.until(lambda: someone.namespaces() == [], "no namespace is left")
     assert urgency not in someone.world.kubectl("get", "priorityclasses", "--output=name")
