@@ -12,7 +12,7 @@ from skep.control.control import Control
 from skep.control.hosts.cluster_zones import ClusterZones, open_access
 from skep.control.hosts.zones import Zones
 from skep.model.clusters import ClusterAccess, ClusterLook, ClusterOffers
-from skep.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from skep.model.errors import Conflict, InvalidInput, NotFound, Unavailable, Unsupported
 from skep.model.host import HostFacts
 from skep.model.ids import Bytes, ClusterId, DiskId, HostName, TenantId, ZoneName, new_id
 from skep.model.images import RegistryCredentials
@@ -78,7 +78,7 @@ class House:
         assert found is not None
         return found
 
-    async def use(self) -> None:
+    async def use(self, size: int = 2**20) -> None:
         """A disk is there."""
         disk = DiskRow(
             id=DiskId(new_id()),
@@ -87,7 +87,7 @@ class House:
             host=HostName("k8s"),
             name="shop_data",
             kind="data",
-            size=Bytes(2**20),
+            size=Bytes(size),
             created=0.0,
         )
         await self.inside.database.write(lambda connection: disks.insert(connection, [disk]))
@@ -192,6 +192,17 @@ async def test_what_apps_cannot_have_there_is_taken_down_anew_and_the_cluster_en
     assert row == msgspec.structs.replace(
         before, lacks=row.lacks, ranges=row.ranges, generation=before.generation + 1
     )
+
+
+async def test_a_disk_there_is_not_asked_to_become_smaller(house: House) -> None:
+    await house.zones.add(house.admin, "k8s", "one", REGISTRY)
+    await house.use(2**22)
+    resize = house.control.disks.resize
+
+    with pytest.raises(Unsupported, match=r"do not become smaller.* another name"):
+        await resize(house.admin, "shop_data", 2**21)
+
+    assert (await resize(house.admin, "shop_data", 2**23)).run
 
 
 async def test_another_cluster_is_refused_while_something_is_in_the_zone(house: House) -> None:

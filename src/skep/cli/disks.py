@@ -33,7 +33,7 @@ def list_disks(*, common: Common = DEFAULT) -> None:
 
 @app.command
 def resize(disk: str, new_size: str, /, *, common: Common = DEFAULT) -> None:
-    """Grow a disk while it is in use, or shrink it to what its data allows.
+    """Grow a disk while it is in use, or shrink it to what its data allows; in a cluster disks only grow.
 
     Example: `skep disk resize shop_data 20g`
 

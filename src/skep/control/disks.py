@@ -12,12 +12,12 @@ from skep.control.naming import disk_name
 from skep.control.plans.victims import has_own_data
 from skep.control.tenants import quotas
 from skep.flow import Database, FlowEngine
-from skep.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from skep.model.errors import Conflict, InvalidInput, NotFound, Unavailable, Unsupported
 from skep.model.host import DiskUsage
 from skep.model.ids import Bytes, DiskId, HostName
 from skep.model.views.base import Accepted
 from skep.model.views.disks import DiskView
-from skep.store import apps, disks, hosts, releases, replicas
+from skep.store import apps, clusters, disks, hosts, releases, replicas
 from skep.store.disks import DiskRow
 
 SMALLEST = 1024 * 1024
@@ -45,13 +45,19 @@ class Disks:
         return await self._run(caller, row, "disk.delete", f"delete disk {row.name}")
 
     async def resize(self, caller: Caller, disk: str, size: int) -> Accepted:
-        """Give the disk another size while it is in use.  Raises Exhausted: beyond the tenant's quota."""
+        """Give the disk another size while it is in use.
+
+        Raises:
+            Exhausted: beyond the tenant's quota.
+            Unsupported: smaller, in a cluster.  Machines know what a disk holds, and go down to that.
+        """
         caller.must_change()
         if not SMALLEST <= size <= 64 * 1024**4:
             raise InvalidInput(f"{size} bytes is no size for a disk: between 1 MiB and 64 TiB.")
         async with self._database.read() as connection:
             row = await _find(connection, caller, disk)
             _must_be_settled(row)
+            await _must_not_shrink(connection, row, size)
             await quotas.check_disk(connection, caller.tenant, row, size)
         return await self._run(caller, row, "disk.resize", f"resize disk {row.name}", size=size)
 
@@ -110,6 +116,15 @@ def _must_be_settled(row: DiskRow) -> None:
         raise Conflict(
             f"Disk {row.name!r} is {row.side}: its app moves. It goes with 'skep app move APP --confirm', or "
             "is the app's again with '--back'."
+        )
+
+
+async def _must_not_shrink(connection: AsyncConnection, row: DiskRow, size: int) -> None:
+    """Raises Unsupported: no cluster makes claims smaller."""
+    if size < row.size and row.host in {one.host for one in await clusters.every(connection)}:
+        raise Unsupported(
+            f"Disk {row.name!r} has {row.size} bytes and is in a cluster, where disks do not become smaller. "
+            f"For one of {size} bytes give its volume another name in the Compose file, and copy the data."
         )
 
 

@@ -39,11 +39,17 @@ def network_must_fit(row: NetworkRow, app: AppId, wanted: AppNetwork) -> None:
 
 
 def disk_must_fit(
-    row: DiskRow | None, app: AppId, before: AppVolume | None, wanted: AppVolume | None
+    row: DiskRow | None,
+    app: AppId,
+    before: AppVolume | None,
+    wanted: AppVolume | None,
+    *,
+    shrinks: bool = True,
 ) -> None:
     """Raises Conflict: the disk is another app's, or its size was changed where that does nothing.
 
     `before` is the volume in the current release: a disk that was resized since then is not asked about.
+    `shrinks`: whether it is where disks may become smaller.
     """
     if row is None:
         return
@@ -53,11 +59,17 @@ def disk_must_fit(
             "naming it as an external volume."
         )
     size = wanted.size if wanted else None
-    if before is not None and size not in (None, before.size, row.size):
+    if before is None or size is None or size in (before.size, row.size):
+        return
+    if size < row.size and not shrinks:
         raise Conflict(
-            f"Disk {row.name!r} has {row.size} bytes, and the volume wants {size}: say "
-            f"'skep disk resize {row.name} {size}' and apply again."
+            f"Disk {row.name!r} has {row.size} bytes, the volume wants {size}, and disks of a cluster do not "
+            "become smaller: leave it as large as it is, or give the volume another name."
         )
+    raise Conflict(
+        f"Disk {row.name!r} has {row.size} bytes, and the volume wants {size}: say "
+        f"'skep disk resize {row.name} {size}' and apply again."
+    )
 
 
 def port_must_fit(row: PortRow, replica: str, network: str, position: int, wanted: NetworkAttachment) -> None:

@@ -154,7 +154,8 @@ class Provisions:
                         disk = self._facts.disks.get(
                             disk_name(self._spec.name, name, ordinal, mount, self._spec)
                         )
-                        disk_must_fit(disk, self._facts.app, before, volume)
+                        shrinks = disk is None or self._facts.zones.get(disk.host) not in self._facts.clusters
+                        disk_must_fit(disk, self._facts.app, before, volume, shrinks=shrinks)
 
     def externals_must_exist(self) -> None:
         """Raises NotFound."""
