@@ -311,6 +311,7 @@ async def test_a_cluster_hears_of_ports_and_nobody_is_led_in_or_out_of_it(house:
         await house.control.apps.apply(house.admin, app(web=service(replicas=4, expose=("8080",))))
     )
     before = await heard(house)
+    shown = (await house.control.apps.show(house.admin, "shop")).virtual_ips
     async with house.database.read() as connection:
         zone = (await hosts.every_zone(connection))[0].name
     standing = ClusterRow(
@@ -331,3 +332,5 @@ async def test_a_cluster_hears_of_ports_and_nobody_is_led_in_or_out_of_it(house:
     assert (one.ports, two.ports) == ((), ((8080, "tcp"),))
     assert {*one.backends, *two.backends} == all_of_them
     assert len(one.backends) == len(two.backends) == 2
+    assert list(shown) == ["web"]
+    assert (await house.control.apps.show(house.admin, "shop")).virtual_ips == {}

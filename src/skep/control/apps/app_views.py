@@ -127,7 +127,10 @@ def state(member: ReplicaRow, silent: Collection[HostName] = ()) -> str:
 
 
 async def virtual_ips_of(connection: AsyncConnection, row: AppRow) -> dict[str, tuple[str, ...]]:
-    """The addresses of its services, by service."""
+    """The addresses of its services, by service; none in a cluster, which does not use those of control."""
+    in_clusters = {cluster.host for cluster in await clusters.every(connection)}
+    if any(member.host in in_clusters for member in await replicas.find(connection, app=row.id)):
+        return {}
     names = {one.id: one.name for one in await replicas.services_of(connection, row.id)}
     found: dict[str, tuple[str, ...]] = {}
     for one in await virtual_ips.of_app(connection, row.id):

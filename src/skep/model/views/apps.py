@@ -71,7 +71,7 @@ class AppDetail(View, frozen=True, kw_only=True):
     """The current release as it was applied; the contents of configs and secrets are left out."""
     replicas: tuple[ReplicaView, ...]
     virtual_ips: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
-    """Addresses of its services, one on each network."""
+    """Addresses of its services, one on each network; none of an app that is in a cluster."""
 
 
 class UsageView(View, frozen=True, kw_only=True):
