@@ -157,6 +157,11 @@ async def test_constraints_are_acted_on_and_what_cannot_be_placed_says_why(cloud
     assert views["web-0"].host == TWO
     with pytest.raises(Exhausted, match=r"1 is cordoned, 1 is with 1 of its replicas already, 1 is without"):
         await cloud.control.apps.plan(cloud.admin, app(web=service(replicas=2, placement=ssd)))
+    nowhere = Placement(constraints=("node.role == manager",))
+    beside = service(labels={"new": "1"}, update=UpdateConfig(order="start-first"), placement=nowhere)
+    for web in (service(replicas=2, placement=nowhere), beside):
+        with pytest.raises(Exhausted, match=r"^No host satisfies node.role == manager, which shop/web asks"):
+            await cloud.control.apps.plan(cloud.admin, app(web=web))
     wrong = Placement(constraints=("here",))
     with pytest.raises(InvalidInput, match="no constraint"):
         await cloud.control.apps.plan(cloud.admin, app(web=service(placement=wrong)))

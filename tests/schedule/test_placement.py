@@ -164,6 +164,34 @@ def test_what_stands_in_the_way_is_counted_in_words() -> None:
         place([], group())
 
 
+@pytest.mark.parametrize(
+    ("constraint", "remedy"),
+    [
+        ("node.role == manager", "Ask for what 'skep host ls' shows"),
+        ("node.labels.disk == ssd", "Say 'skep host label HOST disk=ssd'"),
+    ],
+)
+def test_a_constraint_that_no_host_satisfies_comes_before_what_else_is_in_the_way(
+    constraint: str, remedy: str
+) -> None:
+    hosts = [host("a"), host("b", refuses="cordoned"), host("c", tenant=BOB, disk="ssd")]
+
+    with pytest.raises(Exhausted) as caught:
+        place(hosts, group(constraints=(parse_constraint(constraint),)))
+
+    assert caught.value.message.startswith(
+        f"No host satisfies {constraint}, which shop/web asks for: of 3 hosts 1 is cordoned"
+    )
+    assert f"{remedy}, or take it out of deploy.placement.constraints." in caught.value.message
+
+
+def test_a_constraint_that_a_host_without_room_satisfies_is_a_matter_of_room() -> None:
+    hosts = [host("a", promised=8, disk="ssd"), host("b")]
+
+    with pytest.raises(Exhausted, match="No host has room for shop/web"):
+        place(hosts, group(constraints=(parse_constraint("node.labels.disk == ssd"),)))
+
+
 def test_a_host_that_must_be_taken_says_why_it_cannot() -> None:
     cluster = Cluster([host("a", refuses="lost"), host("b", memory=1)])
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 from skep.model.errors import Exhausted
 from skep.model.ids import HostName
+from skep.model.placement import Constraint
 from skep.schedule.candidates import Candidate, Group
-from skep.schedule.refusals import explanation, lack, refusal
+from skep.schedule.refusals import explanation, lack, refusal, unmet
 from skep.schedule.tree import Branch, Leaf
 
 
@@ -23,7 +24,8 @@ class Cluster:
         """A host for each replica of the group; asked the same twice of equal snapshots it answers the same.
 
         Raises:
-            Exhausted: some have no host; nothing is given out.  Says how many hosts stand in the way by what.
+            Exhausted: some have no host; nothing is given out.  Says which constraint no host satisfies, and
+                how many hosts stand in the way by what.
         """
         leaves, others, reasons = self._sorted(group)
         tree = Branch.of(leaves, others, () if group.pack else group.spread, group.pack)
@@ -35,7 +37,7 @@ class Cluster:
             reasons |= {leaf.candidate.host: reason} if reason else {}
             tree.put(way, leaf, room=not reason)
         if len(chosen) < group.replicas:
-            raise Exhausted(explanation(group, group.replicas - len(chosen), reasons))
+            raise Exhausted(explanation(group, group.replicas - len(chosen), reasons, self.unmet(group)))
         for host in chosen:
             self.promise(host, group)
         return tuple(chosen)
@@ -68,6 +70,10 @@ class Cluster:
         """The zone whose cluster the host is; "": it is a machine, or gone."""
         candidate = self._candidates.get(host)
         return candidate.cluster if candidate is not None else ""
+
+    def unmet(self, group: Group) -> Constraint | None:
+        """A constraint that no host satisfies, whatever room there is."""
+        return unmet(self._candidates.values(), group)
 
     def refusals(self, group: Group) -> dict[HostName, str]:
         """Why each host that takes no replica of the group does not."""

@@ -123,6 +123,8 @@ class _Assignment:
                 try:
                     hosts = self.cluster.place(group)
                 except Exhausted as error:
+                    if self.cluster.unmet(group) is not None:
+                        raise
                     raise _no_room_for_both(service, error) from error
                 chosen |= dict(zip(batch, hosts, strict=True))
                 kept.update(hosts)
