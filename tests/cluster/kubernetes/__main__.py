@@ -4,6 +4,8 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.cluster.kubernetes import build, layout, wires
@@ -16,14 +18,22 @@ _DOWN = 3
 
 
 def main() -> int:
-    arguments = _parser().parse_args()
+    command = _command(sys.argv[1:])
     if os.geteuid() != 0:
         sys.exit("error: a test cluster is namespaces, mounts and control groups: run it as root.")
     try:
-        return int(arguments.command(arguments) or 0)
+        return int(command() or 0)
     except Failed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def _command(words: list[str]) -> Callable[[], int | None]:
+    """What they ask for.  The words of kubectl are its own."""
+    if words[:1] == ["kubectl"]:
+        return partial(_kubectl, *kubectl_words(words[1:]))
+    arguments = _parser().parse_args(words)
+    return partial(arguments.command, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,8 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     command("build", _build, "only build the programs of Kubernetes, if they are not there")
     load = command("load", _load, "put the images of an OCI archive on every node")
     load.add_argument("archive", type=Path)
-    kubectl = command("kubectl", _kubectl, "become kubectl of the cluster's version, with these words")
-    kubectl.add_argument("words", nargs=argparse.REMAINDER, metavar="WORDS")
+    commands.add_parser("kubectl", help="[--name N] WORDS: become kubectl of the cluster's version")
     hollow = command("hollow", _hollow, "start nodes that only say they run containers; 0 stops them")
     hollow.add_argument("count", type=int)
     return parser
@@ -106,9 +115,24 @@ def _load(arguments: argparse.Namespace) -> None:
     existing(arguments.name).load(arguments.archive)
 
 
-def _kubectl(arguments: argparse.Namespace) -> None:
-    program = build.programs() / "kubectl"
-    os.execv(program, [str(program), f"--kubeconfig={existing(arguments.name).kubeconfig}", *arguments.words])
+def kubectl_words(words: list[str]) -> tuple[str | None, list[str]]:
+    """The cluster that a leading `--name` says, if one does; the rest is kubectl's, options first or not."""
+    match words:
+        case ["--name", name, *rest]:
+            return name, rest
+        case [first, *rest] if first.startswith("--name="):
+            return first.removeprefix("--name="), rest
+        case _:
+            return None, words
+
+
+def _kubectl(name: str | None, words: list[str]) -> None:
+    """To the cluster of that name, else where KUBECONFIG says, else to the usual one."""
+    program = str(build.programs() / "kubectl")
+    environment = dict(os.environ)
+    if name is not None or not environment.get("KUBECONFIG"):
+        environment["KUBECONFIG"] = str(existing(name or DEFAULT_NAME).kubeconfig)
+    os.execve(program, [program, *words], environment)
 
 
 def _hollow(arguments: argparse.Namespace) -> None:

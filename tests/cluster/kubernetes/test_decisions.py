@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from dnslib import RCODE, DNSRecord
 from tests.cluster.kubernetes import audit, dns, layout, snapshots, storage
+from tests.cluster.kubernetes.__main__ import kubectl_words
 from tests.cluster.kubernetes.layout import DEFAULT_NAME, Layout
 from tests.cluster.kubernetes.machine import Machine
 from tests.cluster.kubernetes.shared import name_for
@@ -27,6 +28,22 @@ def test_sources_come_from_where_packages_come_from() -> None:
     assert source_entries(targets, KEYRING) == (
         f"deb-src [signed-by={KEYRING}] http://mirror/debian/ bookworm main\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "forwarded"),
+    [
+        (["get", "pods", "--name=x"], None, ["get", "pods", "--name=x"]),
+        (["--namespace", "a", "get", "pods"], None, ["--namespace", "a", "get", "pods"]),
+        (["--name", "mine", "--namespace=a", "get", "pods"], "mine", ["--namespace=a", "get", "pods"]),
+        (["--name=mine", "--help"], "mine", ["--help"]),
+        ([], None, []),
+    ],
+)
+def test_kubectl_has_all_words_but_the_name_of_a_cluster_in_front(
+    words: list[str], name: str | None, forwarded: list[str]
+) -> None:
+    assert kubectl_words(words) == (name, forwarded)
 
 
 def test_clusters_of_different_numbers_share_no_address() -> None:
