@@ -4,6 +4,7 @@ Commands are imported when they are used, so that the command starts quickly.  E
 message with what to do and an exit code (`failures.Exit`).
 """
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -121,7 +122,12 @@ def build(*, listing: bool = False) -> "App":
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: run the command and exit."""
-    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+    # Most of what a command makes is what it imports, which stays: to look through that for garbage again and
+    # again, and once more at the end, is a sixth of the time that a command takes.
+    gc.set_threshold(100_000)
+    code = run(sys.argv[1:] if arguments is None else list(arguments))
+    gc.freeze()
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -6,20 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from skep.cli import plans
 from skep.cli.apps import tally
 from skep.cli.client import Client
 from skep.cli.common import DEFAULT, Common
 from skep.cli.failures import Exit, Failure
 from skep.cli.follow import finish
 from skep.cli.output import document, say, warn
-from skep.cli.plans import print_plan
 from skep.cli.project import DEFAULT_PROJECT, ProjectOptions, load
 from skep.model.images import BuildSpec
 from skep.model.spec import AppSpec
 from skep.model.views.apps import AppDetail
 from skep.model.views.base import Accepted
-from skep.model.views.plans import PlanDetail
 
 if TYPE_CHECKING:
     from skep.compose import Project
@@ -72,13 +69,17 @@ def apply(
     loaded = load(files, project)
     client = common.connect()
     if options.dry_run:
-        print_plan(_plan(client, _spec(loaded)), common)
+        from skep.cli import plans
+
+        plans.print_plan(plans.of(client, _spec(loaded)), common)
         return
     _make_images(client, loaded, options)
     _release(client, _spec(loaded), options, common)
 
 
 def _apply_plan(file: Path, options: ApplyOptions, common: Common) -> None:
+    from skep.cli import plans
+
     planned = plans.read(file)
     if options.dry_run or options.force_recreate:
         raise Failure("A plan is carried out as it is, or not at all.", Exit.INVALID)
@@ -118,10 +119,12 @@ def plan(
     out
         Write the plan to this file, for `skep apply --plan`. Secrets are in it.
     """
+    from skep.cli import plans
+
     loaded = load(files, project)
     spec, builds = _spec(loaded), _builds(loaded)
-    planned = plans.with_builds(_plan(common.connect(), spec), builds)
-    print_plan(planned, common)
+    planned = plans.with_builds(plans.of(common.connect(), spec), builds)
+    plans.print_plan(planned, common)
     if out is not None:
         plans.must_be_built(planned, builds)
         plans.write(out, spec, planned.mark)
@@ -217,10 +220,6 @@ def _make_images(client: Client, project: "Project", options: ApplyOptions) -> N
     for reference in sorted(fetched):
         say(f"Pulling {reference}")
         finish(client, client.post("/v1/images/pull", Accepted, {"reference": reference}))
-
-
-def _plan(client: Client, spec: AppSpec) -> PlanDetail:
-    return client.post(f"/v1/apps/{spec.name}/plan", PlanDetail, spec)
 
 
 def _show_result(client: Client, app: str, common: Common) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import msgspec
 
+from skep.cli.client import Client
 from skep.cli.common import Common
+from skep.cli.differences import print_differences
 from skep.cli.failures import Exit, Failure
 from skep.cli.output import document, say, show, size, warn
-from skep.cli.releases import print_differences
 from skep.model.spec import AppSpec
 from skep.model.views.plans import PlanChange, PlanDetail, ResourceChange
 
@@ -49,6 +50,11 @@ def read(path: Path) -> PlanFile:
         raise Failure(
             f"{path} is no plan: {error}.", Exit.INVALID, f"Make one with: skep plan --out {path}"
         ) from error
+
+
+def of(client: Client, spec: AppSpec) -> PlanDetail:
+    """What the server would do to make the app so."""
+    return client.post(f"/v1/apps/{spec.name}/plan", PlanDetail, spec)
 
 
 def with_builds(planned: PlanDetail, builds: Container[str]) -> PlanDetail:

@@ -1,17 +1,16 @@
 """`skep releases`, `skep diff` and `skep rollback`."""
 
-from collections.abc import Iterable
 from typing import Annotated
 
-import msgspec
 from cyclopts import App, Parameter
 
 from skep.cli.apps import AppArgument
 from skep.cli.common import DEFAULT, Common
+from skep.cli.differences import print_differences
 from skep.cli.follow import finish
 from skep.cli.output import age, confirm, document, say, show, show_one
 from skep.model.views.base import Accepted
-from skep.model.views.releases import DifferenceView, ReleaseDetail, ReleaseDiff, ReleaseView
+from skep.model.views.releases import ReleaseDetail, ReleaseDiff, ReleaseView
 
 app = App(name="releases", help="Revisions of an app: list, show.")
 
@@ -129,18 +128,3 @@ def rollback(
     client = common.connect()
     accepted = client.post(f"/v1/apps/{name}/rollback", Accepted, revision=to, with_data=with_data or None)
     finish(client, accepted, wait=wait)
-
-
-def print_differences(found: Iterable[DifferenceView]) -> None:
-    """A line for each: `+` is new, `-` is gone, `~` is another value."""
-    for one in found:
-        if one.before is None:
-            print(f"+ {one.path}: {_value(one.after)}")
-        elif one.after is None:
-            print(f"- {one.path}: {_value(one.before)}")
-        else:
-            print(f"~ {one.path}: {_value(one.before)} -> {_value(one.after)}")
-
-
-def _value(value: object) -> str:
-    return value if isinstance(value, str) and value.isprintable() else msgspec.json.encode(value).decode()

@@ -1,11 +1,11 @@
 """`x-skep.scale` of a service: how many replicas it has, by what they do."""
 
-from difflib import get_close_matches
 from typing import Any
 
 import msgspec
 
 from skep.compose.cursor import Cursor
+from skep.compose.problems import closest
 from skep.model.spec import Autoscale
 
 _FIELDS = {field.name for field in msgspec.structs.fields(Autoscale)}
@@ -30,8 +30,8 @@ def read_scale(cursor: Cursor) -> Autoscale | None:
 
 def _value(key: str, value: Cursor) -> Any:
     if key not in _FIELDS:
-        close = get_close_matches(key[:40], _FIELDS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(_FIELDS))}"
+        close = closest(key, _FIELDS)
+        hint = f"did you mean {close}?" if close else f"known are {', '.join(sorted(_FIELDS))}"
         value.error(f"unknown key {key[:40]!r}; {hint}")
         return None
     if key in _SPANS:

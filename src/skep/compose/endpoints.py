@@ -1,11 +1,11 @@
 """`x-skep.endpoints` of a service: texts like `shop.localhost/api`, or mappings."""
 
-from difflib import get_close_matches
 from typing import Any
 
 import msgspec
 
 from skep.compose.cursor import Cursor
+from skep.compose.problems import closest
 from skep.model.endpoints import check_endpoint, split
 from skep.model.errors import InvalidInput
 from skep.model.spec import EndpointSpec
@@ -49,8 +49,8 @@ def _mapping(cursor: Cursor) -> dict[str, Any] | None:
     values: dict[str, Any] = {}
     for key, value in cursor.entries():
         if key not in _FIELDS:
-            close = get_close_matches(key[:40], _FIELDS, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_FIELDS)}"
+            close = closest(key, _FIELDS)
+            hint = f"did you mean {close}?" if close else f"known are {', '.join(_FIELDS)}"
             value.error(f"unknown key {key[:40]!r}; {hint}")
             return None
         values[key] = value.duration() if key == "timeout" else value.node.plain()

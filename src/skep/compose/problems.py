@@ -1,5 +1,6 @@
 """What is wrong with a Compose file, or not acted on: gathered first, told all at once."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -58,6 +59,13 @@ class Problems:
         """
         if self.errors:
             raise ComposeError(tuple(sorted(self.errors, key=lambda problem: _place(problem[0]))))
+
+
+def closest(given: str, known: Iterable[str]) -> str:
+    """What somebody may have meant; empty where nothing is near."""
+    from difflib import get_close_matches  # here, since few files need it
+
+    return next(iter(get_close_matches(given[:40], known, n=1)), "")
 
 
 def _place(position: Position) -> tuple[str, int, int]:

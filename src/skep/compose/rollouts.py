@@ -1,12 +1,12 @@
 """How a release comes into force: `update_config`, `rollback_config`, `endpoint_mode`, `x-skep.release`."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 
 from skep.compose.cursor import Cursor
+from skep.compose.problems import closest
 from skep.model.spec import AppExtensions, ReleasePolicy, UpdateConfig
 
 MOST_AT_ONCE = 10_000
@@ -74,8 +74,8 @@ def _one_of(cursor: Cursor, words: tuple[str, ...]) -> str | None:
     text = cursor.text()
     if text is None or text in words:
         return text
-    close = get_close_matches(text[:40], words, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"must be {', '.join(words[:-1])} or {words[-1]}"
+    close = closest(text, words)
+    hint = f"did you mean {close}?" if close else f"must be {', '.join(words[:-1])} or {words[-1]}"
     cursor.error(f"{text[:40]!r}: {hint}")
     return None
 
@@ -85,8 +85,8 @@ def _only(cursor: Cursor, known: set[str], what: str) -> None:
         cursor.error("must be a mapping")
     for key, value in cursor.entries():
         if key not in known:
-            close = get_close_matches(key[:40], known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"{what} knows {', '.join(sorted(known))}"
+            close = closest(key, known)
+            hint = f"did you mean {close}?" if close else f"{what} knows {', '.join(sorted(known))}"
             value.error(f"unknown key {key[:40]!r}; {hint}")
 
 

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -16,6 +15,7 @@ from skep.compose.endpoints import read_endpoints
 from skep.compose.environment import read_environment, read_hosts, read_labels, read_sysctls
 from skep.compose.limits import read_replicas, read_resources, read_restart, read_ulimits
 from skep.compose.placement import read_placement
+from skep.compose.problems import closest
 from skep.compose.process import (
     read_capabilities,
     read_command,
@@ -187,8 +187,8 @@ def _read_extensions(service: Cursor, project: str) -> Extensions:
         extensions.error("must be a mapping")
     for key, value in extensions.entries():
         if key not in _FIELDS:
-            close = get_close_matches(key[:40], _FIELDS, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_FIELDS)}"
+            close = closest(key, _FIELDS)
+            hint = f"did you mean {close}?" if close else f"known are {', '.join(_FIELDS)}"
             value.error(f"unknown key {key[:40]!r}; {hint}")
         elif key == "endpoints":
             values[key] = read_endpoints(value, project)

@@ -5,13 +5,13 @@ The schema is package data, unchanged: see `compose-spec.json.origin` for where 
 
 import json
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from functools import cache
-from importlib.resources import files
 from itertools import islice
+from pathlib import Path
 from typing import Any, Protocol
 
-from skep.compose.problems import MOST_ERRORS, Problems
+from skep.compose.judgement import Judge, is_boolean
+from skep.compose.problems import MOST_ERRORS, Problems, closest
 from skep.documents import Node
 
 
@@ -30,13 +30,16 @@ class Fault(Protocol):
 @cache
 def published_schema() -> dict[str, Any]:
     """The JSON schema of the Compose Specification."""
-    schema: dict[str, Any] = json.loads(files("skep.compose").joinpath("compose-spec.json").read_text())
+    schema: dict[str, Any] = json.loads(Path(__file__).with_name("compose-spec.json").read_bytes())
     return schema
 
 
 def check_shape(root: Node, problems: Problems) -> None:
     """Record an error for everything in the tree that the schema does not allow."""
-    for fault in islice(_validator().iter_errors(root.plain()), MOST_ERRORS + 1):
+    plain = root.plain()
+    if Judge(published_schema()).allows(plain):
+        return
+    for fault in islice(_validator().iter_errors(plain), MOST_ERRORS + 1):
         cause = _cause(fault)
         path = tuple(cause.absolute_path)
         for place, message in _explain(cause, path):
@@ -45,7 +48,6 @@ def check_shape(root: Node, problems: Problems) -> None:
 
 @cache
 def _validator() -> Any:
-    # Imported late: it takes longer than everything else the command line loads for `skep ps`.
     from jsonschema import Draft7Validator, ValidationError
     from jsonschema.validators import extend
 
@@ -59,10 +61,7 @@ def _validator() -> Any:
                     yield ValidationError(f"{key[:80]} is given twice")
                 seen.add(key)
 
-    # A variable can only make text, so text that reads as a boolean is one.
-    types = Draft7Validator.TYPE_CHECKER.redefine(
-        "boolean", lambda _, value: isinstance(value, bool) or value in ("true", "false")
-    )
+    types = Draft7Validator.TYPE_CHECKER.redefine("boolean", lambda _, value: is_boolean(value))
     checker = extend(Draft7Validator, {"uniqueItems": unique_items}, type_checker=types)  # type: ignore[no-untyped-call]
     return checker(published_schema())
 
@@ -116,8 +115,8 @@ def _unknown_keys(fault: Fault) -> Iterator[str]:
 def _unknown(key: str, known: list[str]) -> str:
     if not known:
         return f"the name {_clip(key)} is not allowed: use letters, digits, '.', '_' and '-'"
-    close = get_close_matches(key[:40], known, n=1)
-    return f"unknown key {_clip(key)}" + (f"; did you mean {close[0]!r}?" if close else "")
+    close = closest(key, known)
+    return f"unknown key {_clip(key)}" + (f"; did you mean {close!r}?" if close else "")
 
 
 def _hint(fault: Fault) -> str:
