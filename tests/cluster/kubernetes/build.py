@@ -84,8 +84,8 @@ def _build(home: Path) -> None:
 
 
 def _generate(work: Path, gopath: Path) -> None:
-    """What the API server publishes as its OpenAPI document."""
-    tree = gopath / "src/k8s.io/kubernetes"
+    """What the API server publishes as its OpenAPI document; written aside: what is there is whole."""
+    tree, aside = gopath / "src/k8s.io/kubernetes", work / "generated"
     if (tree / _GENERATED).exists():
         return
     say("generating the OpenAPI definitions")
@@ -95,13 +95,14 @@ def _generate(work: Path, gopath: Path) -> None:
     run_long(
         [
             *("nice", generator, "-i", ",".join(f"k8s.io/kubernetes/{name}" for name in _documented(tree))),
-            *("-p", "k8s.io/kubernetes/pkg/generated/openapi", "-O", "zz_generated.openapi"),
+            *("-p", "k8s.io/kubernetes/pkg/generated/openapi", "-O", "zz_generated.openapi", "-o", aside),
             *("-h", "hack/boilerplate/boilerplate.generatego.txt", "-r", work / "violations"),
         ],
         _environment(work, gopath),
         tree,
         "generating the OpenAPI definitions",
     )
+    (aside / "k8s.io/kubernetes" / _GENERATED).rename(tree / _GENERATED)
 
 
 def _documented(tree: Path) -> list[str]:

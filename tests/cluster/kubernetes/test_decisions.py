@@ -2,15 +2,17 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dnslib import RCODE, DNSRecord
-from tests.cluster.kubernetes import audit, dns, layout, snapshots, storage
+from tests.cluster.kubernetes import audit, build, dns, layout, snapshots, storage
 from tests.cluster.kubernetes.__main__ import kubectl_words
 from tests.cluster.kubernetes.layout import DEFAULT_NAME, Layout
 from tests.cluster.kubernetes.machine import Machine
+from tests.cluster.kubernetes.progress import Failed
 from tests.cluster.kubernetes.shared import name_for
 from tests.cluster.kubernetes.source import source_entries
 
@@ -44,6 +46,37 @@ def test_kubectl_has_all_words_but_the_name_of_a_cluster_in_front(
     words: list[str], name: str | None, forwarded: list[str]
 ) -> None:
     assert kubectl_words(words) == (name, forwarded)
+
+
+def test_definitions_that_were_not_written_to_their_end_are_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Instead of Go's programs: a generator that is killed the first time."""
+    work, tree = tmp_path / "work", tmp_path / "gopath/src/k8s.io/kubernetes"
+    for folder in ("pkg/generated/openapi", "pkg/apis", "cmd", "plugin", "vendor/k8s.io/api"):
+        (tree / folder).mkdir(parents=True)
+    (tree / "pkg/apis/doc.go").write_text("// +k8s:openapi-gen=true\npackage apis\n")
+    made = tree / "pkg/generated/openapi/zz_generated.openapi.go"
+    ends = iter((Failed("killed"), None))
+
+    def generator(command: Sequence[str | Path], *_: object) -> None:
+        base = Path(command[command.index("-o") + 1], "k8s.io/kubernetes/pkg/generated/openapi")
+        base.mkdir(parents=True, exist_ok=True)
+        end = next(ends)
+        (base / made.name).write_text("" if end else "whole")
+        if end:
+            raise end
+
+    monkeypatch.setattr(build, "_go", lambda *_: None)
+    monkeypatch.setattr(build, "run_long", generator)
+
+    with pytest.raises(Failed):
+        build._generate(work, tmp_path / "gopath")
+    left = made.exists()
+    build._generate(work, tmp_path / "gopath")
+
+    assert not left
+    assert made.read_text() == "whole"
 
 
 def test_clusters_of_different_numbers_share_no_address() -> None:
