@@ -1,6 +1,7 @@
 """A skep as `make up` leaves it, but an installation of its own, for the tutorial to run against."""
 
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -40,7 +41,10 @@ def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
     for name in ("examples", "scripts"):
         shutil.copytree(ROOT / name, tmp_path / name)
     with Installation(
-        instance="skeptutor", networks="10.112.0.0/12", links="100.98.0.0/16", pool_size="20GiB"
+        instance=f"t{secrets.token_hex(3)}",  # what a killed run left is not in the way
+        networks="10.112.0.0/12",
+        links=f"100.{104 + secrets.randbelow(23)}.0.0/16",
+        pool_size="20GiB",
     ) as skep:
         skep.start()
         environment = {
