@@ -1,5 +1,6 @@
 """Namespaces of tenants: what they have, whose they are, and when they go."""
 
+import asyncio
 import base64
 import json
 import time
@@ -8,9 +9,11 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 from lightkube.models.core_v1 import NamespaceCondition, NamespaceStatus
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Namespace
+from lightkube.resources.networking_v1 import NetworkPolicy
 from tests.cluster.kubernetes.cluster import Cluster as ACluster
 from tests.providers.kubernetes.zone import Zone, open_zone
 from tests.providers.network.conftest import network, port
@@ -168,9 +171,7 @@ def account(kubernetes: ACluster) -> Iterator[dict[str, Any]]:
     document: dict[str, Any] = json.loads(kubernetes.layout.kubeconfig.read_text())
     document["users"][0]["user"] = {"token": base64.b64decode(token).decode()}
     yield document
-    kubernetes.kubectl(
-        "delete", "--filename=-", "--wait=false", "--ignore-not-found", stdin=Clusters().rights()
-    )
+    kubernetes.kubectl("delete", "--filename=-", "--ignore-not-found", stdin=Clusters().rights())
 
 
 @real
@@ -192,6 +193,42 @@ async def test_the_printed_rights_are_enough_for_networks_and_disks(
         assert known == ({nic.id}, {data.id}, {f"skep-{net.tenant}"})
         assert set(bound) == {"skep-tenant"}
         assert zone.namespaces() == set()
+
+
+def rights_of_before() -> str:
+    """As a release printed them that watched no more than its own pods and services everywhere."""
+    documents = list(yaml.safe_load_all(Clusters().rights()))
+    later = {"networking.k8s.io", "discovery.k8s.io", "policy", "snapshot.storage.k8s.io"}
+    for one in documents:
+        if (one["kind"], one["metadata"]["name"]) == ("ClusterRole", "skep"):
+            one["rules"] = [rule for rule in one["rules"] if not later.intersection(rule["apiGroups"])]
+    return yaml.safe_dump_all(documents)
+
+
+@real
+async def test_a_role_of_an_older_release_is_enough_and_the_new_one_is_noticed_by_itself(
+    kubernetes: ACluster, account: dict[str, Any]
+) -> None:
+    kubernetes.kubectl("apply", "--filename=-", stdin=rights_of_before())
+    kubeconfig, net = json.dumps(account), network()
+    async with open_zone(kubernetes, kubeconfig=kubeconfig) as zone:
+        await zone.fabric.ensure_network(net)
+        await zone.fabric.plug(nic := port(net, 5))
+        policy, namespace = f"network-{net.id}", zone.cluster.namespace(net.tenant)
+        async with open_zone(kubernetes, zone.cluster.installation, kubeconfig=kubeconfig) as younger:
+            watched = await younger.cluster.watched(NetworkPolicy)
+            allowed, known = await watched.allowed(), await younger.fabric.ports()
+
+            kubernetes.kubectl("apply", "--filename=-", stdin=Clusters().rights())
+            await watched.synced(60)
+            before = watched.get(policy, namespace)
+            await zone.kubectl(net.tenant, "delete", "networkpolicy", policy)
+            async with asyncio.timeout(60):
+                await watched.until(lambda: watched.get(policy, namespace) not in (None, before))
+
+        assert (allowed, known) == (False, {nic.id})
+        assert before is not None
+        await zone.fabric.delete_network(net.id)
 
 
 @real
