@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 
 from skep.cli.common import DEFAULT, Common
 from skep.cli.failures import Exit, Failure
-from skep.cli.follow import finish
+from skep.cli.follow import finish, outcome
 from skep.cli.names import complete_flow
 from skep.cli.output import document, say, show
 from skep.cli.values import documents, inputs
@@ -154,9 +154,11 @@ def start(
         say(f"Run {accepted.run} has begun; `skep run follow {accepted.run}` shows it.")
         print(accepted.run)
         return
-    ended = finish(client, accepted)
-    if ended is not None and ended.output:
-        document(ended.output, "json" if common.output == "table" else common.output)
+    if not finish(client, accepted) or accepted.run is None:
+        return
+    output = outcome(client, accepted.run).output
+    if output:
+        document(output, "json" if common.output == "table" else common.output)
 
 
 @app.command

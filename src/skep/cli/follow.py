@@ -44,6 +44,8 @@ _HOUSEKEEPING = ("hold", "discard", "record")
 """Steps that say nothing to who waits for an image, as long as they succeed."""
 _STUCK, _WAITS = "run-needs-operator", "needs-operator"
 """The event, and the state that it begins."""
+_SUCCEEDED = "run-succeeded"
+"""After this nothing becomes of a run any more, so the server need not be asked how it ended."""
 
 
 class View(Protocol):
@@ -80,45 +82,49 @@ class Refresh(Protocol):
     def __call__(self) -> None: ...
 
 
-def finish(client: Client, accepted: Accepted, *, wait: bool = True, quiet: bool = False) -> RunView | None:
-    """Follow accepted work to its end.
+def finish(client: Client, accepted: Accepted, *, wait: bool = True) -> bool:
+    """Follow accepted work to its end; answers whether there was any, and it was waited for.
 
     Raises:
         Failure: the run failed, was cancelled, or waits for its operator.
     """
     if accepted.run is None:
         say(accepted.message or "Nothing to do.")
-        return None
+        return False
     if accepted.message:
         warn(accepted.message)
     if not wait:
         say(f"Run {accepted.run} has begun; `skep run follow {accepted.run}` shows it.")
-        return None
-    return follow(client, accepted.run, quiet=quiet)
+        return False
+    follow(client, accepted.run)
+    return True
 
 
-def follow(client: Client, run: str, *, quiet: bool = False) -> RunView:
-    """Show the run until it has ended, then judge it.  Ctrl-C leaves it running."""
+def follow(client: Client, run: str) -> None:
+    """Show the run until it has ended; any end but success is the command's.  Ctrl-C leaves it running."""
+    last = ""
     try:
-        with _view(client, run, quiet) as view:
+        with _view(client, run) as view:
             for event in client.run_events(run):
                 view.take(event)
-                if event.kind == _STUCK and _run(client, run).state == _WAITS:  # else it has gone on since
+                last = event.kind
+                if last == _STUCK and outcome(client, run).state == _WAITS:  # else it has gone on since
                     break
     except KeyboardInterrupt:
         say(f"\nThe run goes on.  Follow it: skep run follow {run}    Cancel it: skep run cancel {run}")
         raise
-    return judge(_run(client, run))
+    if last != _SUCCEEDED:
+        _judge(outcome(client, run))
 
 
-def _run(client: Client, run: str) -> RunView:
+def outcome(client: Client, run: str) -> RunView:
+    """What has become of it."""
     return client.get(f"/v1/runs/{run}", RunDetail, fold=True).run
 
 
-def judge(run: RunView) -> RunView:
-    """Answer a run that succeeded; anything else ends the command."""
+def _judge(run: RunView) -> None:
     if run.state == "succeeded":
-        return run
+        return
     hint = f"`skep run show {run.id}` shows every step."
     if run.state == _WAITS:
         hint = f"Decide: skep run resolve {run.id} STEP retry|skip|mark-undone"
@@ -139,16 +145,9 @@ def plain_line(event: RunEventView, took: float | None) -> str:
     return f"{mark} {event.step}{word}{time}{message}"
 
 
-class _Quiet:
-    def take(self, event: RunEventView) -> None:
-        """Nothing is shown; the judgement at the end is."""
-
-
 @contextmanager
-def _view(client: Client, run: str, quiet: bool) -> Iterator[View]:
-    if quiet:
-        yield _Quiet()
-    elif sys.stderr.isatty():
+def _view(client: Client, run: str) -> Iterator[View]:
+    if sys.stderr.isatty():
         with _live(Picture(client.get(f"/v1/runs/{run}", RunDetail, fold=True))) as view:
             yield view
     else:

@@ -85,7 +85,7 @@ def move(
 
 def _begin(client: Client, name: str, order: MoveOrder, wait: bool) -> None:
     accepted = client.post(f"/v1/apps/{name}/move", Accepted, order)
-    if finish(client, accepted, wait=wait) is None:
+    if not finish(client, accepted, wait=wait):
         return
     left = client.get(f"/v1/apps/{name}", AppDetail).app.left_in
     say(f"{name} has moved.")

@@ -163,7 +163,9 @@ def follow(run: Run, /, *, common: Common = DEFAULT) -> None:
     run
         Id of the run.
     """
-    ended = following.follow(common.connect(), run)
+    client = common.connect()
+    following.follow(client, run)
+    ended = following.outcome(client, run)
     say(f"{ended.title}: {ended.state}")
 
 

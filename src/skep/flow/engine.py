@@ -332,7 +332,7 @@ class FlowEngine:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(None if active is not None else LOOK):
                         await news.wait()
-                await asyncio.sleep(GATHERING)
+                await _gather(active)
         finally:
             if active is not None:
                 active.followers.discard(news)
@@ -537,6 +537,16 @@ def _known(found: T | None, run: RunId) -> T:
     if found is None:
         raise UnknownRun(f"there is no run {run}")
     return found
+
+
+async def _gather(active: ActiveRun | None) -> None:
+    """Wait for more news, unless there will be none: whoever follows a run waits for its end above all."""
+    if active is None:
+        await asyncio.sleep(GATHERING)
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(GATHERING):
+            await active.ended.wait()
 
 
 def _same_for_all(delay: Callable[[int], float]) -> Callable[[RetryPolicy, int], float]:
