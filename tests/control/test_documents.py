@@ -154,6 +154,27 @@ def test_text_stays_text_whatever_it_looks_like(values: dict[str, str]) -> None:
     assert load(text, "f").data["steps"]["step"]["with"]["values"] == list(values.values())
 
 
+class WithoutLibyaml(yaml.SafeDumper):
+    ignore_aliases = writing._Dumper.ignore_aliases
+
+
+WithoutLibyaml.add_representer(str, writing._text)
+
+
+@settings(deadline=None)
+@given(apps())
+def test_documents_are_the_same_where_pyyaml_has_no_libyaml(spec: AppSpec) -> None:
+    made = plan(nothing(), spec)
+
+    text = documents.apply(made, spec, HOST)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writing, "_Dumper", WithoutLibyaml)
+        other = documents.apply(made, spec, HOST)
+
+    assert issubclass(writing._Dumper, yaml.CSafeDumper)
+    assert text == other
+
+
 @pytest.mark.parametrize("name", ["1e3", "08", "0x10", "null", "on", "1_000"])
 def test_a_service_may_be_called_what_yaml_takes_for_something_else(name: str) -> None:
     spec = msgspec.structs.replace(app(), services={ServiceName(name): service()})
