@@ -11,9 +11,9 @@ Scalars follow YAML 1.2 as the Compose implementation reads them (go-yaml): `yes
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import yaml
 
 try:
@@ -27,15 +27,13 @@ Path = tuple[str | int, ...]
 Value = str | int | float | bool | None | dict[str, "Node"] | list["Node"]
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     bytes: int = 4 * 1024 * 1024
     depth: int = 64
     nodes: int = 200_000
 
 
-@dataclass(frozen=True)
-class Position:
+class Position(msgspec.Struct, frozen=True):
     """A place in a file; prints as `compose.yaml:12`.  Lines count from 1."""
 
     file: str
@@ -55,8 +53,7 @@ class DocumentError(ValueError):
         self.position = position
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(msgspec.Struct, frozen=True):
     """A value and its place.  In a mapping a node stands where its key stands.
 
     `tag` is one of the tags the caller of `load_tree` allowed, otherwise empty.  Nodes reached through an
@@ -76,8 +73,7 @@ class Node:
         return self.value
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(msgspec.Struct, frozen=True):
     """`data` is made of dict, list, str, int, float, bool and None."""
 
     file: str
@@ -145,17 +141,16 @@ def _check_text(text: str, file: str, limits: Limits) -> None:
         raise DocumentError(f"larger than {limits.bytes} bytes", Position(file, 1))
 
 
-@dataclass
-class _Composer:
+class _Composer(msgspec.Struct):
     """Builds nodes from parser events, so that depth and count are checked before anything grows."""
 
     file: str
     limits: Limits
     tags: frozenset[str]
     events: Iterator[yaml.Event]
-    anchors: dict[str, tuple[Node, int, int]] = field(default_factory=dict)
+    anchors: dict[str, tuple[Node, int, int]] = msgspec.field(default_factory=dict)
     """Of each anchor: its node, how many values it expands to, and how deep it is."""
-    open: set[str] = field(default_factory=set)
+    open: set[str] = msgspec.field(default_factory=set)
     nodes: int = 0
 
     def document(self) -> Node:
@@ -247,7 +242,7 @@ class _Composer:
                 continue
             if key in own:
                 raise DocumentError(f"key {key[:80]!r} is given twice", position)
-            own[key] = replace(value, position=position)
+            own[key] = msgspec.structs.replace(value, position=position)
         return merged | own, height
 
     def _key(self, event: Any) -> tuple[str, Position, bool]:

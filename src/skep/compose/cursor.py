@@ -8,8 +8,9 @@ over a file finds everything that is wrong with it.
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TypeVar
+
+import msgspec
 
 from skep.compose.problems import Problems
 from skep.compose.units import parse_duration, parse_size, scalar_text
@@ -24,8 +25,7 @@ _BOOLEANS = {
 }
 
 
-@dataclass(frozen=True)
-class Cursor:
+class Cursor(msgspec.Struct, frozen=True):
     node: Node
     path: str
     problems: Problems

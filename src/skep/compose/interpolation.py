@@ -6,7 +6,8 @@ begins none of them stays as it is.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from skep.compose.problems import Problems
 from skep.documents import Node
@@ -22,12 +23,11 @@ class InterpolationError(ValueError):
     """The text has a `${` that cannot be substituted."""
 
 
-@dataclass
-class Variables:
+class Variables(msgspec.Struct):
     """Where values come from; remembers what was asked for in vain."""
 
     values: Mapping[str, str]
-    unset: Callable[[str], None] = field(default=lambda name: None)
+    unset: Callable[[str], None] = msgspec.field(default=lambda name: None)
     produced: int = 0
 
     def find(self, name: str) -> str | None:
@@ -123,11 +123,10 @@ def interpolate(root: Node, values: Mapping[str, str], problems: Problems) -> No
     return _Tree(Variables(values), problems).visit(root, "")
 
 
-@dataclass
-class _Tree:
+class _Tree(msgspec.Struct):
     variables: Variables
     problems: Problems
-    seen: dict[int, Node] = field(default_factory=dict)
+    seen: dict[int, Node] = msgspec.field(default_factory=dict)
 
     def visit(self, node: Node, path: str) -> Node:
         if id(node.value) in self.seen and isinstance(node.value, dict | list):

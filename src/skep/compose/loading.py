@@ -3,8 +3,9 @@
 import sys
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from skep.compose.canonical import canonical
 from skep.compose.cursor import Cursor
@@ -25,15 +26,14 @@ Origin = tuple[Path, str]
 """A service in a file."""
 
 
-@dataclass
-class Loader:
+class Loader(msgspec.Struct):
     """Loads the files of one project; `root` shortens file names in messages."""
 
     environment: Mapping[str, str]
     root: Path
     problems: Problems
     loaded: int = 0
-    including: list[Path] = field(default_factory=list)
+    including: list[Path] = msgspec.field(default_factory=list)
 
     def read(self, path: Path, named_at: Position | None = None) -> Node:
         """The file as written; `named_at` is where another file names it.
@@ -169,8 +169,7 @@ def _fields(node: Node) -> dict[str, Node]:
     return node.value if isinstance(node.value, dict) else {}
 
 
-@dataclass
-class _Extender:
+class _Extender(msgspec.Struct):
     """`extends` within one file and into others.
 
     https://github.com/compose-spec/compose-spec/blob/main/05-services.md#extends
@@ -178,8 +177,8 @@ class _Extender:
 
     loader: Loader
     environment: Mapping[str, str]
-    files: dict[Path, Node] = field(default_factory=dict)
-    done: dict[Origin, Node] = field(default_factory=dict)
+    files: dict[Path, Node] = msgspec.field(default_factory=dict)
+    done: dict[Origin, Node] = msgspec.field(default_factory=dict)
 
     def extend(self, tree: Node, path: Path) -> Node:
         services = _fields(tree).get("services")

@@ -1,7 +1,6 @@
 """What is wrong with a Compose file, or not acted on: gathered first, told all at once."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -37,12 +36,11 @@ class ComposeError(InvalidInput):
         self.errors = errors
 
 
-@dataclass
-class Problems:
+class Problems(msgspec.Struct):
     """Collects while a file is read; `check` ends a stage that later stages build upon."""
 
-    errors: list[tuple[Position, str]] = field(default_factory=list)
-    warnings: list[ComposeWarning] = field(default_factory=list)
+    errors: list[tuple[Position, str]] = msgspec.field(default_factory=list)
+    warnings: list[ComposeWarning] = msgspec.field(default_factory=list)
 
     def error(self, position: Position, message: str) -> None:
         if (position, message) not in self.errors[-MOST_ERRORS:]:

@@ -1,10 +1,10 @@
 """Loads a project: finds its files, reads them into one tree, and the tree into services and resources."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from skep.compose.attachments import DEFAULT
@@ -114,8 +114,7 @@ def _interpolated(node: Node, variables: Mapping[str, str]) -> str:
     return str(interpolate(node, variables, Problems()).value)
 
 
-@dataclass
-class _Reader:
+class _Reader(msgspec.Struct):
     """Reads the one tree of a project."""
 
     root: Cursor

@@ -1,7 +1,6 @@
 """One service of the canonical tree, read into its specification."""
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -35,8 +34,7 @@ from skep.model.placement import Priority
 from skep.model.spec import Extensions, RestartPolicy, ServiceSpec
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """The names a service may refer to; `jobs` are services that others wait for to complete."""
 
     enabled: frozenset[str]

@@ -4,8 +4,9 @@ Nothing is dropped in silence: a key of the schema is in this table, and a test 
 `docs/reference/compose.md` holds what `table_as_markdown` makes of it.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from skep.compose.cursor import Cursor
 
@@ -18,8 +19,7 @@ class Level(StrEnum):
     """The app would not be what its author means."""
 
 
-@dataclass(frozen=True)
-class Support:
+class Support(msgspec.Struct, frozen=True):
     """`harmless` values need neither warning nor refusal: they ask for what is so anyway."""
 
     level: Level

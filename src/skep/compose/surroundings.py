@@ -1,15 +1,15 @@
 """What the readers of a project know besides the tree: who asks, from where, with which variables."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from skep.compose.problems import Problems
 from skep.documents import Position
 
 
-@dataclass(frozen=True)
-class Surroundings:
+class Surroundings(msgspec.Struct, frozen=True):
     """`environment` is the caller's over that of the env files; `directory` is the project's."""
 
     project: str
