@@ -19,6 +19,9 @@ OF_OTHERS = {
     *("skep.cli.releases", "skep.cli.rollouts", "skep.cli.runs", "skep.cli.exec", "skep.cli.server"),
 }
 
+OF_HELP = {"rich"}
+LISTING = {"skep.cli.failures", "skep.cli.output"}
+
 
 def imported(done: "subprocess.CompletedProcess[str]") -> set[str]:
     """The modules that it says it imported, and the packages that they are in."""
@@ -41,6 +44,17 @@ def test_a_command_imports_nothing_that_it_does_not_need(running: Skep, words: l
     found = imported(done)
     assert "skep.cli.failures" in found
     assert not found & (HEAVY | OF_OTHERS)
+
+
+def test_the_listing_of_commands_needs_none_of_them(skep: Skep) -> None:
+    skep.extra = {"PYTHONPROFILEIMPORTTIME": "1"}
+
+    done = skep.process("--help")
+
+    assert "Make the app as its Compose file says." in done.stdout
+    found = imported(done)
+    assert not {name for name in found if name.startswith("skep.cli.")} - LISTING
+    assert not found & (HEAVY - OF_HELP | {"rich.markdown"})
 
 
 def test_only_what_touches_a_compose_file_reads_yaml(running: Skep) -> None:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from cyclopts import App
 
 _EPILOGUE = """\
-Exit codes: 0 ok, 1 the work failed, 2 wrong usage or input, 3 not found, 4 not allowed, 5 conflict or full,
-6 the server does not answer, 130 interrupted.  `exec` passes on the code of its command.
+Exit codes: 0 ok, 1 the work failed, 2 wrong usage or input, 3 not found, 4 not allowed, 5 conflict or full, \
+6 the server does not answer, 130 interrupted. exec passes on the code of its command.
 
-Where the server is: --url, SKEP_URL, `skep login`, or this machine.  Example: skep up && skep apply
+Where the server is: --url, SKEP_URL, skep login, or this machine. Example: skep up && skep apply
 """
 
 _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
@@ -101,13 +101,14 @@ _EXEC_VALUES = frozenset(
 
 
 def build(*, listing: bool = False) -> "App":
-    """The command with all its sub-commands; for a `listing` of them none needs to be imported."""
+    """The command with all its sub-commands; a `listing` of them imports neither them nor Markdown."""
     from cyclopts import App, Group, Parameter
 
     root = App(
         name="skep",
         help="Run Compose files in a container cloud.",
         help_epilogue=_EPILOGUE if listing else None,
+        help_format="plaintext" if listing else "markdown",
         version=__version__,
         suppress_keyboard_interrupt=False,
         result_action="return_value",
