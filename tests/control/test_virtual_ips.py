@@ -13,6 +13,7 @@ from tests.control.simulation import app, service
 from tests.machines import Machine
 
 from skep.control.telling.balancing import Balancing
+from skep.control.telling.serving import admitted
 from skep.control.telling.virtual_ips import weights
 from skep.flow import RunId, RunState
 from skep.model.host import ContainerState, ContainerStatus, Health, NetworkVirtualIps, VirtualIp
@@ -271,6 +272,18 @@ def test_who_is_leaving_keeps_what_it_has_and_who_is_unwell_or_gone_does_not() -
 
     assert weights(rows) == {"well": 50, "leaving": 0}
     assert weights(rows[1:2]) == {"unwell": 100}
+
+
+def test_what_becomes_of_a_replica_is_no_news_to_its_cluster_but_who_is_to_serve_is() -> None:
+    begun = [replica("web-0"), replica("web-1", runs=False)]
+    unwell = [replica("web-0", health=Health.UNHEALTHY), replica("web-1")]
+    leaving = [replica("web-0", weight=0), replica("web-1")]
+
+    def told(rows: list[ReplicaRow]) -> list[str]:
+        return [row.id for row in admitted(rows)]
+
+    assert told(begun) == told(unwell) == ["web-0", "web-1"]
+    assert told(leaving) == ["web-1"]
 
 
 def test_nobody_is_sent_to_a_silent_host_unless_all_are_on_such() -> None:

@@ -21,6 +21,8 @@ from skep.flow.storage.retention import Archivist
 from skep.flow.storage.retention_policy import RetentionPolicy
 from skep.model.errors import InvalidInput
 
+CONCURRENCY = 128
+"""Steps under way at once: most of them wait, for a container to begin or to be ready."""
 CAPACITY = 10_000
 """Runs in memory of a process that carries them out."""
 
@@ -70,6 +72,7 @@ async def flow_room(
             create_tables=False,
             shared=shared,
             name=name,
+            concurrency=CONCURRENCY,
             capacity=CAPACITY if works else 0,
             grace=grace,
             clock=clock,

@@ -15,8 +15,13 @@ def serving(members: Iterable[ReplicaRow]) -> list[ReplicaRow]:
 
     If none of those that run is healthy, all of them: a check that fails must not take the last one away.
     """
-    admitted = [row for row in members if row.weight > 0 and row.desired == "running" and _may_run(row)]
-    return [row for row in admitted if _may_be_well(row)] or admitted
+    known = [row for row in admitted(members) if _may_run(row)]
+    return [row for row in known if _may_be_well(row)] or known
+
+
+def admitted(members: Iterable[ReplicaRow]) -> list[ReplicaRow]:
+    """Those that are to serve, whether they can now or not: clusters see that themselves, sooner."""
+    return [row for row in members if row.weight > 0 and row.desired == "running"]
 
 
 def home_of_host(host: HostName, clusters: Collection[HostName]) -> str:

@@ -425,7 +425,17 @@ def test_only_what_changed_is_applied_and_what_nobody_wants_is_deleted() -> None
     new, gone = there.changes(wanted(OF, record, Circumstances()))
 
     assert (len(new), gone) == (len(all_of_it), [("Service", "old")])
-    assert [one["kind"] for one in new][:2] == ["ConfigMap", "NetworkPolicy"]
+
+
+def test_what_leads_somewhere_is_made_after_what_it_leads_to_and_changed_together_with_it() -> None:
+    record, there = tenant(plugged(network(), 5)), Tenancy(OF)
+    all_of_it = wanted(OF, record, Circumstances())
+    made = [{one["kind"] for one in wave} for wave in there.waves(all_of_it)]
+    there.there = {(one["kind"], one["metadata"]["name"]): "" for one in all_of_it}
+    changed = [len(wave) for wave in there.waves(all_of_it)]
+
+    assert made == [{"ConfigMap", "NetworkPolicy", "Service"}, {"Endpoints"}, set()]
+    assert changed == [len(all_of_it), 0, 0]
 
 
 def test_what_an_earlier_process_left_as_it_is_to_be_is_not_applied_again() -> None:

@@ -6,6 +6,7 @@ themselves, and so does what somebody else deleted.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
@@ -40,8 +41,9 @@ _STEPS = 3
 """The cluster gives addresses to services, and names lead to these: one step of a round after the other."""
 _AGAIN, _GIVEN = 5.0, 60.0
 """Seconds until what the cluster could not do, and what it does not allow, is tried again."""
-_GATHER = 0.1
-"""Seconds in which news come together: a hundred pods that begin to run are not a hundred rounds."""
+_GATHER, _REST, _LONGEST = 0.1, 20, 1.0
+"""Seconds in which news come together that nobody waits for; or as many times as long as the last round took,
+so many seconds at the most: a hundred pods that begin to run are a few rounds, and a busy cluster is spared."""
 log = structlog.get_logger("skep.kubernetes")
 
 
@@ -60,6 +62,7 @@ class Tenancies:
         self._certify = certify
         self._all: dict[TenantId, Tenancy] = {}
         self._rounds: dict[TenantId, Together] = {}
+        self._took: dict[TenantId, float] = {}
         self._pods: dict[ReplicaId, Standing] = {}
         self._hidden: set[ReplicaId] = set()
         self._certificates: dict[str, bytes] = {}
@@ -165,7 +168,8 @@ class Tenancies:
     def _poke(self, tenant: TenantId) -> None:
         """Begin a round that nobody waits for; news that come together are one round."""
         if tenant not in self._soon:
-            self._soon[tenant] = asyncio.get_running_loop().call_later(_GATHER, self._begin, tenant)
+            pause = min(_LONGEST, max(_GATHER, _REST * self._took.get(tenant, 0.0)))
+            self._soon[tenant] = asyncio.get_running_loop().call_later(pause, self._begin, tenant)
 
     def _begin(self, tenant: TenantId) -> None:
         self._soon.pop(tenant, None)
@@ -191,11 +195,13 @@ class Tenancies:
                 return
             tenancy.failed.clear()
             await self._have_certificates(tenancy)
+            began = time.monotonic()
             for _ in range(_STEPS):
                 new, gone = tenancy.changes(wanted(tenancy.of, tenancy.record, self._now(tenancy)))
                 if not new and not gone:
                     break
                 await self._carry_out(tenancy, new, gone)
+            self._took[tenant] = time.monotonic() - began
             if tenancy.record.empty and not tenancy.failed:
                 await self.tenants.release(tenant)
         self._look_at_failures(tenancy)
@@ -220,9 +226,8 @@ class Tenancies:
         )
 
     async def _carry_out(self, tenancy: Tenancy, new: list[Manifest], gone: list[Key]) -> None:
-        """Kind by kind: who reads what is made sees nothing that leads to what is not there."""
-        for kind in KINDS:
-            await asyncio.gather(*(self._apply(tenancy, one) for one in new if one["kind"] == kind))
+        for wave in tenancy.waves(new):
+            await asyncio.gather(*(self._apply(tenancy, one) for one in wave))
         await asyncio.gather(*(self._delete(tenancy, key) for key in gone))
 
     async def _apply(self, tenancy: Tenancy, manifest: Manifest) -> None:

@@ -1,6 +1,6 @@
 """What of one tenant's networks is in the cluster, and what is to change there.  Pure."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +33,12 @@ KINDS: dict[str, type[Any]] = {
     "Ingress": Ingress,
     "HTTPRoute": HttpRoute,
 }
-"""In the order in which they are made."""
+_WAVES = (
+    ("ConfigMap", "NetworkPolicy", "Secret", "Service"),
+    ("Endpoints", "EndpointSlice"),
+    ("Ingress", "HTTPRoute"),
+)
+"""In the order in which they are made: what leads somewhere after what it leads to."""
 
 
 @dataclass
@@ -81,15 +86,21 @@ class Tenancy:
                 raise error
 
     def changes(self, manifests: Iterable[Manifest]) -> tuple[list[Manifest], list[Key]]:
-        """What is to be applied, in the order of kinds, and what is to go; not what was refused before."""
+        """What is to be applied, and what is to go; not what was refused before."""
         asked = {key_of(one): one for one in manifests}
         self._take_over(asked)
-        order = list(KINDS)
         new = [
             one for key, one in asked.items() if self.there.get(key) != digest(one) and key not in self.failed
         ]
-        gone = [key for key in self.there if key not in asked and key not in self.failed]
-        return sorted(new, key=lambda one: order.index(one["kind"])), gone
+        return new, [key for key in self.there if key not in asked and key not in self.failed]
+
+    def waves(self, manifests: Iterable[Manifest]) -> Iterator[list[Manifest]]:
+        """What may be applied at the same time, one after the other; what is there already need not wait."""
+        left = list(manifests)
+        for wave in _WAVES:
+            now = [one for one in left if one["kind"] in wave or key_of(one) in self.there]
+            left = [one for one in left if one not in now]
+            yield now
 
     def _take_over(self, asked: Mapping[Key, Manifest]) -> None:
         """What is there just as it is to be need not be applied again."""

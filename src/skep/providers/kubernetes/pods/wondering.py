@@ -4,6 +4,7 @@ Events are many, and of everybody: they are not watched.  One list serves all th
 """
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
@@ -18,8 +19,9 @@ from skep.providers.kubernetes.pods import troubles
 from skep.providers.kubernetes.pods.carrier import Carrier
 from skep.providers.kubernetes.pods.troubles import Subject
 
-_FIRST, _LONGEST = 3.0, 300.0
-"""Seconds between two questions: what is over within the first is never asked about."""
+_FIRST, _LONGEST, _REST = 3.0, 300.0, 30
+"""Seconds between two questions: what is over within the first is never asked about.  Between two it rests so
+many times as long as the last took: a cluster that starts a hundred pods has hundreds of events."""
 _log = structlog.get_logger(__name__)
 
 
@@ -43,8 +45,10 @@ class Wondering:
             pause = _FIRST
             while pause:
                 await asyncio.sleep(pause)
+                began = time.monotonic()
                 found = await self._ask_all()
-                pause = _next(pause, waiting=found, more=self._some.is_set())
+                took = time.monotonic() - began
+                pause = _next(pause, waiting=found, more=self._some.is_set(), least=_REST * took)
                 self._some.clear()
 
     async def ask(self, carrier: Carrier, *containers: ContainerId) -> None:
@@ -74,8 +78,8 @@ class Wondering:
             carrier.explain(container, troubles.trouble(said, subject))
 
 
-def _next(pause: float, *, waiting: bool, more: bool) -> float:
+def _next(pause: float, *, waiting: bool, more: bool, least: float) -> float:
     """0: there is nothing to ask about."""
     if not waiting:
         return 0.0
-    return _FIRST if more else min(_LONGEST, pause * 2)
+    return min(_LONGEST, max(least, _FIRST if more else pause * 2))
