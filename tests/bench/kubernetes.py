@@ -83,7 +83,7 @@ def raised(name: str) -> Iterator[Cluster]:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replicas", type=int, nargs="*", default=[1, 20, 100], help="started at once")
-    parser.add_argument("--rounds", type=int, default=3, help="of each at the most, one side after the other")
+    parser.add_argument("--rounds", type=int, default=5, help="of each at the most, one side after the other")
     parser.add_argument("--hollow", type=int, default=50, metavar="NODES", help="0: none")
     parser.add_argument("--pods", type=int, default=2000, help="on them, in hundreds")
     parser.add_argument("--name", default="bench", help="of the test cluster (%(default)s)")

@@ -172,7 +172,11 @@ class Cluster:
 
     def kubectl(self, *words: str, stdin: str | None = None) -> str:
         """What it prints, as the administrator.  Raises Failed: what it complains about."""
-        return run([build.programs() / "kubectl", f"--kubeconfig={self.kubeconfig}", *words], stdin=stdin)
+        return run(self.kubectl_words(*words), stdin=stdin)
+
+    def kubectl_words(self, *words: str) -> list[str | Path]:
+        """The command line of it."""
+        return [build.programs() / "kubectl", f"--kubeconfig={self.kubeconfig}", *words]
 
     def get(self, *words: str) -> Any:
         """What `kubectl get` says, decoded."""
