@@ -2,16 +2,41 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
 import msgspec
 
-from skep.cli.tables import drawn, plain
-
 T = TypeVar("T")
 Column = tuple[str, Callable[[T], object]]
+
+_WIDE = 10_000
+
+_STYLES = {
+    "running": "green",
+    "healthy": "green",
+    "succeeded": "green",
+    "up": "green",
+    "create": "green",
+    "partial": "yellow",
+    "changing": "yellow",
+    "starting": "yellow",
+    "restarting": "yellow",
+    "pending": "yellow",
+    "update": "yellow",
+    "recreate": "yellow",
+    "undoing": "yellow",
+    "unhealthy": "red",
+    "failed": "red",
+    "needs-operator": "red",
+    "remove": "red",
+    "down": "red",
+    "stopped": "dim",
+    "exited": "dim",
+    "cancelled": "dim",
+    "keep": "dim",
+}
 
 
 def colourful() -> bool:
@@ -49,9 +74,38 @@ def document(item: object, output: str) -> None:
 
 
 def table(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> None:
-    terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-    for line in drawn(rows, heads, colour=colourful()) if terminal else plain(rows, heads):
-        print(line)
+    if sys.stdout.isatty():
+        _rich_table(rows, heads)
+    else:
+        for line in plain_table(rows, heads):
+            print(line)
+
+
+def plain_table(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> Iterable[str]:
+    """Lines with aligned columns, whole however wide."""
+    lines = [list(heads), *(list(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+    for line in lines:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+def _rich_table(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for head in heads:
+        grid.add_column(head, no_wrap=True)
+    for row in rows:
+        grid.add_row(*(Text(cell, style=style(cell)) for cell in row))
+    # wider than the screen is left to the terminal to wrap: cells stay whole, and can be copied
+    Console(highlight=False, no_color=not colourful(), width=_WIDE).print(grid, crop=False)
+
+
+def style(state: str) -> str:
+    """The colour of a state."""
+    return _STYLES.get(state.split(" ")[0], "")
 
 
 def text(value: object) -> str:

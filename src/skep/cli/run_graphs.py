@@ -11,9 +11,8 @@ from skep.cli import follow as following
 from skep.cli.client import Client
 from skep.cli.common import DEFAULT, Common
 from skep.cli.names import Run
-from skep.cli.output import colourful, document, say, show
+from skep.cli.output import colourful, document, say, show, style
 from skep.cli.spans import lasting
-from skep.cli.tables import painted, style
 from skep.model.views.runs import CriticalPathView, GraphNode, RunGraph
 
 _REDRAW = 0.5
@@ -111,11 +110,8 @@ def tree(nodes: Iterable[GraphNode], *, colour: bool | None = None) -> list[str]
         depth[node.name] = max((depth[before] + 1 for before in node.after if before in depth), default=0)
         rows.append((f"{'  ' * depth[node.name]}{_MARKS.get(node.state, '·')} {node.name}", node))
     width = max((len(head) for head, _ in rows), default=0)
-    coloured = colourful() if colour is None else colour
-    return [
-        f"{head:<{width}}  {painted(node.state, style(node.state) if coloured else '')}{_said(node)}".rstrip()
-        for head, node in rows
-    ]
+    painted = colourful() if colour is None else colour
+    return [f"{head:<{width}}  {_paint(node.state, painted)}{_said(node)}".rstrip() for head, node in rows]
 
 
 def _said(node: GraphNode) -> str:
@@ -128,6 +124,12 @@ def _said(node: GraphNode) -> str:
     after = f"after {', '.join(node.after)}" if len(node.after) > 1 else ""
     said = [*times, items, "" if node.state == "succeeded" else node.message, after]
     return "".join(f" · {part}" for part in said if part)
+
+
+def _paint(state: str, colour: bool) -> str:
+    codes = {"green": 32, "yellow": 33, "red": 31, "dim": 2}
+    code = codes.get(style(state))
+    return f"\x1b[{code}m{state}\x1b[0m" if colour and code else state
 
 
 def _redraw(client: Client, run: str) -> None:
