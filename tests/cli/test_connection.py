@@ -11,10 +11,6 @@ from skep.cli.connection import Answer, NoUrl, Server, TransportError
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nConnection: close\r\n\r\n"
-CHUNKS = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-    b"c\r\nevent: end\n\n\r\n"
-)
 
 Talk = Callable[[socket.socket], None]
 
@@ -114,35 +110,6 @@ def test_events_have_kinds_several_lines_and_comments_between() -> None:
         events = list(ask().events())
 
     assert events == [("message", "a\nb"), ("end", "")]
-
-
-def test_the_connection_of_a_finished_stream_is_kept() -> None:
-    with serving(answering(CHUNKS + b"0\r\n\r\n", OK)) as url, asking(url) as ask:
-        answer = ask()
-        events = answer.events()
-        first = next(events)
-        answer.finish(events)
-        second = ask().read()
-
-    assert (first, second) == (("end", ""), b"ok")
-
-
-def test_a_stream_that_does_not_end_after_its_last_event_is_left() -> None:
-    left = threading.Event()
-
-    def dawdling(connection: socket.socket) -> None:
-        heard(connection)
-        connection.sendall(CHUNKS)
-        left.wait(20)
-
-    with serving(dawdling) as url, asking(url) as ask:
-        answer = ask()
-        events = answer.events()
-        first = next(events)
-        answer.finish(events)
-        left.set()
-
-    assert first == ("end", "")
 
 
 def test_what_is_no_stream_of_events_is_not_read_as_one() -> None:

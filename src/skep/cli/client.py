@@ -127,10 +127,8 @@ class Client:
         extra = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
         answer = self._ask("GET", path, query, extra, timeout=_STREAM_TIMEOUT)
         _check(answer)
-        events = answer.events()
-        for kind, data in events:
+        for kind, data in answer.events():
             if kind == "end":
-                answer.finish(events)
                 return
             if kind == "error":
                 raise problem_failure(data)

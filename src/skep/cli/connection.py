@@ -15,8 +15,6 @@ from skep import __version__
 
 CONNECT_TIMEOUT = 5.0
 _BLOCK = 65_536
-_PARTING = 0.5
-"""Seconds for which a connection is waited for to be free again."""
 
 
 class NoUrl(ValueError):
@@ -150,18 +148,6 @@ class Answer:
                 self._server.keep(self._connection)
             else:
                 self._connection.close()
-
-    def finish(self, rest: Iterator[object]) -> None:
-        """Read what is left, which should be nothing, so that the connection can be kept.
-
-        To a server far away that spares a handshake; a stream that does not end is left.
-        """
-        if self._connection.sock is None:
-            return
-        self._connection.sock.settimeout(_PARTING)
-        with suppress(TransportError):
-            for _ in rest:
-                break
 
     def lines(self) -> Iterator[bytes]:
         """Without their ends."""
