@@ -1,8 +1,8 @@
 """`skep apply` beside `kubectl apply` of the same pods, on the same cluster.
 
 What kubectl applies is what skep made, read from the cluster: the same template, with the same Secret and the
-same image, which nodes have already.  Both commands begin in a namespace that is there.  Measured until all pods
-are Ready, by a watch that is the same for both, and until the command has ended that waits for them.
+same image, which nodes have already.  Both commands begin in a namespace that is there.  It is measured until
+all pods are Ready, by a watch that is the same for both, and until the command has ended that waits for them.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The moment at which pods are Ready, as a watch of the cluster tells it: the same for skep and for kubectl."""
+"""The moment at which pods are Ready, as a watch tells it: the same for skep and for kubectl."""
 
 import subprocess
 import threading

@@ -9,7 +9,7 @@ from tests.cli.test_commands import running, shop
 __all__ = ["running", "shop"]
 
 HEAVY = {
-    *("httpx", "httpx2", "httpcore", "h2", "h11", "urllib3", "requests", "websockets", "asyncio"),
+    *("httpx._main", "httpx2", "urllib3", "requests", "websockets"),
     *("click", "rich", "pygments", "markdown_it"),
     *("jsonschema", "referencing", "difflib", "importlib.resources"),
     *("cryptography", "sqlalchemy", "litestar", "structlog"),

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skep.compose.judgement import KEYWORDS, Judge
+from skep.compose.judgement import Judge
 from skep.compose.merge import TAGS
 from skep.compose.shape import _validator, published_schema
 from skep.documents import load_tree
@@ -17,7 +17,7 @@ SAMPLES = [
     load_tree(path.read_text(), path.name, tags=TAGS).plain()
     for path in sorted(Path(__file__).parent.glob("samples/*/*.yaml"))
 ]
-SAYS_NOTHING = {"$schema", "$id", "title", "description", "default", "deprecated", "definitions"}
+JUDGE = Judge(published_schema())
 ODD_VALUES: list[Any] = [
     *(None, True, "true", "false", 0, 1, -1, 1.0, 1.5, 2_000, 10**25, float("inf"), float("nan")),
     *("", "web", "x\n", "8080:80", "all", "10s", "1g"),
@@ -25,17 +25,6 @@ ODD_VALUES: list[Any] = [
     *({}, {"x-own": 1}, {"a b": {}}, {"type": "bind"}, {"soft": 1, "hard": 2}, {"path": "x"}),
     {"services": {"web": {"image": "x", "nonsense": 1}}},
 ]
-
-
-def schemas(schema: Any) -> Iterator[dict[str, Any]]:
-    """A schema and all within it."""
-    yield schema
-    below = [schema[key] for key in ("items", "additionalProperties") if isinstance(schema.get(key), dict)]
-    below += schema.get("oneOf", [])
-    for key in ("properties", "patternProperties", "definitions"):
-        below += schema.get(key, {}).values()
-    for one in below:
-        yield from schemas(one)
 
 
 def places(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -56,20 +45,20 @@ def put(data: Any, path: tuple[Any, ...], value: Any) -> Any:
     return changed
 
 
-def test_every_word_of_the_published_schema_is_known() -> None:
-    found = list(schemas(published_schema()))
+def test_files_that_are_as_they_should_be_are_allowed_at_once() -> None:
+    right = [one for one in SAMPLES if _validator().is_valid(one)]
 
-    assert {word for schema in found for word in schema} <= KEYWORDS | SAYS_NOTHING
-    assert {type(value) for schema in found for value in schema.get("enum", [])} == {str}
-    assert all(isinstance(schema.get("items", {}), dict) for schema in found)
+    assert len(right) > 10
+    assert all(map(JUDGE.allows, right))
+    assert JUDGE.allows({"services": {"web": {"image": "x", "read_only": "true"}}})
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_one_says_of_any_file_what_the_other_says(data: st.DataObject) -> None:
+def test_what_is_allowed_at_once_is_allowed_by_jsonschema(data: st.DataObject) -> None:
     sample = data.draw(st.sampled_from(SAMPLES), label="file")
     for _ in range(data.draw(st.integers(1, 2))):
         place = data.draw(st.sampled_from(list(places(sample))), label="place")
         sample = put(sample, place, data.draw(st.sampled_from(ODD_VALUES), label="value"))
 
-    assert Judge(published_schema()).allows(sample) is _validator().is_valid(sample)
+    assert _validator().is_valid(sample) or not JUDGE.allows(sample)

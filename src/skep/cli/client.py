@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from skep.cli.connection import Answer, NoUrl, Server, TransportError
 from skep.cli.failures import Exit, Failure, from_problem, unreachable
+from skep.cli.http import httpx
 from skep.cli.settings import Context
 from skep.cli.trust import UNTRUSTED, tls, untrusted
 from skep.model.images import BuildSpec
@@ -18,9 +18,9 @@ from skep.model.views.runs import RunEventView
 
 T = TypeVar("T")
 
-_TIMEOUT = 30.0
-_UPLOAD_TIMEOUT = 300.0
-_STREAM_TIMEOUT = 60.0
+_TIMEOUT = httpx.Timeout(30, connect=5)
+_UPLOAD_TIMEOUT = httpx.Timeout(300, connect=5)
+_STREAM_TIMEOUT = httpx.Timeout(None, connect=5, read=60)
 """A stream is never silent for more than the 15 seconds between two keep-alives."""
 RECONNECT_FOR = 30.0
 """Seconds for which a follower looks for a server that went away (a restart takes three)."""
@@ -40,8 +40,14 @@ class Client:
         self.context = context
         self._reconnect_for = reconnect_for
         with self._reaching():
-            self._server = Server(context.url, headers(context), tls(context))
-        weakref.finalize(self, self._server.close)
+            self._http = httpx.Client(
+                base_url=context.url,
+                headers=headers(context),
+                timeout=_TIMEOUT,
+                trust_env=False,
+                verify=tls(context) or False,
+            )
+        weakref.finalize(self, self._http.close)
 
     def get(self, path: str, kind: type[T], **query: object) -> T:
         return self._call("GET", path, kind, query)
@@ -49,9 +55,9 @@ class Client:
     def text(self, path: str, **query: object) -> str:
         """An answer that is no JSON, such as a picture."""
         with self._reaching():
-            answer = self._ask("GET", path, query)
-            _check(answer)
-            return answer.read().decode(errors="replace")
+            answer = self._http.get(path, params=_plain(query))
+        _check(answer)
+        return answer.text
 
     def post(self, path: str, kind: type[T], body: Body | None = None, **query: object) -> T:
         content = None if body is None else msgspec.json.encode(body)
@@ -84,21 +90,28 @@ class Client:
         if build is not None:
             extra["X-Skep-Build"] = base64.urlsafe_b64encode(msgspec.json.encode(build)).decode()
         with self._reaching():
-            return _decode(self._ask("POST", path, query, extra, content, _UPLOAD_TIMEOUT), kind)
+            answer = self._http.post(
+                path, params=_plain(query), content=content, headers=extra, timeout=_UPLOAD_TIMEOUT
+            )
+        return _decode(answer, kind)
 
     def download(self, path: str, **query: object) -> Iterator[bytes]:
         """An answer of bytes, block by block."""
-        with self._reaching():
-            answer = self._ask("GET", path, query, timeout=_STREAM_TIMEOUT)
+        with (
+            self._reaching(),
+            self._http.stream("GET", path, params=_plain(query), timeout=_STREAM_TIMEOUT) as answer,
+        ):
             _check(answer)
-            yield from answer.blocks()
+            yield from answer.iter_bytes()
 
     def lines(self, path: str, kind: type[T], **query: object) -> Iterator[T]:
         """An NDJSON answer, object by object."""
-        with self._reaching():
-            answer = self._ask("GET", path, query, timeout=_STREAM_TIMEOUT)
+        with (
+            self._reaching(),
+            self._http.stream("GET", path, params=_plain(query), timeout=_STREAM_TIMEOUT) as answer,
+        ):
             _check(answer)
-            for line in answer.lines():
+            for line in answer.iter_lines():
                 yield _decode_line(line, kind)
 
     def stream(self, path: str, kind: type[T], **query: object) -> Iterator[T]:
@@ -117,50 +130,51 @@ class Client:
                     last, lost_at = event.sequence, 0.0
                     yield event
                 return
-            except TransportError as error:
+            except httpx.TransportError as error:
                 lost_at = lost_at or time.monotonic()
                 if time.monotonic() - lost_at > self._reconnect_for:
                     raise unreachable(self.context.url, str(error)) from error
                 time.sleep(0.3)
 
     def _events(self, path: str, query: Mapping[str, object], last: str) -> Iterator[tuple[str, str]]:
+        from httpx_sse import EventSource
+
         extra = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
-        answer = self._ask("GET", path, query, extra, timeout=_STREAM_TIMEOUT)
-        _check(answer)
-        for kind, data in answer.events():
-            if kind == "end":
-                return
-            if kind == "error":
-                raise problem_failure(data)
-            if data:
-                yield kind, data
-        raise TransportError("the stream ended early")
+        with self._http.stream(
+            "GET", path, params=_plain(query), headers=extra, timeout=_STREAM_TIMEOUT
+        ) as answer:
+            _check(answer)
+            for event in EventSource(answer).iter_sse():
+                if event.event == "end":
+                    return
+                if event.event == "error":
+                    raise problem_failure(event.data)
+                if event.data:  # a comment that keeps the stream alive comes without
+                    yield event.event, event.data
+        raise httpx.RemoteProtocolError("the stream ended early")
 
     def _call(
         self, method: str, path: str, kind: type[T], query: Mapping[str, object], content: bytes | None = None
     ) -> T:
-        extra = {"Content-Type": "application/json"} if content is not None else {}
         with self._reaching():
-            return _decode(self._ask(method, path, query, extra, content), kind)
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, object],
-        extra: Mapping[str, str] | None = None,
-        content: bytes | Iterator[bytes] | None = None,
-        timeout: float = _TIMEOUT,
-    ) -> Answer:
-        return self._server.ask(method, path, _plain(query), extra or {}, content, timeout)
+            answer = self._http.request(
+                method,
+                path,
+                params=_plain(query),
+                content=content,
+                headers={"Content-Type": "application/json"} if content is not None else None,
+            )
+        return _decode(answer, kind)
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
         try:
             yield
-        except NoUrl as error:
-            raise Failure(str(error), Exit.INVALID) from error
-        except TransportError as error:
+        except httpx.InvalidURL as error:
+            raise Failure(f"{self.context.url!r} is no URL: {error}", Exit.INVALID) from error
+        except httpx.UnsupportedProtocol as error:
+            raise Failure(f"{self.context.url!r} is no http:// or https:// URL.", Exit.INVALID) from error
+        except httpx.TransportError as error:
             if UNTRUSTED in str(error):
                 raise untrusted(self.context.url, str(error)) from error
             raise unreachable(self.context.url, str(error)) from error
@@ -178,25 +192,24 @@ def headers(context: Context) -> dict[str, str]:
     return found | ({"X-Skep-Tenant": context.tenant} if context.tenant else {})
 
 
-def _decode(answer: Answer, kind: type[T]) -> T:
+def _decode(answer: httpx.Response, kind: type[T]) -> T:
     _check(answer)
-    content = answer.read()
     try:
-        return msgspec.json.decode(content or b"null", type=kind)
+        return msgspec.json.decode(answer.content or b"null", type=kind)
     except msgspec.MsgspecError as error:
         raise Failure(f"What answers at {answer.url} is not skep: {error}", hint="Check --url.") from error
 
 
-def _decode_line(line: bytes, kind: type[T]) -> T:
-    if line.startswith(b'{"error":'):
+def _decode_line(line: str, kind: type[T]) -> T:
+    if line.startswith('{"error":'):
         raise problem_failure(msgspec.json.encode(msgspec.json.decode(line)["error"]))
     return msgspec.json.decode(line, type=kind)
 
 
-def _check(answer: Answer) -> None:
+def _check(answer: httpx.Response) -> None:
     if answer.is_success:
         return
-    raise problem_failure(answer.read(), f"{answer.status} {answer.reason}")
+    raise problem_failure(answer.read(), f"{answer.status_code} {answer.reason_phrase}")
 
 
 def problem_failure(content: bytes | str, otherwise: str = "") -> Failure:

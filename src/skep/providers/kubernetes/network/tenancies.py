@@ -42,8 +42,8 @@ _STEPS = 3
 _AGAIN, _GIVEN = 5.0, 60.0
 """Seconds until what the cluster could not do, and what it does not allow, is tried again."""
 _GATHER, _REST, _LONGEST = 0.1, 20, 1.0
-"""Seconds in which news come together that nobody waits for; or as many times as long as the last round took,
-so many seconds at the most: a hundred pods that begin to run are a few rounds, and a busy cluster is spared."""
+"""Seconds in which news come together that nobody waits for; or so many times as long as the last round took,
+up to a longest: a hundred pods that begin to run are a few rounds, and a busy cluster is spared."""
 log = structlog.get_logger("skep.kubernetes")
 
 
