@@ -18,6 +18,8 @@ from typing import Any, Self
 import httpx
 
 Json = dict[str, Any]
+_NOT_OURS = ("SKEP_", "PYTHONDONTWRITEBYTECODE")
+"""Of the environment: settings of another skep, and what has Python compile every module at every start."""
 _ENVIRONMENT = "environment.json"
 """Of its processes: what is needed to purge what a killed benchmark left."""
 
@@ -42,7 +44,7 @@ class Installation:
         self.directory = Path(tempfile.mkdtemp(prefix=f"{instance}-", dir="/srv"))
         self.listen = f"127.0.0.1:{free_port()}"
         self.environment: Mapping[str, str] = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("SKEP_")},
+            **{name: value for name, value in os.environ.items() if not name.startswith(_NOT_OURS)},
             "SKEP_INSTANCE": instance,
             "SKEP_DATA": str(self.directory / "data"),
             "SKEP_RUN": str(self.directory / "run"),

@@ -48,7 +48,7 @@ def put(data: Any, path: tuple[Any, ...], value: Any) -> Any:
 def test_files_that_are_as_they_should_be_are_allowed_at_once() -> None:
     right = [one for one in SAMPLES if _validator().is_valid(one)]
 
-    assert len(right) > 10
+    assert len(right) >= 10
     assert all(map(JUDGE.allows, right))
     assert JUDGE.allows({"services": {"web": {"image": "x", "read_only": "true"}}})
 
