@@ -20,7 +20,7 @@ SAMPLES = [
 JUDGE = Judge(published_schema())
 ODD_VALUES: list[Any] = [
     *(None, True, "true", "false", 0, 1, -1, 1.0, 1.5, 2_000, 10**25, float("inf"), float("nan")),
-    *("", "web", "x\n", "8080:80", "all", "10s", "1g"),
+    *("", "web", "x\n", "8080:80", "\udcff", "all", "10s", "1g"),
     *([], ["a"], ["a", "a"], [1, 1.0, True], [{"a": 1, "b": 2}, {"b": 2, "a": 1}], [None]),
     *({}, {"x-own": 1}, {"a b": {}}, {"type": "bind"}, {"soft": 1, "hard": 2}, {"path": "x"}),
     {"services": {"web": {"image": "x", "nonsense": 1}}},

@@ -13,8 +13,7 @@ from tests.control.simulation import app, service
 from tests.machines import Machine
 
 from skep.control.telling.balancing import Balancing
-from skep.control.telling.serving import admitted
-from skep.control.telling.virtual_ips import weights
+from skep.control.telling.virtual_ips import VirtualMap, weights
 from skep.flow import RunId, RunState
 from skep.model.host import ContainerState, ContainerStatus, Health, NetworkVirtualIps, VirtualIp
 from skep.model.ids import (
@@ -22,6 +21,8 @@ from skep.model.ids import (
     ClusterId,
     ContainerId,
     HostName,
+    NetworkId,
+    PortId,
     ReplicaId,
     ServiceId,
     TenantId,
@@ -31,7 +32,9 @@ from skep.model.spec import AppNetwork, NetworkAttachment
 from skep.providers.simulated import SimulatedFabric
 from skep.store import clusters, hosts, replicas, virtual_ips
 from skep.store.clusters import ClusterRow
+from skep.store.networks import AttachmentRow
 from skep.store.replicas import ReplicaRow
+from skep.store.virtual_ips import NamedVirtualIpRow
 
 
 @pytest.fixture
@@ -274,16 +277,46 @@ def test_who_is_leaving_keeps_what_it_has_and_who_is_unwell_or_gone_does_not() -
     assert weights(rows[1:2]) == {"unwell": 100}
 
 
+def mapped(rows: list[ReplicaRow], *, standing: bool) -> str:
+    """The digest of what their host is told of them; `standing`: it is a cluster."""
+    network, service, host = NetworkId("n"), ServiceId("s"), HostName("host-1")
+    address = NamedVirtualIpRow(
+        tenant_id=TenantId("t"),
+        service_id=service,
+        network_id=network,
+        address=99,
+        service="web",
+        app="shop",
+        guest="",
+    )
+    attached = [
+        AttachmentRow(
+            id=PortId(row.id),
+            tenant_id=TenantId("t"),
+            network_id=network,
+            replica_id=row.id,
+            address=number,
+            mac="",
+            names=(row.id, "web"),
+            host=host,
+            app="shop",
+            service="web",
+            ordinal=number,
+            status=row.status,
+        )
+        for number, row in enumerate(rows)
+    ]
+    clusters = {host} if standing else set[HostName]()
+    return VirtualMap(network, 1, [address], attached, {service: rows}, clusters=clusters).digest_from(host)
+
+
 def test_what_becomes_of_a_replica_is_no_news_to_its_cluster_but_who_is_to_serve_is() -> None:
-    begun = [replica("web-0"), replica("web-1", runs=False)]
-    unwell = [replica("web-0", health=Health.UNHEALTHY), replica("web-1")]
+    well = [replica("web-0"), replica("web-1")]
+    unwell = [replica("web-0", health=Health.UNHEALTHY), replica("web-1", runs=False)]
     leaving = [replica("web-0", weight=0), replica("web-1")]
 
-    def told(rows: list[ReplicaRow]) -> list[str]:
-        return [row.id for row in admitted(rows)]
-
-    assert told(begun) == told(unwell) == ["web-0", "web-1"]
-    assert told(leaving) == ["web-1"]
+    assert mapped(well, standing=True) == mapped(unwell, standing=True) != mapped(leaving, standing=True)
+    assert mapped(well, standing=False) != mapped(unwell, standing=False)
 
 
 def test_nobody_is_sent_to_a_silent_host_unless_all_are_on_such() -> None:

@@ -19,7 +19,10 @@ class Judge:
         self._validator = jsonschema_rs.Draft7Validator(_with_texts(schema))
 
     def allows(self, value: Any) -> bool:
-        return self._validator.is_valid(value)
+        try:
+            return self._validator.is_valid(value)
+        except ValueError:  # text that is none
+            return False
 
 
 def is_boolean(value: object) -> bool:

@@ -37,13 +37,18 @@ def published_schema() -> dict[str, Any]:
 def check_shape(root: Node, problems: Problems) -> None:
     """Record an error for everything in the tree that the schema does not allow."""
     plain = root.plain()
-    if Judge(published_schema()).allows(plain):
+    if _judge().allows(plain):
         return
     for fault in islice(_validator().iter_errors(plain), MOST_ERRORS + 1):
         cause = _cause(fault)
         path = tuple(cause.absolute_path)
         for place, message in _explain(cause, path):
             problems.error(_nearest(root, place).position, f"{_words(path)}: {message}" if path else message)
+
+
+@cache
+def _judge() -> Judge:
+    return Judge(published_schema())
 
 
 @cache

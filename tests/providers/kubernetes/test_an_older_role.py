@@ -138,9 +138,15 @@ async def test_who_wants_a_snapshot_that_may_not_be_seen_reads_which_right_is_mi
             await Keeping(cluster).class_for("fast")
 
 
-async def test_what_is_refused_for_another_reason_than_a_right_names_no_rights() -> None:
-    terminating = "unable to create new content in namespace a because it is being terminated"
-    answer = document(status(403, terminating), 403)
+@pytest.mark.parametrize(
+    "said",
+    [
+        "unable to create new content in namespace a because it is being terminated",
+        'admission webhook "policy.example" denied the request: containers cannot run as root',
+    ],
+)
+async def test_what_is_refused_for_another_reason_than_a_right_names_no_rights(said: str) -> None:
+    answer = document(status(403, said), 403)
     async with serve(answer) as server, Cluster(server.config(), "i") as cluster:
         with pytest.raises(Forbidden) as refused:
             await cluster.document("/x")

@@ -128,14 +128,15 @@ def state(member: ReplicaRow, silent: Collection[HostName] = ()) -> str:
 
 async def virtual_ips_of(connection: AsyncConnection, row: AppRow) -> dict[str, tuple[str, ...]]:
     """The addresses of its services, by service; none in a cluster, which does not use those of control."""
-    in_clusters = {cluster.host for cluster in await clusters.every(connection)}
-    if any(member.host in in_clusters for member in await replicas.find(connection, app=row.id)):
-        return {}
+    standing = {cluster.host for cluster in await clusters.every(connection)}
+    members = await replicas.find(connection, app=row.id)
+    elsewhere = {member.service_id for member in members if member.host in standing}
     names = {one.id: one.name for one in await replicas.services_of(connection, row.id)}
     found: dict[str, tuple[str, ...]] = {}
     for one in await virtual_ips.of_app(connection, row.id):
-        name = names[one.service_id]
-        found[name] = (*found.get(name, ()), str(IPv4Address(one.address)))
+        if one.service_id not in elsewhere:
+            name = names[one.service_id]
+            found[name] = (*found.get(name, ()), str(IPv4Address(one.address)))
     return found
 
 

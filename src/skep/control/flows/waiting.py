@@ -27,7 +27,7 @@ def why(status: ContainerStatus) -> str:
 
 def ending(status: ContainerStatus) -> str:
     """Why it has not ended, as far as its host can tell."""
-    return status.error
+    return "" if status.state is ContainerState.EXITED else status.error
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ import structlog
 
 from skep.model.ids import ReplicaId
 
-_REST, _LONGEST = 3, 1.0
+_REST, _LONGEST = 3, 0.2
 """Before the next it rests so many times as long as the last took, and so many seconds at the most: a hundred
 replicas that come up one by one do not keep a process busy with telling of each."""
 

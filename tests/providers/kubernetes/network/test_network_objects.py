@@ -434,8 +434,11 @@ def test_what_leads_somewhere_is_made_after_what_it_leads_to_and_changed_togethe
     there.there = {(one["kind"], one["metadata"]["name"]): "" for one in all_of_it}
     changed = [len(wave) for wave in there.waves(all_of_it)]
 
-    assert made == [{"ConfigMap", "NetworkPolicy", "Service"}, {"Endpoints"}, set()]
-    assert changed == [len(all_of_it), 0, 0]
+    del there.there["Service", "shop"]
+    added = [{one["kind"] for one in wave} for wave in there.waves(all_of_it)]
+
+    assert made == added == [{"ConfigMap", "NetworkPolicy", "Service"}, {"Endpoints"}, set()]
+    assert changed == [len(all_of_it)]
 
 
 def test_what_an_earlier_process_left_as_it_is_to_be_is_not_applied_again() -> None:

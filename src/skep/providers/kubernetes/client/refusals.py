@@ -1,5 +1,6 @@
 """What a cluster says when it does not do what it was asked, in the kinds of errors that skep has.  Pure."""
 
+import re
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -22,8 +23,8 @@ TOO_MANY, GONE, FORBIDDEN = 429, 410, 403
 _LATER = frozenset({408, TOO_MANY, 500, 502, 503, 504})
 _FULL = "exceeded quota"
 """How Kubernetes' own quota begins to say no."""
-_NO_RIGHT = " cannot "
-"""Between who asked and what, where RBAC says no; admission has other words."""
+_NO_RIGHT = re.compile(r'User ".*" cannot \w+ (resource|path) ')
+"""How RBAC says no; admission has other words."""
 _REMEDY = "An older release of skep asked for fewer rights: skep cluster rights | kubectl apply -f -"
 
 
@@ -101,7 +102,7 @@ def _final(error: httpx2.HTTPStatusError, code: int, words: str, what: str) -> S
         case 403 if _FULL in words:
             return Exhausted(f"{what}: {words}")
         case 403:
-            remedy = f". {_REMEDY}" if _NO_RIGHT in words else ""
+            remedy = f". {_REMEDY}" if _NO_RIGHT.search(words) else ""
             return Forbidden(f"The cluster does not allow it ({what}): {words}{remedy}")
         case 404:
             return NotFound(f"{what}: {words}")

@@ -108,11 +108,11 @@ class Watched(Generic[T]):
         """Why nothing is heard of the cluster now; None while all is well."""
         return self._failed
 
-    async def synced(self, patience: float = 20.0) -> Self:
+    async def synced(self, patience: float | None = 20.0) -> Self:
         """Return once everything was heard of.
 
         Raises:
-            Unavailable, Forbidden: it was not, in as many seconds.
+            Unavailable, Forbidden: it was not, in as many seconds (None: however long it takes).
         """
         try:
             async with asyncio.timeout(patience):

@@ -6,7 +6,6 @@ themselves, and so does what somebody else deleted.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
@@ -42,8 +41,8 @@ _STEPS = 3
 _AGAIN, _GIVEN = 5.0, 60.0
 """Seconds until what the cluster could not do, and what it does not allow, is tried again."""
 _GATHER, _REST, _LONGEST = 0.1, 20, 1.0
-"""Seconds in which news come together that nobody waits for; or so many times as long as the last round took,
-up to a longest: a hundred pods that begin to run are a few rounds, and a busy cluster is spared."""
+"""Seconds in which news come together that nobody waits for.  After a round they rest so many times as long
+as it took, up to a longest: a hundred pods that begin to run are a few rounds, and a busy cluster is spared."""
 log = structlog.get_logger("skep.kubernetes")
 
 
@@ -62,7 +61,8 @@ class Tenancies:
         self._certify = certify
         self._all: dict[TenantId, Tenancy] = {}
         self._rounds: dict[TenantId, Together] = {}
-        self._took: dict[TenantId, float] = {}
+        self._rest: dict[TenantId, float] = {}
+        """Until when (by the clock of the loop) news wait for each other."""
         self._pods: dict[ReplicaId, Standing] = {}
         self._hidden: set[ReplicaId] = set()
         self._certificates: dict[str, bytes] = {}
@@ -72,6 +72,7 @@ class Tenancies:
         self._said: dict[TenantId, dict[str, str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._soon: dict[TenantId, asyncio.TimerHandle] = {}
+        self._again: dict[TenantId, asyncio.TimerHandle] = {}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -87,6 +88,9 @@ class Tenancies:
         for one in things:
             self._take(one.all())
             self._stack.callback(one.subscribe(self._thing))
+        for kind, one in zip(self._seen_everywhere(), things, strict=True):
+            if kind in self._unseen:
+                self._look_after(asyncio.create_task(self._catch_up(kind, one)))
         for tenant in self._all:
             self._poke(tenant)
         return self
@@ -95,7 +99,7 @@ class Tenancies:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._rounds.clear()
-        for timer in self._soon.values():
+        for timer in (*self._soon.values(), *self._again.values()):
             timer.cancel()
         await self._stack.aclose()
         for task in list(self._tasks):
@@ -165,17 +169,32 @@ class Tenancies:
             log.info("kubernetes.deleted", kind=key[0], name=key[1], namespace=meta.namespace)
             self._poke(tenant)
 
+    async def _catch_up(self, kind: Any, one: Watched[Any]) -> None:
+        """What became of a kind that skep did not see, as soon as it may."""
+        await one.synced(None)
+        there = {(meta.namespace, meta.name) for meta in (found.metadata for found in one.all())}
+        for tenancy in self._all.values():
+            for key in [key for key in tenancy.there if KINDS[key[0]] is kind]:
+                if (tenancy.of.name, key[1]) not in there:
+                    tenancy.forget(key)
+        self._take(one.all())
+        for tenant in self._all:
+            self._poke(tenant)
+
     def _poke(self, tenant: TenantId) -> None:
         """Begin a round that nobody waits for; news that come together are one round."""
         if tenant not in self._soon:
-            pause = min(_LONGEST, max(_GATHER, _REST * self._took.get(tenant, 0.0)))
-            self._soon[tenant] = asyncio.get_running_loop().call_later(pause, self._begin, tenant)
+            loop = asyncio.get_running_loop()
+            pause = max(_GATHER, self._rest.get(tenant, 0.0) - loop.time())
+            self._soon[tenant] = loop.call_later(pause, self._begin, tenant)
 
     def _begin(self, tenant: TenantId) -> None:
         self._soon.pop(tenant, None)
         if tenant not in self._rounds:
             return
-        task = self._rounds[tenant].begin()
+        self._look_after(self._rounds[tenant].begin())
+
+    def _look_after(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
@@ -195,13 +214,14 @@ class Tenancies:
                 return
             tenancy.failed.clear()
             await self._have_certificates(tenancy)
-            began = time.monotonic()
+            began = asyncio.get_running_loop().time()
             for _ in range(_STEPS):
                 new, gone = tenancy.changes(wanted(tenancy.of, tenancy.record, self._now(tenancy)))
                 if not new and not gone:
                     break
                 await self._carry_out(tenancy, new, gone)
-            self._took[tenant] = time.monotonic() - began
+            now = asyncio.get_running_loop().time()
+            self._rest[tenant] = now + min(_LONGEST, _REST * (now - began))
             if tenancy.record.empty and not tenancy.failed:
                 await self.tenants.release(tenant)
         self._look_at_failures(tenancy)
@@ -212,8 +232,11 @@ class Tenancies:
         if failed and failed != self._said.get(tenancy.of.tenant):
             log.warning("kubernetes.refused", namespace=tenancy.of.name, failed=failed)
         self._said[tenancy.of.tenant] = failed
+        if before := self._again.pop(tenancy.of.tenant, None):
+            before.cancel()
         if waits := [seconds for error in tenancy.failed.values() if (seconds := _again(error))]:
-            asyncio.get_running_loop().call_later(min(waits), self._poke, tenancy.of.tenant)
+            again = asyncio.get_running_loop().call_later(min(waits), self._poke, tenancy.of.tenant)
+            self._again[tenancy.of.tenant] = again
 
     def _now(self, tenancy: Tenancy) -> Circumstances:
         return Circumstances(

@@ -73,6 +73,11 @@ class Tenancy:
         self.uids.pop(key, None)
         return self.there.pop(key, None) is not None
 
+    def forget(self, key: Key) -> None:
+        """It turned out not to be there."""
+        self.there.pop(key, None)
+        self.uids.pop(key, None)
+
     def note_address(self, service: Manifest) -> None:
         """The one that the cluster gave to a virtual IP."""
         labels, given = service["metadata"].get("labels") or {}, service["spec"].get("clusterIP")
@@ -95,12 +100,13 @@ class Tenancy:
         return new, [key for key in self.there if key not in asked and key not in self.failed]
 
     def waves(self, manifests: Iterable[Manifest]) -> Iterator[list[Manifest]]:
-        """What may be applied at the same time, one after the other; what is there already need not wait."""
-        left = list(manifests)
+        """What may be applied at the same time, one after the other; where nothing is new, all of it."""
+        known = list(manifests)
+        if all(key_of(one) in self.there for one in known):
+            yield known
+            return
         for wave in _WAVES:
-            now = [one for one in left if one["kind"] in wave or key_of(one) in self.there]
-            left = [one for one in left if one not in now]
-            yield now
+            yield [one for one in known if one["kind"] in wave]
 
     def _take_over(self, asked: Mapping[Key, Manifest]) -> None:
         """What is there just as it is to be need not be applied again."""

@@ -19,9 +19,11 @@ from skep.providers.kubernetes.pods import troubles
 from skep.providers.kubernetes.pods.carrier import Carrier
 from skep.providers.kubernetes.pods.troubles import Subject
 
-_FIRST, _LONGEST, _REST = 3.0, 300.0, 30
-"""Seconds between two questions: what is over within the first is never asked about.  Between two it rests so
-many times as long as the last took: a cluster that starts a hundred pods has hundreds of events."""
+_FIRST, _LONGEST = 3.0, 300.0
+"""Seconds between two questions: what is over within the first is never asked about."""
+_REST, _AT_LEAST = 30, 15.0
+"""Between two it rests so many times as long as the last took, up to so many seconds: a cluster that starts a
+hundred pods has hundreds of events."""
 _log = structlog.get_logger(__name__)
 
 
@@ -48,7 +50,9 @@ class Wondering:
                 began = time.monotonic()
                 found = await self._ask_all()
                 took = time.monotonic() - began
-                pause = _next(pause, waiting=found, more=self._some.is_set(), least=_REST * took)
+                pause = _next(
+                    pause, waiting=found, more=self._some.is_set(), least=min(_AT_LEAST, _REST * took)
+                )
                 self._some.clear()
 
     async def ask(self, carrier: Carrier, *containers: ContainerId) -> None:
