@@ -42,7 +42,8 @@ _AGAIN, _GIVEN = 5.0, 60.0
 """Seconds until what the cluster could not do, and what it does not allow, is tried again."""
 _GATHER, _REST, _LONGEST = 0.1, 20, 1.0
 """Seconds in which news come together that nobody waits for.  After a round they rest so many times as long
-as it took, up to a longest: a hundred pods that begin to run are a few rounds, and a busy cluster is spared."""
+as it took, up to a longest: a hundred pods that begin to run are a few rounds, and a busy cluster is spared.
+"""
 log = structlog.get_logger("skep.kubernetes")
 
 
