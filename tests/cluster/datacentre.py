@@ -128,7 +128,7 @@ class DataCentre:
     async def load(self, archive: Path, reference: str = "busybox:1") -> None:
         path = f"/images/import?reference={reference}&shared=true"
         run_ = await self.run_of(await self.ask("POST", path, content=archive.read_bytes()))
-        assert run_["state"] == "succeeded", run_
+        assert run_["state"] == "succeeded", run_["error"]
 
     async def until_hosts_answer(self) -> None:
         deadline = time.monotonic() + UP

@@ -70,7 +70,7 @@ async def _apply_again_if_it_was_never_accepted(server: Server) -> None:
     answer = await server.ask("POST", "/apps/shop/releases", json=SPEC)
     if answer["run"]:
         run = await server.ended(answer["run"])
-        assert run["state"] == "succeeded", run
+        assert run["state"] == "succeeded", run["error"]
 
 
 async def _remove_again_if_it_was_never_accepted(server: Server) -> None:
