@@ -1,16 +1,11 @@
 """What changes is seen to in the background: what changes meanwhile is seen to together, next."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
 import structlog
 
 from skep.model.ids import ReplicaId
-
-_REST, _LONGEST = 3, 0.2
-"""Before the next it rests so many times as long as the last took, and so many seconds at the most: a hundred
-replicas that come up one by one do not keep a process busy with telling of each."""
 
 log = structlog.get_logger("skep.following")
 
@@ -38,9 +33,7 @@ class Following:
     async def _follow(self) -> None:
         while self._changed:
             taken, self._changed = self._changed, set()
-            began = time.monotonic()
             try:
                 await self._see_to(taken)
             except Exception:
                 log.exception(f"{self._subject}.failed")
-            await asyncio.sleep(min(_LONGEST, _REST * (time.monotonic() - began)))
