@@ -62,12 +62,8 @@ def _pair(report: Report, zone: Zone, folder: Path, count: int, rounds: int, idl
         asked.append(requests)
         theirs.append(_by_kubectl(zone, manifests))
         say(f"{count} replicas, {number} of {rounds}: skep {ours[-1]}, kubectl {theirs[-1]}")
-    for what in ("ready", "ended"):
-        _compare(
-            report,
-            f"{count} replicas {what}",
-            *([getattr(one, what) for one in side] for side in (ours, theirs)),
-        )
+    _compare(report, f"{count} replicas ready", [one.ready for one in ours], [one.ready for one in theirs])
+    _compare(report, f"{count} replicas ended", [one.ended for one in ours], [one.ended for one in theirs])
     report.add(f"requests for {count} replicas", statistics.median(asked), "requests")
     apps, host, which = at_rest
     note = f"in {idle:g} s; {host} for the host as such. {which}"

@@ -129,7 +129,7 @@ def state(member: ReplicaRow, silent: Collection[HostName] = ()) -> str:
 async def virtual_ips_of(connection: AsyncConnection, row: AppRow) -> dict[str, tuple[str, ...]]:
     """The addresses of its services, by service; none in a cluster, which does not use those of control."""
     standing = {cluster.host for cluster in await clusters.every(connection)}
-    members = await replicas.find(connection, app=row.id)
+    members = await replicas.find(connection, app=row.id) if standing else []
     elsewhere = {member.service_id for member in members if member.host in standing}
     names = {one.id: one.name for one in await replicas.services_of(connection, row.id)}
     found: dict[str, tuple[str, ...]] = {}

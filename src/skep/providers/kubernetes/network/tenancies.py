@@ -68,8 +68,6 @@ class Tenancies:
         self._hidden: set[ReplicaId] = set()
         self._certificates: dict[str, bytes] = {}
         self._slices = False
-        self._unseen: set[Any] = set()
-        """Kinds that an older role does not let it watch everywhere: what somebody deletes is not noticed."""
         self._said: dict[TenantId, dict[str, str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._soon: dict[TenantId, asyncio.TimerHandle] = {}
@@ -80,18 +78,20 @@ class Tenancies:
         self._slices = await self._cluster.serves(SLICES)
         namespaces, known = await self.tenants.watched(), await self.tenants.known()
         pods = await self._cluster.watched(Pod)
-        things: list[Watched[Any]] = [await self._cluster.watched(kind) for kind in self._seen_everywhere()]
-        _, *allowed = await asyncio.gather(pods.synced(), *(one.allowed() for one in things))
-        self._unseen = {kind for kind, may in zip(self._seen_everywhere(), allowed, strict=True) if not may}
-        await asyncio.gather(*(self._read(self.tenancy(tenant)) for tenant in known))
+        things: dict[Any, Watched[Any]] = {
+            kind: await self._cluster.watched(kind) for kind in self._seen_everywhere()
+        }
+        _, *allowed = await asyncio.gather(pods.synced(), *(one.allowed() for one in things.values()))
+        # An older role does not let skep watch these everywhere: until it may, deletions go unnoticed.
+        unseen = [kind for kind, may in zip(things, allowed, strict=True) if not may]
+        await asyncio.gather(*(self._read(self.tenancy(tenant), unseen) for tenant in known))
         self._stack.callback(pods.subscribe(self._pod))
         self._stack.callback(namespaces.subscribe(self._namespace))
-        for one in things:
+        for one in things.values():
             self._take(one.all())
             self._stack.callback(one.subscribe(self._thing))
-        for kind, one in zip(self._seen_everywhere(), things, strict=True):
-            if kind in self._unseen:
-                self._look_after(asyncio.create_task(self._catch_up(kind, one)))
+        for kind in unseen:
+            self._look_after(asyncio.create_task(self._catch_up(kind, things[kind])))
         for tenant in self._all:
             self._poke(tenant)
         return self
@@ -286,12 +286,12 @@ class Tenancies:
         """Kinds that are watched; the others are only seen in the namespaces of tenants."""
         return (*_HEALED, EndpointSlice if self._slices else Endpoints, *self._entered())
 
-    async def _read(self, tenancy: Tenancy) -> None:
+    async def _read(self, tenancy: Tenancy, unseen: Iterable[Any]) -> None:
         """What a process before this one left in the tenant's namespace, of what is not watched."""
         kinds: list[type[Any]] = [ConfigMap, Secret, *({Ingress} - set(self._seen_everywhere()))]
         found: list[list[Any] | None] = await asyncio.gather(
             *(self._cluster.list(kind, tenancy.of.name) for kind in kinds),
-            *(self._cluster.seen(kind, tenancy.of.name) for kind in self._unseen),
+            *(self._cluster.seen(kind, tenancy.of.name) for kind in unseen),
         )
         self._take(one for every in found for one in every or ())
 

@@ -68,15 +68,12 @@ class Tenancy:
 
     def lost(self, key: Key, uid: str) -> bool:
         """Whether somebody deleted it: not so of what nobody wants, nor of one that was there before it."""
-        if self.uids.get(key, uid) != uid:
-            return False
+        return self.uids.get(key, uid) == uid and self.forget(key)
+
+    def forget(self, key: Key) -> bool:
+        """It is not there.  Answers whether it was known."""
         self.uids.pop(key, None)
         return self.there.pop(key, None) is not None
-
-    def forget(self, key: Key) -> None:
-        """It turned out not to be there."""
-        self.there.pop(key, None)
-        self.uids.pop(key, None)
 
     def note_address(self, service: Manifest) -> None:
         """The one that the cluster gave to a virtual IP."""
