@@ -358,6 +358,33 @@ async def test_a_cluster_hears_of_ports_and_nobody_is_led_in_or_out_of_it(house:
     )
     before = await heard(house)
     shown = (await house.control.apps.show(house.admin, "shop")).virtual_ips
+    await stand_on_a_cluster(house)
+
+    known = await heard(house)
+
+    one, two = (known[HostName(name)]["web.shop"] for name in ("host-1", "host-2"))
+    all_of_them = set(before[HostName("host-1")]["web.shop"].backends)
+    assert (one.ports, two.ports) == ((), ((8080, "tcp"),))
+    assert {*one.backends, *two.backends} == all_of_them
+    assert len(one.backends) == len(two.backends) == 2
+    assert list(shown) == ["web"]
+    assert (await house.control.apps.show(house.admin, "shop")).virtual_ips == {}
+
+
+async def test_services_without_replicas_keep_theirs_and_show_none_in_a_cluster(house: Installation) -> None:
+    for number in (1, 0):
+        await house.finish(await house.control.apps.apply(house.admin, app(web=service(replicas=number))))
+    here = (await house.control.apps.show(house.admin, "shop")).virtual_ips
+    await stand_on_a_cluster(house)
+
+    there = (await house.control.apps.show(house.admin, "shop")).virtual_ips
+
+    assert list(here) == ["web"]
+    assert there == {}
+
+
+async def stand_on_a_cluster(house: Installation) -> None:
+    """The zone does from now on; its cluster is `host-2`."""
     async with house.database.read() as connection:
         zone = (await hosts.every_zone(connection))[0].name
     standing = ClusterRow(
@@ -370,13 +397,3 @@ async def test_a_cluster_hears_of_ports_and_nobody_is_led_in_or_out_of_it(house:
         created=0.0,
     )
     await house.database.write(lambda tx: clusters.insert(tx, standing))
-
-    known = await heard(house)
-
-    one, two = (known[HostName(name)]["web.shop"] for name in ("host-1", "host-2"))
-    all_of_them = set(before[HostName("host-1")]["web.shop"].backends)
-    assert (one.ports, two.ports) == ((), ((8080, "tcp"),))
-    assert {*one.backends, *two.backends} == all_of_them
-    assert len(one.backends) == len(two.backends) == 2
-    assert list(shown) == ["web"]
-    assert (await house.control.apps.show(house.admin, "shop")).virtual_ips == {}

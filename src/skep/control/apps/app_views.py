@@ -9,7 +9,7 @@ from skep.control.clock import rfc3339
 from skep.control.endpoints.endpoint_views import are_in, url
 from skep.control.flows import documents
 from skep.control.host_directory import silence
-from skep.control.plans import moves
+from skep.control.plans import homes, moves
 from skep.control.plans.plans import Facts, Plan, ReplicaChange
 from skep.control.settings import Settings
 from skep.model.host import ContainerState, ContainerStatus, Health
@@ -128,16 +128,26 @@ def state(member: ReplicaRow, silent: Collection[HostName] = ()) -> str:
 
 async def virtual_ips_of(connection: AsyncConnection, row: AppRow) -> dict[str, tuple[str, ...]]:
     """The addresses of its services, by service; none in a cluster, which does not use those of control."""
-    standing = {cluster.host for cluster in await clusters.every(connection)}
-    members = await replicas.find(connection, app=row.id) if standing else []
-    elsewhere = {member.service_id for member in members if member.host in standing}
+    if await _in_cluster(connection, row):
+        return {}
     names = {one.id: one.name for one in await replicas.services_of(connection, row.id)}
     found: dict[str, tuple[str, ...]] = {}
     for one in await virtual_ips.of_app(connection, row.id):
-        if one.service_id not in elsewhere:
-            name = names[one.service_id]
-            found[name] = (*found.get(name, ()), str(IPv4Address(one.address)))
+        name = names[one.service_id]
+        found[name] = (*found.get(name, ()), str(IPv4Address(one.address)))
     return found
+
+
+async def _in_cluster(connection: AsyncConnection, row: AppRow) -> bool:
+    """Where its replicas are; where the first one comes while it has none."""
+    standing = {cluster.host: cluster.zone for cluster in await clusters.every(connection)}
+    if not standing:
+        return False
+    if members := await replicas.find(connection, app=row.id):
+        return any(member.host in standing for member in members)
+    release = await releases.get(connection, row.release_id) if row.release_id else None
+    zones = {host.zone for host in await hosts.every(connection)}
+    return release is not None and homes.begins_in_cluster(release.spec, zones, standing.values())
 
 
 async def replicas_of(connection: AsyncConnection, row: AppRow) -> list[ReplicaView]:

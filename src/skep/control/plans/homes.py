@@ -3,7 +3,7 @@
 Networks do not reach from one to the other, so an app is in one place as a whole.  Pure.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from skep.control.plans import fixed_addresses
 from skep.control.plans.plans import Facts, Plan
@@ -34,6 +34,12 @@ def home_of(facts: Facts, spec: AppSpec) -> ZoneName | None:
     if home is not None:
         _must_be_had(facts, spec, home)
     return home
+
+
+def begins_in_cluster(spec: AppSpec, zones: Collection[ZoneName], clusters: Collection[ZoneName]) -> bool:
+    """Whether its replicas come into a cluster while it has none.  `zones`: all in which there is a host."""
+    asked = {zone for service in spec.services.values() for zone in named_zones(spec, service)}
+    return not asked.isdisjoint(clusters) or (bool(clusters) and set(zones) <= set(clusters))
 
 
 def keeps_snapshots(facts: Facts, host: HostName) -> bool:
@@ -93,10 +99,9 @@ def _present(facts: Facts, spec: AppSpec) -> ZoneName | None:
 
 def _chosen(facts: Facts, spec: AppSpec) -> ZoneName | None:
     named = {name: named_zones(spec, service) for name, service in spec.services.items()}
-    wanted = [zone for zone in facts.clusters if any(zone in zones for zones in named.values())]
-    own = {zone for zone in facts.zones.values() if zone not in facts.clusters}
-    if not wanted and (own or not facts.clusters):
+    if not begins_in_cluster(spec, facts.zones.values(), facts.clusters):
         return None
+    wanted = [zone for zone in facts.clusters if any(zone in zones for zones in named.values())]
     candidates = wanted or list(facts.clusters)
     fitting = [zone for zone in candidates if all(not zones or zone in zones for zones in named.values())]
     if any(zones and not zones & set(facts.clusters) for zones in named.values()):
