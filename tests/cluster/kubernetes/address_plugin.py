@@ -1,9 +1,13 @@
 #!/usr/bin/python3 -ISB
-"""The IPAM plug-in of the test cluster's nodes: pods get the address that they ask for, or any of the node's.
+"""The address plug-in of the test cluster's nodes: pods get the address that they ask for, or any free one.
 
 It is asked as Calico's is, by the annotation `cni.projectcalico.org/ipAddrs`, and refuses in the same words.
 On its node it knows who has which address; of others it asks the network, where nodes answer for their pods
 (proxy ARP).  A script of its own: nodes have Debian's Python and nothing of ours.
+
+It is called twice for a pod: for IPAM, and at the end of the chain, once the node answers for the address.
+Then all are told where it is now.  Who had called it on another node would else go on sending there: that one
+passes on what it gets and sees no answer, so the rules of kube-proxy drop what comes next as INVALID.
 
 Format: https://www.cni.dev/docs/spec/ (version 0.4.0); annotations are passed by containerd as the capability
 `io.kubernetes.cri.pod-annotations`.
@@ -24,6 +28,7 @@ ANNOTATION = "cni.projectcalico.org/ipAddrs"
 CAPABILITY = "io.kubernetes.cri.pod-annotations"
 OTHERWISE = "/usr/lib/cni/host-local"
 _HELD = Path("/var/lib/cni/held")
+_ROUTES = Path("/proc/net/route")
 _NIC, _ARP, _ASKED, _ANSWERED = "eth0", 0x0806, 1, 2
 _PATIENCE = 0.3
 """Seconds for an answer of another node, which is there within one thousandth."""
@@ -36,6 +41,8 @@ class Refused(Exception):
 def main() -> int:
     conf = json.load(sys.stdin)
     command, container = os.environ["CNI_COMMAND"], os.environ.get("CNI_CONTAINERID", "")
+    if "ipam" not in conf:
+        return _attached(conf, command)
     wanted = (conf.get("runtimeConfig") or {}).get(CAPABILITY, {}).get(ANNOTATION)
     if command == "ADD" and wanted:
         print(json.dumps(_given(conf, json.loads(wanted), container)))
@@ -44,6 +51,17 @@ def main() -> int:
         _give_back(container)
     rest = conf | {"ipam": conf["ipam"]["otherwise"]}
     return subprocess.run([OTHERWISE], input=json.dumps(rest).encode(), check=False).returncode
+
+
+def _attached(conf: dict[str, Any], command: str) -> int:
+    """What was before it in the chain has done its work, and answers so."""
+    if command == "ADD":
+        found = (IPv4Address(one["address"].partition("/")[0]) for one in conf["prevResult"]["ips"])
+        for address in found:
+            if address in IPv4Network(conf["pool"]):
+                _announce(address)
+        print(json.dumps(conf["prevResult"]))
+    return 0
 
 
 def _given(conf: dict[str, Any], asked: list[str], container: str) -> dict[str, Any]:
@@ -74,7 +92,7 @@ def _hold(address: IPv4Address, pool: IPv4Network, container: str, node: IPv4Add
         if (_HELD / str(address)).read_text() != container:
             raise taken from None
         return
-    if _answers(address, node):
+    if has_route(address.packed, _ROUTES.read_text()) or _answers(address, node):
         _give_back(container)
         raise taken
 
@@ -85,13 +103,26 @@ def _give_back(container: str) -> None:
             file.unlink(missing_ok=True)
 
 
+def has_route(address: bytes, routes: str) -> bool:
+    """Whether a pod of this node still has it: IPAM hears of the end before the pod's device goes.
+
+    With that goes its route.  The next pod would get none: `ptp` is content with one that is there.
+    """
+    own = f"{int.from_bytes(address, sys.byteorder):08X}"
+    found = (line.split() for line in routes.splitlines())
+    return any(line[1] == own and line[7] == "FFFFFFFF" for line in found)
+
+
+def _announce(address: IPv4Address) -> None:
+    """By an ARP announcement (RFC 5227, section 3): who knows another node for it forgets that at once."""
+    with _wire() as wire:
+        wire.send(_request(wire, address, address))
+
+
 def _answers(address: IPv4Address, node: IPv4Address) -> bool:
     """Whether some other node has it."""
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ARP)) as wire:
-        wire.bind((_NIC, _ARP))
-        own = wire.getsockname()[4]
-        head = struct.pack("!6s6sHHHBBH", b"\xff" * 6, own, _ARP, 1, 0x0800, 6, 4, _ASKED)
-        wire.send(head + own + node.packed + bytes(6) + address.packed)
+    with _wire() as wire:
+        wire.send(_request(wire, node, address))
         end = time.monotonic() + _PATIENCE
         while (left := end - time.monotonic()) > 0:
             wire.settimeout(left)
@@ -102,6 +133,18 @@ def _answers(address: IPv4Address, node: IPv4Address) -> bool:
             if frame[20:22] == struct.pack("!H", _ANSWERED) and frame[28:32] == address.packed:
                 return True
     return False
+
+
+def _wire() -> socket.socket:
+    wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ARP))
+    wire.bind((_NIC, _ARP))
+    return wire
+
+
+def _request(wire: socket.socket, sender: IPv4Address, target: IPv4Address) -> bytes:
+    own = wire.getsockname()[4]
+    head = struct.pack("!6s6sHHHBBH", b"\xff" * 6, own, _ARP, 1, 0x0800, 6, 4, _ASKED)
+    return bytes(head + own + sender.packed + bytes(6) + target.packed)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,11 @@ def attachment(machine: Machine) -> Object:
     }
 
 
+def announcement(machine: Machine) -> Object:
+    """Of the address, at the end of the chain."""
+    return {"type": _PLUGIN, "pool": str(machine.layout.fixed)}
+
+
 def pools() -> Object:
     """The kind, as Calico's API server has it."""
     return definition(("projectcalico.org", "v3"), "ippools", "IPPool", "Cluster")

@@ -68,8 +68,8 @@ def furnish(machine: Machine, authority: Authority) -> None:
     machine.write(f"{_FILES}/{KUBELET}.json", _json(_kubelet(machine)))
     machine.write(f"{_FILES}/{PROXY}.json", _json(_proxy(layout, name)))
     machine.write(f"{_FILES}/resolv.conf", b"# Pods that want the node's own resolver get none.\n")
-    machine.write(f"{_NETWORKS}/10-pods.conflist", _json(_network(machine)))
     addresses.furnish(machine)
+    machine.write(f"{_NETWORKS}/10-pods.conflist", _json(_network(machine)))
     for address in layout.registries:
         trust(machine, address)
 
@@ -177,7 +177,8 @@ def _proxy(layout: Layout, name: str) -> dict[str, object]:
 
 def _network(machine: Machine) -> dict[str, object]:
     ports = {"type": "portmap", "capabilities": {"portMappings": True}}
-    return {"cniVersion": "0.4.0", "name": "pods", "plugins": [addresses.attachment(machine), ports]}
+    plugins = [addresses.attachment(machine), ports, addresses.announcement(machine)]
+    return {"cniVersion": "0.4.0", "name": "pods", "plugins": plugins}
 
 
 def _json(value: object) -> bytes:

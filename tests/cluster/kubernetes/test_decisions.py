@@ -3,12 +3,13 @@
 import json
 import os
 from collections.abc import Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dnslib import RCODE, DNSRecord
-from tests.cluster.kubernetes import audit, build, dns, layout, snapshots, storage
+from tests.cluster.kubernetes import address_plugin, audit, build, dns, layout, snapshots, storage
 from tests.cluster.kubernetes.__main__ import kubectl_words
 from tests.cluster.kubernetes.layout import DEFAULT_NAME, Layout
 from tests.cluster.kubernetes.machine import Machine
@@ -108,6 +109,19 @@ def test_a_file_of_a_machine_that_is_as_it_shall_be_is_not_touched(
 
     assert as_before == 1
     assert file.read_bytes() == b"otherwise"
+
+
+def test_an_address_is_a_pods_while_there_is_a_route_to_it_alone() -> None:
+    routes = (
+        "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
+        "vethc80a3dda\t15C8400A\t00000000\t0005\t0\t0\t0\tFFFFFFFF\t0\t0\t0\n"
+        "eth0\t00C8400A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+    )
+    addresses = ("10.64.200.21", "10.64.200.22", "10.64.200.0")
+
+    found = [address_plugin.has_route(IPv4Address(one).packed, routes) for one in addresses]
+
+    assert found == [True, False, False]
 
 
 def test_names_of_wires_fit_into_the_kernel() -> None:

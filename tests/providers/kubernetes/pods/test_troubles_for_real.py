@@ -4,14 +4,16 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from ipaddress import IPv4Address
 
 import httpx
 import pytest
 from tests.providers.kubernetes.yard import ALWAYS, Yard
 
 from skep.model.errors import NotFound, Unavailable
-from skep.model.host import ContainerMount, ContainerSpec, ContainerState, FixedAddress
+from skep.model.host import ContainerMount, ContainerSpec, ContainerState, FixedAddress, NodePlacement
 from skep.model.ids import DiskId, Seconds, new_id
+from skep.model.placement import Constraint
 from skep.model.spec import HealthCheck
 from skep.providers.kubernetes.pods.engine import ClusterEngine
 
@@ -62,32 +64,41 @@ async def said(engine: ClusterEngine, spec: ContainerSpec, words: str) -> str:
     return found
 
 
-async def running(engine: ClusterEngine, spec: ContainerSpec) -> None:
-    async with asyncio.timeout(120):
-        while (await engine.inspect(spec.id)).state is not ContainerState.RUNNING:
-            await asyncio.sleep(0.1)
-
-
 async def test_a_fixed_address_is_one_pods_and_the_next_one_waits_for_it(
     engine: ClusterEngine, place: Yard
 ) -> None:
+    """On another node: whoever called the address before finds it there."""
     address = place.tested.layout.fixed[21]
-    web = ("/bin/sh", "-c", "echo $HOSTNAME >/tmp/index.html; exec httpd -f -p 8080 -h /tmp")
     first, second = (
-        place.spec(*web, restart=ALWAYS, fixed=FixedAddress(address=address), name=name, hostname=name[5:])
-        for name in ("shop/first-0", "shop/second-0")
+        web_server(place, address, f"shop/{name}-0", node)
+        for name, node in (("first", "node-1"), ("second", "node-2"))
     )
     await engine.start(first)
+    await engine.wait_ready(first.id)
 
-    had = httpx.get(f"http://{address}:8080/", trust_env=False, timeout=60).text
     starting = asyncio.create_task(engine.start(second))
     await said(engine, second, "Its fixed address is another pod's")
+    had = httpx.get(f"http://{address}:8080/", trust_env=False, timeout=60).text
     await engine.remove(first.id)
-    await running(engine, second)
     await starting
+    await engine.wait_ready(second.id)
 
     assert had.startswith("shop-first")
     assert httpx.get(f"http://{address}:8080/", trust_env=False, timeout=60).text.startswith("shop-second")
+
+
+def web_server(place: Yard, address: IPv4Address, name: str, node: str) -> ContainerSpec:
+    return place.spec(
+        *("/bin/sh", "-c", "echo $HOSTNAME >/tmp/index.html; exec httpd -f -p 8080 -h /tmp"),
+        restart=ALWAYS,
+        fixed=FixedAddress(address=address),
+        name=name,
+        hostname=name.removeprefix("shop/"),
+        healthcheck=HealthCheck(
+            test=("CMD", "/bin/wget", "-qO", "/dev/null", "127.0.0.1:8080"), interval=Seconds(1)
+        ),
+        placement=NodePlacement(constraints=(Constraint("node.hostname", "==", node),)),
+    )
 
 
 @pytest.mark.parametrize("binding", ["WaitForFirstConsumer", "Immediate"])
