@@ -1,5 +1,6 @@
 """What control may expect of every fabric."""
 
+import asyncio
 import random
 import socket
 from collections.abc import AsyncIterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from tests.cluster.kubernetes.cluster import Cluster
 from tests.contracts.remote import Parts, elsewhere
 from tests.providers.kubernetes.zone import open_zone, other_service
@@ -372,6 +374,40 @@ class HostFabricContract(PeeredFabricContract):
         replica = ReplicaId(new_id())
 
         assert fabric.sandbox(replica).name.endswith(short(replica))
+
+    async def test_a_port_is_the_services_whose_rows_were_read_last(self, fabric: HostFabric) -> None:
+        net = network()
+        await fabric.ensure_network(net)
+        gone, new = (publications(net, self.ports[0], 80, (net.subnet[number],)) for number in (5, 6))
+        both = gone.publications + publications(net, self.ports[1], 80, (net.subnet[5],)).publications
+        await fabric.publish(replace(gone, publications=both, generation=2))
+
+        await fabric.publish(younger := replace(new, generation=3))
+
+        for outdated in (replace(gone, generation=2), replace(new, generation=1)):
+            with pytest.raises(Stale):
+                await fabric.publish(outdated)
+        left = replace(gone, publications=both[1:], generation=2)
+        assert await fabric.published() == {gone.service: left, new.service: younger}
+        await fabric.publish(replace(new, generation=0))
+
+    async def test_what_is_published_while_its_network_is_deleted_is_not_published_after(
+        self, fabric: HostFabric
+    ) -> None:
+        for earlier in (True, False):
+            net = network()
+            await fabric.ensure_network(net)
+            publishing = fabric.publish(publications(net, self.ports[0], 80, (net.subnet[5],)))
+            deleting = fabric.delete_network(net.id)
+
+            both = (publishing, deleting) if earlier else (deleting, publishing)
+            await asyncio.gather(*both, return_exceptions=True)
+
+            other = network(2)
+            await fabric.ensure_network(other)
+            await fabric.publish(free := publications(other, self.ports[0], 80, (other.subnet[5],)))
+            await fabric.unpublish(free.service)
+            await fabric.delete_network(other.id)
 
 
 class TestSimulatedFabric(HostFabricContract):

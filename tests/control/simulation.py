@@ -286,7 +286,7 @@ async def _have(host: SimulatedHost) -> dict[str, Any]:
         "disks": await host.disks.list(),
         "ports": await host.fabric.ports(),
         "sandboxes": await host.fabric.sandboxes(),
-        "published": await host.fabric.published(),
+        "published": {key: told.publications for key, told in (await host.fabric.published()).items()},
     }
 
 

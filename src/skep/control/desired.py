@@ -22,6 +22,7 @@ from skep.control.plans.specifications import (
 )
 from skep.control.sealed_keys import pem
 from skep.control.telling.serving import home_of_host, near, serving
+from skep.control.telling.telling import generation
 from skep.flow import Database
 from skep.model.endpoints import certificate_name
 from skep.model.errors import NotFound
@@ -108,9 +109,10 @@ class DesiredState:
         Of an app that moves to a cluster, or out of one, to none that the host cannot reach.
         """
         async with self._database.read() as connection:
+            age = await generation(connection)
             published = await networks.published_ports(connection, services=[service])
             if not published:
-                return ServicePublications(service=service, publications=())
+                return ServicePublications(service=service, publications=(), generation=age)
             standing = {row.host for row in await clusters.every(connection)}
             home = home_of_host(host, standing)
             members = near(await replicas.of_service(connection, service), home, standing)
@@ -125,6 +127,7 @@ class DesiredState:
             by_network.setdefault(port.network_id, []).append(port)
         return ServicePublications(
             service=service,
+            generation=age,
             publications=tuple(
                 Publication(
                     host_ip=row.host_ip,

@@ -281,8 +281,11 @@ class Fabric(Protocol):
     async def publish(self, publications: ServicePublications) -> None:
         """Replace, in one transaction, what the service publishes on the host.
 
+        Ports that another service publishes there, of an older generation, are this one's from then on.
         Raises:
-            Conflict: a process of the host itself listens on that port.
+            Stale: something younger is known of the service, or of who has one of its ports; nothing changed.
+            Conflict: a process of the host itself listens on that port; or another service publishes it,
+                and the generation is not said.
         """
 
     async def unpublish(self, service: ServiceId) -> None: ...

@@ -313,8 +313,11 @@ class Publication(HostStruct, frozen=True, kw_only=True):
 
 
 class ServicePublications(HostStruct, frozen=True, kw_only=True):
+    """All that a service publishes on a host, as of `generation`; 0: when the rows were read is not said."""
+
     service: ServiceId
     publications: tuple[Publication, ...]
+    generation: int = 0
 
 
 class ContainerMount(HostStruct, frozen=True, kw_only=True):

@@ -36,6 +36,11 @@ async def every(connection: AsyncConnection, tenant: TenantId | None = None) -> 
     )
 
 
+async def removing(connection: AsyncConnection) -> set[AppId]:
+    """Those that are on their way out."""
+    return set((await connection.execute(sa.select(apps.c.id).where(apps.c.removing))).scalars())
+
+
 async def get(connection: AsyncConnection, app: AppId) -> AppRow | None:
     return await rows.one(connection, sa.select(apps).where(apps.c.id == app), AppRow)
 

@@ -1,10 +1,11 @@
 """Steps that plug replicas into their networks.  Most run on the replica's host."""
 
 from collections.abc import Collection
+from contextlib import suppress
 
 from skep.control.flows.environment import Cloud, OnHost
 from skep.flow import step
-from skep.model.errors import Conflict, HostFailure, InvalidInput, NotFound
+from skep.model.errors import Conflict, HostFailure, InvalidInput, NotFound, Stale
 from skep.model.ids import ContainerId, HostName, NetworkId, ReplicaId, ServiceId
 from skep.store import networks
 
@@ -108,7 +109,12 @@ async def remove_sandbox(cx: OnHost, replica: ReplicaId) -> None:
 @step
 async def publish(cx: OnHost, service: ServiceId, host: str = "") -> None:
     """Make the published ports of the service lead to its replicas, those of the host first."""
-    await cx.env.host.fabric.publish(await cx.env.desired.publications(service, HostName(host)))
+    await _publish(cx, service, host)
+
+
+async def _publish(cx: OnHost, service: ServiceId, host: str) -> None:
+    with suppress(Stale):  # somebody told it something younger meanwhile
+        await cx.env.host.fabric.publish(await cx.env.desired.publications(service, HostName(host)))
 
 
 @publish.undo
@@ -120,7 +126,7 @@ async def _unpublish(cx: OnHost, service: ServiceId, host: str = "") -> None:
 @step
 async def republish(cx: OnHost, service: ServiceId, host: str = "") -> None:
     """As publish, of a service that was there: on the way back `traffic.recall` tells hosts again."""
-    await cx.env.host.fabric.publish(await cx.env.desired.publications(service, HostName(host)))
+    await _publish(cx, service, host)
 
 
 @step(retry=3)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 
 import structlog
+from msgspec.structs import replace
 
 from skep.control.apps.apps import Apps
 from skep.control.apps.changes import Overtaken
@@ -30,8 +31,8 @@ from skep.control.telling.egressing import Egressing
 from skep.control.telling.guarding import Guarding
 from skep.control.telling.peering import Peering
 from skep.flow import Database, FlowEngine
-from skep.model.errors import Conflict, NotFound, SkepError, Unavailable, Unsupported
-from skep.model.host import ContainerStatus, ServicePublications
+from skep.model.errors import Conflict, NotFound, SkepError, Stale, Unavailable, Unsupported
+from skep.model.host import ContainerStatus
 from skep.model.ids import AppId, ContainerId, HostName, NetworkId, ReplicaId, SnapshotId
 from skep.model.names import ServiceName
 from skep.store import apps, disks, egress, networks, releases, replicas, snapshots
@@ -173,7 +174,7 @@ class Reconciler:
             led = [one for one in (await egress.by_network(connection)).values() if one.host == name]
             own = {row.id for row in every if row.host == name}
             used = {port.network_id for port in ports if port.replica_id in own}
-            leaving = {app.id for app in await apps.every(connection) if app.removing}
+            leaving = await apps.removing(connection)
         members = [row for row in every if row.host == name]
         here = [row for row in members if row.app_id not in busy | leaving]
         await self._record(host, state, members, here)
@@ -286,12 +287,16 @@ class Reconciler:
             )
 
     async def _publish(self, name: HostName, host: Host, here: list[ReplicaRow]) -> None:
+        """What is in force is asked before the rows are read: these are younger, whatever the clock says."""
         actual = await host.fabric.published()
+        at_least = max((one.generation for one in actual.values()), default=0) + 1
         for service in {row.service_id for row in here}:
             wanted = await self._desired.publications(service, name)
-            if wanted != actual.get(service, ServicePublications(service=service, publications=())):
+            if wanted.publications != (actual[service].publications if service in actual else ()):
                 try:
-                    await host.fabric.publish(wanted)
+                    await host.fabric.publish(replace(wanted, generation=max(wanted.generation, at_least)))
+                except Stale:
+                    continue
                 except SkepError as error:
                     log.warning("publish.failed", service=service, error=error.message)
 

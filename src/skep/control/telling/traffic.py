@@ -14,9 +14,9 @@ from skep.control.ports import Desired
 from skep.control.telling.following import Following
 from skep.control.telling.telling import K, Telling
 from skep.flow import Database
-from skep.model.errors import SkepError, Unavailable
+from skep.model.errors import SkepError, Stale, Unavailable
 from skep.model.ids import HostName, ReplicaId, ServiceId
-from skep.store import networks, replicas
+from skep.store import apps, networks, replicas
 from skep.store.replicas import ReplicaRow
 
 PATIENCE = 5.0
@@ -61,11 +61,19 @@ class Publishing:
         return {host for (_, host), told in zip(places, heard, strict=True) if not told}
 
     async def _places(self, services: Collection[ServiceId]) -> list[tuple[ServiceId, HostName]]:
+        """Not of apps that are on their way out: what they published goes, and stays away."""
         async with self._database.read() as connection:
-            publishing = {row.service_id for row in await networks.published_ports(connection)}
-            chosen = [service for service in services if service in publishing]
-            members = [row for service in chosen for row in await replicas.of_service(connection, service)]
-        return sorted({(row.service_id, row.host) for row in members if not _is_to_come(row)})
+            leaving = await apps.removing(connection)
+            published = await networks.published_ports(connection, services=services)
+            publishing = {row.service_id for row in published}
+            members = [row for one in publishing for row in await replicas.of_service(connection, one)]
+        return sorted(
+            {
+                (row.service_id, row.host)
+                for row in members
+                if row.app_id not in leaving and not _is_to_come(row)
+            }
+        )
 
     async def _publish(self, service: ServiceId, host: HostName) -> bool:
         wanted = await self._desired.publications(service, host)
@@ -73,6 +81,8 @@ class Publishing:
             async with asyncio.timeout(PATIENCE):
                 there = await self._directory.answering(host)
                 await there.fabric.publish(wanted)
+        except Stale:  # somebody told it something younger meanwhile
+            return True
         except (SkepError, TimeoutError) as error:
             log.warning("publish.failed", service=service, host=host, error=str(error))
             return False

@@ -20,8 +20,7 @@ from skep.model.host import (
     must_be_news,
 )
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
-
-_ANYWHERE = "0.0.0.0"  # noqa: S104 - compared, not bound
+from skep.model.publishing import give_way
 
 
 class SimulatedFabric:
@@ -146,9 +145,10 @@ class SimulatedFabric:
         return dict(self._virtual_ips)
 
     async def publish(self, publications: ServicePublications) -> None:
+        shrunk = give_way(publications, self._published.values())
         for item in publications.publications:
-            self._check_publication(item, publications.service)
-        self._published[publications.service] = publications
+            self._check_publication(item)
+        self._published |= {one.service: one for one in (*shrunk, publications)}
 
     async def unpublish(self, service: ServiceId) -> None:
         self._published.pop(service, None)
@@ -197,18 +197,9 @@ class SimulatedFabric:
         if port.address6 is not None and not network.fits6(port.address6):
             raise InvalidInput(f"Address {port.address6} is not free for a port of network {network.name!r}.")
 
-    def _check_publication(self, item: Publication, service: ServiceId) -> None:
+    def _check_publication(self, item: Publication) -> None:
         network = self._known(item.network)
         if network.internal:
             raise InvalidInput(f"Network {network.name!r} is internal: nothing on it can be published.")
         if (item.protocol, item.published) in self._listening:
             raise Conflict(f"Port {item.published}/{item.protocol} is in use: a process of the host listens.")
-        for other, items in self._published.items():
-            if other != service and any(_overlap(item, there) for there in items.publications):
-                raise Conflict(f"Port {item.published}/{item.protocol} is already published by {other}.")
-
-
-def _overlap(one: Publication, other: Publication) -> bool:
-    return (one.protocol, one.published) == (other.protocol, other.published) and (
-        one.host_ip == other.host_ip or _ANYWHERE in (one.host_ip, other.host_ip)
-    )

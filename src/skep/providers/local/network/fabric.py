@@ -100,6 +100,7 @@ class LocalFabric:
         await self._publishing.forget(network)
         await self._sandboxes.forget(network)
         await self._routers.remove(network)
+        await self._publishing.forget(network)  # what was told until the network was gone
 
     async def plug(self, port: PortConfig) -> None:
         await self._sandboxes.plug(port)

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from skep.model.host import Publication
-from skep.providers.local.network.rules.publications import ANY_ADDRESS
+from skep.model.publishing import ANY_ADDRESS
 
 _STATES = {"tcp": "0A", "udp": "07"}  # TCP_LISTEN; TCP_CLOSE: a UDP socket that is not connected
 

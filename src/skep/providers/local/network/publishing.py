@@ -7,15 +7,18 @@ from functools import partial
 from ipaddress import IPv4Address, ip_address
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, socket
 
+from msgspec.structs import replace
+
 from skep.model.errors import Conflict, InvalidInput, Unsupported
 from skep.model.host import NetworkConfig, Publication, ServicePublications
 from skep.model.ids import NetworkId, ServiceId
+from skep.model.publishing import ANY_ADDRESS, give_way
 from skep.providers.local.network import conntrack, netfilter
 from skep.providers.local.network.host import HostSide
 from skep.providers.local.network.listeners import conflicting, host_listeners
 from skep.providers.local.network.namespaces import exists
 from skep.providers.local.network.routers import Routers
-from skep.providers.local.network.rules.publications import ANY_ADDRESS, link_ports
+from skep.providers.local.network.rules.publications import link_ports
 from skep.providers.local.network.state import ServiceRecord
 
 _Targets = dict[NetworkId, set[IPv4Address]]
@@ -31,33 +34,37 @@ class Publishing:
         self._lock = asyncio.Lock()
 
     async def publish(self, wanted: ServicePublications) -> None:
-        for item in wanted.publications:
-            self._check(item)
-        async with self._holding(self._touched(wanted.service) | _networks(wanted.publications)) as networks:
-            await self._refuse_conflicts(wanted)
-            before = self._state.services.get(wanted.service)
-            await self._state.save_service(self._record(wanted))
-            await self._apply(networks)
-            await self._end_flows(_targets(before.publications if before else None), _targets(wanted))
+        async with self._lock:
+            shrunk = give_way(wanted, [record.publications for record in self._state.services.values()])
+            touched = set[NetworkId]().union(*(self._touched(one.service) for one in (*shrunk, wanted)))
+            async with self._holding(touched | _networks(wanted.publications)) as networks:
+                for item in wanted.publications:
+                    self._check(item)
+                await self._refuse_listeners(wanted)
+                before = self._state.services.get(wanted.service)
+                for one in (*shrunk, wanted):
+                    await self._state.save_service(self._record(one))
+                await self._apply(networks)
+                await self._end_flows(_targets(before.publications if before else None), _targets(wanted))
 
     async def unpublish(self, service: ServiceId) -> None:
-        if service not in self._state.services:
-            return
-        async with self._holding(self._touched(service)) as networks:
-            await self._state.drop_service(service)
-            await self._apply(networks)
+        async with self._lock, self._holding(self._touched(service)) as networks:
+            if service in self._state.services:
+                await self._state.drop_service(service)
+                await self._apply(networks)
 
     async def forget(self, network: NetworkId) -> None:
         """Drop every publication that leads to the network: its index may soon be another's."""
-        for service, record in tuple(self._state.services.items()):
-            items = record.publications.publications
-            left = tuple(item for item in items if item.network != network)
-            if left != items:
-                await self._shrink(service, left)
+        async with self._lock:
+            for record in tuple(self._state.services.values()):
+                items = record.publications.publications
+                left = tuple(item for item in items if item.network != network)
+                if left != items:
+                    await self._shrink(record.publications, left)
 
     async def published(self) -> dict[ServiceId, ServicePublications]:
         """The services whose publications are all in force."""
-        async with self._holding(set(self._state.networks)) as networks:
+        async with self._lock, self._holding(set(self._state.networks)) as networks:
             if not await self._host.is_whole():
                 return {}
             living = {network for network in networks if await self._is_whole(network)}
@@ -67,17 +74,18 @@ class Publishing:
                 if _networks(record.publications.publications) <= living
             }
 
-    async def _shrink(self, service: ServiceId, left: tuple[Publication, ...]) -> None:
-        async with self._holding(self._touched(service)) as networks:
-            record = self._record(ServicePublications(service=service, publications=left))
-            await self._state.save_service(record)
+    async def _shrink(self, told: ServicePublications, left: tuple[Publication, ...]) -> None:
+        async with self._holding(self._touched(told.service)) as networks:
+            await self._state.save_service(self._record(replace(told, publications=left)))
             await self._apply(networks)
 
     @asynccontextmanager
     async def _holding(self, networks: set[NetworkId]) -> AsyncIterator[list[NetworkId]]:
-        """Nothing about these networks' rules, nor the host's, changes meanwhile."""
+        """Nothing about these networks' rules, nor the host's, changes meanwhile.
+
+        The caller holds the lock: what services publish does not change either.
+        """
         async with AsyncExitStack() as locks:
-            await locks.enter_async_context(self._lock)
             for network in sorted(networks):
                 await locks.enter_async_context(self._routers.lock[network])
             await locks.enter_async_context(self._host.lock)
@@ -134,7 +142,7 @@ class Publishing:
         if why := _why_not(item.host_ip, network):
             raise Unsupported(f"Port {item.published} cannot be published on {item.host_ip!r}: {why}.")
 
-    async def _refuse_conflicts(self, wanted: ServicePublications) -> None:
+    async def _refuse_listeners(self, wanted: ServicePublications) -> None:
         listeners = await self._host.namespaces.on_host(host_listeners)
         for item in wanted.publications:
             if found := conflicting(item, listeners):
@@ -143,21 +151,7 @@ class Publishing:
                     f"{found[1]}:{found[2]}.",
                     port=item.published,
                 )
-            for service, other in self._published_by_others(wanted.service):
-                if _overlap(item, other):
-                    raise Conflict(
-                        f"Port {item.published}/{item.protocol} is already published by service {service}.",
-                        port=item.published,
-                    )
         await self._host.namespaces.on_host(lambda: _refuse_foreign_addresses(wanted.publications))
-
-    def _published_by_others(self, service: ServiceId) -> list[tuple[ServiceId, Publication]]:
-        return [
-            (other, item)
-            for other, record in self._state.services.items()
-            if other != service
-            for item in record.publications.publications
-        ]
 
 
 def _targets(told: ServicePublications | None) -> _Targets:
@@ -177,12 +171,6 @@ def _forget_led_to(gone: set[IPv4Address]) -> None:
 
 def _networks(items: Iterable[Publication]) -> set[NetworkId]:
     return {item.network for item in items}
-
-
-def _overlap(one: Publication, other: Publication) -> bool:
-    same_port = (one.protocol, one.published) == (other.protocol, other.published)
-    anywhere = one.host_ip in ANY_ADDRESS and other.host_ip in ANY_ADDRESS
-    return same_port and (anywhere or one.host_ip == other.host_ip)
 
 
 def _why_not(text: str, network: NetworkConfig) -> str:

@@ -6,9 +6,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import msgspec
 
 from skep.model.host import Publication
+from skep.model.publishing import ANY_ADDRESS
 from skep.providers.local.network.nft import Elements
-
-ANY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
 
 
 class Route(msgspec.Struct, frozen=True):
