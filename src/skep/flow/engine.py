@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -19,6 +18,7 @@ from skep.flow.errors import CommitFailed, UnknownRun
 from skep.flow.execution.active import ActiveRun
 from skep.flow.execution.backoff import full_jitter
 from skep.flow.execution.caller import Caller, Dispatch, at_once
+from skep.flow.execution.following import Following
 from skep.flow.execution.ledger import Ledger
 from skep.flow.execution.loading import Loader, Prepare, RunIds, check_words, nothing_to_prepare
 from skep.flow.execution.observer import Guarded, Observer
@@ -48,10 +48,6 @@ Action = Literal["pause", "resume", "cancel", "retry", "rerun"]
 
 PATIENCE = 5.0
 """Seconds that a cancelled step has to end when the engine is closed."""
-GATHERING = 0.02
-"""Seconds a follower lets news gather: a busy run has hundreds of events a second, each look is a query."""
-LOOK = 0.5
-"""Seconds between two looks at a run that goes on in another process."""
 
 
 class FlowEngine:
@@ -127,6 +123,9 @@ class FlowEngine:
         why = Why(self._worker, self._roster.locks, self._roster.why)
         self._orders = Orders(self._worker, why, self._roster.withdraw)
         self._policing = Policing(database, self.policies, self._limits_changed)
+        self._following = Following(
+            self._ledger, self._roster, find=self.get, history=self.history, shared=shared
+        )
         ids = new_id or RunIds()
         self._starting = Starting(
             *(database, loader, self._ledger, self._roster, self._tenure),
@@ -262,16 +261,7 @@ class FlowEngine:
     async def wait(self, run: RunId, timeout: float | None = None) -> RunRecord:  # noqa: ASYNC109
         """Return once the run has ended.  Raises UnknownRun, or TimeoutError after so many seconds."""
         async with asyncio.timeout(timeout):
-            while True:
-                active = self._roster.runs.get(run)
-                if active is not None:
-                    await active.ended.wait()
-                    if active.row.state.ended:
-                        return active.record()
-                record = await self.get(run)
-                if record.state.ended or not self._tenure.shared:
-                    return record
-                await asyncio.sleep(LOOK)
+            return await self._following.end(run)
 
     async def get(self, run: RunId) -> RunRecord:
         async with self._database.read() as connection:
@@ -313,29 +303,9 @@ class FlowEngine:
         async with self._database.read() as connection:
             return await records.select_ids(connection, where, limit)
 
-    async def follow(self, run: RunId, after: int = 0) -> AsyncIterator[RunEvent]:
+    def follow(self, run: RunId, after: int = 0) -> AsyncIterator[RunEvent]:
         """The whole history, then what happens, until the run has ended; none is lost or given twice."""
-        await self.get(run)
-        news, active = asyncio.Event(), self._roster.runs.get(run)
-        if active is not None:
-            active.followers.add(news)
-            self._ledger.journal.afterwards(news.set)  # for what was named before and is not durable yet
-        try:
-            while True:
-                over = await self._is_over(run, active)
-                news.clear()
-                for event in await self.history(run, after):
-                    after = event.sequence
-                    yield event
-                if over:
-                    return
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(None if active is not None else LOOK):
-                        await news.wait()
-                await _gather(active)
-        finally:
-            if active is not None:
-                active.followers.discard(news)
+        return self._following.events(run, after)
 
     async def why(self, run: RunId) -> Sequence[StepWait]:
         """What the run, and each of its steps that has not ended, waits for; nothing if the run has ended."""
@@ -504,11 +474,6 @@ class FlowEngine:
             except Exception:
                 log.exception("flow.callback_failed", run=record.id)
 
-    async def _is_over(self, run: RunId, active: ActiveRun | None) -> bool:
-        if active is not None:
-            return active.ended.is_set()
-        return not self._tenure.shared or (await self.get(run)).state.ended
-
     async def _interrupt_steps(self) -> None:
         stubborn = set(self._worker.calls.under_way)
         for task in stubborn:
@@ -537,16 +502,6 @@ def _known(found: T | None, run: RunId) -> T:
     if found is None:
         raise UnknownRun(f"there is no run {run}")
     return found
-
-
-async def _gather(active: ActiveRun | None) -> None:
-    """Wait for more news, unless there will be none: whoever follows a run waits for its end above all."""
-    if active is None:
-        await asyncio.sleep(GATHERING)
-        return
-    with suppress(TimeoutError):
-        async with asyncio.timeout(GATHERING):
-            await active.ended.wait()
 
 
 def _same_for_all(delay: Callable[[int], float]) -> Callable[[RetryPolicy, int], float]:
