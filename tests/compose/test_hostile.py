@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.compose.conftest import Load
 
 from skep.compose import ComposeError, load_project, to_app_spec
-from skep.compose.shape import published_schema
+from skep.compose.judgement import published_schema
 from skep.model.spec import AppSpec
 
 

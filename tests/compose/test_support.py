@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.compose.conftest import Load
 
-from skep.compose.shape import published_schema
+from skep.compose.judgement import published_schema
 from skep.compose.support import TABLE, table_as_markdown
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference/compose.md"

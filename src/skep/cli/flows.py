@@ -150,14 +150,10 @@ def start(
         "title": title,
     }
     accepted = client.post(f"/v1/flows/{flow}/runs", Accepted, body)
+    run = finish(client, accepted, wait=wait)
     if not wait:
-        say(f"Run {accepted.run} has begun; `skep run follow {accepted.run}` shows it.")
         print(accepted.run)
-        return
-    if not finish(client, accepted) or accepted.run is None:
-        return
-    output = outcome(client, accepted.run).output
-    if output:
+    elif run is not None and (output := outcome(client, run).output):
         document(output, "json" if common.output == "table" else common.output)
 
 

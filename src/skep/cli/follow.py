@@ -82,22 +82,22 @@ class Refresh(Protocol):
     def __call__(self) -> None: ...
 
 
-def finish(client: Client, accepted: Accepted, *, wait: bool = True) -> bool:
-    """Follow accepted work to its end; answers whether there was any, and it was waited for.
+def finish(client: Client, accepted: Accepted, *, wait: bool = True) -> str | None:
+    """Follow accepted work to its end; answers its run if there was any, and it was waited for.
 
     Raises:
         Failure: the run failed, was cancelled, or waits for its operator.
     """
     if accepted.run is None:
         say(accepted.message or "Nothing to do.")
-        return False
+        return None
     if accepted.message:
         warn(accepted.message)
     if not wait:
         say(f"Run {accepted.run} has begun; `skep run follow {accepted.run}` shows it.")
-        return False
+        return None
     follow(client, accepted.run)
-    return True
+    return accepted.run
 
 
 def follow(client: Client, run: str) -> None:

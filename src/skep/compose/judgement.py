@@ -5,29 +5,39 @@ imported, which takes longer than all else that reads the file, and says what is
 one of both, as tests/compose/test_judgement.py sees to.
 """
 
+import json
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 
-Schema = dict[str, Any]
+
+@cache
+def published_schema() -> dict[str, Any]:
+    """The JSON schema of the Compose Specification.
+
+    It is package data, unchanged: see `compose-spec.json.origin` for where it is from and its licence.
+    """
+    schema: dict[str, Any] = json.loads(Path(__file__).with_name("compose-spec.json").read_bytes())
+    return schema
 
 
-class Judge:
-    """Judges by the schema."""
-
-    def __init__(self, schema: Schema) -> None:
-        self._validator = jsonschema_rs.Draft7Validator(_with_texts(schema))
-
-    def allows(self, value: Any) -> bool:
-        try:
-            return self._validator.is_valid(value)
-        except ValueError:  # text that is none
-            return False
+def allows(value: Any) -> bool:
+    try:
+        return _validator().is_valid(value)
+    except ValueError:  # text that is none
+        return False
 
 
 def is_boolean(value: object) -> bool:
     """A variable can only make text, so text that reads as a boolean is one."""
     return isinstance(value, bool) or value in ("true", "false")
+
+
+@cache
+def _validator() -> jsonschema_rs.Draft7Validator:
+    return jsonschema_rs.Draft7Validator(_with_texts(published_schema()))
 
 
 def _with_texts(schema: Any) -> Any:

@@ -1,16 +1,12 @@
-"""Checks a document against the published Compose schema, with our lines and in the user's words.
-
-The schema is package data, unchanged: see `compose-spec.json.origin` for where it is from and its licence.
-"""
+"""Checks a document against the published Compose schema, with our lines and in the user's words."""
 
 import json
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import islice
-from pathlib import Path
 from typing import Any, Protocol
 
-from skep.compose.judgement import Judge, is_boolean
+from skep.compose.judgement import allows, is_boolean, published_schema
 from skep.compose.problems import MOST_ERRORS, Problems, closest
 from skep.documents import Node
 
@@ -27,28 +23,16 @@ class Fault(Protocol):
     context: Any
 
 
-@cache
-def published_schema() -> dict[str, Any]:
-    """The JSON schema of the Compose Specification."""
-    schema: dict[str, Any] = json.loads(Path(__file__).with_name("compose-spec.json").read_bytes())
-    return schema
-
-
 def check_shape(root: Node, problems: Problems) -> None:
     """Record an error for everything in the tree that the schema does not allow."""
     plain = root.plain()
-    if _judge().allows(plain):
+    if allows(plain):
         return
     for fault in islice(_validator().iter_errors(plain), MOST_ERRORS + 1):
         cause = _cause(fault)
         path = tuple(cause.absolute_path)
         for place, message in _explain(cause, path):
             problems.error(_nearest(root, place).position, f"{_words(path)}: {message}" if path else message)
-
-
-@cache
-def _judge() -> Judge:
-    return Judge(published_schema())
 
 
 @cache

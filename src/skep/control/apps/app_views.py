@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from ipaddress import IPv4Address, ip_address
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.clock import rfc3339
@@ -13,7 +14,7 @@ from skep.control.plans import homes, moves
 from skep.control.plans.plans import Facts, Plan, ReplicaChange
 from skep.control.settings import Settings
 from skep.model.host import ContainerState, ContainerStatus, Health
-from skep.model.ids import HostName
+from skep.model.ids import HostName, ZoneName
 from skep.model.spec import AppSpec
 from skep.model.views.apps import AppState, AppView, ReplicaView
 from skep.model.views.plans import Action, PlanChange, PlanView
@@ -24,12 +25,30 @@ from skep.store.releases import ReleaseRow
 from skep.store.replicas import ReplicaRow
 
 
+class Scene(msgspec.Struct, frozen=True, kw_only=True):
+    """What every view of an app is made of, read once."""
+
+    app: AppRow
+    members: list[ReplicaRow]
+    silent: dict[HostName, str]
+    """Hosts that do not answer, and since when, in words."""
+    clusters: dict[HostName, ZoneName]
+
+
+async def scene(connection: AsyncConnection, row: AppRow) -> Scene:
+    return Scene(
+        app=row,
+        members=await replicas.find(connection, app=row.id),
+        silent=await silent_hosts(connection),
+        clusters={one.host: one.zone for one in await clusters.every(connection)},
+    )
+
+
 async def app(
-    connection: AsyncConnection, row: AppRow, tenant: str, changing: bool, settings: Settings
+    connection: AsyncConnection, seen: Scene, tenant: str, changing: bool, settings: Settings
 ) -> AppView:
-    members = await replicas.find(connection, app=row.id)
-    silent = await silent_hosts(connection)
-    led = are_in({one.host for one in await clusters.every(connection)}, members)
+    row, members, silent = seen.app, seen.members, seen.silent
+    led = are_in(seen.clusters, members)
     services = await replicas.services_of(connection, row.id)
     published = await networks.published_ports(connection, services=[service.id for service in services])
     reached = {host.name: host.underlay for host in await hosts.every(connection) if host.answers}
@@ -126,39 +145,37 @@ def state(member: ReplicaRow, silent: Collection[HostName] = ()) -> str:
     return member.status.state.value
 
 
-async def virtual_ips_of(connection: AsyncConnection, row: AppRow) -> dict[str, tuple[str, ...]]:
+async def virtual_ips_of(connection: AsyncConnection, seen: Scene) -> dict[str, tuple[str, ...]]:
     """The addresses of its services, by service; none in a cluster, which does not use those of control."""
-    if await _in_cluster(connection, row):
+    if await _in_cluster(connection, seen):
         return {}
-    names = {one.id: one.name for one in await replicas.services_of(connection, row.id)}
+    names = {one.id: one.name for one in await replicas.services_of(connection, seen.app.id)}
     found: dict[str, tuple[str, ...]] = {}
-    for one in await virtual_ips.of_app(connection, row.id):
+    for one in await virtual_ips.of_app(connection, seen.app.id):
         name = names[one.service_id]
         found[name] = (*found.get(name, ()), str(IPv4Address(one.address)))
     return found
 
 
-async def _in_cluster(connection: AsyncConnection, row: AppRow) -> bool:
+async def _in_cluster(connection: AsyncConnection, seen: Scene) -> bool:
     """Where its replicas are; where the first one comes while it has none."""
-    standing = {cluster.host: cluster.zone for cluster in await clusters.every(connection)}
-    if not standing:
+    if not seen.clusters:
         return False
-    if members := await replicas.find(connection, app=row.id):
-        return any(member.host in standing for member in members)
-    release = await releases.get(connection, row.release_id) if row.release_id else None
+    if seen.members:
+        return any(member.host in seen.clusters for member in seen.members)
+    chosen = seen.app.release_id
+    release = await releases.get(connection, chosen) if chosen else None
     zones = {host.zone for host in await hosts.every(connection)}
-    return release is not None and homes.begins_in_cluster(release.spec, zones, standing.values())
+    return release is not None and homes.begins_in_cluster(release.spec, zones, seen.clusters.values())
 
 
-async def replicas_of(connection: AsyncConnection, row: AppRow) -> list[ReplicaView]:
-    members = await replicas.find(connection, app=row.id)
-    silent = await silent_hosts(connection)
+async def replicas_of(connection: AsyncConnection, seen: Scene) -> list[ReplicaView]:
+    row, members = seen.app, seen.members
     ports = await networks.ports_of(connection, app=row.id)
     published = await networks.published_ports(connection, services={member.service_id for member in members})
     history = {release.id: release for release in await releases.of_app(connection, row.id)}
     containers = {container.id: container for container in await replicas.containers_of(connection, row.id)}
     led = await virtual_ips.of_app(connection, row.id)
-    in_clusters = {cluster.host for cluster in await clusters.every(connection)}
     views = []
     for member in members:
         container = containers.get(member.container_id)
@@ -171,8 +188,8 @@ async def replicas_of(connection: AsyncConnection, row: AppRow) -> list[ReplicaV
                 [port for port in published if port.service_id == member.service_id],
                 tuple(str(IPv4Address(one.address)) for one in led if one.service_id == member.service_id),
                 release,
-                silent,
-                in_cluster=member.host in in_clusters,
+                seen.silent,
+                in_cluster=member.host in seen.clusters,
             )
         )
     return views

@@ -53,11 +53,12 @@ class Apps:
     async def show(self, caller: Caller, app: str) -> AppDetail:
         async with self._database.read() as connection:
             record = await facts.load_app(connection, caller.tenant, app)
+            seen = await app_views.scene(connection, record.app)
             return AppDetail(
-                app=await self._view(connection, caller, record.app),
+                app=await self._view(connection, seen),
                 spec=record.release.spec if record.release else None,
-                replicas=tuple(await app_views.replicas_of(connection, record.app)),
-                virtual_ips=await app_views.virtual_ips_of(connection, record.app),
+                replicas=tuple(await app_views.replicas_of(connection, seen)),
+                virtual_ips=await app_views.virtual_ips_of(connection, seen),
             )
 
     async def plan(self, caller: Caller, spec: AppSpec) -> PlanDetail:
@@ -208,7 +209,7 @@ class Apps:
     async def list(self, caller: Caller) -> list[AppView]:
         async with self._database.read() as connection:
             rows = await apps.every(connection, caller.tenant)
-            return [await self._view(connection, caller, row) for row in rows]
+            return [await self._view(connection, await app_views.scene(connection, row)) for row in rows]
 
     async def _switch(
         self,
@@ -309,11 +310,11 @@ class Apps:
         release = await releases.get(connection, app.release_id) if app.release_id else None
         return await app_views.removal_document(connection, app, release)
 
-    async def _view(self, connection: AsyncConnection, caller: Caller, row: AppRow) -> AppView:
-        active = await self._flows.list(labels={"app": row.id}, active=True, limit=1)
-        tenant = await tenants.get(connection, row.tenant_id)
+    async def _view(self, connection: AsyncConnection, seen: app_views.Scene) -> AppView:
+        active = await self._flows.list(labels={"app": seen.app.id}, active=True, limit=1)
+        tenant = await tenants.get(connection, seen.app.tenant_id)
         return await app_views.app(
-            connection, row, tenant.name if tenant else "", bool(active), self._settings
+            connection, seen, tenant.name if tenant else "", bool(active), self._settings
         )
 
 

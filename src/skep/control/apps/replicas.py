@@ -93,9 +93,11 @@ class Replicas:
         async with self._database.read() as connection:
             if app is not None:
                 record = await facts.load_app(connection, caller.tenant, app)
-                return await app_views.replicas_of(connection, record.app)
-            rows = await apps.every(connection, caller.tenant)
-            return [view for row in rows for view in await app_views.replicas_of(connection, row)]
+                chosen = [record.app]
+            else:
+                chosen = await apps.every(connection, caller.tenant)
+            scenes = [await app_views.scene(connection, row) for row in chosen]
+            return [view for seen in scenes for view in await app_views.replicas_of(connection, seen)]
 
     async def _find(self, caller: Caller, app: str, replica: str) -> ReplicaRow:
         async with self._database.read() as connection:
