@@ -35,6 +35,19 @@ async def test_a_whole_app_is_switched_under_load_and_nobody_fails(site: Site) -
     assert await site.get("api.localhost") == "200 new"
 
 
+async def test_a_name_is_the_apps_whose_rows_were_read_last(site: Site) -> None:
+    one, two = await site.replica("one"), await site.replica("two")
+    other = AppId(new_id())
+    await site.tell(endpoint("api.localhost", one))
+
+    await site.tell(endpoint("shop.localhost", two), app=other)
+    await site.tell(endpoint("shop.localhost", one))
+
+    assert await site.get("shop.localhost") == "200 one"
+    await site.tell(endpoint("shop.localhost", two), app=other)
+    assert await site.get("shop.localhost") == "200 two"
+
+
 async def test_who_is_led_elsewhere_answers_until_the_switch_is_done(site: Site) -> None:
     old, new = await site.replica("old"), await site.replica("new")
     shop = endpoint("shop.localhost", old)

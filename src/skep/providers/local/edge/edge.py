@@ -261,7 +261,11 @@ class HaproxyEdge:
         log.info("edge.started", endpoints=len(layout.routes), slots=len(layout.slots))
 
     async def _wanted(self) -> list[Wanted]:
-        """All endpoints, with those of their servers that this host can reach."""
+        """All endpoints, with those of their servers that this host can reach.
+
+        A name and path is one app's at a time: where two were told to have it, it is that one's whose rows
+        were read later (decisions/0031).
+        """
         apps = self._records.apps
         self._targets = {app: self._targets_of(app, one) for app, one in apps.items()}
         targets = frozenset(target for _, found in self._targets.values() for target in found)
@@ -271,7 +275,8 @@ class HaproxyEdge:
                 self._known_ways, self._reached = ways, {}
             self._led = targets
         self._reached = {app: self._reached_of(app, one) for app, one in apps.items()}
-        return [one for _, found in self._reached.values() for one in found]
+        by_age = sorted(self._reached.values(), key=lambda known: known[0].generation)
+        return list({one.key: one for _, found in by_age for one in found}.values())
 
     def _targets_of(self, app: AppId, told: AppEndpoints) -> tuple[AppEndpoints, frozenset[Target]]:
         known = self._targets.get(app)
