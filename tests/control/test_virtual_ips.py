@@ -13,6 +13,7 @@ from tests.control.simulation import app, service
 from tests.machines import Machine
 
 from skep.control.telling.balancing import Balancing
+from skep.control.telling.serving import serving
 from skep.control.telling.virtual_ips import VirtualMap, weights
 from skep.flow import RunId, RunState
 from skep.model.host import ContainerState, ContainerStatus, Health, NetworkVirtualIps, VirtualIp
@@ -317,6 +318,17 @@ def test_what_becomes_of_a_replica_is_no_news_to_its_cluster_but_who_is_to_serve
 
     assert mapped(well, standing=True) == mapped(unwell, standing=True) != mapped(leaving, standing=True)
     assert mapped(well, standing=False) != mapped(unwell, standing=False)
+
+
+def test_in_a_cluster_everybody_serves_who_is_to_and_on_machines_who_can() -> None:
+    unwell, gone = replica("web-0", health=Health.UNHEALTHY), replica("web-1", runs=False)
+    leaving, well = replica("web-2", weight=0), replica("web-3", host="host-2")
+
+    there = serving([unwell, gone, leaving, well], clusters={HostName("host-1")})
+    here = serving([unwell, gone, leaving, well])
+
+    assert [row.id for row in there] == ["web-0", "web-1", "web-3"]
+    assert [row.id for row in here] == ["web-3"]
 
 
 def test_nobody_is_sent_to_a_silent_host_unless_all_are_on_such() -> None:

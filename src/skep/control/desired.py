@@ -4,6 +4,7 @@ A container's specification never changes (another release gives it another id),
 """
 
 import asyncio
+from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import TypeVar
@@ -118,7 +119,7 @@ class DesiredState:
             members = near(await replicas.of_service(connection, service), home, standing)
             first_ports = [
                 port
-                for replica in _serving(members, host)
+                for replica in _serving(members, host, standing)
                 for port in await networks.ports_of(connection, replica=replica.id)
                 if port.position == 0
             ]
@@ -205,8 +206,8 @@ async def _facts(connection: AsyncConnection, release: ReleaseRow) -> ReleaseFac
     )
 
 
-def _serving(members: list[ReplicaRow], host: HostName) -> list[ReplicaRow]:
-    chosen = serving(members)
+def _serving(members: list[ReplicaRow], host: HostName, standing: Collection[HostName]) -> list[ReplicaRow]:
+    chosen = serving(members, standing)
     here = [replica for replica in chosen if replica.host == host]
     return here or chosen or [replica for replica in members if replica.desired == "running"]
 

@@ -206,6 +206,7 @@ async def _configured(
             places,
             digests.get(tenant, {}),
             {host: proof for (owner, host), proof in proofs.items() if owner == tenant},
+            standing,
         )
 
     def elsewhere(app: AppId, rows: list[EndpointRow]) -> dict[HostName, AppEndpoints]:

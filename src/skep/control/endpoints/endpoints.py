@@ -13,7 +13,7 @@ from skep.control.telling.serving import serving
 from skep.model.edge import AppEndpoints, EdgeEndpoint, EdgeServer
 from skep.model.endpoints import ACME, certificate_name, meet
 from skep.model.errors import Conflict, InvalidInput, NotFound
-from skep.model.ids import AppId, EndpointId, ReplicaId, ServiceId, TenantId
+from skep.model.ids import AppId, EndpointId, HostName, ReplicaId, ServiceId, TenantId
 from skep.model.names import ServiceName
 from skep.model.spec import AppSpec, EndpointSpec, ServiceSpec
 from skep.store.endpoints import EndpointRow, PlaceRow
@@ -164,6 +164,7 @@ def configured(
     places: Mapping[ReplicaId, PlaceRow],
     digests: Mapping[str, str],
     proofs: Mapping[str, str],
+    clusters: Collection[HostName] = (),
 ) -> AppEndpoints:
     """What hosts are told.  `digests` are those of the tenant's certificates, by name; `proofs` are what
     authorities are to find under its host names."""
@@ -175,7 +176,8 @@ def configured(
         tenant=tenant,
         generation=generation,
         endpoints=tuple(
-            _endpoint(row, by_service.get(row.service_id, []), places, digests, proofs) for row in rows
+            _endpoint(row, by_service.get(row.service_id, []), places, digests, proofs, clusters)
+            for row in rows
         ),
     )
 
@@ -186,6 +188,7 @@ def _endpoint(
     places: Mapping[ReplicaId, PlaceRow],
     digests: Mapping[str, str],
     proofs: Mapping[str, str],
+    clusters: Collection[HostName],
 ) -> EdgeEndpoint:
     """Requests wait for a service that may be asleep, but not for one that somebody has stopped."""
     spec = row.spec
@@ -204,7 +207,7 @@ def _endpoint(
                 port=spec.port or 80,
                 weight=member.weight,
             )
-            for member in serving(members)
+            for member in serving(members, clusters)
             if member.id in places
         ),
         tls="required" if spec.tls and spec.redirect and not awaited else "optional",

@@ -10,18 +10,16 @@ FULL = 100
 """The weight of a replica like any other."""
 
 
-def serving(members: Iterable[ReplicaRow]) -> list[ReplicaRow]:
+def serving(members: Iterable[ReplicaRow], clusters: Collection[HostName] = ()) -> list[ReplicaRow]:
     """Those of one service that new connections go to, each with its weight.
 
     If none of those that run is healthy, all of them: a check that fails must not take the last one away.
+    Of `clusters` everybody who is to serve: which of them can they see themselves, sooner, so a hundred
+    replicas that begin to run there are told of once.
     """
-    known = [row for row in admitted(members) if _may_run(row)]
-    return [row for row in known if _may_be_well(row)] or known
-
-
-def admitted(members: Iterable[ReplicaRow]) -> list[ReplicaRow]:
-    """Those that are to serve, whether they can now or not: clusters see that themselves, sooner."""
-    return [row for row in members if row.weight > 0 and row.desired == "running"]
+    admitted = [row for row in members if row.weight > 0 and row.desired == "running"]
+    known = [row for row in admitted if row.host in clusters or _may_run(row)]
+    return [row for row in known if row.host in clusters or _may_be_well(row)] or known
 
 
 def home_of_host(host: HostName, clusters: Collection[HostName]) -> str:

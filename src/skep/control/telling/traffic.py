@@ -119,7 +119,8 @@ class Traffic:
 
     async def _follow(self, taken: set[ReplicaId]) -> None:
         async with self._database.read() as connection:
-            services = await replicas.services_with(connection, taken)
+            followed = await replicas.on_machines(connection, taken)  # clusters see what becomes of theirs
+            services = await replicas.services_with(connection, followed)
         try:
             await self.announce(services)
         except SkepError as error:

@@ -7,7 +7,7 @@ import msgspec
 
 from skep.control.naming import attachments, network_name, scope
 from skep.control.telling.listening import Listening
-from skep.control.telling.serving import admitted, home_of_host, near, serving
+from skep.control.telling.serving import home_of_host, near, serving
 from skep.model.host import Backend, ContainerState, NetworkVirtualIps, VirtualIp
 from skep.model.ids import HostName, NetworkId, ReplicaId, ServiceId
 from skep.model.names import ServiceName
@@ -43,10 +43,7 @@ class VirtualMap:
         self.hosts = sorted({row.host for row in self._ports.values()})
 
     def seen_from(self, host: HostName, at_least: int = 0) -> NetworkVirtualIps:
-        """The same from every machine; clusters hear of their own replicas alone, and of ports, too.
-
-        What becomes of replicas there is no news to a cluster: a hundred that begin to run are told once.
-        """
+        """The same from every machine; clusters hear of their own replicas alone, and of ports, too."""
         return msgspec.structs.replace(self._told(host)[0], generation=max(self.generation, at_least))
 
     def digest_from(self, host: HostName) -> str:
@@ -80,7 +77,9 @@ class VirtualMap:
         )
 
     def _weights(self, members: list[ReplicaRow], home: str) -> dict[ReplicaId, int]:
-        return {row.id: row.weight for row in admitted(members)} if home else weights(members, self._silent)
+        if not home:
+            return weights(members, self._silent)
+        return {row.id: row.weight for row in serving(members, self._clusters)}
 
 
 def weights(members: Iterable[ReplicaRow], silent: Collection[HostName] = ()) -> dict[ReplicaId, int]:
