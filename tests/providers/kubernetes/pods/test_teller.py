@@ -64,15 +64,32 @@ async def test_many_containers_are_told_of_together() -> None:
 
 
 async def test_containers_of_one_replica_are_told_of_in_their_order() -> None:
-    """The one of before has ended, and its successor runs: it has its name."""
+    """The one of before fails, and its successor runs: it has its name."""
     control, names = Control(), Names()
     teller = Teller(control, names)
     has_ports = replace(entry("a"), ports=True)
-    teller.tell(status("before", "r", ContainerState.EXITED), has_ports)
+    teller.tell(status("before", "r", ContainerState.RESTARTING), has_ports)
     teller.tell(status("after", "r", ContainerState.RUNNING), has_ports)
     teller.removed(ContainerId("other"))
 
     await told(teller, lambda: len(control.told) == 3)
 
-    assert [one for one in control.told if one[0] != "other"] == [("before", "exited"), ("after", "running")]
+    assert [one for one in control.told if one[0] != "other"] == [
+        ("before", "restarting"),
+        ("after", "running"),
+    ]
     assert names.up == {"r": True}
+
+
+async def test_of_names_nothing_is_said_while_all_goes_well() -> None:
+    """Who runs is seen in the cluster itself: a hundred replicas that begin are no hundred orders."""
+    control, names = Control(), Names()
+    teller = Teller(control, names)
+    has_ports = replace(entry("a"), ports=True)
+    teller.tell(status("first", "r", ContainerState.CREATED), has_ports)
+    teller.tell(status("second", "r", ContainerState.RUNNING), has_ports)
+    teller.tell(status("third", "r", ContainerState.EXITED), has_ports)
+
+    await told(teller, lambda: len(control.told) == 3)
+
+    assert names.up == {}

@@ -132,11 +132,15 @@ class Cluster:
         return found
 
     async def list(
-        self, kind: type[T], namespace: str | None = None, labels: Mapping[str, str] | None = None
+        self,
+        kind: type[T],
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, Any] | None = None,
     ) -> list[T]:
         """Asked of the cluster itself; all of skep's (`labels`: of those with these)."""
         feed = Feed(self._client, self.http, kind, self.selector if labels is None else labels, namespace)
-        _, items = await self._ask(feed.list, f"list {feed.name}", self._of_objects)
+        _, items = await self._ask(lambda: feed.list(fields), f"list {feed.name}", self._of_objects)
         return items
 
     async def seen(

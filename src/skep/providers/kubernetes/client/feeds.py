@@ -59,10 +59,10 @@ class Feed(Generic[T]):
         self._info: ApiInfo = api_info(kind)  # type: ignore[arg-type] # lightkube's kinds have it
         self.name: str = self._info.plural
 
-    async def list(self) -> tuple[str, list[T]]:
-        """With the version as of which it is so."""
+    async def list(self, fields: Mapping[str, Any] | None = None) -> tuple[str, list[T]]:
+        """With the version as of which it is so; `fields`: only of these, as lightkube selects by them."""
         more = {"namespace": self._namespace or "*"} if self._has_room() else {}
-        found = self._client.list(self._kind, labels=self._labels, chunk_size=_PAGE, **more)
+        found = self._client.list(self._kind, labels=self._labels, fields=fields, chunk_size=_PAGE, **more)
         items = [item async for item in found]
         return found.resourceVersion, items
 

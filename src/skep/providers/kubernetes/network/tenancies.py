@@ -27,7 +27,7 @@ from skep.providers.kubernetes.manifests import Manifest
 from skep.providers.kubernetes.network.entrances import Entrance
 from skep.providers.kubernetes.network.leading import SLICES
 from skep.providers.kubernetes.network.records import RECORD
-from skep.providers.kubernetes.network.standing import Standing, replica, standing
+from skep.providers.kubernetes.network.standing import Standing, comes, replica, standing
 from skep.providers.kubernetes.network.tenancy import KINDS, HttpRoute, Key, Tenancy, key_of
 from skep.providers.kubernetes.network.wanted import Circumstances, wanted
 from skep.providers.kubernetes.tenants.tenants import Tenants
@@ -40,10 +40,11 @@ _STEPS = 3
 """The cluster gives addresses to services, and names lead to these: one step of a round after the other."""
 _AGAIN, _GIVEN = 5.0, 60.0
 """Seconds until what the cluster could not do, and what it does not allow, is tried again."""
-_GATHER, _REST, _LONGEST = 0.1, 20, 1.0
-"""Seconds in which news come together that nobody waits for.  After a round they rest so many times as long
-as it took, up to a longest: a hundred pods that begin to run are a few rounds, and a busy cluster is spared.
-"""
+_GATHER, _EACH = 0.1, 0.03
+"""Seconds in which news come together that nobody waits for, and for each pod that the tenant has, for which
+they rest after a round: all of its pods are written anew in it, and read by every node."""
+_GOES, _COMES = 1.0, 3.0
+"""Seconds for which news rest at the most: of a pod that goes, and of another one that can serve."""
 log = structlog.get_logger("skep.kubernetes")
 
 
@@ -62,8 +63,8 @@ class Tenancies:
         self._certify = certify
         self._all: dict[TenantId, Tenancy] = {}
         self._rounds: dict[TenantId, Together] = {}
-        self._rest: dict[TenantId, float] = {}
-        """Until when (by the clock of the loop) news wait for each other."""
+        self._ended_at: dict[TenantId, float] = {}
+        """When (by the clock of the loop) the last round ended that changed something."""
         self._pods: dict[ReplicaId, Standing] = {}
         self._hidden: set[ReplicaId] = set()
         self._certificates: dict[str, bytes] = {}
@@ -149,7 +150,7 @@ class Tenancies:
         else:
             self._pods[whose] = now
         namespace = (change.object.metadata and change.object.metadata.namespace) or ""
-        self._poke(_tenant(namespace))
+        self._poke(_tenant(namespace), _COMES if comes(before, now) else _GOES)
 
     def _namespace(self, change: Change[Namespace]) -> None:
         """With a namespace that somebody deletes everything goes that was in it: it is to be made again."""
@@ -182,18 +183,23 @@ class Tenancies:
         for tenant in self._all:
             self._poke(tenant)
 
-    def _poke(self, tenant: TenantId) -> None:
+    def _poke(self, tenant: TenantId, longest: float = _GOES) -> None:
         """Begin a round that nobody waits for; news that come together are one round."""
-        if tenant not in self._soon:
-            loop = asyncio.get_running_loop()
-            pause = max(_GATHER, self._rest.get(tenant, 0.0) - loop.time())
-            self._soon[tenant] = loop.call_later(pause, self._begin, tenant)
+        loop = asyncio.get_running_loop()
+        at = max(loop.time() + _GATHER, self._ended_at.get(tenant, 0.0) + min(longest, self._rest(tenant)))
+        if (soon := self._soon.get(tenant)) is not None:
+            if soon.when() <= at:
+                return
+            soon.cancel()
+        self._soon[tenant] = loop.call_at(at, self._begin, tenant)
+
+    def _rest(self, tenant: TenantId) -> float:
+        networks = self._all[tenant].record.networks.values() if tenant in self._all else ()
+        return _EACH * sum(len(network.ports) for network in networks)
 
     def _begin(self, tenant: TenantId) -> None:
-        self._soon.pop(tenant, None)
-        if tenant not in self._rounds:
-            return
-        self._look_after(self._rounds[tenant].begin())
+        if tenant in self._rounds:
+            self._look_after(self._rounds[tenant].begin())
 
     def _look_after(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
@@ -209,20 +215,20 @@ class Tenancies:
     async def _bring(self, tenancy: Tenancy) -> None:
         tenant = tenancy.of.tenant
         async with self.tenants.turn(tenant):
+            if soon := self._soon.pop(tenant, None):
+                soon.cancel()  # this round takes all news along
             if not tenancy.record.empty:
                 await self.tenants.ensure(tenant)
             elif not tenancy.there:
                 return
             tenancy.failed.clear()
             await self._have_certificates(tenancy)
-            began = asyncio.get_running_loop().time()
             for _ in range(_STEPS):
                 new, gone = tenancy.changes(wanted(tenancy.of, tenancy.record, self._now(tenancy)))
                 if not new and not gone:
                     break
                 await self._carry_out(tenancy, new, gone)
-            now = asyncio.get_running_loop().time()
-            self._rest[tenant] = now + min(_LONGEST, _REST * (now - began))
+                self._ended_at[tenant] = asyncio.get_running_loop().time()
             if tenancy.record.empty and not tenancy.failed:
                 await self.tenants.release(tenant)
         self._look_at_failures(tenancy)

@@ -26,7 +26,7 @@ class Events(Protocol):
 
 
 class Fabric(Protocol):
-    """What of control's `Fabric` hears whether a replica runs."""
+    """What of control's `Fabric` hears whether names lead to a replica."""
 
     async def set_resolvable(self, replica: ReplicaId, up: bool) -> None: ...
 
@@ -36,7 +36,7 @@ class Teller:
         self._events = events
         self._fabric = fabric
         self._news: dict[ContainerId, tuple[ContainerStatus, bool] | None] = {}
-        self._up: dict[ReplicaId, bool] = {}
+        self._hidden: set[ReplicaId] = set()
         self._some = asyncio.Event()
 
     def tell(self, status: ContainerStatus, entry: Entry) -> None:
@@ -81,8 +81,8 @@ class Teller:
             _log.warning("container.event-lost", container=container, error=str(error))
 
     async def _switch(self, status: ContainerStatus) -> None:
-        """Names resolve while it runs and is not unwell."""
-        up = status.state is ContainerState.RUNNING and status.health is not Health.UNHEALTHY
-        if self._fabric is not None and self._up.get(status.replica) is not up:
-            await self._fabric.set_resolvable(status.replica, up)
-            self._up[status.replica] = up
+        """Names lead to whoever runs, which the fabric sees itself, but not to what fails or is unwell."""
+        failing = status.state is ContainerState.RESTARTING or status.health is Health.UNHEALTHY
+        if self._fabric is not None and failing is not (status.replica in self._hidden):
+            await self._fabric.set_resolvable(status.replica, not failing)
+            (self._hidden.add if failing else self._hidden.discard)(status.replica)

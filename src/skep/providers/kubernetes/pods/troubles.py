@@ -21,6 +21,13 @@ _OUTSIDE = re.compile(r"not in a configured pool|AddressOutOfRange")
 _UNTOLD = re.compile(r"no address allocated to pod")
 """Kube-OVN tells the reason in an event of its own."""
 _LONGEST = 400
+EVERYDAY = frozenset(
+    {
+        *("ScalingReplicaSet", "SuccessfulCreate", "SuccessfulDelete", "Scheduled", "SuccessfulAttachVolume"),
+        *("Pulling", "Pulled", "Created", "Started", "Killing", "ProvisioningSucceeded"),
+    }
+)
+"""Reasons of events that never say what is wrong: nearly all of those of a cluster that starts many pods."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import structlog
+from lightkube.operators import not_in
 from lightkube.resources.core_v1 import Event
 
 from skep.model.errors import SkepError
@@ -71,7 +72,7 @@ class Wondering:
 
     async def _ask(self, namespace: str, containers: dict[ContainerId, Carrier]) -> None:
         try:
-            found = await self._cluster.list(Event, namespace, {})
+            found = await self._cluster.list(Event, namespace, {}, {"reason": not_in(troubles.EVERYDAY)})
         except SkepError as error:
             _log.info("cluster.events-unread", namespace=namespace, error=str(error))
             return
