@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import os
 
-from aiohttp import web  # type: ignore[import-not-found]  # Debian's, in the container
+from aiohttp import web  # Debian's, in the container
 
 REVISION = os.environ["REVISION"]
 _count = itertools.count()

@@ -19,7 +19,7 @@ from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 
 from skep.model.errors import InvalidInput
-from skep.providers.kubernetes.client.transport import ClosingTransport
+from skep.providers.kubernetes.client.transport import Transport
 
 MANAGER = "skep"
 """The field manager of everything that skep applies."""
@@ -76,11 +76,11 @@ def _parameters(config: SingleConfig) -> ConnectionParams:
     return ConnectionParams(timeout=_TIMEOUT, trust_env=False, transport=way)
 
 
-def _way(config: SingleConfig) -> ClosingTransport:
+def _way(config: SingleConfig) -> Transport:
     known = client_adapter.verify_cluster(
         config.cluster, config.user or User(), config.abs_file, trust_env=False
     )
-    return ClosingTransport(verify=known, trust_env=False)
+    return Transport(known)
 
 
 def _select(text: str, context: str | None) -> SingleConfig:

@@ -1,13 +1,52 @@
-"""HTTP to a cluster; connections are closed also when whoever asked gives up while they are made."""
+"""HTTP to a cluster, by aiohttp: most that skep hears of a busy cluster are its watches, parsed in C there.
+
+WebSockets go by httpx2's own transport; aiohttp's hands no connection out.
+"""
 
 import asyncio
+import ssl
 from contextlib import suppress
 
+import aiohttp
 import httpx2
+from httpx_aiohttp.httpx2 import AiohttpTransport
 
+_KEPT = 30.0
+"""Seconds for which a connection waits for the next request: a TLS handshake costs as much as an order."""
 _PATIENCE = 12.0
 """Seconds in which a connection that nobody wants any more comes to be, to be closed in an orderly way: more
 than any request has, since a busy machine takes its time to shake hands."""
+
+
+class Transport(httpx2.AsyncBaseTransport):
+    """`verify` as httpx2 has it."""
+
+    def __init__(self, verify: ssl.SSLContext | str | bool) -> None:
+        self._requests = _Requests(verify=verify, trust_env=False)
+        self._sockets = ClosingTransport(verify=verify, trust_env=False)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Errors are httpx2's."""
+        if request.url.scheme in ("ws", "wss"):
+            return await self._sockets.handle_async_request(request)
+        try:
+            return await self._requests.handle_async_request(request)
+        except aiohttp.ClientError as error:  # an answer that is none has no error of httpx2's
+            raise httpx2.RemoteProtocolError(str(error), request=request) from error
+
+    async def aclose(self) -> None:
+        await self._requests.aclose()
+        await self._sockets.aclose()
+        await asyncio.sleep(0)  # aiohttp has given its connections up; now the loop does, too
+
+
+class _Requests(AiohttpTransport):
+    def get_client(self) -> aiohttp.ClientSession:
+        """As many connections as there are watches, and logs that somebody follows."""
+        connector = aiohttp.TCPConnector(
+            ssl=self.ssl_context, limit=0, keepalive_timeout=_KEPT, enable_cleanup_closed=True
+        )
+        return aiohttp.ClientSession(connector=connector)
 
 
 class ClosingTransport(httpx2.AsyncHTTPTransport):
