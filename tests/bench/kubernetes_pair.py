@@ -1,8 +1,10 @@
 """`skep apply` beside `kubectl apply` of the same pods, on the same cluster.
 
 What kubectl applies is what skep made, read from the cluster: the same template, with the same Secret and the
-same image, which nodes have already.  Both commands begin in a namespace that is there.  It is measured until
-all pods are Ready, by a watch that is the same for both, and until the command has ended that waits for them.
+same image, which nodes have already; its disruption budget; and a headless Service, by which its pods are
+found: with a selector, as whoever writes manifests would, where skep writes the endpoints.  Both commands
+begin in a namespace that is there.  It is measured until all pods are Ready, by a watch that is the same for
+both, and until the command has ended that waits for them.
 """
 
 import json
@@ -25,6 +27,7 @@ _MANY = 100
 """Replicas that one size starts at the most, in several rounds."""
 _THEIRS = "bench-kubectl"
 _PAIR = "app.kubernetes.io/managed-by=skep,skep.dev/app=pair"
+_WEB = {"app": "web"}
 _MEMORY = 32 * 1024**2
 Json = dict[str, Any]
 
@@ -144,18 +147,30 @@ def _compose(count: int) -> Json:
 
 
 def _manifests(zone: Zone, count: int) -> Json:
-    """The Deployment and the Secret that skep made, with labels of their own."""
+    """What skep made for the app alone, with labels of its own."""
     (found,) = _of_pair(zone, "deployments")
+    (budget,) = _of_pair(zone, "poddisruptionbudgets")
+    chosen = {"matchLabels": _WEB}
     template = found["spec"]["template"]
-    template["metadata"] = {"labels": {"app": "web"}}
-    spec = {"replicas": count, "selector": {"matchLabels": {"app": "web"}}, "template": template}
-    web = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec}
-    secrets = [
-        {key: one[key] for key in ("apiVersion", "kind", "type", "data") if key in one}
-        | {"metadata": {"name": one["metadata"]["name"]}}
-        for one in _of_pair(zone, "secrets")
-    ]
-    return {"apiVersion": "v1", "kind": "List", "items": [*secrets, web]}
+    template["metadata"] = {"labels": _WEB}
+    spec = {"replicas": count, "selector": chosen, "template": template}
+    service = {"clusterIP": "None", "selector": _WEB}
+    secrets = [_plain(one) | {"type": one["type"], "data": one["data"]} for one in _of_pair(zone, "secrets")]
+    return {
+        "apiVersion": "v1",
+        "kind": "List",
+        "items": [
+            *secrets,
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": service},
+            _plain(budget) | {"spec": budget["spec"] | {"selector": chosen}},
+            {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec},
+        ],
+    }
+
+
+def _plain(one: Json) -> Json:
+    """Without what the cluster and skep have written about it."""
+    return {key: one[key] for key in ("apiVersion", "kind")} | {"metadata": {"name": one["metadata"]["name"]}}
 
 
 def _of_pair(zone: Zone, kind: str) -> list[Json]:
