@@ -27,7 +27,7 @@ class Transport(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Errors are httpx2's."""
-        if request.url.scheme in ("ws", "wss"):
+        if "Upgrade" in request.headers:
             return await self._sockets.handle_async_request(request)
         try:
             return await self._requests.handle_async_request(request)
