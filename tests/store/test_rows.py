@@ -486,12 +486,14 @@ async def test_two_processes_do_not_both_make_the_first_authority(store: Store) 
 async def test_apps(store: Store) -> None:
     assert await store.see(apps.get, APP.id) == await store.see(apps.by_name, A, "shop") == APP
     assert await store.see(apps.by_name, B, "shop") is None
+    assert await store.see(apps.removing) == set()
 
     later = changed(APP, release_id=RELEASE.id, revision=1, version=2, removing=True, remove_volumes=True)
     await store.do(apps.save, later)
 
     assert await store.see(apps.every) == await store.see(apps.every, A) == [later]
     assert await store.see(apps.every, B) == []
+    assert await store.see(apps.removing) == {APP.id}
 
 
 async def test_an_app_is_wanted_as_its_current_release_or_as_the_first_that_is_being_made(
