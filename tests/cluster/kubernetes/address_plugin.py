@@ -9,26 +9,33 @@ It is called twice for a pod: for IPAM, and at the end of the chain, once the no
 Then all are told where it is now.  Who had called it on another node would else go on sending there: that one
 passes on what it gets and sees no answer, so the rules of kube-proxy drop what comes next as INVALID.
 
+Nearly all pods ask for no address: what only the others need is imported by them.  Else most of what a node
+does for a pod that begins would be this script.
+
 Format: https://www.cni.dev/docs/spec/ (version 0.4.0); annotations are passed by containerd as the capability
 `io.kubernetes.cri.pod-annotations`.
 """
 
+# ruff: noqa: PTH103, PTH108, PTH110, PTH123, PTH208 -- pathlib is one of these imports
+
+from __future__ import annotations
+
 import json
 import os
-import socket
-import struct
-import subprocess
 import sys
-import time
-from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from ipaddress import IPv4Address, IPv4Network
+    from typing import Any, NoReturn
 
 ANNOTATION = "cni.projectcalico.org/ipAddrs"
 CAPABILITY = "io.kubernetes.cri.pod-annotations"
 OTHERWISE = "/usr/lib/cni/host-local"
-_HELD = Path("/var/lib/cni/held")
-_ROUTES = Path("/proc/net/route")
+_HELD = "/var/lib/cni/held"
+"""A file per address that was asked for, of whose pod has it."""
+_ROUTES = "/proc/net/route"
 _NIC, _ARP, _ASKED, _ANSWERED = "eth0", 0x0806, 1, 2
 _PATIENCE = 0.3
 """Seconds for an answer of another node, which is there within one thousandth."""
@@ -49,16 +56,24 @@ def main() -> int:
         return 0
     if command == "DEL":
         _give_back(container)
-    rest = conf | {"ipam": conf["ipam"]["otherwise"]}
-    return subprocess.run([OTHERWISE], input=json.dumps(rest).encode(), check=False).returncode
+    return _otherwise(conf | {"ipam": conf["ipam"]["otherwise"]})
+
+
+def _otherwise(conf: dict[str, Any]) -> NoReturn:
+    """A pipe holds more than any configuration is long."""
+    read, write = os.pipe()
+    os.write(write, json.dumps(conf).encode())
+    os.close(write)
+    os.dup2(read, sys.stdin.fileno())
+    os.execv(OTHERWISE, [OTHERWISE])
 
 
 def _attached(conf: dict[str, Any], command: str) -> int:
     """What was before it in the chain has done its work, and answers so."""
     if command == "ADD":
-        found = (IPv4Address(one["address"].partition("/")[0]) for one in conf["prevResult"]["ips"])
-        for address in found:
-            if address in IPv4Network(conf["pool"]):
+        for one in conf["prevResult"]["ips"]:
+            address = one["address"].partition("/")[0]
+            if os.path.exists(f"{_HELD}/{address}"):
                 _announce(address)
         print(json.dumps(conf["prevResult"]))
     return 0
@@ -66,6 +81,8 @@ def _attached(conf: dict[str, Any], command: str) -> int:
 
 def _given(conf: dict[str, Any], asked: list[str], container: str) -> dict[str, Any]:
     """What CNI answers once the address is the container's."""
+    from ipaddress import IPv4Address, IPv4Network
+
     ipam = conf["ipam"]
     if len(asked) != 1:
         raise Refused("Can not have more than one IPv4 address in ipAddrs annotation")
@@ -81,26 +98,35 @@ def _given(conf: dict[str, Any], asked: list[str], container: str) -> dict[str, 
 
 
 def _hold(address: IPv4Address, pool: IPv4Network, container: str, node: IPv4Address) -> None:
-    _HELD.mkdir(parents=True, exist_ok=True)
+    os.makedirs(_HELD, exist_ok=True)
     taken = Refused(f"resource already exists: {address}: Address already assigned in block")
     if address in (pool[0], pool[1], pool[-1]):
         raise taken
     try:
-        with (_HELD / str(address)).open("x") as file:
+        with open(f"{_HELD}/{address}", "x") as file:
             file.write(container)
     except FileExistsError:
-        if (_HELD / str(address)).read_text() != container:
+        if _read(f"{_HELD}/{address}") != container:
             raise taken from None
         return
-    if has_route(address.packed, _ROUTES.read_text()) or _answers(address, node):
+    if has_route(address.packed, _read(_ROUTES)) or _answers(address, node):
         _give_back(container)
         raise taken
 
 
 def _give_back(container: str) -> None:
-    for file in _HELD.glob("*"):
-        if file.read_text() == container:
-            file.unlink(missing_ok=True)
+    for name in os.listdir(_HELD) if os.path.exists(_HELD) else ():
+        if container and _read(f"{_HELD}/{name}") == container:
+            os.unlink(f"{_HELD}/{name}")
+
+
+def _read(path: str) -> str:
+    """Empty of what another call has removed meanwhile."""
+    try:
+        with open(path) as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
 
 
 def has_route(address: bytes, routes: str) -> bool:
@@ -113,14 +139,20 @@ def has_route(address: bytes, routes: str) -> bool:
     return any(line[1] == own and line[7] == "FFFFFFFF" for line in found)
 
 
-def _announce(address: IPv4Address) -> None:
+def _announce(text: str) -> None:
     """By an ARP announcement (RFC 5227, section 3): who knows another node for it forgets that at once."""
+    from ipaddress import IPv4Address
+
+    address = IPv4Address(text)
     with _wire() as wire:
         wire.send(_request(wire, address, address))
 
 
 def _answers(address: IPv4Address, node: IPv4Address) -> bool:
     """Whether some other node has it."""
+    import struct
+    import time
+
     with _wire() as wire:
         wire.send(_request(wire, node, address))
         end = time.monotonic() + _PATIENCE
@@ -136,12 +168,16 @@ def _answers(address: IPv4Address, node: IPv4Address) -> bool:
 
 
 def _wire() -> socket.socket:
+    import socket
+
     wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ARP))
     wire.bind((_NIC, _ARP))
     return wire
 
 
 def _request(wire: socket.socket, sender: IPv4Address, target: IPv4Address) -> bytes:
+    import struct
+
     own = wire.getsockname()[4]
     head = struct.pack("!6s6sHHHBBH", b"\xff" * 6, own, _ARP, 1, 0x0800, 6, 4, _ASKED)
     return bytes(head + own + sender.packed + bytes(6) + target.packed)
