@@ -149,7 +149,7 @@ def _compose(count: int) -> Json:
 def _manifests(zone: Zone, count: int) -> Json:
     """What skep made for the app alone, with labels of its own."""
     (found,) = _of_pair(zone, "deployments")
-    (budget,) = _of_pair(zone, "poddisruptionbudgets")
+    budgets = _of_pair(zone, "poddisruptionbudgets")  # a service of one has none
     chosen = {"matchLabels": _WEB}
     template = found["spec"]["template"]
     template["metadata"] = {"labels": _WEB}
@@ -162,7 +162,7 @@ def _manifests(zone: Zone, count: int) -> Json:
         "items": [
             *secrets,
             {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": service},
-            _plain(budget) | {"spec": budget["spec"] | {"selector": chosen}},
+            *(_plain(one) | {"spec": one["spec"] | {"selector": chosen}} for one in budgets),
             {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec},
         ],
     }

@@ -116,6 +116,16 @@ def test_switching_fits_the_steps_and_stops_users_before_used(spec: AppSpec) -> 
 
 @settings(deadline=None)
 @given(apps())
+def test_hosts_hear_who_is_wanted_before_anything_is_switched_on(spec: AppSpec) -> None:
+    rows = released(spec).replicas
+
+    before = ancestors(parsed(documents.switch_on(AppId("app"), spec, rows)))
+
+    assert all({"want", "expected"} <= before[row.name] for row in rows)
+
+
+@settings(deadline=None)
+@given(apps())
 def test_a_removal_goes_from_users_to_used_and_ends_with_the_rows(spec: AppSpec) -> None:
     facts = released(spec)
 

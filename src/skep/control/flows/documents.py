@@ -22,13 +22,17 @@ __all__ = ["apply", "forsake", "move", "relocate", "remove", "restart", "restore
 
 
 def switch_on(app: AppId, spec: AppSpec, replicas: Iterable[ReplicaRow]) -> str:
-    """Start what was stopped, in the order of `depends_on`; connections come when all is ready."""
+    """Start what was stopped, in the order of `depends_on`; connections come when all is ready.
+
+    Clusters are told before who is wanted: those that are ready there are led to at once, by what depends on
+    them.
+    """
     chosen = list(replicas)
     nodes = by_service(chosen)
-    steps: Steps = {"want": _want("running", chosen)}
+    steps: Steps = {"want": _want("running", chosen), "expected": _announce(chosen, ["want"])}
     for row in chosen:
         steps[row.name] = on_host(row, "engine.resume", _resumed(row)) | {
-            "after": ["want", *dependencies(spec, ServiceName(row.service), nodes)]
+            "after": ["expected", *dependencies(spec, ServiceName(row.service), nodes)]
         }
         steps[f"{row.name}-ready"] = ready(row, spec)
     steps["told"] = _announce(chosen, list(steps))

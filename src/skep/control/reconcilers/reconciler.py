@@ -295,8 +295,8 @@ class Reconciler:
             if wanted.publications != (actual[service].publications if service in actual else ()):
                 try:
                     await host.fabric.publish(replace(wanted, generation=max(wanted.generation, at_least)))
-                except Stale:
-                    continue
+                except Stale as error:
+                    log.info("publish.outdated", service=service, error=error.message)
                 except SkepError as error:
                     log.warning("publish.failed", service=service, error=error.message)
 

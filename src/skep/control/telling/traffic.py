@@ -1,4 +1,4 @@
-"""Telling hosts who serves: after weights were shifted, and when replicas come up or go down.
+"""Telling hosts who serves: after weights were shifted, and when replicas on machines come up or go down.
 
 Whoever leads connections (published ports, virtual IPs, endpoints) is a `Leader`; all are told together.
 """

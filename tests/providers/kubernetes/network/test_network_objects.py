@@ -25,7 +25,7 @@ from skep.providers.kubernetes.manifests import TenantNamespace, app_service
 from skep.providers.kubernetes.network.entrances import Entrance, check
 from skep.providers.kubernetes.network.pod_dns import pod_dns
 from skep.providers.kubernetes.network.records import NetworkRecord, TenantRecord
-from skep.providers.kubernetes.network.standing import Standing
+from skep.providers.kubernetes.network.standing import Standing, Standings
 from skep.providers.kubernetes.network.tenancy import Tenancy
 from skep.providers.kubernetes.network.wanted import Circumstances, wanted
 
@@ -379,6 +379,21 @@ def test_behind_a_gateway_revisions_have_their_shares() -> None:
         ("endpoint-e1-2", 10),
         ("endpoint-e1-3", 0),
     ]
+
+
+def test_a_revision_of_which_nobody_serves_gets_no_requests_unless_nobody_does_at_all() -> None:
+    net = plugged(network(), 5, 6, 7)
+    record = tenant(net)
+    record.endpoints[AppId("a1")] = served(net)
+    gateway = Entrance(gateway=("infra", "main"))
+
+    def shares(pods: Standings) -> list[int]:
+        route = things(record, Circumstances(pods=pods, entrance=gateway))["HTTPRoute", "endpoint-e1"]
+        return [one["weight"] for one in route["spec"]["rules"][0]["backendRefs"]]
+
+    assert shares(running(5)) == [90, 0, 0]
+    assert shares(running(6, 7)) == [0, 10, 0]
+    assert shares(running(7)) == shares({}) == [90, 10, 0]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ WebSockets go by httpx2's own transport; aiohttp's hands no connection out.
 
 import asyncio
 import ssl
+import sys
 from contextlib import suppress
 
 import aiohttp
@@ -44,7 +45,10 @@ class _Requests(AiohttpTransport):
     def get_client(self) -> aiohttp.ClientSession:
         """As many connections as there are watches, and logs that somebody follows."""
         connector = aiohttp.TCPConnector(
-            ssl=self.ssl_context, limit=0, keepalive_timeout=_KEPT, enable_cleanup_closed=True
+            ssl=self.ssl_context,
+            limit=0,
+            keepalive_timeout=_KEPT,
+            enable_cleanup_closed=sys.version_info < (3, 12),  # of no use, and warned of, since
         )
         return aiohttp.ClientSession(connector=connector)
 

@@ -7,7 +7,7 @@ https://gateway-api.sigs.k8s.io/reference/spec/
 
 import base64
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from skep.model.edge import AppEndpoints, EdgeEndpoint
@@ -48,12 +48,13 @@ def manifests(
     told: AppEndpoints,
     entrance: Entrance,
     certificates: Mapping[str, bytes],
+    shares: Callable[[EdgeEndpoint], Mapping[int, int]],
 ) -> list[Manifest]:
-    """`certificates`: those that could be had, by digest, with their keys as PEM."""
+    """`certificates`: those that could be had, by digest, with their keys as PEM; `shares` of revisions."""
     if not told.endpoints:
         return []
     if entrance.gateway is not None:
-        return [_route(of, told, one, entrance.gateway) for one in told.endpoints]
+        return [_route(of, told, one, entrance.gateway, shares(one)) for one in told.endpoints]
     shown = {one.certificate for one in told.endpoints} & certificates.keys()
     secrets = [_secret(of, told, digest, certificates[digest]) for digest in sorted(shown)]
     return [*secrets, _ingress(of, told, entrance.ingress_class, shown)]
@@ -90,11 +91,14 @@ def _ingress(of: TenantNamespace, told: AppEndpoints, ingress_class: str, shown:
     return of.object("networking.k8s.io/v1", "Ingress", f"endpoints-{told.app}", _marks(told), spec=spec)
 
 
-def _route(of: TenantNamespace, told: AppEndpoints, one: EdgeEndpoint, gateway: tuple[str, str]) -> Manifest:
+def _route(
+    of: TenantNamespace,
+    told: AppEndpoints,
+    one: EdgeEndpoint,
+    gateway: tuple[str, str],
+    shares: Mapping[int, int],
+) -> Manifest:
     """Shares are those of revisions, in which every replica of one has as much."""
-    shares: dict[int, int] = {}
-    for server in one.servers:
-        shares[server.revision] = shares.get(server.revision, 0) + server.weight
     rule = {
         "matches": [{"path": {"type": "PathPrefix", "value": one.path}}],
         "backendRefs": [

@@ -20,6 +20,7 @@ from skep.model.host import (
     must_be_news,
 )
 from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
+from skep.model.publishing import give_way
 from skep.providers.kubernetes.network.records import NetworkRecord
 from skep.providers.kubernetes.network.tenancies import Tenancies
 from skep.providers.kubernetes.network.tenancy import Key, Tenancy
@@ -92,13 +93,16 @@ class ClusterFabric:
         """At every node of the cluster.
 
         Raises:
-            Unsupported: nodes do not offer such a port.  Conflict: another service of the cluster has it.
+            Unsupported: nodes do not offer such a port.  Stale: see `give_way`.
+            Conflict: another service of the cluster has it.
         """
         if not publications.publications:
             return await self.unpublish(publications.service)
         tenancy = self._owner(publications.publications[0].network)
         before = tenancy.record.published.get(publications.service)
-        tenancy.record.publish(publications)
+        await self._make_room(publications)
+        if before is None or before.publications != publications.publications:
+            tenancy.record.publish(publications)
         try:
             await self._tenancies.brought(tenancy)
             tenancy.check(lambda key: publications.service in key[1])
@@ -106,6 +110,19 @@ class ClusterFabric:
             self._put_back(tenancy, publications.service, before)
             await self._tenancies.brought(tenancy)
             raise _said(error) from error
+
+    async def _make_room(self, publications: ServicePublications) -> None:
+        """Who has given a port away does so in the cluster first: it lets nobody take what another has."""
+        whose = {
+            service: tenancy for tenancy in self._tenancies.every() for service in tenancy.record.published
+        }
+        known = [tenancy.record.published[service] for service, tenancy in whose.items()]
+        for one in give_way(publications, known):
+            published = whose[one.service].record.published
+            published[one.service] = one
+            if not one.publications:
+                del published[one.service]
+            await self._tenancies.brought(whose[one.service])
 
     async def unpublish(self, service: ServiceId) -> None:
         for tenancy in self._tenancies.every():

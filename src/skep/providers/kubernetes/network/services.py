@@ -98,6 +98,22 @@ def backends(tenant: TenantRecord, known: Standings, *, by_revision: bool = Fals
     ]
 
 
+def shares(endpoint: EdgeEndpoint, tenant: TenantRecord, known: Standings) -> dict[int, int]:
+    """How much of the requests each revision gets: those of its replicas count that serve now.
+
+    If none of the endpoint does, all: who leads requests says then that nobody answers.
+    """
+    at = {key: network.at() for key, network in tenant.networks.items()}
+    whose = {one: at.get(one.network, {}).get(one.address) for one in endpoint.servers}
+    there = {replica for one, replica in whose.items() if one.weight and replica in known}
+    well = {replica for replica in there if replica is not None and known[replica].ready}
+    found = dict.fromkeys((one.revision for one in endpoint.servers), 0)
+    for one, replica in whose.items():
+        if replica in (well or there) or not there:
+            found[one.revision] += one.weight
+    return found
+
+
 def behind(network: NetworkRecord, one: VirtualIp, known: Standings) -> list[Standing]:
     """Who gets connections, by weight."""
     at = network.at()

@@ -1,7 +1,7 @@
 """Which pod stands for a replica, and where.  Pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lightkube.resources.core_v1 import Pod
 
@@ -37,11 +37,6 @@ def standing(pod: Pod) -> Standing | None:
         return None
     ready = any(one.type == "ContainersReady" and one.status == "True" for one in status.conditions or ())
     return Standing(meta.name or "", meta.namespace or "", status.podIP, ready)
-
-
-def comes(before: Standing | None, now: Standing | None) -> bool:
-    """Whether it can do more than before: nobody is led astray by whoever does not know it yet."""
-    return now is not None and (before is None or (now.ready and now == replace(before, ready=True)))
 
 
 def shared(weights: Mapping[ReplicaId, int]) -> list[ReplicaId]:

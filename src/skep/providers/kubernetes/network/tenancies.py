@@ -27,7 +27,7 @@ from skep.providers.kubernetes.manifests import Manifest
 from skep.providers.kubernetes.network.entrances import Entrance
 from skep.providers.kubernetes.network.leading import SLICES
 from skep.providers.kubernetes.network.records import RECORD
-from skep.providers.kubernetes.network.standing import Standing, comes, replica, standing
+from skep.providers.kubernetes.network.standing import Standing, replica, standing
 from skep.providers.kubernetes.network.tenancy import KINDS, HttpRoute, Key, Tenancy, key_of
 from skep.providers.kubernetes.network.wanted import Circumstances, wanted
 from skep.providers.kubernetes.tenants.tenants import Tenants
@@ -41,10 +41,10 @@ _STEPS = 3
 _AGAIN, _GIVEN = 5.0, 60.0
 """Seconds until what the cluster could not do, and what it does not allow, is tried again."""
 _GATHER, _EACH = 0.1, 0.03
-"""Seconds in which news come together that nobody waits for, and for each pod that the tenant has, for which
-they rest after a round: all of its pods are written anew in it, and read by every node."""
-_GOES, _COMES = 1.0, 3.0
-"""Seconds for which news rest at the most: of a pod that goes, and of another one that can serve."""
+"""Seconds in which news come together that nobody waits for, and for each port that the tenant has, for
+which they rest after a round: all of its pods are written anew in it, and read by every node."""
+_LONGEST = 2.0
+"""Seconds for which news rest at the most."""
 log = structlog.get_logger("skep.kubernetes")
 
 
@@ -63,8 +63,8 @@ class Tenancies:
         self._certify = certify
         self._all: dict[TenantId, Tenancy] = {}
         self._rounds: dict[TenantId, Together] = {}
-        self._ended_at: dict[TenantId, float] = {}
-        """When (by the clock of the loop) the last round ended that changed something."""
+        self._wrote: dict[TenantId, float] = {}
+        """When (by the clock of the loop) a round last changed something."""
         self._pods: dict[ReplicaId, Standing] = {}
         self._hidden: set[ReplicaId] = set()
         self._certificates: dict[str, bytes] = {}
@@ -150,7 +150,7 @@ class Tenancies:
         else:
             self._pods[whose] = now
         namespace = (change.object.metadata and change.object.metadata.namespace) or ""
-        self._poke(_tenant(namespace), _COMES if comes(before, now) else _GOES)
+        self._poke(_tenant(namespace))
 
     def _namespace(self, change: Change[Namespace]) -> None:
         """With a namespace that somebody deletes everything goes that was in it: it is to be made again."""
@@ -183,19 +183,16 @@ class Tenancies:
         for tenant in self._all:
             self._poke(tenant)
 
-    def _poke(self, tenant: TenantId, longest: float = _GOES) -> None:
+    def _poke(self, tenant: TenantId) -> None:
         """Begin a round that nobody waits for; news that come together are one round."""
-        loop = asyncio.get_running_loop()
-        at = max(loop.time() + _GATHER, self._ended_at.get(tenant, 0.0) + min(longest, self._rest(tenant)))
-        if (soon := self._soon.get(tenant)) is not None:
-            if soon.when() <= at:
-                return
-            soon.cancel()
-        self._soon[tenant] = loop.call_at(at, self._begin, tenant)
+        if tenant not in self._soon:
+            loop = asyncio.get_running_loop()
+            rested = self._wrote.get(tenant, 0.0) + self._rest(tenant)
+            self._soon[tenant] = loop.call_at(max(loop.time() + _GATHER, rested), self._begin, tenant)
 
     def _rest(self, tenant: TenantId) -> float:
         networks = self._all[tenant].record.networks.values() if tenant in self._all else ()
-        return _EACH * sum(len(network.ports) for network in networks)
+        return min(_LONGEST, _EACH * sum(len(network.ports) for network in networks))
 
     def _begin(self, tenant: TenantId) -> None:
         if tenant in self._rounds:
@@ -213,6 +210,15 @@ class Tenancies:
     # -- bringing -----------------------------------------------------------------------------------
 
     async def _bring(self, tenancy: Tenancy) -> None:
+        """What fails as a whole is tried again: the news that it took along would be lost."""
+        try:
+            await self._round(tenancy)
+        except SkepError as error:
+            self._try_again(tenancy.of.tenant, [_again(error) or _GIVEN])
+            raise
+        self._look_at_failures(tenancy)
+
+    async def _round(self, tenancy: Tenancy) -> None:
         tenant = tenancy.of.tenant
         async with self.tenants.turn(tenant):
             if soon := self._soon.pop(tenant, None):
@@ -227,11 +233,14 @@ class Tenancies:
                 new, gone = tenancy.changes(wanted(tenancy.of, tenancy.record, self._now(tenancy)))
                 if not new and not gone:
                     break
+                self._note_writing(tenant)  # what is heard from now on rests
                 await self._carry_out(tenancy, new, gone)
-                self._ended_at[tenant] = asyncio.get_running_loop().time()
+                self._note_writing(tenant)
             if tenancy.record.empty and not tenancy.failed:
                 await self.tenants.release(tenant)
-        self._look_at_failures(tenancy)
+
+    def _note_writing(self, tenant: TenantId) -> None:
+        self._wrote[tenant] = asyncio.get_running_loop().time()
 
     def _look_at_failures(self, tenancy: Tenancy) -> None:
         """What may pass by itself is tried again; what is refused as it was before is not said again."""
@@ -239,11 +248,14 @@ class Tenancies:
         if failed and failed != self._said.get(tenancy.of.tenant):
             log.warning("kubernetes.refused", namespace=tenancy.of.name, failed=failed)
         self._said[tenancy.of.tenant] = failed
-        if before := self._again.pop(tenancy.of.tenant, None):
+        self._try_again(tenancy.of.tenant, map(_again, tenancy.failed.values()))
+
+    def _try_again(self, tenant: TenantId, waits: Iterable[float | None]) -> None:
+        """After the shortest, if there is any."""
+        if before := self._again.pop(tenant, None):
             before.cancel()
-        if waits := [seconds for error in tenancy.failed.values() if (seconds := _again(error))]:
-            again = asyncio.get_running_loop().call_later(min(waits), self._poke, tenancy.of.tenant)
-            self._again[tenancy.of.tenant] = again
+        if known := list(filter(None, waits)):
+            self._again[tenant] = asyncio.get_running_loop().call_later(min(known), self._poke, tenant)
 
     def _now(self, tenancy: Tenancy) -> Circumstances:
         return Circumstances(

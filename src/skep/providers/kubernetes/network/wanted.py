@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from skep.model.ids import ReplicaId, ServiceId
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
@@ -43,7 +44,9 @@ def wanted(of: TenantNamespace, tenant: TenantRecord, now: Circumstances) -> lis
         entered = [
             manifest
             for told in tenant.endpoints.values()
-            for manifest in entrances.manifests(of, told, now.entrance, now.certificates)
+            for manifest in entrances.manifests(
+                of, told, now.entrance, now.certificates, partial(services.shares, tenant=tenant, known=known)
+            )
         ]
     return [
         *tenant.manifests(of),

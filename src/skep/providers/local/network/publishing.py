@@ -41,11 +41,14 @@ class Publishing:
                 for item in wanted.publications:
                     self._check(item)
                 await self._refuse_listeners(wanted)
-                before = self._state.services.get(wanted.service)
+                known = self._state.services
+                before = {one.service: known.get(one.service) for one in (*shrunk, wanted)}
                 for one in (*shrunk, wanted):
                     await self._state.save_service(self._record(one))
                 await self._apply(networks)
-                await self._end_flows(_targets(before.publications if before else None), _targets(wanted))
+                for one in (*shrunk, wanted):
+                    record = before[one.service]
+                    await self._end_flows(_targets(record.publications if record else None), _targets(one))
 
     async def unpublish(self, service: ServiceId) -> None:
         async with self._lock, self._holding(self._touched(service)) as networks:
