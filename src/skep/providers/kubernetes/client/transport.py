@@ -6,7 +6,9 @@ WebSockets go by httpx2's own transport; aiohttp's hands no connection out.
 import asyncio
 import ssl
 import sys
+from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import Any
 
 import aiohttp
 import httpx2
@@ -31,14 +33,40 @@ class Transport(httpx2.AsyncBaseTransport):
         if "Upgrade" in request.headers:
             return await self._sockets.handle_async_request(request)
         try:
-            return await self._requests.handle_async_request(request)
+            answer = await self._requests.handle_async_request(request)
         except aiohttp.ClientError as error:  # an answer that is none has no error of httpx2's
             raise httpx2.RemoteProtocolError(str(error), request=request) from error
+        stream: Any = answer.stream  # whose type is that of both clients'
+        answer.stream = _Patient(stream, request.extensions.get("timeout", {}).get("read"))
+        return answer
 
     async def aclose(self) -> None:
         await self._requests.aclose()
         await self._sockets.aclose()
         await asyncio.sleep(0)  # aiohttp has given its connections up; now the loop does, too
+
+
+class _Patient(httpx2.AsyncByteStream):
+    """aiohttp waits for ever, whatever it was told, for what comes after a chunk that is none."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, seconds: float | None) -> None:
+        self._stream = stream
+        self._seconds = seconds
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        chunks = aiter(self._stream)
+        while True:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except TimeoutError as error:
+                raise httpx2.ReadTimeout("Nothing more has come.") from error
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class _Requests(AiohttpTransport):
