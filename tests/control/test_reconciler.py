@@ -295,7 +295,7 @@ async def test_what_no_row_asks_for_is_collected_but_data_never(cloud: Machine) 
     async with asyncio.timeout(60):  # what a pass took half of, the next one takes whole
         while len(await local.engine.list()) > 1 or networks & await local.fabric.networks():
             await asyncio.sleep(0.1)
-        while await local.fabric.sandboxes() != ours:
+        while await local.fabric.sandboxes() != ours or systems & set(await local.disks.list()):
             await asyncio.sleep(0.1)
     await quiet(cloud)
 
