@@ -1,6 +1,6 @@
 """Rows as the API shows them: apps, replicas, releases, plans."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import IPv4Address, ip_address
 
 import msgspec
@@ -35,13 +35,19 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     clusters: dict[HostName, ZoneName]
 
 
-async def scene(connection: AsyncConnection, row: AppRow) -> Scene:
-    return Scene(
-        app=row,
-        members=await replicas.find(connection, app=row.id),
-        silent=await silent_hosts(connection),
-        clusters={one.host: one.zone for one in await clusters.every(connection)},
-    )
+async def scenes(connection: AsyncConnection, rows: Iterable[AppRow]) -> list[Scene]:
+    """Of each app; what is the same for all is read once."""
+    silent = await silent_hosts(connection)
+    led = {one.host: one.zone for one in await clusters.every(connection)}
+    return [
+        Scene(
+            app=row,
+            members=await replicas.find(connection, app=row.id),
+            silent=silent,
+            clusters=led,
+        )
+        for row in rows
+    ]
 
 
 async def app(

@@ -53,7 +53,7 @@ class Apps:
     async def show(self, caller: Caller, app: str) -> AppDetail:
         async with self._database.read() as connection:
             record = await facts.load_app(connection, caller.tenant, app)
-            seen = await app_views.scene(connection, record.app)
+            (seen,) = await app_views.scenes(connection, [record.app])
             return AppDetail(
                 app=await self._view(connection, seen),
                 spec=record.release.spec if record.release else None,
@@ -209,7 +209,7 @@ class Apps:
     async def list(self, caller: Caller) -> list[AppView]:
         async with self._database.read() as connection:
             rows = await apps.every(connection, caller.tenant)
-            return [await self._view(connection, await app_views.scene(connection, row)) for row in rows]
+            return [await self._view(connection, seen) for seen in await app_views.scenes(connection, rows)]
 
     async def _switch(
         self,

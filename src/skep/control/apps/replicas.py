@@ -96,7 +96,7 @@ class Replicas:
                 chosen = [record.app]
             else:
                 chosen = await apps.every(connection, caller.tenant)
-            scenes = [await app_views.scene(connection, row) for row in chosen]
+            scenes = await app_views.scenes(connection, chosen)
             return [view for seen in scenes for view in await app_views.replicas_of(connection, seen)]
 
     async def _find(self, caller: Caller, app: str, replica: str) -> ReplicaRow:

@@ -20,12 +20,12 @@ from skep.model.host import (
     ServicePublications,
 )
 from skep.model.ids import AppId, NetworkId, PortId, ReplicaId, ServiceId
+from skep.model.publishing import ANY_ADDRESS
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
 
 RECORD = "record"
 """The label (`skep.dev/record`) that says of what a ConfigMap is the record."""
 _KEY = "told"
-_ANYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
 _ADDRESSES = (IPv4Address, IPv6Address, IPv4Network, IPv6Network)
 
 R = TypeVar("R")
@@ -111,7 +111,7 @@ class TenantRecord(msgspec.Struct, kw_only=True):
             if self.network(one.network).config.internal:
                 name = self.network(one.network).config.name
                 raise InvalidInput(f"Network {name!r} is internal: nothing on it can be published.")
-            if one.host_ip not in _ANYWHERE:
+            if one.host_ip not in ANY_ADDRESS:
                 raise Unsupported(
                     f"Port {one.published} cannot be published on {one.host_ip} alone: in a cluster it is on "
                     "all nodes. Leave the address out."
