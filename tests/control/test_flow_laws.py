@@ -17,13 +17,25 @@ from tests.control.simulation import ALICE, DATA, HOST, TENANT, Act, Cloud, Labo
 
 from skep.control.flows.catalogue import make_registry
 from skep.control.flows.host import Leftovers
+from skep.flow import Flow
 from skep.flow.testing import Proof, Trial, check_one_way, check_three_laws
 from skep.model.host import DiskSpec, NetworkConfig, PortConfig, ServicePublications
-from skep.model.ids import Bytes, ContainerId, DiskId, NetworkId, PortId, ReplicaId, ServiceId
+from skep.model.ids import (
+    Bytes,
+    ClusterId,
+    ContainerId,
+    DiskId,
+    NetworkId,
+    PortId,
+    ReplicaId,
+    ServiceId,
+    ZoneName,
+)
 from skep.model.spec import AppSubnet, Dependency, Extensions, PublishedPort
 from skep.model.topology import Intent
 from skep.providers.simulated import SimulatedHost
-from skep.store import hosts
+from skep.store import clusters, hosts
+from skep.store.clusters import ClusterRow
 
 REGISTRY = make_registry()
 WEB = service(
@@ -48,6 +60,24 @@ async def nothing(_cloud: Cloud) -> None:
 
 async def apply(cloud: Cloud) -> None:
     await cloud.apps.apply(ALICE, SHOP)
+
+
+async def as_a_cluster(cloud: Cloud) -> None:
+    row = ClusterRow(
+        id=ClusterId("cluster"),
+        zone=ZoneName("z"),
+        host=HOST,
+        server="https://k8s",
+        sealed_kubeconfig=b"",
+        registry="",
+        created=0.0,
+    )
+    await cloud.database.write(partial(clusters.insert, row=row))
+
+
+async def apply_in_cluster(cloud: Cloud) -> None:
+    web = service(depends_on={"db": Dependency(condition="service_started")})
+    await cloud.apps.apply(ALICE, app(web=web, db=service(mounts=(DATA,))))
 
 
 async def apply_change(cloud: Cloud) -> None:
@@ -125,6 +155,20 @@ async def test_applying_a_new_app(tmp_path: Path) -> None:
     proof = await three_laws(tmp_path, apply, every=15)
 
     assert proof.failures >= 30
+
+
+async def test_applying_a_new_app_in_a_cluster(tmp_path: Path) -> None:
+    """Replicas are placed as a whole there; the simulated host stands for a cluster."""
+    laboratory = Laboratory(tmp_path, REGISTRY)
+    await laboratory.prepare(apply_in_cluster, as_a_cluster)
+    assert isinstance(laboratory.flow, Flow)
+    assert [one.use for one in laboratory.flow.plan.steps].count("replica.place") == 2
+
+    proof = await check_three_laws(
+        REGISTRY, laboratory.flow, laboratory.input, laboratory.worlds, tmp_path, every=10
+    )
+
+    assert proof.failures >= 20
 
 
 async def test_applying_a_change(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_from_one_cluster_to_another_it_moves_as_it_does_to_the_first() -> None:
     assert {str(one.previous_host) for one in made.replicas} == {"k8s"}
     (disk,) = made.moves
     assert (disk.source_host, disk.target_host) == (HostName("k8s"), HostName("other"))
-    assert "disk-shop_data-compared" in before(made, spec)["db-0.start"]
+    assert "disk-shop_data-compared" in before(made, spec)["db-0.place"]
     assert any("Networks end at a cluster" in one for one in remarks(made, found, spec))
 
 
@@ -119,9 +119,9 @@ def test_the_app_stops_when_its_disks_were_copied_and_compared_and_starts_when_c
     assert {"web-0-old", "web-1-old", "db-0-old", "disk-shop_data-compared"} <= last
     assert {"web-0-old", "web-1-old"} <= steps["db-0-old"]
     assert {"web-0-image", "db-0-image", "disk-shop_data-compared"} <= steps["leave-shift"]
-    for name in ("db-0.start", "web-0.start", "web-1.start"):
+    for name in ("db-0.place", "web-0.place", "web-1.place"):
         assert "disk-shop_data-last" in steps[name]
-    assert "db-admitted" in steps["web-0.start"]
+    assert "db-admitted" in steps["web-0.place"]
     assert steps["finish"] == steps.keys() - {"finish"}
 
 
@@ -143,7 +143,7 @@ def test_with_disks_as_it_left_them_nothing_is_copied() -> None:
     (disk,) = made.moves
     assert (disk.target, disk.copied) == ("left-on-k8s-5", False)
     assert made.disks == ()
-    assert "db-0-old" in steps["db-0.start"]
+    assert "db-0-old" in steps["db-0.place"]
 
 
 def test_of_what_was_left_only_what_is_over_there_counts() -> None:

@@ -15,7 +15,6 @@ from skep.model.host import ContainerState, ContainerStatus, Health, HostFacts
 from skep.model.ids import (
     AppId,
     Bytes,
-    ClusterId,
     ContainerId,
     DiskId,
     HostName,
@@ -41,7 +40,6 @@ from skep.providers.simulated.images import image
 from skep.store import (
     apps,
     certificates,
-    clusters,
     disks,
     hosts,
     images,
@@ -57,7 +55,6 @@ from skep.store import (
 )
 from skep.store.apps import AppRow
 from skep.store.certificates import AuthorityRow, CertificateRow
-from skep.store.clusters import ClusterRow
 from skep.store.disks import DiskRow
 from skep.store.hosts import HostRow, PoolRow, ZoneRow
 from skep.store.images import SHARED, ImageRow
@@ -606,24 +603,6 @@ async def test_releases(store: Store) -> None:
     assert {row.id for row in in_use} == {RELEASE.id, ReleaseId("second")}
     assert await store.see(releases.in_use, TenantId("none")) == []
     assert [row.revision for row in await store.see(releases.of_app, APP.id)] == [2, 1]
-
-
-async def test_what_a_cluster_runs_is_on_no_machine(store: Store) -> None:
-    cluster = ClusterRow(
-        id=ClusterId("c"),
-        zone=MACHINE.zone,
-        host=REPLICA.host,
-        server="https://k8s",
-        sealed_kubeconfig=b"",
-        registry="",
-        created=0.0,
-    )
-    before = await store.see(replicas.on_machines, {REPLICA.id, ReplicaId("gone")})
-
-    await store.do(clusters.insert, cluster)
-
-    assert before == [REPLICA.id]
-    assert await store.see(replicas.on_machines, {REPLICA.id}) == []
 
 
 async def test_services_replicas_and_containers(store: Store) -> None:

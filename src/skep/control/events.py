@@ -52,6 +52,10 @@ class Observations:
         self._wake = wake
         self._now = now
 
+    def unfollowed(self) -> "Observations":
+        """Of a host that sees by itself what follows from them, as clusters do."""
+        return Observations(self._database, self._bus, self._wake, self._now)
+
     async def observed(self, status: ContainerStatus) -> None:
         owner = await self._database.write(partial(_record, status=status))
         if owner is not None:

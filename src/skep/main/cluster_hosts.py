@@ -155,7 +155,7 @@ class ClusterHosts:
             open_access(base.settings.seal, row),
             folder=folder,
             supplies=base.desired,
-            events=base.observations,
+            events=base.observations.unfollowed(),
             insecure=base.settings.insecure_registries,
         )
 

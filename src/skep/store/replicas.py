@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from skep.model.host import ContainerStatus
 from skep.model.ids import AppId, ContainerId, DiskId, HostName, ReleaseId, ReplicaId, ServiceId, TenantId
 from skep.store import rows
-from skep.store.tables import apps, clusters, containers, replicas, services
+from skep.store.tables import apps, containers, replicas, services
 
 
 class ServiceRow(rows.Row, frozen=True, kw_only=True):
@@ -117,13 +117,6 @@ async def of_service(connection: AsyncConnection, service: ServiceId) -> list[Re
 
 async def get(connection: AsyncConnection, replica: ReplicaId) -> ReplicaRow | None:
     return await rows.one(connection, sa.select(replicas).where(replicas.c.id == replica), ReplicaRow)
-
-
-async def on_machines(connection: AsyncConnection, members: Iterable[ReplicaId]) -> list[ReplicaId]:
-    """Those of the replicas that no cluster runs."""
-    in_clusters = replicas.c.host.in_(sa.select(clusters.c.host))
-    query = sa.select(replicas.c.id).where(replicas.c.id.in_(list(members)), ~in_clusters)
-    return [ReplicaId(found) for found in (await connection.execute(query)).scalars()]
 
 
 async def services_with(connection: AsyncConnection, members: Iterable[ReplicaId]) -> list[ServiceId]:

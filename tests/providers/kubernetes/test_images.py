@@ -1,5 +1,6 @@
 """Images of a zone on a cluster, in real registries on loopback."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,10 @@ from tests.contracts.test_image_stores import archive, as_stream
 from tests.providers.images.conftest import PASSWORD, registry
 
 from skep.model.errors import InvalidInput, Unauthenticated, Unavailable
+from skep.model.ids import Digest
 from skep.model.images import RegistryCredentials
 from skep.providers.kubernetes import Clusters
-from skep.providers.kubernetes.images import ClusterImages
+from skep.providers.kubernetes.images import KNOWN_FOR, ClusterImages
 from skep.providers.local.images.repository import Repository
 
 pytestmark = pytest.mark.root
@@ -87,3 +89,32 @@ async def test_a_registry_that_is_away_is_not_an_image_that_is_gone(tmp_path: Pa
     with pytest.raises(Unavailable):
         await ClusterImages(Repository(f"{host}/skep"), tmp_path / "second").info(pushed.digest)
     assert await first.info(pushed.digest) == pushed
+
+
+async def test_many_who_ask_at_the_same_time_ask_the_registry_once_and_later_only_whether_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def counted(self: Repository, digest: Digest, *options: str) -> bytes:
+        asked.append(" ".join(options))
+        return await inspect(self, digest, *options)
+
+    inspect = Repository._inspect
+    monkeypatch.setattr(Repository, "_inspect", counted)
+    now = 0.0
+    async with registry(tmp_path / "registry") as host:
+        source = ClusterImages(Repository(f"{host}/skep"), tmp_path / "source")
+        pushed = (await source.load(archive(tmp_path / "root.tar", hello="hi")))[""]
+        images = ClusterImages(Repository(f"{host}/skep"), tmp_path / "images", monotonic=lambda: now)
+        asked.clear()
+
+        found = await asyncio.gather(*(images.info(pushed.digest) for _ in range(5)))
+        at_first = list(asked)
+        now += KNOWN_FOR
+        later = await images.info(pushed.digest)
+
+    assert found == [pushed] * 5
+    assert later == pushed
+    assert at_first == ["--raw", "--config --raw"]
+    assert asked[len(at_first) :] == ["--raw"]

@@ -1,4 +1,4 @@
-"""Bringing back a replica that should run and does not, and the rows of one that goes to another host."""
+"""Replicas as a whole: placed, brought back when they should run and do not, and going to another host."""
 
 from contextlib import suppress
 
@@ -6,10 +6,31 @@ import msgspec
 
 from skep.control.flows.environment import Cloud, OnHost
 from skep.control.flows.network import plug_container
+from skep.control.flows.waiting import telling
 from skep.flow import step
 from skep.model.errors import Conflict, SkepError, Unsupported
 from skep.model.ids import AppId, ContainerId, DiskId, HostName, ReplicaId
 from skep.store import apps, disks, replicas
+
+
+@step
+async def place(cx: OnHost, replica: ReplicaId, container: ContainerId, disk: DiskId) -> None:
+    """All of a new replica whose image is there: its system disk, its ports, its container, started.
+
+    Undone, nothing of it is left.
+    """
+    spec = await cx.env.desired.container(container)
+    await cx.env.host.disks.create(await cx.env.desired.disk(disk))
+    await plug_container(cx, container)
+    async with telling(cx, container):
+        await cx.env.host.engine.start(spec)
+
+
+@place.undo
+async def _remove_placed(cx: OnHost, replica: ReplicaId, container: ContainerId, disk: DiskId) -> None:
+    await cx.env.host.engine.remove(container)
+    await cx.env.host.fabric.remove_sandbox(replica)
+    await cx.env.host.disks.delete(disk)
 
 
 @step

@@ -11,7 +11,7 @@ from skep.control.telling.telling import Telling
 from skep.flow import Database
 from skep.model.host import PeersInForce
 from skep.model.ids import HostName, NetworkId, ReplicaId
-from skep.store import egress, endpoints, hosts, networks, replicas
+from skep.store import egress, endpoints, hosts, networks
 
 
 class Peering(Telling[NetworkId, NetworkMap]):
@@ -34,7 +34,7 @@ class Peering(Telling[NetworkId, NetworkMap]):
 
     async def _follow(self, taken: set[ReplicaId]) -> None:
         async with self._database.read() as connection:
-            chosen = await networks.networks_of(connection, await replicas.on_machines(connection, taken))
+            chosen = await networks.networks_of(connection, taken)
         await self.announce(chosen)
 
     async def _maps(

@@ -119,8 +119,7 @@ class Traffic:
 
     async def _follow(self, taken: set[ReplicaId]) -> None:
         async with self._database.read() as connection:
-            followed = await replicas.on_machines(connection, taken)  # clusters see what becomes of theirs
-            services = await replicas.services_with(connection, followed)
+            services = await replicas.services_with(connection, taken)
         try:
             await self.announce(services)
         except SkepError as error:

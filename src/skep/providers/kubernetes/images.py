@@ -53,6 +53,7 @@ class ClusterImages:
         self._insecure = insecure
         self._monotonic = monotonic
         self._seen: dict[Digest, tuple[float, ImageInfo]] = {}
+        self._turns: dict[Digest, asyncio.Lock] = {}
         remove_tree(scratch)
         scratch.mkdir(parents=True, mode=0o700)
 
@@ -98,17 +99,25 @@ class ClusterImages:
         return tuple(Path(self._repository.place, layer) for layer in info.layers)
 
     async def info(self, digest: Digest) -> ImageInfo:
-        until, known = self._seen.get(digest, (0.0, None))
-        if known is not None and self._monotonic() < until:
+        """Replicas of a service ask at the same time: one of them asks the registry."""
+        async with self._turns.setdefault(digest, asyncio.Lock()):
+            until, known = self._seen.get(digest, (0.0, None))
+            if known is None or self._monotonic() >= until:
+                known = await self._ask(digest, known)
             return known
+
+    async def _ask(self, digest: Digest, known: ImageInfo | None) -> ImageInfo:
+        """What was `known` of it before is so for ever, if the registry still has it."""
         try:
             manifest = await self._repository.manifest(digest)
         except NotFound as error:
             raise NotFound(f"The registry of this zone does not have the image {digest}.") from error
-        configuration = await self._repository.configuration(digest)
         if digest_of(manifest) != digest:
             raise NotFound(f"The registry has another image under {digest}.")
-        return self._remember(describe(digest, read_manifest(manifest), configuration))
+        if known is None:
+            configuration = await self._repository.configuration(digest)
+            known = describe(digest, read_manifest(manifest), configuration)
+        return self._remember(known)
 
     async def export(self, digest: Digest) -> AsyncIterator[bytes]:
         await self.info(digest)

@@ -30,6 +30,7 @@ from skep.providers.kubernetes.network.tenancy import Tenancy
 from skep.providers.kubernetes.network.wanted import Circumstances, wanted
 
 OF = TenantNamespace("inst", TenantId("acme"))
+UNPROXIED = "service.kubernetes.io/headless"
 Things = dict[tuple[str, str], dict[str, Any]]
 
 
@@ -193,8 +194,21 @@ def test_slices_are_written_where_clusters_have_them_in_pieces_they_take() -> No
 
     slices = [found["EndpointSlice", f"shop-{number}"] for number in range(2)]
     assert [len(one["endpoints"]) for one in slices] == [1000, 500]
-    assert slices[0]["metadata"]["labels"]["kubernetes.io/service-name"] == "shop"
+    labels = slices[0]["metadata"]["labels"]
+    assert (labels["kubernetes.io/service-name"], labels[UNPROXIED]) == ("shop", "")
     assert not [name for kind, name in found if kind == "Endpoints"]
+
+
+@pytest.mark.parametrize("slices", [True, False])
+def test_nodes_lead_to_virtual_ips_and_need_not_hear_of_names(slices: bool) -> None:
+    record = tenant(led(plugged(network(), 5, 6), 8080))
+
+    found = things(record, Circumstances(pods=running(5, 6), slices=slices))
+
+    leading = {name: one["metadata"]["labels"] for (kind, name), one in found.items() if "Endpoint" in kind}
+    marked = {name.removesuffix("-0") for name, labels in leading.items() if UNPROXIED in labels}
+    assert marked == {"shop"}
+    assert "virtual-ip-s1" in {name.removesuffix("-0") for name in leading}
 
 
 # who reaches whom

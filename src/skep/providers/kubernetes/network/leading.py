@@ -72,7 +72,9 @@ class Service:
             | _filled("ports", [_port(door) for door in doors])
             for doors, places in _by_doors(self.places)
         ]
-        return of.object("v1", "Endpoints", self.name, marks, subsets=subsets)
+        endpoints = of.object("v1", "Endpoints", self.name, marks, subsets=subsets)
+        endpoints["metadata"]["labels"] |= self._unproxied()
+        return endpoints
 
     def _slices(self, of: TenantNamespace, marks: dict[str, str]) -> list[Manifest]:
         return [
@@ -105,8 +107,12 @@ class Service:
         slice_["metadata"]["labels"] |= {
             "kubernetes.io/service-name": self.name,
             "endpointslice.kubernetes.io/managed-by": "skep",
-        }
+        } | self._unproxied()
         return slice_
+
+    def _unproxied(self) -> dict[str, str]:
+        """As the cluster itself labels what headless services lead to: no kube-proxy looks at it."""
+        return {"service.kubernetes.io/headless": ""} if self.headless else {}
 
 
 def _by_doors(places: Iterable[Place]) -> Iterator[tuple[tuple[Door, ...], list[Place]]]:
