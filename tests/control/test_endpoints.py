@@ -4,19 +4,20 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.control.installation import Installation, installation
 from tests.control.simulation import app, service
 
 from skep.control.callers import Role
-from skep.control.endpoints.endpoint_views import url
+from skep.control.endpoints.endpoint_views import Endpoints, url
 from skep.control.endpoints.endpoints import complete
 from skep.control.settings import Settings
 from skep.model.edge import AppEndpoints
 from skep.model.endpoints import check_endpoint, meet
 from skep.model.errors import Conflict, InvalidInput, NotFound, Unsupported
 from skep.model.ids import AppId, ClusterId, EndpointId, HostName, ServiceId, TenantId, ZoneName
-from skep.model.spec import AppSpec, EndpointSpec, Extensions, ServiceSpec
+from skep.model.spec import AppExtensions, AppSpec, EndpointSpec, Extensions, ServiceSpec
 from skep.providers.simulated import SimulatedEdge
 from skep.store import clusters
 from skep.store.clusters import ClusterRow
@@ -142,6 +143,24 @@ def test_an_app_in_a_cluster_is_found_at_the_usual_ports_and_others_at_those_of_
     assert url(plain, settings) == "http://shop.example.com:8080/"
     assert url(plain, settings, in_cluster=True) == "http://shop.example.com/"
     assert url(secure, settings, in_cluster=True) == "https://shop.example.com/"
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+async def test_also_an_app_in_a_cluster_that_has_no_replica_is_found_at_the_usual_port(
+    tmp_path: Path, replicas: int
+) -> None:
+    settings = Settings(spool=tmp_path, edge_http=8080)
+    async with installation(tmp_path, hosts=2, zones=2) as house:
+        await house.database.write(partial(clusters.insert, row=a_cluster("host-2", zone="zone-2")))
+        there = AppExtensions(zones=("zone-2",))
+        spec = app("there", web=web("there.localhost", replicas=replicas))
+        await release(house, msgspec.structs.replace(spec, x_skep=there))
+        await release(house, app("here", web=web("here.localhost", replicas=replicas)))
+        views = Endpoints(house.database, house.directory, None, settings, house.clock)
+
+        found = {one.app: one.url for one in await views.list(house.admin)}
+
+    assert found == {"there": "http://there.localhost/", "here": "http://here.localhost:8080/"}
 
 
 async def test_a_certificate_must_be_there_before_an_endpoint_names_it(house: Installation) -> None:

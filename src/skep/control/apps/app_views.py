@@ -7,10 +7,11 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skep.control.clock import rfc3339
-from skep.control.endpoints.endpoint_views import are_in, url
+from skep.control.endpoints.endpoint_views import url
 from skep.control.flows import documents
+from skep.control.homing import in_cluster
 from skep.control.host_directory import silence
-from skep.control.plans import homes, moves
+from skep.control.plans import moves
 from skep.control.plans.plans import Facts, Plan, ReplicaChange
 from skep.control.settings import Settings
 from skep.model.host import ContainerState, ContainerStatus, Health
@@ -54,7 +55,7 @@ async def app(
     connection: AsyncConnection, seen: Scene, tenant: str, changing: bool, settings: Settings
 ) -> AppView:
     row, members, silent = seen.app, seen.members, seen.silent
-    led = are_in(seen.clusters, members)
+    led = await in_cluster(connection, row, members, seen.clusters)
     services = await replicas.services_of(connection, row.id)
     published = await networks.published_ports(connection, services=[service.id for service in services])
     reached = {host.name: host.underlay for host in await hosts.every(connection) if host.answers}
@@ -153,7 +154,7 @@ def state(member: ReplicaRow, silent: Collection[HostName] = ()) -> str:
 
 async def virtual_ips_of(connection: AsyncConnection, seen: Scene) -> dict[str, tuple[str, ...]]:
     """The addresses of its services, by service; none in a cluster, which does not use those of control."""
-    if await _in_cluster(connection, seen):
+    if await in_cluster(connection, seen.app, seen.members, seen.clusters):
         return {}
     names = {one.id: one.name for one in await replicas.services_of(connection, seen.app.id)}
     found: dict[str, tuple[str, ...]] = {}
@@ -161,18 +162,6 @@ async def virtual_ips_of(connection: AsyncConnection, seen: Scene) -> dict[str, 
         name = names[one.service_id]
         found[name] = (*found.get(name, ()), str(IPv4Address(one.address)))
     return found
-
-
-async def _in_cluster(connection: AsyncConnection, seen: Scene) -> bool:
-    """Where its replicas are; where the first one comes while it has none."""
-    if not seen.clusters:
-        return False
-    if seen.members:
-        return any(member.host in seen.clusters for member in seen.members)
-    chosen = seen.app.release_id
-    release = await releases.get(connection, chosen) if chosen else None
-    zones = {host.zone for host in await hosts.every(connection)}
-    return release is not None and homes.begins_in_cluster(release.spec, zones, seen.clusters.values())
 
 
 async def replicas_of(connection: AsyncConnection, seen: Scene) -> list[ReplicaView]:

@@ -1,7 +1,7 @@
 """Endpoints of a tenant, as the API shows them: list, show, who asked for what."""
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,6 +10,7 @@ from skep.control.callers import Caller
 from skep.control.clock import Now, rfc3339
 from skep.control.endpoints import acme
 from skep.control.endpoints.edges import Edges
+from skep.control.homing import in_cluster
 from skep.control.host_directory import HostDirectory
 from skep.control.settings import Settings
 from skep.control.telling.serving import serving
@@ -71,7 +72,7 @@ class Endpoints:
                 for service in {row.service_id for row in rows}
                 for one in await replicas.of_service(connection, service)
             ]
-        if are_in(zones, members):
+        if members and all(one.host in zones for one in members):
             raise Unsupported(
                 f"Zone {zones[members[0].host]!r} is a Kubernetes cluster: what leads requests into it tells "
                 "skep nothing of them. Its own log has them, that of the ingress controller or the gateway."
@@ -113,26 +114,27 @@ class Endpoints:
     async def list(self, caller: Caller, app: str | None = None) -> list[EndpointView]:
         """Raises NotFound: there is no such app."""
         async with self._database.read() as connection:
-            known = {row.id: row.name for row in await apps.every(connection) if caller.sees(row.tenant_id)}
+            owned = {row.id: row for row in await apps.every(connection) if caller.sees(row.tenant_id)}
+            known = {key: row.name for key, row in owned.items()}
             if app is not None and app not in known.values():
                 raise NotFound(f"There is no app {app!r}; see 'skep apps'.")
             rows = await endpoints.every(connection, tenant=caller.tenant)
-            rows = [row for row in rows if app in (None, known.get(row.app_id))]
+            rows = [row for row in rows if row.app_id in known and app in (None, known[row.app_id])]
             with_any = sorted({row.app_id for row in rows})
             names = {
                 one.id: one.name for app in with_any for one in await replicas.services_of(connection, app)
             }
             states = await _states(connection, caller.tenant, self._now())
-            members = {row.service_id: await replicas.of_service(connection, row.service_id) for row in rows}
-            standing = {one.host for one in await clusters.every(connection)}
-        led = {service: are_in(standing, found) for service, found in members.items()}
+            members = {app: await replicas.find(connection, app=app) for app in with_any}
+            standing = {one.host: one.zone for one in await clusters.every(connection)}
+            led = {app: await in_cluster(connection, owned[app], members[app], standing) for app in with_any}
         counted = await self._traffic() if rows else []
         return [
             EndpointView(
                 id=row.id,
-                app=known.get(row.app_id, ""),
+                app=known[row.app_id],
                 service=names.get(row.service_id, ""),
-                url=url(row, self._settings, in_cluster=led[row.service_id]),
+                url=url(row, self._settings, in_cluster=led[row.app_id]),
                 host=row.host,
                 path=row.path,
                 port=row.spec.port or 80,
@@ -140,7 +142,7 @@ class Endpoints:
                 sticky=row.spec.sticky,
                 rate=row.spec.rate,
                 max_connections=row.spec.max_connections,
-                replicas=tuple(one.name for one in serving(members[row.service_id])),
+                replicas=tuple(one.name for one in serving(_of(row, members[row.app_id]))),
                 traffic=_sums(row.id, counted),
                 trouble=self._trouble(),
                 certificate=states.get(row.host, "ordering") if row.spec.tls == ACME else "",
@@ -157,9 +159,9 @@ async def _states(connection: AsyncConnection, tenant: TenantId, now: float) -> 
     return {row.host: acme.state(row, held.get(row.host), now) for row in orders}
 
 
-def are_in(clusters: Collection[HostName], members: Collection[ReplicaRow]) -> bool:
-    """Whether all of them, of which there are some, run there."""
-    return bool(members) and all(one.host in clusters for one in members)
+def _of(row: EndpointRow, members: Iterable[ReplicaRow]) -> list[ReplicaRow]:
+    """Those of the service that it leads to."""
+    return [one for one in members if one.service_id == row.service_id]
 
 
 def url(row: EndpointRow, settings: Settings, *, in_cluster: bool = False) -> str:

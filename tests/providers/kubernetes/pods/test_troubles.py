@@ -13,7 +13,7 @@ from skep.model.ids import ContainerId, ReplicaId, Seconds
 from skep.providers.kubernetes.pods import statuses, words
 from skep.providers.kubernetes.pods.ledger import Entry, Exit
 from skep.providers.kubernetes.pods.seen import SeenPod
-from skep.providers.kubernetes.pods.troubles import Said, Subject, Trouble, said, trouble
+from skep.providers.kubernetes.pods.troubles import EVERYDAY, Said, Subject, Trouble, said, trouble
 
 CLAIMS = frozenset({"disk-a"})
 UNPLACED = Subject("shop-db-0-x", CLAIMS, pod(node=""))
@@ -30,6 +30,19 @@ def of_claim(reason: str, message: str = "", name: str = "disk-a", at: float = 1
 
 def of_pod(reason: str, message: str, uid: str = "uid-web-x", at: float = 1.0) -> Said:
     return Said("Pod", "web-x", reason, message, uid, at)
+
+
+@pytest.mark.parametrize("reason", sorted(EVERYDAY))
+@pytest.mark.parametrize("of", [UNPLACED, NOT_YET, PLACED, PODLESS])
+def test_what_is_not_even_read_would_say_nothing(reason: str, of: Subject) -> None:
+    known = (
+        of_claim(reason, "?"),
+        of_pod(reason, "Readiness probe failed: ?"),
+        Said("ReplicaSet", "shop-web-3f-6c4", reason, "?"),
+        Said("Deployment", "shop-web-3f", reason, "?"),
+    )
+
+    assert trouble(known, of) == Trouble()
 
 
 @pytest.mark.parametrize(
