@@ -63,12 +63,12 @@ def removal(spec: AppSpec, facts: Facts) -> str:
 
 
 @settings(max_examples=40, deadline=None)
-@given(apps(), apps(), st.booleans())
-def test_every_apply_fits_the_steps(before: AppSpec, after: AppSpec, here: bool) -> None:
+@given(apps(), apps(), st.booleans(), st.booleans())
+def test_every_apply_fits_the_steps(before: AppSpec, after: AppSpec, here: bool, in_cluster: bool) -> None:
     facts = released(before)
     facts = known(facts, after) if here else msgspec.structs.replace(facts, images={})
     with replicas_that_can_stay():
-        made = plan(facts, after, new_id=ids("later"))
+        made = msgspec.structs.replace(plan(facts, after, new_id=ids("later")), in_cluster=in_cluster)
 
     flow = parsed(documents.apply(made, after, HOST))
 

@@ -67,6 +67,10 @@ def step(name: str, use: str, state: StepState = StepState.RUNNING) -> StepRecor
     [
         ([step("web-0-ready", "engine.ready")], "waiting for web-0 to be ready"),
         (
+            [step("web-0.place", "replica.place"), step("web-1.place", "replica.place")],
+            "starting web-0, web-1",
+        ),
+        (
             [step("web-shift", "traffic.shift"), step("done", "engine.start", StepState.SUCCEEDED)],
             "switching",
         ),

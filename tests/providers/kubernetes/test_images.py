@@ -11,6 +11,7 @@ from skep.model.errors import InvalidInput, Unauthenticated, Unavailable
 from skep.model.ids import Digest
 from skep.model.images import RegistryCredentials
 from skep.providers.kubernetes import Clusters
+from skep.providers.kubernetes import images as cluster_images
 from skep.providers.kubernetes.images import KNOWN_FOR, ClusterImages
 from skep.providers.local.images.repository import Repository
 
@@ -118,3 +119,22 @@ async def test_many_who_ask_at_the_same_time_ask_the_registry_once_and_later_onl
     assert later == pushed
     assert at_first == ["--raw", "--config --raw"]
     assert asked[len(at_first) :] == ["--raw"]
+
+
+async def test_a_registry_that_never_answers_keeps_nobody_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    monkeypatch.setattr(cluster_images, "_ANSWERS", 0.5)
+    server = await asyncio.start_server(silence, "127.0.0.1", 0)
+    host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        images = ClusterImages(Repository(f"{host}/skep"), tmp_path / "scratch")
+        asked = (images.info(Digest(f"sha256:{'0' * 64}")) for _ in range(3))
+        errors = await asyncio.gather(*asked, return_exceptions=True)
+    await server.wait_closed()
+
+    assert [type(error) for error in errors] == [Unavailable] * 3

@@ -42,6 +42,7 @@ _DOING = (
     ("network.", "connecting {}"),
     ("engine.halt", "stopping {}"),
     ("engine.", "starting {}"),
+    ("replica.place", "starting {}"),
     ("release.claim", "claiming addresses and ports"),
     ("release.prepare", "claiming addresses and ports"),
     ("release.", "finishing"),

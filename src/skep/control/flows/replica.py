@@ -29,8 +29,8 @@ async def place(cx: OnHost, replica: ReplicaId, container: ContainerId, disk: Di
 @place.undo
 async def _remove_placed(cx: OnHost, replica: ReplicaId, container: ContainerId, disk: DiskId) -> None:
     await cx.env.host.engine.remove(container)
-    await cx.env.host.fabric.remove_sandbox(replica)
     await cx.env.host.disks.delete(disk)
+    await cx.env.host.fabric.remove_sandbox(replica)
 
 
 @step

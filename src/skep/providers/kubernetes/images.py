@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from skep.model.errors import NotFound, Unsupported
+from skep.model.errors import NotFound, Unavailable, Unsupported
 from skep.model.ids import Bytes, Digest
 from skep.model.images import BuildSpec, ImageInfo, RegistryCredentials
 from skep.providers.local.commands import LineSink
@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 
 KNOWN_FOR = 300.0
 """Seconds for which an image that was seen in the registry is believed to be there."""
+_ANSWERS = 60.0
+"""Seconds within which a registry tells of an image."""
 _NO_BUILDS = (
     "Images are built on skep's own hosts, and this zone is a cluster: add a host with 'skep host add', or "
     "build elsewhere and pull or import the image."
@@ -53,7 +55,7 @@ class ClusterImages:
         self._insecure = insecure
         self._monotonic = monotonic
         self._seen: dict[Digest, tuple[float, ImageInfo]] = {}
-        self._turns: dict[Digest, asyncio.Lock] = {}
+        self._asking: dict[Digest, asyncio.Task[ImageInfo]] = {}
         remove_tree(scratch)
         scratch.mkdir(parents=True, mode=0o700)
 
@@ -99,15 +101,29 @@ class ClusterImages:
         return tuple(Path(self._repository.place, layer) for layer in info.layers)
 
     async def info(self, digest: Digest) -> ImageInfo:
-        """Replicas of a service ask at the same time: one of them asks the registry."""
-        async with self._turns.setdefault(digest, asyncio.Lock()):
-            until, known = self._seen.get(digest, (0.0, None))
-            if known is None or self._monotonic() >= until:
-                known = await self._ask(digest, known)
+        """Replicas of a service ask at the same time: the registry is asked once, and answers all of them.
+
+        Raises:
+            NotFound: it does not have it.  Unavailable: it does not answer in time.
+        """
+        until, known = self._seen.get(digest, (0.0, None))
+        if known is not None and self._monotonic() < until:
             return known
+        if digest not in self._asking:
+            asking = self._asking[digest] = asyncio.create_task(self._ask(digest, known))
+            asking.add_done_callback(lambda _: self._asking.pop(digest))
+        return await asyncio.shield(self._asking[digest])
 
     async def _ask(self, digest: Digest, known: ImageInfo | None) -> ImageInfo:
-        """What was `known` of it before is so for ever, if the registry still has it."""
+        """What was `known` of it describes it for ever; whether the registry still has it is asked."""
+        try:
+            async with asyncio.timeout(_ANSWERS):
+                return await self._inspect(digest, known)
+        except TimeoutError as error:
+            where = self._repository.registry
+            raise Unavailable(f"The registry {where} does not answer within {_ANSWERS:.0f} s.") from error
+
+    async def _inspect(self, digest: Digest, known: ImageInfo | None) -> ImageInfo:
         try:
             manifest = await self._repository.manifest(digest)
         except NotFound as error:

@@ -49,7 +49,7 @@ def move(plan: Plan, spec: AppSpec) -> str:
     steps["prepare"] = {"use": "release.claim", "with": {"release": plan.release}, "after": ["recall"]}
     made = add_disks(steps, plan)
     parts = MovingParts(plan, spec, steps, made)
-    ready = [*made.values(), *dict.fromkeys(map(parts.image, parts.starting))]  # before anything stops
+    ready = [*made.values(), *_bring_images(parts)]
     if plan.moves:
         stopped = _stop_old(parts, [*ready, *_copy(steps, plan, made, ready)])
         _start_new(parts, _catch_up(steps, plan, made, stopped) or stopped)
@@ -61,6 +61,15 @@ def move(plan: Plan, spec: AppSpec) -> str:
         parts.tell(ENDPOINTS, services, list(steps))
     steps["finish"] = {"use": "release.finish", "with": {"release": plan.release}, "after": list(steps)}
     return document("app.move", f"app/{plan.app}", steps)
+
+
+def _bring_images(parts: Parts) -> list[str]:
+    """Before anything stops; once for each service and host."""
+    first = {(change.service, change.host): change for change in reversed(parts.starting)}
+    for change in first.values():
+        values = {"container": change.container}
+        parts.steps[f"{change.name}-image"] = route("image.unpack", change.host, values, ["prepare"])
+    return [f"{change.name}-image" for change in first.values()]
 
 
 def _copied(plan: Plan) -> Iterable[DiskMove]:

@@ -37,7 +37,6 @@ class Parts:
         self.starting = [change for change in plan.replicas if change.action in STARTING]
         self.nodes = by_service(self.starting)
         self.leaving = [change for change in plan.replicas if change.action == "remove"]
-        self._images: dict[tuple[ServiceName, HostName], str] = {}
 
     def config(self, service: ServiceName) -> UpdateConfig:
         wanted = self.spec.services[service]
@@ -65,15 +64,6 @@ class Parts:
                 found.append(f"{name}-admitted")
         return found
 
-    def image(self, change: ReplicaChange) -> str:
-        """What its host runs is there: once for all replicas of the service; answers the step."""
-        place = (change.service, change.host)
-        if place not in self._images:
-            self._images[place] = f"{change.name}-image"
-            values = {"container": change.container}
-            self.steps[self._images[place]] = route("image.unpack", change.host, values, ["prepare"])
-        return self._images[place]
-
     def make(self, change: ReplicaChange, after: Iterable[str]) -> None:
         """A replica that was not there: all of it.  Clusters are told of each as a whole."""
         values = {
@@ -82,9 +72,7 @@ class Parts:
             "disk": change.system_disk,
             "host": change.host,
         }
-        flow = "replica.create"
-        if self.plan.in_cluster:
-            flow, after = "replica.place", [*after, self.image(change)]
+        flow = "replica.place" if self.plan.in_cluster else "replica.create"
         self.steps[change.name] = {"flow": flow, "with": values, "after": list(after)}
 
     def resume(self, change: ReplicaChange, after: Iterable[str]) -> None:
