@@ -23,7 +23,7 @@ from tests.bench.report import Report, Target
 from tests.cluster.kubernetes.progress import say
 
 _RATIO = 1.1
-_MANY = 100
+_MANY = 300
 """Replicas that one size starts at the most, in several rounds."""
 _THEIRS = "bench-kubectl"
 _PAIR = "app.kubernetes.io/managed-by=skep,skep.dev/app=pair"

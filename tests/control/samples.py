@@ -3,6 +3,8 @@
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import msgspec
 from hypothesis import assume
@@ -10,12 +12,28 @@ from hypothesis import assume
 from skep.control.naming import fingerprint
 from skep.control.plans.planning import make_plan
 from skep.control.plans.plans import Facts, Plan
+from skep.flow import Database
 from skep.model.errors import Conflict
-from skep.model.ids import AppId, Bytes, DiskId, HostName, NetworkId, PortId, ReplicaId, ServiceId, TenantId
+from skep.model.ids import (
+    AppId,
+    Bytes,
+    ClusterId,
+    DiskId,
+    HostName,
+    NetworkId,
+    PortId,
+    ReplicaId,
+    ServiceId,
+    TenantId,
+    ZoneName,
+    new_id,
+)
 from skep.model.images import ImageInfo
 from skep.model.names import AppName, ServiceName
 from skep.model.spec import AppSpec
 from skep.providers.simulated.images import image
+from skep.store import clusters
+from skep.store.clusters import ClusterRow
 from skep.store.disks import DiskRow
 from skep.store.networks import NetworkRow, PortRow, PublishedRow
 from skep.store.replicas import ContainerRow, ReplicaRow, ServiceRow
@@ -73,6 +91,21 @@ class Everywhere(dict[tuple[ServiceName, int], HostName]):
 
     def __missing__(self, _position: tuple[ServiceName, int]) -> HostName:
         return HOST
+
+
+async def stand_on_cluster(database: Database, zone: str, host: HostName, **more: Any) -> None:
+    """The zone does from now on: this host of it stands for the cluster."""
+    row = ClusterRow(
+        id=ClusterId(new_id()),
+        zone=ZoneName(zone),
+        host=host,
+        server="https://k8s",
+        sealed_kubeconfig=b"",
+        registry="registry.example.com/skep",
+        created=0.0,
+        **more,
+    )
+    await database.write(partial(clusters.insert, row=row))
 
 
 def named(name: str) -> ServiceName:

@@ -1,12 +1,12 @@
 """Endpoints from the use case to what hosts are told."""
 
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 from tests.control.installation import Installation, installation
+from tests.control.samples import stand_on_cluster
 from tests.control.simulation import app, service
 
 from skep.control.callers import Role
@@ -16,11 +16,9 @@ from skep.control.settings import Settings
 from skep.model.edge import AppEndpoints
 from skep.model.endpoints import check_endpoint, meet
 from skep.model.errors import Conflict, InvalidInput, NotFound, Unsupported
-from skep.model.ids import AppId, ClusterId, EndpointId, HostName, ServiceId, TenantId, ZoneName
+from skep.model.ids import AppId, EndpointId, HostName, ServiceId, TenantId
 from skep.model.spec import AppExtensions, AppSpec, EndpointSpec, Extensions, ServiceSpec
 from skep.providers.simulated import SimulatedEdge
-from skep.store import clusters
-from skep.store.clusters import ClusterRow
 from skep.store.endpoints import EndpointRow
 
 
@@ -33,18 +31,6 @@ async def house(tmp_path: Path) -> AsyncIterator[Installation]:
 def web(*hosts: str, replicas: int = 1) -> ServiceSpec:
     found = tuple(EndpointSpec(host=host, port=8080) for host in hosts)
     return service(replicas=replicas, x_skep=Extensions(endpoints=found))
-
-
-def a_cluster(host: str, zone: str = "zone") -> ClusterRow:
-    return ClusterRow(
-        id=ClusterId("c"),
-        zone=ZoneName(zone),
-        host=HostName(host),
-        server="https://k8s",
-        sealed_kubeconfig=b"",
-        registry="registry.example.com/skep",
-        created=0.0,
-    )
 
 
 def endpoint_row(tls: str | None = None) -> EndpointRow:
@@ -116,7 +102,7 @@ async def test_of_requests_that_a_cluster_leads_nobody_is_told(house: Installati
     await release(house, app(web=web("shop.localhost")))
     asked = await house.control.endpoints.access(house.admin, "shop")
     (there,) = (await house.control.apps.show(house.admin, "shop")).replicas
-    await house.database.write(partial(clusters.insert, row=a_cluster(there.host)))
+    await stand_on_cluster(house.database, "zone", HostName(there.host))
 
     with pytest.raises(Unsupported, match="log has them, that of the ingress controller or the gateway"):
         await house.control.endpoints.access(house.admin, "shop")
@@ -127,7 +113,7 @@ async def test_of_requests_that_a_cluster_leads_nobody_is_told(house: Installati
 async def test_a_cluster_hears_of_endpoints_of_what_is_in_it_alone(tmp_path: Path) -> None:
     async with installation(tmp_path, hosts=2, zones=2) as house:
         ours, cluster = (house.hosts[HostName(name)].edge for name in ("host-1", "host-2"))
-        await house.database.write(partial(clusters.insert, row=a_cluster("host-2", zone="zone-2")))
+        await stand_on_cluster(house.database, "zone-2", HostName("host-2"))
         await release(house, app(web=web("shop.localhost")))
 
         assert isinstance(ours, SimulatedEdge)
@@ -151,7 +137,7 @@ async def test_also_an_app_in_a_cluster_that_has_no_replica_is_found_at_the_usua
 ) -> None:
     settings = Settings(spool=tmp_path, edge_http=8080)
     async with installation(tmp_path, hosts=2, zones=2) as house:
-        await house.database.write(partial(clusters.insert, row=a_cluster("host-2", zone="zone-2")))
+        await stand_on_cluster(house.database, "zone-2", HostName("host-2"))
         there = AppExtensions(zones=("zone-2",))
         spec = app("there", web=web("there.localhost", replicas=replicas))
         await release(house, msgspec.structs.replace(spec, x_skep=there))

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.control.installation import HOST, Installation, installation
-from tests.control.samples import nothing
+from tests.control.samples import nothing, stand_on_cluster
 from tests.control.simulation import app, service
 
 from skep.control.apps.strategies import why_alone
@@ -19,11 +19,10 @@ from skep.control.plans.specifications import Limits
 from skep.flow import RunId, RunState
 from skep.model.errors import Unsupported
 from skep.model.host import FixedAddress
-from skep.model.ids import ClusterId, HostName, ZoneName
+from skep.model.ids import HostName, ZoneName
 from skep.model.needs import Need
 from skep.model.spec import AppExtensions, AppNetwork, AppSpec, NetworkAttachment, ServiceSpec
-from skep.store import clusters, replicas
-from skep.store.clusters import ClusterRow
+from skep.store import replicas
 
 K8S = ZoneName("k8s")
 RANGES = ("10.9.0.0/24", "fd09::/64")
@@ -104,17 +103,7 @@ def test_what_is_asked_for_is_what_the_container_has() -> None:
 async def house(tmp_path: Path) -> AsyncIterator[Installation]:
     """Its one host is a cluster."""
     async with installation(tmp_path) as made:
-        row = ClusterRow(
-            id=ClusterId("c"),
-            zone=ZoneName("zone"),
-            host=HOST,
-            server="https://k8s",
-            sealed_kubeconfig=b"",
-            registry="registry.example.com/skep",
-            ranges=RANGES,
-            created=0.0,
-        )
-        await made.database.write(lambda connection: clusters.insert(connection, row))
+        await stand_on_cluster(made.database, "zone", HOST, ranges=RANGES)
         yield made
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
+from tests.control.samples import stand_on_cluster
 from tests.control.simulation import ALICE, DATA, HOST, TENANT, Act, Cloud, Laboratory, app, service
 
 from skep.control.flows.catalogue import make_registry
@@ -22,20 +23,17 @@ from skep.flow.testing import Proof, Trial, check_one_way, check_three_laws
 from skep.model.host import DiskSpec, NetworkConfig, PortConfig, ServicePublications
 from skep.model.ids import (
     Bytes,
-    ClusterId,
     ContainerId,
     DiskId,
     NetworkId,
     PortId,
     ReplicaId,
     ServiceId,
-    ZoneName,
 )
 from skep.model.spec import AppSubnet, Dependency, Extensions, PublishedPort
 from skep.model.topology import Intent
 from skep.providers.simulated import SimulatedHost
-from skep.store import clusters, hosts
-from skep.store.clusters import ClusterRow
+from skep.store import hosts
 
 REGISTRY = make_registry()
 WEB = service(
@@ -63,16 +61,7 @@ async def apply(cloud: Cloud) -> None:
 
 
 async def as_a_cluster(cloud: Cloud) -> None:
-    row = ClusterRow(
-        id=ClusterId("cluster"),
-        zone=ZoneName("z"),
-        host=HOST,
-        server="https://k8s",
-        sealed_kubeconfig=b"",
-        registry="",
-        created=0.0,
-    )
-    await cloud.database.write(partial(clusters.insert, row=row))
+    await stand_on_cluster(cloud.database, "z", HOST)
 
 
 async def apply_in_cluster(cloud: Cloud) -> None:

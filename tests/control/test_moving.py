@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from tests.control.installation import Installation, installation
+from tests.control.samples import stand_on_cluster
 from tests.control.simulation import DATA, app, service
 
 from skep.control.callers import Role
@@ -21,13 +22,12 @@ from skep.control.telling.peering import Peering
 from skep.flow import RunId, RunState
 from skep.model.errors import Conflict, Exhausted, Forbidden, InvalidInput, NotFound
 from skep.model.host import ContainerState
-from skep.model.ids import Bytes, ClusterId, DiskId, HostName, ZoneName, new_id
+from skep.model.ids import Bytes, DiskId, HostName
 from skep.model.spec import AppExtensions, AppSpec, Dependency, EndpointSpec, Extensions, Mount, PublishedPort
 from skep.model.views.base import Accepted
 from skep.model.views.disks import DiskView
 from skep.model.views.moves import MoveOrder
-from skep.store import clusters, networks, replicas, tables, tenants
-from skep.store.clusters import ClusterRow
+from skep.store import networks, replicas, tables, tenants
 from skep.streams.sealing import sealed
 
 HERE, THERE = HostName("host-1"), HostName("host-2")
@@ -353,16 +353,7 @@ async def test_while_two_sides_stand_side_by_side_each_is_led_to_its_own(cloud: 
     endpoint = EndpointSpec(host="shop.example.com")
     spec = app(web=service(replicas=4, ports=PORT, x_skep=Extensions(endpoints=(endpoint,))))
     await released(cloud, spec)
-    cluster = ClusterRow(
-        id=ClusterId(new_id()),
-        zone=ZoneName("zone-2"),
-        host=THERE,
-        server="https://192.0.2.1:6443",
-        sealed_kubeconfig=b"",
-        registry="registry.example/skep",
-        created=0.0,
-    )
-    await cloud.database.write(lambda tx: clusters.insert(tx, cluster))
+    await stand_on_cluster(cloud.database, "zone-2", THERE)
     desired = DesiredState(cloud.database, Limits())
     edges = Edges(cloud.database, cloud.directory, desired, Peering(cloud.database, cloud.directory))
 

@@ -6,16 +6,14 @@ from pathlib import Path
 
 import pytest
 from tests.control.installation import HOST, Installation, installation
+from tests.control.samples import stand_on_cluster
 from tests.control.simulation import app, service
 
 from skep.flow import RunId, RunState
 from skep.model.errors import Conflict, InvalidInput
-from skep.model.ids import ClusterId, ZoneName
 from skep.model.names import ServiceName
 from skep.model.needs import NODE_PORTS
 from skep.model.spec import AppSpec, Dependency, PublishedPort
-from skep.store import clusters
-from skep.store.clusters import ClusterRow
 
 WEB = PublishedPort(target=80, published=8080)
 ADMIN = PublishedPort(target=81, published=8081)
@@ -71,16 +69,7 @@ async def test_a_chosen_number_stays_when_the_service_is_scaled(cloud: Installat
 
 
 async def test_a_number_that_is_chosen_in_a_cluster_is_one_that_its_nodes_offer(cloud: Installation) -> None:
-    row = ClusterRow(
-        id=ClusterId("cluster"),
-        zone=ZoneName("zone"),
-        host=HOST,
-        server="https://cluster",
-        sealed_kubeconfig=b"",
-        registry="registry.example.com/skep",
-        created=0.0,
-    )
-    await cloud.database.write(lambda connection: clusters.insert(connection, row))
+    await stand_on_cluster(cloud.database, "zone", HOST)
 
     await released(cloud, app(web=service(ports=(ANY,))))
 

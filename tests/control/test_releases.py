@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.control.installation import HOST, Installation, installation
-from tests.control.samples import TENANT
+from tests.control.samples import TENANT, stand_on_cluster
 from tests.control.simulation import DATA, app, service
 
 from skep.control.apps.histories import before_by_hand
@@ -14,15 +14,14 @@ from skep.control.apps.release_diff import differences, in_a_line, shape
 from skep.control.apps.retention import AUTOSCALER, obsolete
 from skep.flow import RunId
 from skep.model.errors import Conflict, InvalidInput, NotFound, Unsupported
-from skep.model.ids import AppId, ClusterId, Digest, ImageId, ReleaseId, ZoneName, new_id
+from skep.model.ids import AppId, Digest, ImageId, ReleaseId, new_id
 from skep.model.images import ImageInfo
 from skep.model.names import ServiceName
 from skep.model.needs import Need
 from skep.model.spec import AppFile, AppSpec, FileMount, HealthCheck, ServiceSpec
 from skep.model.views.releases import DifferenceView
 from skep.providers.simulated.images import image
-from skep.store import apps, clusters, images, snapshots
-from skep.store.clusters import ClusterRow
+from skep.store import apps, images, snapshots
 from skep.store.images import ImageRow
 from skep.store.releases import ReleaseRow
 
@@ -174,17 +173,7 @@ async def test_without_snapshots_data_cannot_go_back(house: Installation) -> Non
 async def test_where_disks_have_no_snapshots_data_does_not_go_back(house: Installation) -> None:
     await applied(house, app(db=service(mounts=(DATA,), environment={"MODE": "one"})))
     await applied(house, app(db=service(mounts=(DATA,), environment={"MODE": "two"})))
-    cluster = ClusterRow(
-        id=ClusterId("c"),
-        zone=ZoneName("zone"),
-        host=HOST,
-        server="https://k8s",
-        sealed_kubeconfig=b"",
-        registry="registry.example.com/skep",
-        lacks=(Need.SNAPSHOTS,),
-        created=0.0,
-    )
-    await house.database.write(lambda connection: clusters.insert(connection, cluster))
+    await stand_on_cluster(house.database, "zone", HOST, lacks=(Need.SNAPSHOTS,))
 
     with pytest.raises(Unsupported, match=r"Zone 'zone' is a Kubernetes cluster without snapshots"):
         await house.control.releases.rollback(house.admin, "shop", with_data=True)
