@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from skep.control.clock import rfc3339
 from skep.control.endpoints.endpoint_views import url
 from skep.control.flows import documents
-from skep.control.homing import in_cluster
 from skep.control.host_directory import silence
 from skep.control.plans import moves
+from skep.control.plans.homing import in_cluster
 from skep.control.plans.plans import Facts, Plan, ReplicaChange
 from skep.control.settings import Settings
 from skep.model.host import ContainerState, ContainerStatus, Health

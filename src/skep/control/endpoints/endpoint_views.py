@@ -10,8 +10,8 @@ from skep.control.callers import Caller
 from skep.control.clock import Now, rfc3339
 from skep.control.endpoints import acme
 from skep.control.endpoints.edges import Edges
-from skep.control.homing import in_cluster
 from skep.control.host_directory import HostDirectory
+from skep.control.plans.homing import in_cluster
 from skep.control.settings import Settings
 from skep.control.telling.serving import serving
 from skep.flow import Database
