@@ -21,15 +21,7 @@ from skep.control.flows.host import Leftovers
 from skep.flow import Flow
 from skep.flow.testing import Proof, Trial, check_one_way, check_three_laws
 from skep.model.host import DiskSpec, NetworkConfig, PortConfig, ServicePublications
-from skep.model.ids import (
-    Bytes,
-    ContainerId,
-    DiskId,
-    NetworkId,
-    PortId,
-    ReplicaId,
-    ServiceId,
-)
+from skep.model.ids import Bytes, ContainerId, DiskId, NetworkId, PortId, ReplicaId, ServiceId
 from skep.model.spec import AppSubnet, Dependency, Extensions, PublishedPort
 from skep.model.topology import Intent
 from skep.providers.simulated import SimulatedHost
