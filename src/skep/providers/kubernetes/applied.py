@@ -17,7 +17,7 @@ APPLIED = f"{DOMAIN}/applied"
 """The annotation."""
 _OF_LISTS = ("apiVersion", "kind")
 """What the objects in a list need not say."""
-_QUANTITIES = (".resources", ".sizeLimit")
+_QUANTITIES = (".resources", ".sizeLimit", ".hard", ".defaultRequest")
 
 
 def digest(manifest: Manifest) -> str:

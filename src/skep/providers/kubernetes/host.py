@@ -8,10 +8,11 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from lightkube import codecs
-from lightkube.resources.core_v1 import Namespace, Node
+from lightkube.resources.apps_v1 import Deployment, StatefulSet
+from lightkube.resources.core_v1 import Namespace, Node, PersistentVolumeClaim, Pod
 from lightkube.resources.storage_v1 import StorageClass
 
 from skep.model.clusters import ClusterAccess, ClusterOffers
@@ -54,6 +55,10 @@ class Supplies(Protocol):
 class Events(Protocol):
     async def observed(self, status: ContainerStatus) -> None: ...
     async def removed(self, container: ContainerId) -> None: ...
+
+
+_FOLLOWED: tuple[type[Any], ...] = (Pod, PersistentVolumeClaim, Deployment, StatefulSet)
+"""By parts of it that are entered one after the other: listed at the same time, from the start."""
 
 
 @dataclass(frozen=True)
@@ -142,21 +147,27 @@ async def cluster_host(
         Unavailable: the cluster does not answer.  Forbidden: it does not let skep in, or do what it must.
     """
     cluster = await stack.enter_async_context(Cluster(access.read(where.kubeconfig, where.context), where.id))
-    system = await cluster.get(Namespace, SYSTEM)
-    nodes = await (await cluster.watched(Node, labels={})).synced()
+    nodes = await cluster.watched(Node, labels={})
+    for kind in _FOLLOWED:
+        await cluster.watched(kind)
+    system, led, given, resolver, _ = await asyncio.gather(
+        cluster.get(Namespace, SYSTEM),
+        entrance(cluster),
+        addressing(cluster),
+        nameserver(cluster),
+        nodes.synced(),
+    )
     images = ClusterImages(
         Repository(where.registry, where.credentials, insecure), folder / "images", insecure
     )
     more = pulling.furnishing(where.registry, where.credentials)
     tenants = Tenants(cluster, furnish=more)
     await _refresh(cluster, tenants, more)
-    tenancies = await stack.enter_async_context(
-        Tenancies(cluster, tenants, supplies.certificate, led := await entrance(cluster))
-    )
+    tenancies = await stack.enter_async_context(Tenancies(cluster, tenants, supplies.certificate, led))
     disks = await stack.enter_async_context(
         ClaimPool(cluster, tenants, PorterImage(images, folder / "porter"))
     )
-    fabric, given = ClusterFabric(tenancies), await addressing(cluster)
+    fabric = ClusterFabric(tenancies)
 
     async def size(disk: DiskId) -> Bytes | None:
         """Of a system disk, which only control knows once another process leads the cluster."""
@@ -172,7 +183,7 @@ async def cluster_host(
             claim=disks.claim,
             size=size,
             fabric=fabric,
-            nameserver=await nameserver(cluster),
+            nameserver=resolver,
             nodes=nodes,
             addressing=given.plugin,
         )

@@ -135,10 +135,10 @@ class Cluster:
         self,
         kind: type[T],
         namespace: str | None = None,
-        labels: Mapping[str, str] | None = None,
+        labels: Mapping[str, str | None] | None = None,
         fields: Mapping[str, Any] | None = None,
     ) -> list[T]:
-        """Asked of the cluster itself; all of skep's (`labels`: of those with these)."""
+        """Asked of the cluster itself; all of skep's (`labels`: with these; None: whatever it says)."""
         feed = Feed(self._client, self.http, kind, self.selector if labels is None else labels, namespace)
         _, items = await self._ask(lambda: feed.list(fields), f"list {feed.name}", self._of_objects)
         return items

@@ -12,6 +12,7 @@ import httpx2
 import msgspec
 from lightkube import ApiError
 from lightkube.core.resource import ApiInfo, GlobalResource, api_info
+from lightkube.core.selector import build_selector
 from lightkube.models.meta_v1 import Status
 
 from skep.providers.kubernetes.client import refusals
@@ -48,13 +49,13 @@ class Feed(Generic[T]):
         client: Any,
         documents: httpx2.AsyncClient,
         kind: type[T],
-        labels: Mapping[str, str],
+        labels: Mapping[str, str | None],
         namespace: str | None = None,
     ) -> None:
         self._client = client
         self._documents = documents
         self._kind: Any = kind
-        self._labels = dict(labels)
+        self._labels: dict[str, Any] = dict(labels)
         self._namespace = namespace
         self._info: ApiInfo = api_info(kind)  # type: ignore[arg-type] # lightkube's kinds have it
         self.name: str = self._info.plural
@@ -77,7 +78,7 @@ class Feed(Generic[T]):
             "allowWatchBookmarks": "true",
             "resourceVersion": version,
             "timeoutSeconds": str(_SHORTEST + random.randrange(_SHORTEST)),  # noqa: S311 - no secret
-            "labelSelector": ",".join(f"{key}={value}" for key, value in self._labels.items()),
+            "labelSelector": build_selector(self._labels),
         }
         async with self._documents.stream("GET", self._path(), params=asked, timeout=_SILENCE) as answer:
             if answer.is_error:

@@ -62,7 +62,7 @@ class Porting:
 
     async def sweep(self) -> None:
         """End every porter of the installation: only one process leads its cluster."""
-        for pod in await self._cluster.list(Pod):
+        for pod in (await (await self._cluster.watched(Pod)).synced()).all():
             meta = pod.metadata
             if meta is not None and mark("porter") in (meta.labels or {}):
                 await self._cluster.delete(Pod, meta.name or "", meta.namespace, grace=1)

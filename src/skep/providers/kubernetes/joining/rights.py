@@ -35,6 +35,7 @@ class Rule:
 SEEN = (
     Rule("", ("nodes", "pods", "services", "endpoints", "events"), _READ),
     Rule("", ("persistentvolumeclaims", "persistentvolumes"), _READ),
+    Rule("", ("resourcequotas", "limitranges"), ("list",)),
     Rule("apps", ("deployments", "statefulsets", "replicasets"), _READ),
     Rule("networking.k8s.io", ("ingressclasses", "ingresses", "networkpolicies"), _READ),
     Rule("discovery.k8s.io", ("endpointslices",), _READ),

@@ -82,10 +82,11 @@ class Tenancies:
         things: dict[Any, Watched[Any]] = {
             kind: await self._cluster.watched(kind) for kind in self._seen_everywhere()
         }
-        _, *allowed = await asyncio.gather(pods.synced(), *(one.allowed() for one in things.values()))
+        reading = (self._read(self.tenancy(tenant)) for tenant in known)
+        await asyncio.gather(pods.synced(), *(one.allowed() for one in things.values()), *reading)
         # An older role does not let skep watch these everywhere: until it may, deletions go unnoticed.
-        unseen = [kind for kind, may in zip(things, allowed, strict=True) if not may]
-        await asyncio.gather(*(self._read(self.tenancy(tenant), unseen) for tenant in known))
+        unseen = [kind for kind, one in things.items() if not await one.allowed()]
+        await asyncio.gather(*(self._look_in(self.tenancy(tenant), unseen) for tenant in known))
         self._stack.callback(pods.subscribe(self._pod))
         self._stack.callback(namespaces.subscribe(self._namespace))
         for one in things.values():
@@ -167,9 +168,13 @@ class Tenancies:
     def _thing(self, change: Change[Any]) -> None:
         meta = change.object.metadata
         tenant, key = (meta.labels or {}).get(mark("tenant")), (type(change.object).__name__, meta.name)
-        if change.gone and tenant in self._all and self._all[tenant].lost(key, meta.uid):
+        if change.gone and tenant in self._all and self._is_missed(tenant, key, meta.uid):
             log.info("kubernetes.deleted", kind=key[0], name=key[1], namespace=meta.namespace)
             self._poke(tenant)
+
+    def _is_missed(self, tenant: TenantId, key: Key, uid: str) -> bool:
+        lost = self._all[tenant].lost(key, uid)
+        return (key[0] == "NetworkPolicy" and self.tenants.lost(tenant, key[1])) or lost
 
     async def _catch_up(self, kind: Any, one: Watched[Any]) -> None:
         """What became of a kind that skep did not see, as soon as it may."""
@@ -304,13 +309,20 @@ class Tenancies:
         """Kinds that are watched; the others are only seen in the namespaces of tenants."""
         return (*_HEALED, EndpointSlice if self._slices else Endpoints, *self._entered())
 
-    async def _read(self, tenancy: Tenancy, unseen: Iterable[Any]) -> None:
+    async def _read(self, tenancy: Tenancy) -> None:
         """What a process before this one left in the tenant's namespace, of what is not watched."""
-        kinds: list[type[Any]] = [ConfigMap, Secret, *({Ingress} - set(self._seen_everywhere()))]
-        found: list[list[Any] | None] = await asyncio.gather(
-            *(self._cluster.list(kind, tenancy.of.name) for kind in kinds),
-            *(self._cluster.seen(kind, tenancy.of.name) for kind in unseen),
+        marked: list[tuple[type[Any], str]] = [(ConfigMap, mark(RECORD)), (Secret, mark("part"))]
+        if Ingress not in self._seen_everywhere():
+            marked.append((Ingress, mark("part")))
+        ours = tenancy.of.labels()
+        found: list[list[Any]] = await asyncio.gather(
+            *(self._cluster.list(kind, tenancy.of.name, ours | {label: None}) for kind, label in marked),
         )
+        self._take(one for every in found for one in every)
+
+    async def _look_in(self, tenancy: Tenancy, unseen: Iterable[Any]) -> None:
+        """The same, of what is watched elsewhere."""
+        found = await asyncio.gather(*(self._cluster.seen(kind, tenancy.of.name) for kind in unseen))
         self._take(one for every in found for one in every or ())
 
     def _take(self, left: Iterable[Any]) -> None:

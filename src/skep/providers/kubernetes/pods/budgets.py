@@ -15,7 +15,7 @@ from lightkube.generic_resource import create_namespaced_resource
 from skep.model.errors import NotFound, SkepError
 from skep.providers.kubernetes.applied import stamped, stands
 from skep.providers.kubernetes.client.cluster import Cluster
-from skep.providers.kubernetes.client.watching import Change
+from skep.providers.kubernetes.client.watching import Change, Watched
 from skep.providers.kubernetes.pods.ledger import Ledger
 from skep.providers.kubernetes.pods.manifests import DOMAIN, MEMBER, Manifest
 from skep.providers.kubernetes.pods.naming import CarrierKind, plain
@@ -73,8 +73,9 @@ class Budgets:
             return
         kind = _KINDS[version]
         if not self._follows:
-            self._there = await self._left(kind)
-            (await self._cluster.watched(kind)).subscribe(self._heard)
+            watched = await self._cluster.watched(kind)
+            self._there = await self._left(kind, watched)
+            watched.subscribe(self._heard)
             self._follows = True
         wanted = budgets(self._ledgers(), self._cluster.selector, version)
         new = [place for place, one in wanted.items() if not _stands(one, self._there.get(place))]
@@ -106,11 +107,11 @@ class Budgets:
                 return version
         return ""
 
-    async def _left(self, kind: Any) -> dict[Place, Manifest]:
-        """What an earlier process left."""
-        spaces = {one.namespace for one in self._ledgers()}
+    async def _left(self, kind: Any, watched: Watched[Any]) -> dict[Place, Manifest]:
+        """What an earlier process left; an older role lets skep see it in the namespaces of tenants only."""
+        spaces = {one.namespace for one in self._ledgers()} if not await watched.allowed() else set()
         found = await asyncio.gather(*(self._cluster.list(kind, space) for space in spaces))
-        left = [one.to_dict() for every in found for one in every]
+        left = [one.to_dict() for every in (watched.all(), *found) for one in every]
         return {(one["metadata"]["namespace"], one["metadata"]["name"]): one for one in left}
 
 

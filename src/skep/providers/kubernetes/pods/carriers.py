@@ -17,13 +17,14 @@ from lightkube.resources.core_v1 import ConfigMap, Namespace, Node, Pod
 from skep.model.errors import NotFound, SkepError, Unavailable
 from skep.model.host import ContainerStatus
 from skep.model.ids import ContainerId
-from skep.providers.kubernetes.client.cluster import Cluster, mark
+from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.client.refusals import translated
 from skep.providers.kubernetes.client.watching import Change, Watched
 from skep.providers.kubernetes.pods import nodes
 from skep.providers.kubernetes.pods.budgets import Budgets
 from skep.providers.kubernetes.pods.carrier import Around, Carrier
 from skep.providers.kubernetes.pods.ledger import Entry, Ledger, read
+from skep.providers.kubernetes.pods.manifests import CARRIER
 from skep.providers.kubernetes.pods.priorities import Priorities
 from skep.providers.kubernetes.pods.seen import see
 from skep.providers.kubernetes.pods.wondering import Wondering
@@ -160,13 +161,14 @@ class Carriers:
 
     async def _read_all(self) -> None:
         spaces = [(one.metadata and one.metadata.name) or "" for one in await self._cluster.list(Namespace)]
-        for found in await asyncio.gather(*(self._cluster.list(ConfigMap, one) for one in spaces)):
+        ours = self._cluster.selector | {CARRIER: None}
+        for found in await asyncio.gather(*(self._cluster.list(ConfigMap, one, ours) for one in spaces)):
             for one in found:
                 self._read(one)
 
     def _read(self, found: ConfigMap) -> None:
         meta: Any = found.metadata
-        if mark("carrier") not in (meta.labels or {}) or (meta.namespace, meta.name) in self._all:
+        if CARRIER not in (meta.labels or {}) or (meta.namespace, meta.name) in self._all:
             return
         try:
             ledger = read(found.data or {})

@@ -7,14 +7,23 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from lightkube import codecs
 from lightkube.models.authorization_v1 import ResourceAttributes, SelfSubjectAccessReviewSpec
 from lightkube.resources.authorization_v1 import SelfSubjectAccessReview
-from lightkube.resources.core_v1 import ConfigMap, Namespace, PersistentVolumeClaim, ResourceQuota
+from lightkube.resources.core_v1 import (
+    ConfigMap,
+    LimitRange,
+    Namespace,
+    PersistentVolumeClaim,
+    ResourceQuota,
+)
+from lightkube.resources.networking_v1 import NetworkPolicy
 
 from skep.model.errors import Conflict, Forbidden, NotFound, Unavailable
 from skep.model.ids import TenantId
+from skep.providers.kubernetes.applied import stamped, stands
 from skep.providers.kubernetes.client.cluster import Cluster, mark
 from skep.providers.kubernetes.client.watching import Watched
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
@@ -25,6 +34,10 @@ _GOING = 120.0
 """Seconds in which what is being deleted must be gone."""
 _SOON = (0.1, 0.3, 1.0, 3.0)
 """Seconds until a cluster has heard of what was made there a moment ago."""
+
+
+Thing = tuple[str, str, str]
+"""Kind, namespace and name."""
 
 
 def _nothing(of: TenantNamespace) -> list[Manifest]:
@@ -53,6 +66,8 @@ class Tenants:
         self._bounds = bounds or Bounds()
         self._turns: dict[TenantId, _Turn] = {}
         self._everywhere: bool | None = None
+        self._limits: dict[Thing, Any] | None = None
+        """What an earlier process left, until the first `ensure` of its tenant; None: nobody has looked."""
         self._asking = asyncio.Lock()
 
     async def watched(self) -> Watched[Namespace]:
@@ -84,14 +99,17 @@ class Tenants:
         if turn.whole and (found := watched.get(of.name)) is not None and not _going(found):
             return of
         await self._gone(watched, of.name)
-        if (there := await self._ours(of)) is not None and _going(there):  # the watch had not told it yet
+        there = await self._ours(of)
+        if there is not None and _going(there):  # the watch had not told it yet
             await self._gone(watched, of.name, _uid(there))
-        await self._apply(namespaces.namespace(of))
+            there = None
+        made = namespaces.namespace(of)
+        if there is None or not stands(made, there.to_dict()):
+            await self._apply(made)
         if not await self._may_everywhere():
             with suppress(Conflict):
                 await self._cluster.create(codecs.from_dict(namespaces.binding(of)))
-        await self._fence(of)
-        await self._counted(of)
+        await self._fence(of, fresh=there is None)
         await watched.until(lambda: watched.get(of.name) is not None)
         turn.whole = True
         return of
@@ -108,6 +126,13 @@ class Tenants:
         self._turn(tenant).whole = False
         await self._cluster.delete(Namespace, of.name)
         return True
+
+    def lost(self, tenant: TenantId, policy: str) -> bool:
+        """Somebody deleted it.  Whether it was a wall: then the next `ensure` puts it up again."""
+        turn = self._turn(tenant)
+        lost = turn.whole and policy in namespaces.WALLS
+        turn.whole = turn.whole and not lost
+        return lost
 
     def _turn(self, tenant: TenantId) -> _Turn:
         return self._turns.setdefault(tenant, _Turn())
@@ -140,17 +165,42 @@ class Tenants:
             raise Conflict(f"Namespace {of.name} is there, and not of this installation of skep.")
         return found
 
-    async def _fence(self, of: TenantNamespace) -> None:
-        """Right after the binding API servers may not have heard of it."""
-        first = [*namespaces.fences(of, self._bounds), *self._furnish(of)]
+    async def _fence(self, of: TenantNamespace, *, fresh: bool) -> None:
+        """Right after the binding API servers may not have heard of it.  `fresh`: none of it stands."""
+        fences = namespaces.fences(of, self._bounds)
+        new = [one for one in fences if fresh or not await self._stands(one)]
         for pause in _SOON:
             try:
-                await self._apply(*first)
+                await self._apply(*new, *self._furnish(of))
+                break
             except Forbidden:
                 await asyncio.sleep(pause)
-            else:
-                return
-        await self._apply(*first)
+        else:
+            await self._apply(*new, *self._furnish(of))
+        if any(one["kind"] == "ResourceQuota" for one in new):
+            await self._counted(of)
+
+    async def _stands(self, fence: Manifest) -> bool:
+        """Whether it is there as it is to be; never so of what an older role does not let skep see."""
+        kind, place = fence["kind"], (fence["metadata"]["namespace"], fence["metadata"]["name"])
+        if kind == "NetworkPolicy":
+            walls = await self._cluster.watched(NetworkPolicy)
+            found = walls.get(place[1], place[0]) if await walls.allowed() else None
+        else:
+            found = (await self._left()).pop((kind, *place), None)
+        return found is not None and stands(fence, found.to_dict())
+
+    async def _left(self) -> dict[Thing, Any]:
+        async with self._asking:
+            if self._limits is None:
+                kinds: dict[str, type[Any]] = {"ResourceQuota": ResourceQuota, "LimitRange": LimitRange}
+                found = await asyncio.gather(*(self._cluster.seen(kind) for kind in kinds.values()))
+                self._limits = {
+                    (name, one.metadata.namespace, one.metadata.name): one
+                    for name, every in zip(kinds, found, strict=True)
+                    for one in every or ()
+                }
+            return self._limits
 
     async def _counted(self, of: TenantNamespace) -> None:
         """Until a quota has been counted for the first time, whatever it is about is refused."""
@@ -162,7 +212,8 @@ class Tenants:
         raise Unavailable(f"The quota of namespace {of.name} is not counted: does the quota controller run?")
 
     async def _apply(self, *manifests: Manifest) -> None:
-        await asyncio.gather(*(self._cluster.apply(codecs.from_dict(one)) for one in manifests))
+        wanted = [codecs.from_dict(stamped(one)) for one in manifests]
+        await asyncio.gather(*map(self._cluster.apply, wanted))
 
     async def _may_everywhere(self) -> bool:
         """Whether skep needs no binding: who gave it rights gave them for all namespaces."""
