@@ -9,7 +9,7 @@ from yarl import URL
 
 from skep.bus.inprocess import InProcessBus
 from skep.bus.management import Management
-from skep.control.hosts.bus_accounts import OwnBusAccounts, rights_of
+from skep.control.hosts.own_bus_accounts import OwnBusAccounts, rights_of
 from skep.model.errors import Conflict, Unavailable
 from skep.model.ids import HostName, ZoneName
 

@@ -23,7 +23,7 @@ from skep.model.ids import ZoneName
 from skep.model.topology import PoolName
 from skep.store import hosts, networks, replicas, tables
 from skep.store.hosts import PoolRow
-from skep.store.schema import MIGRATIONS, differences, migrate
+from skep.store.schema import MIGRATIONS, differences, migrate, revisions
 
 NOBODYS = {
     "acme_accounts",
@@ -91,6 +91,12 @@ async def test_every_migration_that_serves_an_older_schema_names_one(database: D
     served = {name: module.serves for name, module in revisions.items() if hasattr(module, "serves")}
 
     assert all(revisions.keys() >= {older} and older < name for name, older in served.items())
+
+
+def test_migrations_bear_their_revisions_in_their_names() -> None:
+    """Whether a schema is current is told by them, without loading what migrates."""
+    assert revisions() == sorted(one.revision for one in scripts().walk_revisions())
+    assert revisions()[-1] == head()
 
 
 def scripts() -> ScriptDirectory:

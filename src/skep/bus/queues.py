@@ -114,7 +114,7 @@ class Layout(Struct, frozen=True):
 class LayoutOfHost(Layout, frozen=True):
     """For the account of a host, which may make nothing but queues that go with it.
 
-    Control has made the durable one (`control/hosts/bus_accounts.py`).
+    Control has made the durable one (`control/hosts/own_bus_accounts.py`).
     """
 
     async def prepare(self, connection: AbstractConnection) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from skep.bus.bus import Bus
-from skep.bus.management import Management
 from skep.control.apps.apps import Apps
 from skep.control.apps.draining import Draining
 from skep.control.apps.moving import Moving
@@ -21,7 +20,7 @@ from skep.control.endpoints.tls_certificates import TlsCertificates
 from skep.control.events import Events
 from skep.control.host_directory import HostDirectory
 from skep.control.hosts.authorities import Authorities
-from skep.control.hosts.bus_accounts import BusAccounts, OwnBusAccounts, SharedBusAccount
+from skep.control.hosts.bus_accounts import BusAccounts, SharedBusAccount
 from skep.control.hosts.cluster_checks import ClusterChecks
 from skep.control.hosts.cluster_zones import ClusterZones
 from skep.control.hosts.enrolment import Enrolment
@@ -162,4 +161,7 @@ def make_control(
 def _accounts(settings: Settings, bus: Bus) -> BusAccounts:
     if settings.bus_management is None or not settings.bus_url:
         return SharedBusAccount(settings.bus_url)
+    from skep.bus.management import Management  # of brokers, which one machine has none of
+    from skep.control.hosts.own_bus_accounts import OwnBusAccounts
+
     return OwnBusAccounts(settings.bus_url, Management(settings.bus_url, settings.bus_management), bus)

@@ -1,6 +1,7 @@
 """`python -m skep.main VERB`; the `skep` command calls it for the verbs of the same names."""
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Callable, Coroutine
@@ -53,7 +54,11 @@ def main() -> None:
 def _work_of(verb: str) -> Callable[..., Coroutine[None, None, None]]:
     path, arguments = VERBS[verb]
     module, _, name = path.partition(":")
-    return partial(getattr(import_module(module), name), **arguments)
+    gc.disable()  # what is imported stays: to look through it for garbage is a seventh of a start
+    try:
+        return partial(getattr(import_module(module), name), **arguments)
+    finally:
+        gc.enable()
 
 
 if __name__ == "__main__":

@@ -3,28 +3,28 @@
 A migration whose module says `serves = "REVISION"` leaves everything in place that processes of that older
 schema use: they go on, and may even be started anew, while skep is upgraded one process at a time
 (docs/decisions/0013).
+
+Alembic is loaded by whoever migrates: most processes find the schema as it is to be.
 """
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from skep.flow.storage import tables as flow_tables
 from skep.model.errors import Conflict
 from skep.store import tables
 
-MIGRATIONS = Path(__file__).parent / "migrations"
+if TYPE_CHECKING:
+    from alembic.config import Config
 
+MIGRATIONS = Path(__file__).parent / "migrations"
+_REVISIONS = sa.table("alembic_version", sa.column("version_num", sa.String))
 
 _LOCK = (0x736B6570, 100)
 """The advisory lock of who migrates or sets up; the flow engine uses the first numbers of this family."""
@@ -85,43 +85,56 @@ def _take_turn(connection: sa.Connection) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(*_LOCK)))
 
 
+@cache
+def revisions() -> list[str]:
+    """Of all migrations, which bear them in their names, up to the newest."""
+    return sorted(path.name.partition("_")[0] for path in MIGRATIONS.glob("versions/[0-9]*_*.py"))
+
+
 def _is_current(connection: sa.Connection) -> bool:
-    current = MigrationContext.configure(connection).get_current_revision()
-    script = _script()
-    if current == script.get_current_head():
-        return True
-    if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
-        _require_service(connection, script, current)
-        return True
-    return False
+    current = _revision(connection)
+    if current is None or current in revisions()[:-1]:
+        return False
+    if current != revisions()[-1]:
+        _require_service(connection, current)
+    return True
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    """As Alembic keeps it; None: there is no schema."""
+    if not sa.inspect(connection).has_table(_REVISIONS.name):
+        return None
+    return connection.execute(sa.select(_REVISIONS.c.version_num)).scalar_one_or_none()
 
 
 def _upgrade(connection: sa.Connection) -> None:
     _take_turn(connection)
     if _is_current(connection):
         return
-    script = _script()
+    from alembic import command
+
     command.upgrade(_config(connection), "head")
-    _note_service(connection, script)
+    _note_service(connection)
     _require_references(connection)
 
 
-def _require_service(connection: sa.Connection, script: ScriptDirectory, current: str) -> None:
+def _require_service(connection: sa.Connection, current: str) -> None:
     """Raises Conflict: the newer schema does not serve ours."""
     served = None
     if sa.inspect(connection).has_table(tables.schema_serves.name):
         served = connection.execute(sa.select(tables.schema_serves.c.revision)).scalar_one_or_none()
-    ours = [revision.revision for revision in script.walk_revisions()]
-    if served not in ours:
+    if served not in revisions():
         raise Conflict(
             f"The database has schema {current}, which this version of skep does not know: a newer one "
             "wrote it. Start that version again, or restore a backup."
         )
 
 
-def _note_service(connection: sa.Connection, script: ScriptDirectory) -> None:
+def _note_service(connection: sa.Connection) -> None:
     """For older versions, which have not this file."""
-    head = script.get_revision("head")
+    from alembic.script import ScriptDirectory
+
+    head = ScriptDirectory(str(MIGRATIONS)).get_revision("head")
     serves = getattr(head.module, "serves", head.revision)
     connection.execute(sa.delete(tables.schema_serves))
     connection.execute(sa.insert(tables.schema_serves).values(revision=serves))
@@ -138,17 +151,17 @@ def _require_references(connection: sa.Connection) -> None:
 
 
 def _compare(connection: sa.Connection) -> list[object]:
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
     context = MigrationContext.configure(connection)
     found: list[object] = list(compare_metadata(context, [tables.metadata, flow_tables.metadata]))  # type: ignore[arg-type]
     return found
 
 
-@cache
-def _script() -> ScriptDirectory:
-    return ScriptDirectory(str(MIGRATIONS))
+def _config(connection: sa.Connection) -> "Config":
+    from alembic.config import Config
 
-
-def _config(connection: sa.Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection

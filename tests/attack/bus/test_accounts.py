@@ -23,7 +23,8 @@ from skep.bus.management import Management
 from skep.bus.opening import open_bus
 from skep.bus.queues import CALLS, DEAD, EVENTS
 from skep.bus.rabbitmq import RabbitMqBus
-from skep.control.hosts.bus_accounts import OwnBusAccounts, SharedBusAccount
+from skep.control.hosts.bus_accounts import SharedBusAccount
+from skep.control.hosts.own_bus_accounts import OwnBusAccounts
 from skep.model.ids import HostName, ZoneName
 
 
