@@ -1,4 +1,7 @@
-"""A server that lists what it was given, tells of no change, and refuses as RBAC does what a role lacks."""
+"""A server that lists what it was given, tells of no change, and refuses as RBAC does what a role lacks.
+
+What is applied is written down, and forgotten.
+"""
 
 import asyncio
 import json
@@ -28,6 +31,8 @@ class Ruled:
     def __init__(self, denied: set[str], objects: dict[str, list[dict[str, Any]]]) -> None:
         self.denied = denied
         self.objects = objects
+        self.applied: list[tuple[str, str]] = []
+        """Kind and name."""
         self.port = 0
 
     def config(self) -> SingleConfig:
@@ -45,7 +50,7 @@ class Ruled:
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         method, target, _ = (await reader.readuntil(b"\r\n")).decode().split(" ")
-        await reader.readuntil(b"\r\n\r\n")
+        headers = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         path, _, query = target.partition("?")
         if path in self.denied:
             said = f'User "skep" cannot list resource "{path.rpartition("/")[2]}" at the cluster scope'
@@ -59,6 +64,11 @@ class Ruled:
             document({"kind": "Status", "status": "Success"})(writer)
         elif method == "GET":
             self._read(path, writer)
+        elif method == "PATCH":
+            length = int(headers.partition("content-length:")[2].split("\r\n")[0])
+            body = json.loads(await reader.readexactly(length))
+            self.applied.append((body["kind"], body["metadata"]["name"]))
+            document(body)(writer)
         else:
             document(status(405), 405)(writer)
         writer.close()

@@ -58,18 +58,6 @@ class Zone:
         found = self.world.get(f"--namespace=skep-{tenant}", kind)
         return {one["metadata"]["name"]: one for one in found["items"]}
 
-    def counted(self) -> list[str]:
-        """The names of what is applied from now on."""
-        names: list[str] = []
-        apply = self.cluster.apply
-
-        async def noted(*objects: Any, force: bool = False) -> list[Any]:
-            names.extend(one.metadata.name for one in objects)
-            return await apply(*objects, force=force)
-
-        self.cluster.apply = noted  # type: ignore[method-assign] # it goes on as before
-        return names
-
     async def run(self, tenant: TenantId, replica: ReplicaId, app: str = "shop", port: int = 8080) -> str:
         """A pod that says the replica to whoever asks by HTTP.  Answers its name, once it is ready."""
         dns = pod_dns(app, self.cluster.namespace(tenant), await nameserver(self.cluster))
@@ -83,6 +71,19 @@ class Zone:
 
     async def kubectl(self, tenant: TenantId, *words: str, stdin: str | None = None) -> str:
         return await asyncio.to_thread(self.world.kubectl, f"--namespace=skep-{tenant}", *words, stdin=stdin)
+
+
+def counted(cluster: Cluster) -> list[str]:
+    """The names of what is applied from now on."""
+    names: list[str] = []
+    apply = cluster.apply
+
+    async def noted(*objects: Any, force: bool = False) -> list[Any]:
+        names.extend(one.metadata.name for one in objects)
+        return await apply(*objects, force=force)
+
+    cluster.apply = noted  # type: ignore[method-assign] # it goes on as before
+    return names
 
 
 @asynccontextmanager

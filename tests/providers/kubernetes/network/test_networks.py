@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 import pytest
 from tests.cluster.kubernetes.cluster import Cluster
-from tests.providers.kubernetes.zone import Zone, open_zone
+from tests.providers.kubernetes.zone import Zone, counted, open_zone
 from tests.providers.network.conftest import network, port, publications
 
 from skep.model.errors import Stale
@@ -266,7 +266,7 @@ async def test_networks_of_a_namespace_that_somebody_deletes_are_not_there_until
 async def test_a_hundred_plugs_are_a_handful_of_rounds(zone: Zone) -> None:
     net = network()
     await zone.fabric.ensure_network(net)
-    asked = zone.counted()
+    asked = counted(zone.cluster)
 
     await asyncio.gather(*(plugged(zone, net, number) for number in range(2, 102)))
 

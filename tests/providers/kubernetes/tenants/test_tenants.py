@@ -201,7 +201,11 @@ def rights_of_before() -> str:
     later = {"networking.k8s.io", "discovery.k8s.io", "policy", "snapshot.storage.k8s.io"}
     for one in documents:
         if (one["kind"], one["metadata"]["name"]) == ("ClusterRole", "skep"):
-            one["rules"] = [rule for rule in one["rules"] if not later.intersection(rule["apiGroups"])]
+            one["rules"] = [
+                rule
+                for rule in one["rules"]
+                if not later.intersection(rule["apiGroups"]) and "resourcequotas" not in rule["resources"]
+            ]
     return yaml.safe_dump_all(documents)
 
 
