@@ -4,13 +4,11 @@ What runs there goes on when it is left, and is found again by whoever enters it
 """
 
 import asyncio
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lightkube import codecs
 from lightkube.resources.apps_v1 import Deployment, StatefulSet
 from lightkube.resources.core_v1 import Namespace, Node, PersistentVolumeClaim, Pod
 from lightkube.resources.storage_v1 import StorageClass
@@ -31,7 +29,6 @@ from skep.providers.kubernetes.joining.addressing import Addressing, addressing
 from skep.providers.kubernetes.joining.facts import SYSTEM, machine_of
 from skep.providers.kubernetes.joining.lacking import lacks
 from skep.providers.kubernetes.joining.snapshots import chosen
-from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
 from skep.providers.kubernetes.network.edge import ClusterEdge, entrance
 from skep.providers.kubernetes.network.entrances import Entrance
 from skep.providers.kubernetes.network.fabric import ClusterFabric
@@ -160,9 +157,8 @@ async def cluster_host(
     images = ClusterImages(
         Repository(where.registry, where.credentials, insecure), folder / "images", insecure
     )
-    more = pulling.furnishing(where.registry, where.credentials)
-    tenants = Tenants(cluster, furnish=more)
-    await _refresh(cluster, tenants, more)
+    tenants = Tenants(cluster, furnish=pulling.furnishing(where.registry, where.credentials))
+    await tenants.refresh()
     tenancies = await stack.enter_async_context(Tenancies(cluster, tenants, supplies.certificate, led))
     disks = await stack.enter_async_context(
         ClaimPool(cluster, tenants, PorterImage(images, folder / "porter"))
@@ -202,14 +198,6 @@ async def cluster_host(
         entrance=led,
         addressing=given,
     )
-
-
-async def _refresh(
-    cluster: Cluster, tenants: Tenants, furnish: Callable[[TenantNamespace], list[Manifest]]
-) -> None:
-    """Credentials may have changed since the namespaces were made."""
-    made = [one for tenant in await tenants.known() for one in furnish(tenants.of(tenant))]
-    await asyncio.gather(*(cluster.apply(codecs.from_dict(one)) for one in made))
 
 
 def _spool(folder: Path) -> Path:

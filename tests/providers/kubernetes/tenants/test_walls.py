@@ -108,6 +108,29 @@ async def test_a_wall_that_is_lost_is_put_up_by_whoever_ensures_the_namespace_ne
     assert ("ResourceQuota", "skep") in server.applied
 
 
+async def test_a_wall_that_is_lost_while_a_namespace_is_ensured_is_not_forgotten() -> None:
+    lost: list[bool] = []
+
+    def furnish(of: TenantNamespace) -> list[Manifest]:
+        """Once it was seen that all of them stand."""
+        lost.append(tenants.lost(of.tenant, "names"))
+        return []
+
+    async with (
+        ruled(set(), as_left(*namespaces.fences(OF, Bounds()))) as server,
+        Cluster(server.config(), OF.installation) as cluster,
+    ):
+        tenants = Tenants(cluster, furnish=furnish)
+        tenants._everywhere = True
+        async with tenants.turn(OF.tenant):
+            await tenants.ensure(OF.tenant)
+            before = list(server.applied)
+            await tenants.ensure(OF.tenant)
+
+    assert (lost[0], before) == (True, [])
+    assert ("ResourceQuota", "skep") in server.applied
+
+
 @pytest.fixture
 async def zone(kubernetes: ACluster) -> AsyncIterator[Zone]:
     async with open_zone(kubernetes) as opened:

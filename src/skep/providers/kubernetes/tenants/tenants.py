@@ -34,8 +34,8 @@ _GOING = 120.0
 """Seconds in which what is being deleted must be gone."""
 _SOON = (0.1, 0.3, 1.0, 3.0)
 """Seconds until a cluster has heard of what was made there a moment ago."""
-
-
+_BELIEVED = 60.0
+"""Seconds for which what was read of all namespaces is taken for what is there."""
 Thing = tuple[str, str, str]
 """Kind, namespace and name."""
 
@@ -67,7 +67,7 @@ class Tenants:
         self._turns: dict[TenantId, _Turn] = {}
         self._everywhere: bool | None = None
         self._limits: dict[Thing, Any] | None = None
-        """What an earlier process left, until the first `ensure` of its tenant; None: nobody has looked."""
+        """What an earlier process left, for the first `ensure` of its tenant; None: nobody has looked."""
         self._asking = asyncio.Lock()
 
     async def watched(self) -> Watched[Namespace]:
@@ -98,21 +98,18 @@ class Tenants:
         watched = await self.watched()
         if turn.whole and (found := watched.get(of.name)) is not None and not _going(found):
             return of
-        await self._gone(watched, of.name)
-        there = await self._ours(of)
-        if there is not None and _going(there):  # the watch had not told it yet
-            await self._gone(watched, of.name, _uid(there))
-            there = None
-        made = namespaces.namespace(of)
-        if there is None or not stands(made, there.to_dict()):
-            await self._apply(made)
-        if not await self._may_everywhere():
-            with suppress(Conflict):
-                await self._cluster.create(codecs.from_dict(namespaces.binding(of)))
-        await self._fence(of, fresh=there is None)
-        await watched.until(lambda: watched.get(of.name) is not None)
-        turn.whole = True
+        turn.whole = True  # what is lost from now on is heard of
+        try:
+            await self._make(of, watched)
+        except BaseException:
+            turn.whole = False
+            raise
         return of
+
+    async def refresh(self) -> None:
+        """What namespaces are furnished with may be another by now."""
+        known = map(self.of, await self.known())
+        await self._apply(*(one for of in known for one in self._furnish(of)))
 
     async def release(self, tenant: TenantId) -> bool:
         """In the tenant's turn: delete the namespace unless something needs it.  Answers whether it goes."""
@@ -133,6 +130,21 @@ class Tenants:
         lost = turn.whole and policy in namespaces.WALLS
         turn.whole = turn.whole and not lost
         return lost
+
+    async def _make(self, of: TenantNamespace, watched: Watched[Namespace]) -> None:
+        await self._gone(watched, of.name)
+        there = await self._ours(of)
+        if there is not None and _going(there):  # the watch had not told it yet
+            await self._gone(watched, of.name, _uid(there))
+            there = None
+        made = namespaces.namespace(of)
+        if there is None or not stands(made, there.to_dict()):
+            await self._apply(made)
+        if not await self._may_everywhere():
+            with suppress(Conflict):
+                await self._cluster.create(codecs.from_dict(namespaces.binding(of)))
+        await self._fence(of, fresh=there is None)
+        await watched.until(lambda: watched.get(of.name) is not None)
 
     def _turn(self, tenant: TenantId) -> _Turn:
         return self._turns.setdefault(tenant, _Turn())
@@ -200,6 +212,7 @@ class Tenants:
                     for name, every in zip(kinds, found, strict=True)
                     for one in every or ()
                 }
+                asyncio.get_running_loop().call_later(_BELIEVED, self._limits.clear)
             return self._limits
 
     async def _counted(self, of: TenantNamespace) -> None:
