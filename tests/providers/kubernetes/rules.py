@@ -4,6 +4,7 @@ What is applied is written down, and forgotten.
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -49,6 +50,11 @@ class Ruled:
         )
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):  # a client that ends asks for nothing more
+            await self._answer(reader, writer)
+        writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         method, target, _ = (await reader.readuntil(b"\r\n")).decode().split(" ")
         headers = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         path, _, query = target.partition("?")
@@ -71,7 +77,6 @@ class Ruled:
             document(body)(writer)
         else:
             document(status(405), 405)(writer)
-        writer.close()
 
     def _read(self, path: str, writer: asyncio.StreamWriter) -> None:
         where, _, name = path.rpartition("/")
