@@ -40,6 +40,9 @@ from skep.providers.kubernetes.tenants.tenants import Tenants
 from skep.providers.local.images.repository import Repository
 from skep.providers.local.spool import FolderSpool
 
+_FOLLOWED: tuple[type[Any], ...] = (Pod, PersistentVolumeClaim, Deployment, StatefulSet)
+"""By parts of it that are entered one after the other: listed at the same time, from the start."""
+
 
 class Supplies(Protocol):
     """What a cluster asks control for."""
@@ -52,10 +55,6 @@ class Supplies(Protocol):
 class Events(Protocol):
     async def observed(self, status: ContainerStatus) -> None: ...
     async def removed(self, container: ContainerId) -> None: ...
-
-
-_FOLLOWED: tuple[type[Any], ...] = (Pod, PersistentVolumeClaim, Deployment, StatefulSet)
-"""By parts of it that are entered one after the other: listed at the same time, from the start."""
 
 
 @dataclass(frozen=True)
@@ -144,11 +143,11 @@ async def cluster_host(
         Unavailable: the cluster does not answer.  Forbidden: it does not let skep in, or do what it must.
     """
     cluster = await stack.enter_async_context(Cluster(access.read(where.kubeconfig, where.context), where.id))
+    system = await cluster.get(Namespace, SYSTEM)
     nodes = await cluster.watched(Node, labels={})
     for kind in _FOLLOWED:
         await cluster.watched(kind)
-    system, led, given, resolver, _ = await asyncio.gather(
-        cluster.get(Namespace, SYSTEM),
+    led, given, resolver, _ = await asyncio.gather(
         entrance(cluster),
         addressing(cluster),
         nameserver(cluster),

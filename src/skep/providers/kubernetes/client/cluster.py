@@ -17,7 +17,7 @@ from lightkube.config.kubeconfig import SingleConfig
 from lightkube.core.resource import GlobalResource, api_info
 from lightkube.types import CascadeType, PatchType
 
-from skep.model.errors import Forbidden, NotFound
+from skep.model.errors import Conflict, Forbidden, NotFound
 from skep.model.ids import TenantId
 from skep.providers.kubernetes.client import access, refusals
 from skep.providers.kubernetes.client.feeds import Feed
@@ -65,6 +65,7 @@ class Cluster:
         self._watched: dict[tuple[Any, str | None], Watched[Any]] = {}
         self._unseen: set[tuple[Any, str | None]] = set()
         self._groups: frozenset[str] | None = None
+        self._asking = asyncio.Lock()
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -111,6 +112,18 @@ class Cluster:
         """
         return [await self._apply(one, force) for one in objects]
 
+    async def own(self, one: T) -> T:
+        """As `apply`; what another manager has taken of it is taken back, and said."""
+        try:
+            return (await self.apply(one))[0]
+        except Conflict as error:
+            if "managers" not in error.details:
+                raise
+            meta: Any = one.metadata  # type: ignore[attr-defined] # every kind has it
+            what = _called(type(one), meta.name, meta.namespace)
+            log.warning("cluster.drift", object=what, managers=error.details["managers"])
+            return (await self.apply(one, force=True))[0]
+
     async def create(self, one: T) -> T:
         """For what is asked of a cluster, and for what must not be changed if it is there.
 
@@ -138,7 +151,7 @@ class Cluster:
         labels: Mapping[str, str | None] | None = None,
         fields: Mapping[str, Any] | None = None,
     ) -> list[T]:
-        """Asked of the cluster itself; all of skep's (`labels`: with these; None: whatever it says)."""
+        """Asked of the cluster itself; all of skep's with these `labels`; one of None has any value."""
         feed = Feed(self._client, self.http, kind, self.selector if labels is None else labels, namespace)
         _, items = await self._ask(lambda: feed.list(fields), f"list {feed.name}", self._of_objects)
         return items
@@ -191,6 +204,15 @@ class Cluster:
         )
         return found
 
+    async def replace(self, kind: type[T], name: str, field: str, value: object, namespace: str) -> T:
+        """One field as a whole, whoever manages what in it.  Raises NotFound."""
+        change = [{"op": "add", "path": f"/{field}", "value": value}]  # of what is there it is a replacement
+        found: T = await self._order(
+            lambda: self._client.patch(kind, name, change, patch_type=PatchType.JSON, namespace=namespace),
+            f"patch {_called(kind, name, namespace)}",
+        )
+        return found
+
     async def document(self, path: str) -> Any:
         """What the server answers there, from JSON."""
         return await self._ask(lambda: self._document(path), f"get {path}")
@@ -201,11 +223,12 @@ class Cluster:
 
     async def serves(self, group: str) -> bool:
         """`policy/v1`, or `metrics.k8s.io` in whatever version; asked once."""
-        if self._groups is None:
-            answer = await self.document("/apis")
-            self._groups = frozenset(
-                one["groupVersion"] for found in answer["groups"] for one in found["versions"]
-            )
+        async with self._asking:
+            if self._groups is None:
+                answer = await self.document("/apis")
+                self._groups = frozenset(
+                    one["groupVersion"] for found in answer["groups"] for one in found["versions"]
+                )
         return any(one == group or one.startswith(f"{group}/") for one in self._groups)
 
     async def watched(

@@ -9,6 +9,8 @@ from typing import TypeVar
 from skep.providers.kubernetes.client import refusals
 
 _FIRST, _LONGEST, _AS_ASKED = 0.2, 10.0, 30.0
+SOON = (0.1, 0.3, 1.0, 3.0)
+"""Seconds until a cluster has heard of what was made there a moment ago."""
 T = TypeVar("T")
 
 

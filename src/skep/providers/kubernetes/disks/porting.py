@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from lightkube import codecs
@@ -58,12 +58,15 @@ class Porting:
             lingering.cancel()
             await asyncio.gather(lingering, return_exceptions=True)
             self._lingering.pop(disk, None)
-        await self.sweep()
+        porters = self._cluster.selector | {mark("porter"): None}
+        await self._sweep(await self._cluster.list(Pod, labels=porters))
 
     async def sweep(self) -> None:
         """End every porter of the installation: only one process leads its cluster."""
-        for pod in (await (await self._cluster.watched(Pod)).synced()).all():
-            meta = pod.metadata
+        await self._sweep((await (await self._cluster.watched(Pod)).synced()).all())
+
+    async def _sweep(self, pods: Iterable[Pod]) -> None:
+        for meta in (pod.metadata for pod in pods):
             if meta is not None and mark("porter") in (meta.labels or {}):
                 await self._cluster.delete(Pod, meta.name or "", meta.namespace, grace=1)
 

@@ -35,7 +35,6 @@ class Rule:
 SEEN = (
     Rule("", ("nodes", "pods", "services", "endpoints", "events"), _READ),
     Rule("", ("persistentvolumeclaims", "persistentvolumes"), _READ),
-    Rule("", ("resourcequotas", "limitranges"), ("list",)),
     Rule("apps", ("deployments", "statefulsets", "replicasets"), _READ),
     Rule("networking.k8s.io", ("ingressclasses", "ingresses", "networkpolicies"), _READ),
     Rule("discovery.k8s.io", ("endpointslices",), _READ),
@@ -45,12 +44,14 @@ SEEN = (
     Rule("snapshot.storage.k8s.io", ("volumesnapshots", "volumesnapshotclasses"), _READ),
     Rule("metrics.k8s.io", ("pods",), ("list",)),
 )
-POOLS = (
+OPTIONAL = (
+    Rule("", ("resourcequotas", "limitranges"), ("list",)),
     Rule("crd.projectcalico.org", ("ippools",), ("list",)),
     Rule("projectcalico.org", ("ippools",), ("list",)),
     Rule("kubeovn.io", ("subnets",), ("list",)),
 )
-"""What network plug-ins may give pods; a cluster can be a zone without."""
+"""A cluster can be a zone without: limits are applied anew where it is not seen that they stand, and network
+plug-ins give pods no addresses."""
 MADE = (
     Rule("", ("namespaces",), _OWN),
     Rule("", ("nodes",), ("patch",)),
@@ -88,7 +89,7 @@ def manifest() -> str:
             annotations={"kubernetes.io/service-account.name": ACCOUNT},
             type="kubernetes.io/service-account-token",
         ),
-        _role(EVERYWHERE, (*SEEN, *POOLS, *MADE, BIND)),
+        _role(EVERYWHERE, (*SEEN, *OPTIONAL, *MADE, BIND)),
         _role(IN_TENANTS, OWNED),
         _object(
             "rbac.authorization.k8s.io/v1",

@@ -30,6 +30,7 @@ from skep.providers.kubernetes.network.records import RECORD
 from skep.providers.kubernetes.network.standing import Standing, replica, standing
 from skep.providers.kubernetes.network.tenancy import KINDS, HttpRoute, Key, Tenancy, key_of
 from skep.providers.kubernetes.network.wanted import Circumstances, wanted
+from skep.providers.kubernetes.tenants.namespaces import WALLS
 from skep.providers.kubernetes.tenants.tenants import Tenants
 
 Certify = Callable[[str], Awaitable[bytes]]
@@ -167,14 +168,15 @@ class Tenancies:
 
     def _thing(self, change: Change[Any]) -> None:
         meta = change.object.metadata
-        tenant, key = (meta.labels or {}).get(mark("tenant")), (type(change.object).__name__, meta.name)
-        if change.gone and tenant in self._all and self._is_missed(tenant, key, meta.uid):
+        tenant, key = _tenant(meta.namespace), (type(change.object).__name__, meta.name)
+        if not change.gone:
+            return
+        lost = tenant in self._all and self._all[tenant].lost(key, meta.uid)
+        fallen = key[0] == "NetworkPolicy" and self.tenants.fallen(tenant, key[1], meta.uid)
+        if lost or fallen:
             log.info("kubernetes.deleted", kind=key[0], name=key[1], namespace=meta.namespace)
+            self.tenancy(tenant)
             self._poke(tenant)
-
-    def _is_missed(self, tenant: TenantId, key: Key, uid: str) -> bool:
-        lost = self._all[tenant].lost(key, uid)
-        return (key[0] == "NetworkPolicy" and self.tenants.lost(tenant, key[1])) or lost
 
     async def _catch_up(self, kind: Any, one: Watched[Any]) -> None:
         """What became of a kind that skep did not see, as soon as it may."""
@@ -184,6 +186,9 @@ class Tenancies:
             for key in [key for key in tenancy.there if KINDS[key[0]] is kind]:
                 if (tenancy.of.name, key[1]) not in there:
                     tenancy.forget(key)
+            for wall in WALLS if kind is NetworkPolicy else ():
+                if (tenancy.of.name, wall) not in there:
+                    self.tenants.fallen(tenancy.of.tenant, wall)
         self._take(one.all())
         for tenant in self._all:
             self._poke(tenant)
@@ -228,9 +233,10 @@ class Tenancies:
         async with self.tenants.turn(tenant):
             if soon := self._soon.pop(tenant, None):
                 soon.cancel()  # this round takes all news along
-            if not tenancy.record.empty:
+            held = bool(tenancy.there)
+            if not tenancy.record.empty or (not held and await self.tenants.keeps(tenant)):
                 await self.tenants.ensure(tenant)
-            elif not tenancy.there:
+            elif not held:
                 return
             tenancy.failed.clear()
             await self._have_certificates(tenancy)
@@ -241,7 +247,7 @@ class Tenancies:
                 self._note_writing(tenant)  # what is heard from now on rests
                 await self._carry_out(tenancy, new, gone)
                 self._note_writing(tenant)
-            if tenancy.record.empty and not tenancy.failed:
+            if held and tenancy.record.empty and not tenancy.failed:
                 await self.tenants.release(tenant)
 
     def _note_writing(self, tenant: TenantId) -> None:
@@ -280,7 +286,7 @@ class Tenancies:
     async def _apply(self, tenancy: Tenancy, manifest: Manifest) -> None:
         key, written = key_of(manifest), digest(manifest)
         try:
-            found: Any = (await self._cluster.apply(codecs.from_dict(stamped(manifest))))[0]
+            found: Any = await self._cluster.own(codecs.from_dict(stamped(manifest)))
         except SkepError as error:
             tenancy.failed[key] = error
             return

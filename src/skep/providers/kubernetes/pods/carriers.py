@@ -160,7 +160,8 @@ class Carriers:
         await self.priorities.mend()
 
     async def _read_all(self) -> None:
-        spaces = [(one.metadata and one.metadata.name) or "" for one in await self._cluster.list(Namespace)]
+        known = (await (await self._cluster.watched(Namespace)).synced()).all()
+        spaces = [(one.metadata and one.metadata.name) or "" for one in known]
         ours = self._cluster.selector | {CARRIER: None}
         for found in await asyncio.gather(*(self._cluster.list(ConfigMap, one, ours) for one in spaces)):
             for one in found:

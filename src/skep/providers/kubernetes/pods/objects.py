@@ -7,7 +7,7 @@ from lightkube import codecs
 from lightkube.resources.apps_v1 import Deployment, StatefulSet
 from lightkube.resources.core_v1 import ConfigMap, Pod
 
-from skep.model.errors import Conflict, NotFound
+from skep.model.errors import NotFound
 from skep.providers.kubernetes import applied
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.pods import manifests
@@ -69,7 +69,7 @@ class Objects:
             return False
         self._applying, self._meanwhile, self._applied, self._found = True, None, None, None
         try:
-            (made,) = await self._put_workload(ledger, applied.stamped(manifest))
+            made: Any = await self._cluster.own(codecs.from_dict(applied.stamped(manifest)))
         finally:
             self._applying = False
         self._applied, self._made = manifest, made.metadata
@@ -82,15 +82,6 @@ class Objects:
             return False
         self._applied, self._made, self._found = manifest, found.metadata, None
         return True
-
-    async def _put_workload(self, ledger: Ledger, manifest: Manifest) -> list[Any]:
-        try:
-            return await self._put(manifest)
-        except Conflict as error:
-            if "managers" not in error.details:
-                raise
-            _drift(ledger, managers=error.details["managers"])
-            return await self._put(manifest, force=True)
 
     def differ(self, found: Deployment | StatefulSet, *, gone: bool) -> bool:
         """Whether somebody else changed or deleted it, so that it is to be applied again.

@@ -9,8 +9,8 @@ from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
 
 _DNS = [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
 QUOTA = "skep"
-WALLS = ("default-deny", "names")
-"""Policies."""
+_DENY, _NAMES = WALLS = ("default-deny", "names")
+"""Policies: nothing is reached, and the name service is."""
 _SYSTEM = ("system-cluster-critical", "system-node-critical")
 """Classes of what a cluster needs itself: they put out whatever is in their way."""
 _RBAC = "rbac.authorization.k8s.io"
@@ -62,8 +62,8 @@ def fences(of: TenantNamespace, bounds: Bounds) -> list[Manifest]:
         of.object("v1", "ResourceQuota", QUOTA, spec={"hard": hard}),
         of.object("v1", "ResourceQuota", "skep-not-critical", spec={"hard": {"pods": "0"}} | critical),
         of.object("v1", "LimitRange", "skep", spec={"limits": [usual]}),
-        _policy(of, WALLS[0], {"policyTypes": ["Ingress", "Egress"]}),
-        _policy(of, WALLS[1], {"policyTypes": ["Egress"], "egress": [{"ports": _DNS}]}),
+        _policy(of, _DENY, {"policyTypes": ["Ingress", "Egress"]}),
+        _policy(of, _NAMES, {"policyTypes": ["Egress"], "egress": [{"ports": _DNS}]}),
     ]
 
 
