@@ -17,6 +17,8 @@ APPLIED = f"{DOMAIN}/applied"
 """The annotation."""
 _OF_LISTS = ("apiVersion", "kind")
 """What the objects in a list need not say."""
+_WALLS = ("NetworkPolicy", "ResourceQuota", "LimitRange")
+"""Kinds that shut somebody in: one more field can open them."""
 _QUANTITIES = (".resources", ".sizeLimit", ".hard", ".defaultRequest")
 
 
@@ -35,7 +37,14 @@ def stands(manifest: Manifest, live: Mapping[str, Any]) -> bool:
     """Whether it need not be applied: what is there was made of it, and is still as it was made."""
     marks = live.get("metadata", {}).get("annotations") or {}
     body = {key: value for key, value in manifest.items() if key not in _OF_LISTS}
-    return marks.get(APPLIED) == digest(manifest) and not any(drifted(body, live))
+    if marks.get(APPLIED) != digest(manifest) or any(drifted(body, live)):
+        return False
+    return not added(manifest, live)
+
+
+def added(manifest: Manifest, live: Mapping[str, Any]) -> list[str]:
+    """Fields that others have put there, where they undo what was applied; [] of other kinds."""
+    return list(drifted(live.get("spec"), manifest["spec"], "spec")) if manifest["kind"] in _WALLS else []
 
 
 def drifted(ours: Any, live: Any, path: str = "") -> Iterator[str]:

@@ -8,11 +8,16 @@ import pytest
 from tests.cluster.kubernetes.cluster import Cluster
 from tests.providers.kubernetes.zone import Zone, counted, open_zone
 from tests.providers.network.conftest import network, port, publications
+from tests.providers.network.test_guards import WEB, guards, rule
 
 from skep.model.errors import Stale
 from skep.model.host import Backend, NetworkConfig, NetworkVirtualIps, PortConfig, VirtualIp
 from skep.model.ids import ServiceId, TenantId, new_id
 from skep.model.needs import NODE_PORTS
+from skep.providers.kubernetes.client import access
+from skep.providers.kubernetes.client.cluster import Cluster as SkepsCluster
+from skep.providers.kubernetes.network.tenancies import Tenancies
+from skep.providers.kubernetes.tenants.tenants import Tenants
 
 pytestmark = [pytest.mark.root, pytest.mark.kubernetes, pytest.mark.timeout(900)]
 
@@ -227,6 +232,36 @@ async def test_a_younger_process_knows_what_was_told_and_refuses_older_news(
     assert known == ({net.id}, {nic.id}, {nic.replica})
     assert in_force[net.id].generation == 7
     assert zone.get(net.tenant, "networkpolicies,services,endpoints,configmaps").keys() == before.keys()
+
+
+async def applied_anew(zone: Zone, tenant: TenantId) -> list[str]:
+    """By a process that begins."""
+    config = access.read(zone.world.kubeconfig.read_text())
+    async with SkepsCluster(config, zone.cluster.installation) as cluster:
+        names = counted(cluster)
+        async with Tenancies(cluster, Tenants(cluster), zone.tenancies._certify) as younger:
+            await younger.brought(younger.tenancy(tenant))
+        return names
+
+
+async def test_a_younger_process_leaves_what_stands_and_shuts_what_somebody_has_opened(zone: Zone) -> None:
+    net = network()
+    await zone.fabric.ensure_network(net)
+    web, db = await plugged(zone, net, 5), await plugged(zone, net, 6, "db")
+    rules = (rule("80", group=WEB), rule("1000-1010", cidr="10.0.0.0/8"), rule("", "any", direction="egress"))
+    await zone.fabric.set_guards(guards(net, 1, db, rules=rules, members=(web,)))
+    await zone.fabric.publish(publications(net, 31080, PORT, (web.address,)))
+    await zone.fabric.set_virtual_ips(told(net, 7, Backend(address=web.address), ports=True))
+    policy = f"network-{net.id}"
+    before = zone.get(net.tenant, "networkpolicies")[policy]["spec"]
+
+    standing = await applied_anew(zone, net.tenant)
+    opened = ("--type=json", '--patch=[{"op": "add", "path": "/spec/ingress/-", "value": {}}]')
+    await zone.kubectl(net.tenant, "patch", "networkpolicy", policy, *opened)
+    shut = await applied_anew(zone, net.tenant)
+
+    assert (standing, set(shut)) == ([], {policy})
+    assert zone.get(net.tenant, "networkpolicies")[policy]["spec"] == before
 
 
 async def test_what_somebody_deletes_is_made_again(zone: Zone) -> None:

@@ -17,7 +17,7 @@ from lightkube.config.kubeconfig import SingleConfig
 from lightkube.core.resource import GlobalResource, api_info
 from lightkube.types import CascadeType, PatchType
 
-from skep.model.errors import Conflict, Forbidden, NotFound
+from skep.model.errors import Forbidden, NotFound
 from skep.model.ids import TenantId
 from skep.providers.kubernetes.client import access, refusals
 from skep.providers.kubernetes.client.feeds import Feed
@@ -111,18 +111,6 @@ class Cluster:
             NotFound: the namespace is not there.
         """
         return [await self._apply(one, force) for one in objects]
-
-    async def own(self, one: T) -> T:
-        """As `apply`; what another manager has taken of it is taken back, and said."""
-        try:
-            return (await self.apply(one))[0]
-        except Conflict as error:
-            if "managers" not in error.details:
-                raise
-            meta: Any = one.metadata  # type: ignore[attr-defined] # every kind has it
-            what = _called(type(one), meta.name, meta.namespace)
-            log.warning("cluster.drift", object=what, managers=error.details["managers"])
-            return (await self.apply(one, force=True))[0]
 
     async def create(self, one: T) -> T:
         """For what is asked of a cluster, and for what must not be changed if it is there.

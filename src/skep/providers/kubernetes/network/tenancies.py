@@ -12,14 +12,14 @@ from types import TracebackType
 from typing import Any, Self
 
 import structlog
-from lightkube import codecs
 from lightkube.resources.core_v1 import ConfigMap, Endpoints, Namespace, Pod, Secret, Service
 from lightkube.resources.discovery_v1 import EndpointSlice
 from lightkube.resources.networking_v1 import Ingress, NetworkPolicy
 
 from skep.model.errors import Forbidden, NotFound, SkepError, Unavailable
 from skep.model.ids import ReplicaId, ServiceId, TenantId
-from skep.providers.kubernetes.applied import digest, stamped
+from skep.providers.kubernetes.applied import digest
+from skep.providers.kubernetes.applying import put
 from skep.providers.kubernetes.client.cluster import Cluster, mark
 from skep.providers.kubernetes.client.together import Together
 from skep.providers.kubernetes.client.watching import Change, Watched
@@ -286,7 +286,7 @@ class Tenancies:
     async def _apply(self, tenancy: Tenancy, manifest: Manifest) -> None:
         key, written = key_of(manifest), digest(manifest)
         try:
-            found: Any = await self._cluster.own(codecs.from_dict(stamped(manifest)))
+            found = await put(self._cluster, manifest)
         except SkepError as error:
             tenancy.failed[key] = error
             return

@@ -9,6 +9,7 @@ from lightkube.resources.core_v1 import ConfigMap, Pod
 
 from skep.model.errors import NotFound
 from skep.providers.kubernetes import applied
+from skep.providers.kubernetes.applying import put
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.pods import manifests
 from skep.providers.kubernetes.pods.ledger import Entry, Ledger, written
@@ -69,7 +70,7 @@ class Objects:
             return False
         self._applying, self._meanwhile, self._applied, self._found = True, None, None, None
         try:
-            made: Any = await self._cluster.own(codecs.from_dict(applied.stamped(manifest)))
+            made = await put(self._cluster, manifest)
         finally:
             self._applying = False
         self._applied, self._made = manifest, made.metadata

@@ -1,18 +1,14 @@
-"""Limits and walls of tenants' namespaces: what of them stands, and how the rest is put up.
-
-Here every field counts, not only those that skep wrote: one that somebody has added can open a wall.
-"""
+"""Limits and walls of tenants' namespaces: what of them stands, and how the rest is put up."""
 
 import asyncio
 from typing import Any
 
-import structlog
-from lightkube import codecs
 from lightkube.resources.core_v1 import LimitRange, ResourceQuota
 from lightkube.resources.networking_v1 import NetworkPolicy
 
 from skep.model.errors import Unavailable
-from skep.providers.kubernetes.applied import drifted, stamped, stands
+from skep.providers.kubernetes.applied import stands
+from skep.providers.kubernetes.applying import put
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.client.patience import SOON
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
@@ -24,7 +20,6 @@ _BELIEVED = 60.0
 _LIMITS: dict[str, type[Any]] = {"ResourceQuota": ResourceQuota, "LimitRange": LimitRange}
 Thing = tuple[str, str, str]
 """Kind, namespace and name."""
-_log = structlog.get_logger(__name__)
 
 
 class Fences:
@@ -77,12 +72,12 @@ class Fences:
         if fence["kind"] == "NetworkPolicy":
             policies = await self._cluster.watched(NetworkPolicy)
             found = policies.get(name, namespace) if await policies.allowed() else None
-            if found is None or not _is_just(fence, found.to_dict()):
+            if found is None or not stands(fence, found.to_dict()):
                 return False
             self._up[namespace, name] = (found.metadata and found.metadata.uid) or ""
             return True
         left = (await self._left()).pop((fence["kind"], namespace, name), {})
-        return _is_just(fence, left) and (fence["kind"] != "ResourceQuota" or _is_counted(left))
+        return stands(fence, left) and (fence["kind"] != "ResourceQuota" or _is_counted(left))
 
     async def _left(self) -> dict[Thing, Manifest]:
         async with self._reading:
@@ -97,15 +92,9 @@ class Fences:
             return self._limits
 
     async def _put(self, fence: Manifest) -> None:
-        """What others have added goes, which no apply takes away."""
-        namespace, name = _place(fence)
-        found: Any = await self._cluster.own(codecs.from_dict(stamped(fence)))
-        if added := _added(fence, found.to_dict()):
-            what = f"{fence['kind']} {name} in {namespace}"
-            _log.warning("cluster.drift", object=what, fields=sorted(added))
-            found = await self._cluster.replace(type(found), name, "spec", fence["spec"], namespace)
+        found = await put(self._cluster, fence)
         if fence["kind"] == "NetworkPolicy":
-            self._up[namespace, name] = found.metadata.uid
+            self._up[_place(fence)] = found.metadata.uid
 
     async def _counted(self, of: TenantNamespace) -> None:
         """Until a quota has been counted for the first time, whatever it is about is refused."""
@@ -115,15 +104,6 @@ class Fences:
                 return
             await asyncio.sleep(pause)
         raise Unavailable(f"The quota of namespace {of.name} is not counted: does the quota controller run?")
-
-
-def _is_just(fence: Manifest, found: Manifest) -> bool:
-    return stands(fence, found) and not _added(fence, found)
-
-
-def _added(fence: Manifest, found: Manifest) -> list[str]:
-    """Fields that are not skep's."""
-    return list(drifted(found["spec"], fence["spec"], "spec"))
 
 
 def _is_counted(quota: Manifest) -> bool:

@@ -15,7 +15,8 @@ from lightkube.resources.core_v1 import ConfigMap, Namespace, PersistentVolumeCl
 
 from skep.model.errors import Conflict, Forbidden, NotFound, Unavailable
 from skep.model.ids import TenantId
-from skep.providers.kubernetes.applied import stamped, stands
+from skep.providers.kubernetes.applied import stands
+from skep.providers.kubernetes.applying import put
 from skep.providers.kubernetes.client.cluster import Cluster, mark
 from skep.providers.kubernetes.client.patience import SOON
 from skep.providers.kubernetes.client.watching import Watched
@@ -183,8 +184,7 @@ class Tenants:
                 await asyncio.sleep(pause)
 
     async def _apply(self, *manifests: Manifest) -> None:
-        wanted = [codecs.from_dict(stamped(one)) for one in manifests]
-        await asyncio.gather(*map(self._cluster.own, wanted))
+        await asyncio.gather(*(put(self._cluster, one) for one in manifests))
 
     async def _may_everywhere(self) -> bool:
         """Whether skep needs no binding: who gave it rights gave them for all namespaces."""
