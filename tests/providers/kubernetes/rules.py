@@ -37,6 +37,8 @@ class Ruled:
         """Kind and name."""
         self.managed: set[tuple[str, str]] = set()
         """What others manage fields of, until it is applied with force."""
+        self.failing: set[tuple[str, str]] = set()
+        """What is refused for what it says."""
         self.news: dict[str, asyncio.Queue[tuple[str, dict[str, Any]]]] = defaultdict(asyncio.Queue)
         """By the path of the list: verbs (`DELETED`) and objects that a watch tells."""
         self.port = 0
@@ -106,6 +108,9 @@ class Ruled:
         if thing in self.managed and "force=true" not in query:
             held = {"reason": "FieldManagerConflict", "field": ".spec", "message": 'conflict with "kubectl"'}
             document(status(409, "Apply failed", details={"causes": [held]}), 409)(writer)
+            return
+        if thing in self.failing:
+            document(status(422), 422)(writer)
             return
         self.managed.discard(thing)
         self.applied.append(thing)

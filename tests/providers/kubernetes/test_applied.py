@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from lightkube import codecs
 
 from skep.providers.kubernetes.applied import drifted, is_younger, stamped, stands
 
@@ -43,6 +44,30 @@ def test_what_was_made_of_something_else_does_not_stand_though_all_that_is_wante
 
     assert not stands(OURS, live(before))
     assert not stands(OURS, json.loads(json.dumps(OURS)))  # nobody knows what it was made of
+
+
+OPEN: list[dict[str, Any]] = [
+    {"podSelector": {"matchLabels": {"app": "web"}}, "namespaceSelector": {}},
+    {"podSelector": {}},
+    {},
+]
+
+
+@pytest.mark.parametrize("peer", OPEN)
+def test_a_policy_that_one_more_field_or_one_less_opens_does_not_stand(peer: dict[str, Any]) -> None:
+    """As the client reads it: an empty selector is everybody, an absent one nobody."""
+    shut = policy({"podSelector": {"matchLabels": {"app": "web"}}})
+    left: Any = codecs.from_dict(stamped(shut))
+    opened: Any = codecs.from_dict(policy(peer) | {"metadata": stamped(shut)["metadata"]})
+
+    assert stands(shut, left.to_dict())
+    assert not stands(shut, opened.to_dict())
+
+
+def policy(peer: dict[str, Any]) -> dict[str, Any]:
+    spec = {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": [peer]}]}
+    metadata = {"name": "wall", "namespace": "n"}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
 
 
 def test_the_stamp_is_beside_other_annotations() -> None:

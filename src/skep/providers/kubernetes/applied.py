@@ -44,7 +44,7 @@ def stands(manifest: Manifest, live: Mapping[str, Any]) -> bool:
 
 def added(manifest: Manifest, live: Mapping[str, Any]) -> list[str]:
     """Fields that others have put there, where they undo what was applied; [] of other kinds."""
-    return list(drifted(live.get("spec"), manifest["spec"], "spec")) if manifest["kind"] in _WALLS else []
+    return list(_more(live["spec"], manifest["spec"], "spec")) if manifest["kind"] in _WALLS else []
 
 
 def drifted(ours: Any, live: Any, path: str = "") -> Iterator[str]:
@@ -60,6 +60,21 @@ def drifted(ours: Any, live: Any, path: str = "") -> Iterator[str]:
             yield from drifted(value, live[number], f"{path}[{number}]")
     elif ours != live and (ours or live) and not (_holds_quantities(path) and _equal(ours, live)):
         yield path
+
+
+def _more(live: Any, ours: Any, path: str) -> Iterator[str]:
+    """An absent selector is nobody, and an empty one everybody; a list may be empty or absent."""
+    if isinstance(live, Mapping) and isinstance(ours, Mapping):
+        for key, value in live.items():
+            if key in ours:
+                yield from _more(value, ours[key], f"{path}.{key}")
+            elif value not in (None, []):
+                yield f"{path}.{key}"
+    elif isinstance(live, list) and isinstance(ours, list):
+        for number, (value, own) in enumerate(zip(live, ours, strict=False)):
+            yield from _more(value, own, f"{path}[{number}]")
+        if len(live) > len(ours):
+            yield path
 
 
 def is_younger(version: str | None, than: str | None) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 import structlog
 from lightkube import codecs
 
-from skep.model.errors import Conflict
+from skep.model.errors import Conflict, Unavailable
 from skep.providers.kubernetes.applied import added, stamped
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.manifests import Manifest
@@ -17,7 +17,7 @@ async def put(cluster: Cluster, manifest: Manifest) -> Any:
     """Apply it, with its digest.  What another manager has taken is taken back; what others have added, which
     no apply takes away, goes where it undoes that.  Both is said in the log.
 
-    Raises as `Cluster.apply` does.
+    Raises as `Cluster.apply` does; Unavailable: something adds to it again at once.
     """
     wanted = codecs.from_dict(stamped(manifest))
     try:
@@ -30,11 +30,16 @@ async def put(cluster: Cluster, manifest: Manifest) -> Any:
     if fields := added(manifest, found.to_dict()):
         _drift(manifest, fields=fields)
         name, namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
-        return await cluster.replace(type(found), name, "spec", manifest["spec"], namespace)
+        found = await cluster.replace(type(found), name, "spec", manifest["spec"], namespace)
+        if added(manifest, found.to_dict()):
+            raise Unavailable(f"Something in the cluster adds to {_called(manifest)}: {', '.join(fields)}.")
     return found
 
 
 def _drift(manifest: Manifest, **what: object) -> None:
+    _log.warning("cluster.drift", object=_called(manifest), **what)
+
+
+def _called(manifest: Manifest) -> str:
     meta = manifest["metadata"]
-    where = f" in {meta['namespace']}" if "namespace" in meta else ""
-    _log.warning("cluster.drift", object=f"{manifest['kind']} {meta['name']}{where}", **what)
+    return f"{manifest['kind']} {meta['name']}" + (f" in {meta['namespace']}" if "namespace" in meta else "")

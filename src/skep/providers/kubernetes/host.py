@@ -3,7 +3,6 @@
 What runs there goes on when it is left, and is found again by whoever enters it next.
 """
 
-import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from skep.model.ids import Bytes, ContainerId, DiskId
 from skep.model.topology import HostLoad
 from skep.providers.kubernetes.client import access
 from skep.providers.kubernetes.client.cluster import Cluster
+from skep.providers.kubernetes.client.side_by_side import side_by_side
 from skep.providers.kubernetes.client.watching import Watched
 from skep.providers.kubernetes.disks.claims import is_default
 from skep.providers.kubernetes.disks.keeping import snapshot_classes
@@ -147,7 +147,7 @@ async def cluster_host(
     nodes = await cluster.watched(Node, labels={})
     for kind in _FOLLOWED:
         await cluster.watched(kind)
-    led, given, resolver, _ = await asyncio.gather(
+    led, given, resolver, _ = await side_by_side(
         entrance(cluster),
         addressing(cluster),
         nameserver(cluster),
@@ -157,7 +157,6 @@ async def cluster_host(
         Repository(where.registry, where.credentials, insecure), folder / "images", insecure
     )
     tenants = Tenants(cluster, furnish=pulling.furnishing(where.registry, where.credentials))
-    await tenants.refresh()
     tenancies = await stack.enter_async_context(Tenancies(cluster, tenants, supplies.certificate, led))
     disks = await stack.enter_async_context(
         ClaimPool(cluster, tenants, PorterImage(images, folder / "porter"))

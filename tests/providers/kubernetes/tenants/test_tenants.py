@@ -47,7 +47,7 @@ def disk(tenant: TenantId) -> DiskSpec:
 def test_nothing_of_a_tenant_is_as_urgent_as_the_cluster_itself() -> None:
     (quota,) = [
         one["spec"]
-        for one in namespaces.fences(OF, Bounds())
+        for one in namespaces.limits(OF, Bounds())
         if one["kind"] == "ResourceQuota" and "scopeSelector" in one["spec"]
     ]
 
@@ -63,11 +63,7 @@ def test_nothing_of_a_tenant_is_as_urgent_as_the_cluster_itself() -> None:
 
 def test_pods_are_held_to_the_baseline_and_reach_the_name_service_alone() -> None:
     made = namespaces.namespace(OF)
-    policies = {
-        one["metadata"]["name"]: one["spec"]
-        for one in namespaces.fences(OF, Bounds())
-        if one["kind"] == "NetworkPolicy"
-    }
+    policies = {one["metadata"]["name"]: one["spec"] for one in namespaces.walls(OF)}
 
     assert made["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "baseline"
     assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}

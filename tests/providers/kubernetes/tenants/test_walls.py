@@ -14,7 +14,7 @@ from tests.providers.kubernetes.rules import Ruled, ruled
 from tests.providers.kubernetes.zone import Zone, counted, open_zone
 from tests.providers.network.conftest import network
 
-from skep.model.errors import NotFound, Unavailable
+from skep.model.errors import InvalidInput, NotFound, Unavailable
 from skep.model.host import NetworkConfig
 from skep.model.ids import TenantId
 from skep.providers.kubernetes.applied import stamped
@@ -52,7 +52,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 def left() -> Objects:
     """What an earlier process put into a namespace, as the cluster lists it."""
     objects: Objects = {path: [] for path in PATHS.values()}
-    for one in (namespaces.namespace(OF), *namespaces.fences(OF, Bounds())):
+    for one in (namespaces.namespace(OF), *namespaces.limits(OF, Bounds()), *namespaces.walls(OF)):
         found = json.loads(json.dumps(stamped(one)))
         found["metadata"] |= {"resourceVersion": "1", "uid": "u"}
         found["status"] = {"hard": found["spec"]["hard"]} if one["kind"] == "ResourceQuota" else {}
@@ -91,7 +91,12 @@ async def test_what_is_missing_and_what_somebody_has_changed_is_applied() -> Non
 
 
 @pytest.mark.parametrize(
-    "opened", [{"ingress": [{}], "egress": [{}]}, {"podSelector": {"matchLabels": {"no": "body"}}}]
+    "opened",
+    [
+        {"ingress": [{}], "egress": [{}]},
+        {"podSelector": {"matchLabels": {"no": "body"}}},
+        {"podSelector": {"matchExpressions": [{"key": "none", "operator": "Exists"}]}},
+    ],
 )
 async def test_what_somebody_has_added_goes_since_it_opens_a_wall(opened: dict[str, Any]) -> None:
     """No apply takes it away: it is not skep's."""
@@ -148,26 +153,23 @@ async def test_all_of_it_is_applied_where_an_older_role_lets_nobody_see_what_sta
 async def test_a_wall_that_is_gone_is_put_up_by_whoever_ensures_the_namespace_next() -> None:
     async with ruled(set(), left()) as server, Cluster(server.config(), OF.installation) as cluster:
         tenants = Tenants(cluster)
-        before_anybody_knew = tenants.fallen(OF.tenant, "names", "u")
         await ensure(tenants)
-        others = [tenants.fallen(OF.tenant, "network-1", "u"), tenants.fallen(OF.tenant, "names", "another")]
+        another = tenants.fallen(OF.tenant, "network-1")
         await ensure(tenants)
         whole = list(server.applied)
         await tell_gone(server, cluster, "names")
-        fallen = [tenants.fallen(OF.tenant, "names", "u") for _ in range(2)]
+        fallen = tenants.fallen(OF.tenant, "names")
+        await ensure(tenants)
         await ensure(tenants)
 
-    assert (before_anybody_knew, others, whole) == (False, [False, False], [])
-    assert fallen == [True, False]
-    assert ("NetworkPolicy", "names") in server.applied
+    assert (another, whole, fallen) == (False, [], True)
+    assert server.applied == [("NetworkPolicy", "names")]
 
 
 async def test_a_wall_that_falls_while_its_namespace_is_ensured_is_not_forgotten() -> None:
-    fallen: list[bool] = []
-
     def furnish(of: TenantNamespace) -> list[Manifest]:
         """Asked for once it was seen that all of them stand."""
-        fallen.append(tenants.fallen(of.tenant, "names", "u"))
+        assert tenants.fallen(of.tenant, "names")
         return []
 
     async with ruled(set(), left()) as server, Cluster(server.config(), OF.installation) as cluster:
@@ -177,14 +179,45 @@ async def test_a_wall_that_falls_while_its_namespace_is_ensured_is_not_forgotten
         await tell_gone(server, cluster, "names")
         await ensure(tenants)
 
-    assert (fallen, before) == ([True], [])
-    assert ("NetworkPolicy", "names") in server.applied
+    assert (before, server.applied) == ([], [("NetworkPolicy", "names")])
+
+
+async def test_what_was_refused_once_is_asked_for_again() -> None:
+    """Though all of it stood in the namespace that was there before under this name."""
+    async with ruled(set(), left()) as server, Cluster(server.config(), OF.installation) as cluster:
+        tenants = Tenants(cluster, furnish=lambda of: [of.object("v1", "Secret", "login")])
+        await ensure(tenants)
+        server.applied.clear()
+        server.objects[PATHS["Namespace"]][0]["metadata"]["uid"] = "another"
+        server.news[PATHS["Namespace"]].put_nowait(("MODIFIED", server.objects[PATHS["Namespace"]][0]))
+        for name in ("default-deny", "names"):
+            await tell_gone(server, cluster, name)
+        server.failing.add(("NetworkPolicy", "names"))
+        with pytest.raises(InvalidInput):
+            await ensure(tenants)
+        server.failing.clear()
+        await ensure(tenants)
+
+    assert {("NetworkPolicy", "names"), ("ResourceQuota", "skep"), ("Secret", "login")} < set(server.applied)
+
+
+async def test_a_namespace_that_goes_is_not_mended() -> None:
+    async with ruled(set(), left()) as server, Cluster(server.config(), OF.installation) as cluster:
+        tenants = Tenants(cluster)
+        async with tenants.turn(OF.tenant):
+            goes = await tenants.release(OF.tenant)
+            late = tenants.fallen(OF.tenant, "names")  # with its namespace, which the watch does not know
+            await tenants.mend(OF.tenant)
+
+    assert (goes, late, server.applied) == (True, False, [])
 
 
 async def test_a_wall_of_a_tenant_without_networks_is_put_up_at_once() -> None:
-    """Of one that has only disks, for example."""
+    """Of one that has only disks."""
+    disk = {"metadata": {"name": "disk", "namespace": OF.name, "resourceVersion": "1"}}
+    objects = left() | {f"/api/v1/namespaces/{OF.name}/persistentvolumeclaims": [disk]}
     with capture_logs() as logs:
-        async with ruled(set(), left()) as server, followed(server) as cluster:
+        async with ruled(set(), objects) as server, followed(server) as cluster:
             untouched = list(server.applied)
             await tell_gone(server, cluster, "default-deny")
             await until_applied(server, ("NetworkPolicy", "default-deny"))
@@ -194,7 +227,9 @@ async def test_a_wall_of_a_tenant_without_networks_is_put_up_at_once() -> None:
 
 
 async def test_a_wall_that_fell_unseen_is_put_up_as_soon_as_skep_may_see_it() -> None:
-    async with ruled({POLICIES}, left()) as server, followed(server):
+    carrier = {"metadata": {"name": "web", "namespace": OF.name, "labels": {"skep.dev/carrier": "web"}}}
+    objects = left() | {f"/api/v1/namespaces/{OF.name}/configmaps": [carrier]}
+    async with ruled({POLICIES}, objects) as server, followed(server):
         server.objects[POLICIES] = [policy(left(), "names")]
         server.applied.clear()
         server.denied.clear()

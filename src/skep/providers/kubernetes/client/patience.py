@@ -1,6 +1,7 @@
 """How long to wait before asking a cluster again.  Everybody who asks a cluster waits like this."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -9,9 +10,23 @@ from typing import TypeVar
 from skep.providers.kubernetes.client import refusals
 
 _FIRST, _LONGEST, _AS_ASKED = 0.2, 10.0, 30.0
+_SLOWEST = 30.0
 SOON = (0.1, 0.3, 1.0, 3.0)
 """Seconds until a cluster has heard of what was made there a moment ago."""
 T = TypeVar("T")
+
+
+class Brake:
+    """For what somebody undoes again and again: it is done at once, then more and more slowly."""
+
+    def __init__(self) -> None:
+        self._last, self._pause = -math.inf, 0.0
+
+    def pause(self, now: float) -> float:
+        """Seconds to wait before it is done again."""
+        soon = now - self._last < 2 * _SLOWEST
+        self._last, self._pause = now, min(_SLOWEST, max(_FIRST, 2 * self._pause)) if soon else 0.0
+        return self._pause
 
 
 def delay(failures: int, error: Exception, chance: float, now: float) -> float:

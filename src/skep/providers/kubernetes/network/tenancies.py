@@ -6,6 +6,7 @@ themselves, and so does what somebody else deleted.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
@@ -21,6 +22,8 @@ from skep.model.ids import ReplicaId, ServiceId, TenantId
 from skep.providers.kubernetes.applied import digest
 from skep.providers.kubernetes.applying import put
 from skep.providers.kubernetes.client.cluster import Cluster, mark
+from skep.providers.kubernetes.client.patience import Brake
+from skep.providers.kubernetes.client.side_by_side import side_by_side
 from skep.providers.kubernetes.client.together import Together
 from skep.providers.kubernetes.client.watching import Change, Watched
 from skep.providers.kubernetes.manifests import Manifest
@@ -64,6 +67,8 @@ class Tenancies:
         self._certify = certify
         self._all: dict[TenantId, Tenancy] = {}
         self._rounds: dict[TenantId, Together] = {}
+        self._brakes: defaultdict[TenantId, Brake] = defaultdict(Brake)
+        """For walls that fall."""
         self._wrote: dict[TenantId, float] = {}
         """When (by the clock of the loop) a round last changed something."""
         self._pods: dict[ReplicaId, Standing] = {}
@@ -84,10 +89,10 @@ class Tenancies:
             kind: await self._cluster.watched(kind) for kind in self._seen_everywhere()
         }
         reading = (self._read(self.tenancy(tenant)) for tenant in known)
-        await asyncio.gather(pods.synced(), *(one.allowed() for one in things.values()), *reading)
+        await side_by_side(pods.synced(), *(one.allowed() for one in things.values()), *reading)
         # An older role does not let skep watch these everywhere: until it may, deletions go unnoticed.
         unseen = [kind for kind, one in things.items() if not await one.allowed()]
-        await asyncio.gather(*(self._look_in(self.tenancy(tenant), unseen) for tenant in known))
+        await side_by_side(*(self._look_in(self.tenancy(tenant), unseen) for tenant in known))
         self._stack.callback(pods.subscribe(self._pod))
         self._stack.callback(namespaces.subscribe(self._namespace))
         for one in things.values():
@@ -172,11 +177,12 @@ class Tenancies:
         if not change.gone:
             return
         lost = tenant in self._all and self._all[tenant].lost(key, meta.uid)
-        fallen = key[0] == "NetworkPolicy" and self.tenants.fallen(tenant, key[1], meta.uid)
+        fallen = key[0] == "NetworkPolicy" and self.tenants.fallen(tenant, key[1])
         if lost or fallen:
             log.info("kubernetes.deleted", kind=key[0], name=key[1], namespace=meta.namespace)
             self.tenancy(tenant)
-            self._poke(tenant)
+            now = asyncio.get_running_loop().time()
+            self._poke(tenant, self._brakes[tenant].pause(now) if fallen else 0.0)
 
     async def _catch_up(self, kind: Any, one: Watched[Any]) -> None:
         """What became of a kind that skep did not see, as soon as it may."""
@@ -186,19 +192,21 @@ class Tenancies:
             for key in [key for key in tenancy.there if KINDS[key[0]] is kind]:
                 if (tenancy.of.name, key[1]) not in there:
                     tenancy.forget(key)
-            for wall in WALLS if kind is NetworkPolicy else ():
-                if (tenancy.of.name, wall) not in there:
-                    self.tenants.fallen(tenancy.of.tenant, wall)
         self._take(one.all())
+        for tenant in await self.tenants.known() if kind is NetworkPolicy else ():
+            for wall in WALLS:
+                if (self.tenancy(tenant).of.name, wall) not in there:
+                    self.tenants.fallen(tenant, wall)
         for tenant in self._all:
             self._poke(tenant)
 
-    def _poke(self, tenant: TenantId) -> None:
-        """Begin a round that nobody waits for; news that come together are one round."""
+    def _poke(self, tenant: TenantId, pause: float = 0.0) -> None:
+        """Begin a round that nobody waits for, after the pause; news that come together are one round."""
         if tenant not in self._soon:
             loop = asyncio.get_running_loop()
             rested = self._wrote.get(tenant, 0.0) + self._rest(tenant)
-            self._soon[tenant] = loop.call_at(max(loop.time() + _GATHER, rested), self._begin, tenant)
+            soon = loop.time() + max(_GATHER, pause)
+            self._soon[tenant] = loop.call_at(max(soon, rested), self._begin, tenant)
 
     def _rest(self, tenant: TenantId) -> float:
         networks = self._all[tenant].record.networks.values() if tenant in self._all else ()
@@ -233,10 +241,11 @@ class Tenancies:
         async with self.tenants.turn(tenant):
             if soon := self._soon.pop(tenant, None):
                 soon.cancel()  # this round takes all news along
-            held = bool(tenancy.there)
-            if not tenancy.record.empty or (not held and await self.tenants.keeps(tenant)):
+            if not tenancy.record.empty:
                 await self.tenants.ensure(tenant)
-            elif not held:
+            elif not tenancy.there:
+                if not await self.tenants.release(tenant):  # there are disks
+                    await self.tenants.mend(tenant)
                 return
             tenancy.failed.clear()
             await self._have_certificates(tenancy)
@@ -247,7 +256,7 @@ class Tenancies:
                 self._note_writing(tenant)  # what is heard from now on rests
                 await self._carry_out(tenancy, new, gone)
                 self._note_writing(tenant)
-            if held and tenancy.record.empty and not tenancy.failed:
+            if tenancy.record.empty and not tenancy.failed:
                 await self.tenants.release(tenant)
 
     def _note_writing(self, tenant: TenantId) -> None:

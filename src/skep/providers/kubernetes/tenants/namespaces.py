@@ -10,7 +10,7 @@ from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
 _DNS = [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
 QUOTA = "skep"
 _DENY, _NAMES = WALLS = ("default-deny", "names")
-"""Policies: nothing is reached, and the name service is."""
+"""Names of policies."""
 _SYSTEM = ("system-cluster-critical", "system-node-critical")
 """Classes of what a cluster needs itself: they put out whatever is in their way."""
 _RBAC = "rbac.authorization.k8s.io"
@@ -47,8 +47,7 @@ def binding(of: TenantNamespace) -> Manifest:
     )
 
 
-def fences(of: TenantNamespace, bounds: Bounds) -> list[Manifest]:
-    """Limits, and policies by which nothing is reached but the name service."""
+def limits(of: TenantNamespace, bounds: Bounds) -> list[Manifest]:
     hard = {
         "pods": str(bounds.pods),
         "persistentvolumeclaims": str(bounds.claims),
@@ -62,6 +61,12 @@ def fences(of: TenantNamespace, bounds: Bounds) -> list[Manifest]:
         of.object("v1", "ResourceQuota", QUOTA, spec={"hard": hard}),
         of.object("v1", "ResourceQuota", "skep-not-critical", spec={"hard": {"pods": "0"}} | critical),
         of.object("v1", "LimitRange", "skep", spec={"limits": [usual]}),
+    ]
+
+
+def walls(of: TenantNamespace) -> list[Manifest]:
+    """Policies by which nothing is reached but the name service."""
+    return [
         _policy(of, _DENY, {"policyTypes": ["Ingress", "Egress"]}),
         _policy(of, _NAMES, {"policyTypes": ["Egress"], "egress": [{"ports": _DNS}]}),
     ]

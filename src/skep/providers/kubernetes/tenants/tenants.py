@@ -19,6 +19,7 @@ from skep.providers.kubernetes.applied import stands
 from skep.providers.kubernetes.applying import put
 from skep.providers.kubernetes.client.cluster import Cluster, mark
 from skep.providers.kubernetes.client.patience import SOON
+from skep.providers.kubernetes.client.side_by_side import side_by_side
 from skep.providers.kubernetes.client.watching import Watched
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
 from skep.providers.kubernetes.tenants import namespaces
@@ -27,6 +28,8 @@ from skep.providers.kubernetes.tenants.namespaces import Bounds
 
 _GOING = 120.0
 """Seconds in which what is being deleted must be gone."""
+_HEARD = 60.0
+"""Seconds in which the watch tells of what was made."""
 
 
 def _nothing(of: TenantNamespace) -> list[Manifest]:
@@ -36,9 +39,14 @@ def _nothing(of: TenantNamespace) -> list[Manifest]:
 @dataclass
 class _Turn:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    whole: bool = False
-    """Everything that a namespace has before anything runs there was put into it."""
-    furnished: bool = False
+    filled: str = ""
+    """The uid of the namespace that everything but walls was put into by this process."""
+    whole: str = ""
+    """Of the one in which the walls are up, too."""
+    fallen: bool = False
+    """A wall fell since they were last looked at."""
+    leaving: str = ""
+    """Of the one that this process has deleted."""
 
 
 class Tenants:
@@ -55,11 +63,13 @@ class Tenants:
         self._furnish = furnish
         self._fences = Fences(cluster, bounds or Bounds())
         self._turns: dict[TenantId, _Turn] = {}
+        self._watched: Watched[Namespace] | None = None
         self._everywhere: bool | None = None
         self._asking = asyncio.Lock()
 
     async def watched(self) -> Watched[Namespace]:
-        return await (await self._cluster.watched(Namespace)).synced()
+        self._watched = await (await self._cluster.watched(Namespace)).synced()
+        return self._watched
 
     def of(self, tenant: TenantId) -> TenantNamespace:
         return TenantNamespace(self._cluster.installation, tenant)
@@ -82,59 +92,53 @@ class Tenants:
             Conflict: a namespace of this name is somebody else's.
             Unavailable: the one of before is still on its way out.
         """
-        of, turn = self.of(tenant), self._turn(tenant)
-        watched = await self.watched()
-        if turn.whole and (found := watched.get(of.name)) is not None and not _going(found):
+        of = self.of(tenant)
+        if self._is_whole(tenant, (watched := await self.watched()).get(of.name)):
             return of
         await self._gone(watched, of.name)
         there = await self._ours(of)
         if there is not None and _going(there):  # the watch had not told it yet
             await self._gone(watched, of.name, _uid(there))
             there = None
-        made = namespaces.namespace(of)
-        if there is None or not stands(made, there.to_dict()):
-            await self._apply(made)
-        if not await self._may_everywhere():
-            with suppress(Conflict):
-                await self._cluster.create(codecs.from_dict(namespaces.binding(of)))
-        await self._fill(of, fresh=there is None)
-        await watched.until(lambda: watched.get(of.name) is not None)
-        turn.whole = self._fences.are_up(of)
+        uid = await self._complete(of, there)
+        try:
+            async with asyncio.timeout(_HEARD):
+                await watched.until(lambda: (now := watched.get(of.name)) is not None and _uid(now) == uid)
+        except TimeoutError:
+            raise Unavailable(f"Namespace {of.name} was made, and is not heard of: ask again.") from None
         return of
 
-    async def refresh(self) -> None:
-        """What namespaces are furnished with may be another by now."""
-        known = [tenant for tenant in await self.known() if await self.keeps(tenant)]
-        await self._apply(*(one for tenant in known for one in self._furnish(self.of(tenant))))
-        for tenant in known:
-            self._turn(tenant).furnished = True
-
-    async def keeps(self, tenant: TenantId) -> bool:
-        """Whether the tenant has a namespace, which nobody deletes."""
-        found = (await self.watched()).get(self.of(tenant).name)
-        return found is not None and not _going(found)
+    async def mend(self, tenant: TenantId) -> None:
+        """As `ensure`, if the namespace is there; one that is not there, or goes, is nothing to be mended."""
+        of = self.of(tenant)
+        found = (await self.watched()).get(of.name)
+        if not self._is_kept(tenant, found) or self._is_whole(tenant, found):
+            return
+        if (there := await self._ours(of)) is not None and not _going(there):
+            await self._complete(of, there)
 
     async def release(self, tenant: TenantId) -> bool:
         """In the tenant's turn: delete the namespace unless something needs it.  Answers whether it goes."""
-        of = self.of(tenant)
-        if (await self.watched()).get(of.name) is None:
+        of, turn = self.of(tenant), self._turn(tenant)
+        found = (await self.watched()).get(of.name)
+        if found is None or not self._is_kept(tenant, found):
             return True
         claims = await self._cluster.list(PersistentVolumeClaim, of.name)
-        records = await self._cluster.list(ConfigMap, of.name, of.labels(record="network"))
-        if records or any(one.metadata and not one.metadata.deletionTimestamp for one in claims):
+        records = await self._cluster.list(ConfigMap, of.name)
+        if any(map(_keeps, records)) or any(one.metadata and not _going(one) for one in claims):
             return False
-        self._turn(tenant).whole = False
-        self._fences.forget(of)
         await self._cluster.delete(Namespace, of.name)
+        turn.leaving, turn.whole, turn.filled = _uid(found), "", ""
         return True
 
-    def fallen(self, tenant: TenantId, policy: str, uid: str | None = None) -> bool:
-        """Take note that a policy (`uid`: that one) is gone.  Whether it was a wall, which the next `ensure`
-        puts up again."""
-        fallen = self._fences.fallen(self.of(tenant), policy, uid)
-        if fallen:
-            self._turn(tenant).whole = False
-        return fallen
+    def fallen(self, tenant: TenantId, policy: str) -> bool:
+        """Take note that a policy is gone.  Whether it was a wall that is to be put up again: by `ensure`, or
+        `mend`."""
+        if policy not in namespaces.WALLS:
+            return False
+        turn = self._turn(tenant)
+        turn.whole, turn.fallen = "", True
+        return self._watched is not None and self._is_kept(tenant, self._watched.get(self.of(tenant).name))
 
     def _turn(self, tenant: TenantId) -> _Turn:
         return self._turns.setdefault(tenant, _Turn())
@@ -167,24 +171,43 @@ class Tenants:
             raise Conflict(f"Namespace {of.name} is there, and not of this installation of skep.")
         return found
 
-    async def _fill(self, of: TenantNamespace, *, fresh: bool) -> None:
-        """Right after the binding API servers may not have heard of it."""
-        turn = self._turn(of.tenant)
-        turn.furnished = turn.furnished and not fresh
-        for pause in (*SOON, None):
+    def _is_whole(self, tenant: TenantId, found: Namespace | None) -> bool:
+        return found is not None and not _going(found) and self._turn(tenant).whole == _uid(found)
+
+    def _is_kept(self, tenant: TenantId, found: Namespace | None) -> bool:
+        """Whether there is one, which nobody has deleted."""
+        return found is not None and not _going(found) and self._turn(tenant).leaving != _uid(found)
+
+    async def _complete(self, of: TenantNamespace, there: Namespace | None) -> str:
+        """Put all that is missing into the namespace, or into a new one; answers its uid."""
+        turn, made = self._turn(of.tenant), namespaces.namespace(of)
+        turn.whole, turn.fallen = "", False
+        if there is None or not stands(made, there.to_dict()):
+            uid = _uid(await put(self._cluster, made))
+        else:
+            uid = _uid(there)
+        if turn.filled != uid and not await self._may_everywhere():
+            with suppress(Conflict):
+                await self._cluster.create(codecs.from_dict(namespaces.binding(of)))
+        for pause in (*SOON, None):  # right after the binding API servers may not have heard of it
             try:
-                await self._fences.put_up(of, fresh=fresh)
-                if not turn.furnished:
-                    await self._apply(*self._furnish(of))
-                turn.furnished = True
-                return
+                await self._fill(of, uid, fresh=there is None)
+                break
             except Forbidden:
                 if pause is None:
                     raise
                 await asyncio.sleep(pause)
+        turn.whole = "" if turn.fallen else uid
+        return uid
 
-    async def _apply(self, *manifests: Manifest) -> None:
-        await asyncio.gather(*(put(self._cluster, one) for one in manifests))
+    async def _fill(self, of: TenantNamespace, uid: str, *, fresh: bool) -> None:
+        turn = self._turn(of.tenant)
+        await self._fences.put_up_walls(of, fresh=fresh)
+        if turn.filled == uid:
+            return
+        await self._fences.put_up_limits(of, fresh=fresh)
+        await side_by_side(*(self._cluster.apply(codecs.from_dict(one)) for one in self._furnish(of)))
+        turn.filled = uid
 
     async def _may_everywhere(self) -> bool:
         """Whether skep needs no binding: who gave it rights gave them for all namespaces."""
@@ -197,9 +220,15 @@ class Tenants:
             return self._everywhere
 
 
+def _keeps(record: ConfigMap) -> bool:
+    """Whether it says that something is there: a network, or what runs."""
+    labels = (record.metadata and record.metadata.labels) or {}
+    return labels.get(mark("record")) == "network" or mark("carrier") in labels
+
+
 def _uid(found: Namespace) -> str:
     return (found.metadata and found.metadata.uid) or ""
 
 
-def _going(found: Namespace) -> bool:
+def _going(found: Namespace | PersistentVolumeClaim) -> bool:
     return found.metadata is not None and found.metadata.deletionTimestamp is not None
