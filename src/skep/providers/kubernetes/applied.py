@@ -17,7 +17,7 @@ APPLIED = f"{DOMAIN}/applied"
 """The annotation."""
 _OF_LISTS = ("apiVersion", "kind")
 """What the objects in a list need not say."""
-_WALLS = ("NetworkPolicy", "ResourceQuota", "LimitRange")
+SHUTTING = ("NetworkPolicy", "ResourceQuota", "LimitRange")
 """Kinds that shut somebody in: one more field can open them."""
 _QUANTITIES = (".resources", ".sizeLimit", ".hard", ".defaultRequest")
 
@@ -39,12 +39,12 @@ def stands(manifest: Manifest, live: Mapping[str, Any]) -> bool:
     body = {key: value for key, value in manifest.items() if key not in _OF_LISTS}
     if marks.get(APPLIED) != digest(manifest) or any(drifted(body, live)):
         return False
-    return not added(manifest, live)
+    return manifest["kind"] not in SHUTTING or not added(manifest, live)
 
 
 def added(manifest: Manifest, live: Mapping[str, Any]) -> list[str]:
-    """Fields that others have put there, where they undo what was applied; [] of other kinds."""
-    return list(_more(live["spec"], manifest["spec"], "spec")) if manifest["kind"] in _WALLS else []
+    """Fields that others have put into its specification."""
+    return list(_more(live["spec"], manifest["spec"], "spec"))
 
 
 def drifted(ours: Any, live: Any, path: str = "") -> Iterator[str]:

@@ -6,7 +6,7 @@ import structlog
 from lightkube import codecs
 
 from skep.model.errors import Conflict, Unavailable
-from skep.providers.kubernetes.applied import added, stamped
+from skep.providers.kubernetes.applied import SHUTTING, added, stamped
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.manifests import Manifest
 
@@ -27,7 +27,7 @@ async def put(cluster: Cluster, manifest: Manifest) -> Any:
             raise
         _drift(manifest, managers=error.details["managers"])
         found = (await cluster.apply(wanted, force=True))[0]
-    if fields := added(manifest, found.to_dict()):
+    if manifest["kind"] in SHUTTING and (fields := added(manifest, found.to_dict())):
         _drift(manifest, fields=fields)
         name, namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
         found = await cluster.replace(type(found), name, "spec", manifest["spec"], namespace)
