@@ -123,9 +123,12 @@ class Tenants:
         found = (await self.watched()).get(of.name)
         if found is None or not self._is_kept(tenant, found):
             return True
+        what_runs = of.labels() | {mark("carrier"): None}
+        for records in (of.labels(record="network"), what_runs):
+            if await self._cluster.list(ConfigMap, of.name, records):
+                return False
         claims = await self._cluster.list(PersistentVolumeClaim, of.name)
-        records = await self._cluster.list(ConfigMap, of.name)
-        if any(map(_keeps, records)) or any(one.metadata and not _going(one) for one in claims):
+        if any(one.metadata and not _going(one) for one in claims):
             return False
         await self._cluster.delete(Namespace, of.name)
         turn.leaving, turn.whole, turn.filled = _uid(found), "", ""
@@ -218,12 +221,6 @@ class Tenants:
                 answer = await self._cluster.create(review)
                 self._everywhere = bool(answer.status and answer.status.allowed)
             return self._everywhere
-
-
-def _keeps(record: ConfigMap) -> bool:
-    """Whether it says that something is there: a network, or what runs."""
-    labels = (record.metadata and record.metadata.labels) or {}
-    return labels.get(mark("record")) == "network" or mark("carrier") in labels
 
 
 def _uid(found: Namespace) -> str:
