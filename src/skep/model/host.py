@@ -396,6 +396,8 @@ class ContainerSpec(HostStruct, frozen=True, kw_only=True):
     nameserver: IPv4Address | None = None
     fixed: FixedAddress | None = None
     """In a cluster, whose networks give pods addresses themselves; on machines ports have theirs."""
+    networks: dict[NetworkId, bool] = {}
+    """In a cluster: those of its ports, each with whether it gives the way out; on machines ports say so."""
     extra_hosts: dict[str, str] = {}
     memory: Bytes | None = None
     memory_reservation: Bytes | None = None

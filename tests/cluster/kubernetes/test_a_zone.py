@@ -219,6 +219,12 @@ def test_what_a_cluster_cannot_do_is_refused_when_it_is_planned(someone: Someone
     assert someone.namespaces() == []
 
 
+def network_marks(pod: dict[str, Any]) -> dict[str, str]:
+    """The networks that it is on, and which of them leads out."""
+    labels: dict[str, str] = pod["metadata"]["labels"]
+    return {key: value for key, value in labels.items() if key.startswith("skep.dev/network-")}
+
+
 def test_an_app_runs_in_the_cluster_and_its_services_find_each_other(someone: Someone) -> None:
     someone.type("apply", someone.compose(COMPOSE.replace("VERSION", "1")), "--zone", "k8s")
 
@@ -230,6 +236,9 @@ def test_an_app_runs_in_the_cluster_and_its_services_find_each_other(someone: So
     assert sorted(placed) == [("db", "node-2", 0), ("web", "node-1", -10), ("web", "node-2", -10)]
     addresses = {name: pod["status"]["podIP"] for name, pod in pods}
     assert addresses["db"] == str(someone.world.layout.fixed[9])
+    networks = [network_marks(pod) for pod in someone.pods()]
+    assert [list(one.values()) for one in networks] == [["out"]] * 3
+    assert len({name for one in networks for name in one}) == 1
     images = {pod["spec"]["containers"][0]["image"] for pod in someone.pods()}
     assert len(images) == 1
     assert images.pop().startswith(f"{someone.address}/skep@sha256:")

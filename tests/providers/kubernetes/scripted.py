@@ -22,11 +22,15 @@ class ScriptedServer:
         self._answers = list(answers)
         self.asked: list[tuple[str, dict[str, str]]] = []
         """`GET /api/v1/pods` with what follows it."""
+        self.bodies: list[Any] = []
+        """What each of them said; None: nothing."""
         self.port = 0
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         method, target, _ = (await reader.readuntil(b"\r\n")).decode().split(" ")
-        await reader.readuntil(b"\r\n\r\n")
+        headers = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(headers.partition("content-length:")[2].split("\r\n")[0] or 0)
+        self.bodies.append(json.loads(await reader.readexactly(length)) if length else None)
         url = urlsplit(target)
         self.asked.append((f"{method} {url.path}", {k: v[0] for k, v in parse_qs(url.query).items()}))
         answer = self._answers.pop(0) if self._answers else None

@@ -73,18 +73,22 @@ def container_of(
     spec = release.spec
     service = spec.services[ServiceName(replica.service)]
     names = [network_name(spec.name, name, spec) for name, _ in attachments(service)]
-    by_network = {port.network_id: port.id for port in ports}
+    by_network = {port.network_id: port for port in ports}
     attached = [facts.networks[name] for name in names if name in facts.networks]
     attached = [network for network in attached if network.id in by_network]
+    in_cluster = replica.host in facts.clusters
     return msgspec.structs.replace(
         container_spec(row, replica, release, limits),
         mounts=tuple(
             _mount(mount, release, replica, facts.disks | (facts.arriving if replica.stand_in else {}))
             for mount in sorted(service.mounts, key=lambda mount: mount.target.count("/"))
         ),
-        ports=tuple(by_network[network.id] for network in attached),
+        ports=tuple(by_network[network.id].id for network in attached),
         nameserver=IPv4Address(attached[0].gateway) if attached else None,
-        fixed=of_service(service) if replica.host in facts.clusters else None,
+        fixed=of_service(service) if in_cluster else None,
+        networks={network.id: by_network[network.id].position == 0 for network in attached}
+        if in_cluster
+        else {},
         placement=node_placement(service, facts.clusters.get(replica.host)),
     )
 

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skep.model.ids import TenantId
+from skep.model.ids import NetworkId, TenantId
 
 Manifest = dict[str, Any]
 """As Kubernetes writes it in YAML."""
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "skep"}
 DOMAIN = "skep.dev"
+_NETWORK, _IN, _OUT = f"{DOMAIN}/network-", "in", "out"
 _LABEL = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -55,6 +56,26 @@ def app_service(app: str) -> str:
     mark = hashlib.sha256(app.encode()).hexdigest()[:6]
     plain = re.sub(r"[^a-z0-9-]", "-", app)[:50].strip("-")
     return f"app-{plain}-{mark}"
+
+
+def network_marks(networks: Mapping[NetworkId, bool]) -> dict[str, str]:
+    """The labels of pods that are on these; of each: whether it gives them the way out."""
+    return {f"{_NETWORK}{one}": _OUT if leads_out else _IN for one, leads_out in networks.items()}
+
+
+def marked_networks(labels: Mapping[str, str]) -> frozenset[NetworkId]:
+    """Those that a pod with these labels is on."""
+    return frozenset(NetworkId(one.removeprefix(_NETWORK)) for one in labels if one.startswith(_NETWORK))
+
+
+def on_network(network: NetworkId) -> Manifest:
+    """A selector of the pods that bear its mark."""
+    return {"matchExpressions": [{"key": f"{_NETWORK}{network}", "operator": "Exists"}]}
+
+
+def led_out_by(network: NetworkId) -> Manifest:
+    """A selector of those of them that it gives the way out."""
+    return {"matchExpressions": [{"key": f"{_NETWORK}{network}", "operator": "In", "values": [_OUT]}]}
 
 
 def replicas_in(values: Iterable[str]) -> Manifest:

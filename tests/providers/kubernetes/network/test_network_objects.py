@@ -25,7 +25,7 @@ from skep.providers.kubernetes.manifests import TenantNamespace, app_service
 from skep.providers.kubernetes.network.entrances import Entrance, check
 from skep.providers.kubernetes.network.pod_dns import pod_dns
 from skep.providers.kubernetes.network.records import NetworkRecord, TenantRecord
-from skep.providers.kubernetes.network.standing import Standing, Standings
+from skep.providers.kubernetes.network.standing import Bearing, Standing, Standings
 from skep.providers.kubernetes.network.tenancy import Tenancy
 from skep.providers.kubernetes.network.wanted import Circumstances, wanted
 
@@ -67,6 +67,10 @@ def called(found: Things, app: str = "shop") -> dict[str, set[str]]:
         for one in subset["addresses"]:
             known.setdefault(one["hostname"], set()).add(one["ip"])
     return known
+
+
+def policies_of(record: TenantRecord) -> Things:
+    return {key: one for key, one in things(record).items() if key[0] == "NetworkPolicy"}
 
 
 def selected(policy: dict[str, Any]) -> list[str]:
@@ -219,18 +223,49 @@ def test_on_a_network_everybody_reaches_everybody_and_the_outside() -> None:
 
     found = things(tenant(plugged(net, 5, 6)))
 
-    inside = found["NetworkPolicy", f"network-{net.id}"]
-    out = found["NetworkPolicy", f"network-{net.id}-outside"]
-    assert (selected(inside), reaching(inside["spec"]["ingress"][0])) == (["r5", "r6"], [["r5", "r6"]])
-    assert reaching(out["spec"]["egress"][0], "to") == ["0.0.0.0/0", "::/0"]
-    assert out["spec"]["egress"][0]["to"][0]["ipBlock"]["except"] == ["169.254.0.0/16"]
+    inside = found["NetworkPolicy", f"network-{net.id}"]["spec"]
+    out = found["NetworkPolicy", f"network-{net.id}-outside"]["spec"]
+    members = {"matchExpressions": [{"key": f"skep.dev/network-{net.id}", "operator": "Exists"}]}
+    led_out = {
+        "matchExpressions": [{"key": f"skep.dev/network-{net.id}", "operator": "In", "values": ["out"]}]
+    }
+    assert (inside["podSelector"], inside["ingress"]) == (members, [{"from": [{"podSelector": members}]}])
+    assert (out["podSelector"], reaching(out["egress"][0], "to")) == (led_out, ["0.0.0.0/0", "::/0"])
+    assert out["egress"][0]["to"][0]["ipBlock"]["except"] == ["169.254.0.0/16"]
 
 
-def test_an_internal_network_has_no_way_out_and_an_empty_one_no_policies() -> None:
+def test_who_comes_and_goes_on_a_network_changes_no_policy() -> None:
+    net = network()
+
+    none, one, more = (policies_of(tenant(plugged(net, *numbers))) for numbers in ((), (5,), (5, 6, 7)))
+
+    assert none == one == more
+    assert len(none) == 3
+
+
+def test_pods_that_do_not_bear_their_network_are_named() -> None:
+    net = network()
+    record = tenant(plugged(net, 5, 6, 7))
+    bears = {
+        ReplicaId("r5"): Bearing("pod-5", frozenset()),
+        ReplicaId("r6"): Bearing("pod-6", frozenset([net.id])),
+        ReplicaId("r9"): Bearing("pod-9", frozenset()),
+    }
+
+    found = things(record, Circumstances(bearings=bears))
+
+    for kind in "", "-within", "-outside":
+        assert selected(found["NetworkPolicy", f"network-{net.id}{kind}-named"]) == ["r5"]
+    first = found["NetworkPolicy", f"network-{net.id}"]["spec"]["ingress"]
+    (label, names) = (one["podSelector"]["matchExpressions"][0] for one in first[0]["from"])
+    assert (label["operator"], names["values"]) == ("Exists", ["r5"])
+    assert found["NetworkPolicy", f"network-{net.id}-named"]["spec"]["ingress"] == first
+
+
+def test_an_internal_network_has_no_way_out() -> None:
     internal = network(internal=True)
 
     assert ("NetworkPolicy", f"network-{internal.id}-outside") not in things(tenant(plugged(internal, 5)))
-    assert not [name for kind, name in things(tenant(plugged(network()))) if kind == "NetworkPolicy"]
 
 
 def guarded(net: NetworkRecord, *rules: GroupRule) -> NetworkRecord:

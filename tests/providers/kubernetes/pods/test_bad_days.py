@@ -85,7 +85,10 @@ def drain(place: Yard, node: str) -> None:
 def nodes_of(place: Yard) -> dict[str, str]:
     """Where each container runs."""
     pods = json.loads(place.kubectl("get", "pods", "--output=json"))["items"]
-    return {pod["metadata"]["labels"]["skep.dev/container"]: pod["spec"].get("nodeName", "") for pod in pods}
+    return {
+        pod["metadata"]["labels"].get("skep.dev/container", "?"): pod["spec"].get("nodeName", "")
+        for pod in pods
+    }
 
 
 async def started(engine: ClusterEngine, *specs: ContainerSpec) -> None:
@@ -171,6 +174,7 @@ async def test_a_node_is_drained_replica_by_replica_and_what_has_a_disk_follows_
             await became(engine, spec, ContainerState.RUNNING, "")
         await became(engine, stays, ContainerState.RESTARTING, "1 take no new containers (cordoned)")
         why = (await engine.inspect(stays.id)).error
+        await until(lambda: "?" not in nodes_of(place))
         places = nodes_of(place)
     await became(engine, stays, ContainerState.RUNNING, "")
 

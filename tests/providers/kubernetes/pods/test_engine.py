@@ -65,13 +65,19 @@ async def until(holds: Any) -> None:
             await asyncio.sleep(0.5)
 
 
+async def told_apart(place: Yard) -> dict[str, str]:
+    """The same, once all bear their names: what runs is told soon after it does."""
+    await until(lambda: "?" not in pods_of(place))
+    return pods_of(place)
+
+
 async def test_replicas_of_a_revision_are_one_deployment_of_which_exactly_the_asked_for_ends(
     engine: ClusterEngine, place: Yard
 ) -> None:
     specs = replicas(place, 4)
     await started(engine, specs)
     (deployment,) = listed(place, "deployments")
-    before = pods_of(place)
+    before = await told_apart(place)
 
     await engine.stop(specs[1].id, 0.1)
     (smaller,) = listed(place, "deployments")
@@ -130,7 +136,7 @@ async def test_a_start_that_was_cut_short_is_made_whole_by_the_next(place: Yard)
 async def test_what_others_delete_or_change_is_mended(engine: ClusterEngine, place: Yard) -> None:
     specs = replicas(place, 2)
     await started(engine, specs)
-    before = pods_of(place)
+    before = await told_apart(place)
 
     place.kubectl("delete", "pod", before[specs[0].id], "--wait=false", "--grace-period=1")
     await until(lambda: pods_of(place).get(specs[0].id) not in (None, before[specs[0].id]))
@@ -161,7 +167,8 @@ async def test_a_pod_that_skep_made_and_somebody_deleted_is_told_as_ended_withou
     spec = place.spec(*SLEEP)
     await started(engine, [spec])
 
-    place.kubectl("delete", "pod", pods_of(place)[spec.id], "--wait=false", "--grace-period=1")
+    pods = await told_apart(place)
+    place.kubectl("delete", "pod", pods[spec.id], "--wait=false", "--grace-period=1")
     await engine.wait_exit(spec.id)
     status = await engine.inspect(spec.id)
     await engine.start(spec)

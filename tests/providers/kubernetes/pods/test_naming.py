@@ -2,7 +2,7 @@ import pytest
 from tests.providers.kubernetes.pods.specs import NEVER, spec
 
 from skep.model.host import ContainerMount
-from skep.model.ids import ContainerId, DiskId, PortId, ReplicaId
+from skep.model.ids import ContainerId, DiskId, NetworkId, PortId, ReplicaId
 from skep.model.spec import RestartPolicy
 from skep.providers.kubernetes.pods import naming
 from skep.providers.kubernetes.pods.naming import CarrierKind, Position
@@ -28,6 +28,16 @@ def test_another_specification_is_another_deployment() -> None:
     names = {naming.carrier_name(one) for one in (spec(), spec(args=("x",)), spec(hostname="fixed"))}
 
     assert len(names) == 3
+
+
+def test_on_other_networks_it_is_another_deployment_but_what_runs_is_as_it_was_asked_for() -> None:
+    bare, on_one = spec(), spec(networks={NetworkId("n1"): True})
+
+    names = {naming.carrier_name(one) for one in (bare, on_one, spec(networks={NetworkId("n1"): False}))}
+
+    assert len(names) == 3
+    assert naming.spec_digest(bare) == naming.spec_digest(on_one)
+    assert naming.spec_digest(bare) != naming.spec_digest(spec(ports=OTHER["ports"]))
 
 
 def test_a_replica_with_a_disk_keeps_the_name_of_its_set_through_every_change() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 from lightkube import codecs
-from tests.providers.kubernetes.pods.test_plans import DEPLOYMENT, entry, ledger
+from tests.providers.kubernetes.pods.test_plans import DEPLOYMENT, POD, entry, ledger
 from tests.providers.kubernetes.scripted import Answer, document, serve, status
 
+from skep.model.ids import ContainerId
 from skep.providers.kubernetes.applied import stamped
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.pods.manifests import workload
@@ -61,6 +62,20 @@ async def test_what_is_there_is_not_written_again() -> None:
         ["secrets", "shop-web-env"],
         ["deployments", "shop-web"],
     ]
+
+
+async def test_that_pods_of_a_controller_have_begun_is_not_worth_a_request() -> None:
+    begun = msgspec.structs.replace(LEDGER.entries[ContainerId("a")], begun=1.0)
+    stopped = msgspec.structs.replace(begun, wanted=False)
+    answers = (answered("ConfigMap"), answered("ConfigMap"))
+    async with serve(*answers) as server, Cluster(server.config(), "i") as cluster:
+        objects = Objects(cluster, None, "")
+        for entry in LEDGER.entries[ContainerId("a")], begun, stopped:
+            await objects.write(LEDGER.with_entry(entry))
+
+    assert len(server.asked) == 2
+    bare = msgspec.structs.replace(LEDGER, kind=POD)
+    assert not bare.with_entry(begun).says_as_much_as(bare)
 
 
 async def test_fields_that_another_manager_took_are_taken_back() -> None:

@@ -1,7 +1,9 @@
 """What is done for a carrier: who leaves, who ends, who is made, who becomes whom."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+
+import msgspec
 
 from skep.model.ids import ContainerId, ReplicaId, TenantId
 from skep.providers.kubernetes.pods import manifests
@@ -48,9 +50,14 @@ def seen(name: str, container: str = "", **changes: object) -> SeenPod:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def of(kind: CarrierKind, entries: list[Entry], pods: list[SeenPod]) -> Work:
+def of(
+    kind: CarrierKind,
+    entries: list[Entry],
+    pods: list[SeenPod],
+    named: Callable[[Entry], bool] = lambda _: False,
+) -> Work:
     binding: Mapping[ContainerId, str] = {one.container: one.name for one in pods if one.container}
-    return work(ledger(kind, *entries), pods, binding)
+    return work(ledger(kind, *entries), pods, binding, named)
 
 
 DEPLOYMENT, SET, POD = CarrierKind.DEPLOYMENT, CarrierKind.STATEFUL_SET, CarrierKind.POD
@@ -62,7 +69,19 @@ def test_free_pods_become_containers_that_have_none_those_that_run_first() -> No
     found = of(DEPLOYMENT, [entry("a"), entry("b")], pods)
 
     assert {name: one.id for name, one in found.bind.items()} == {"runs": "b"}
-    assert (found.leave, found.end) == ([], [])
+    assert (found.leave, found.end) == ({}, [])
+
+
+def test_pods_say_which_container_they_are_once_they_run_or_before_if_somebody_needs_to_know() -> None:
+    waits, runs, said = seen("waits", "a"), seen("runs", "b", since=1.0), seen("said", "c", since=1.0)
+    pods = [waits, runs, replace(said, labelled=True), seen("new", since=1.0)]
+    entries = [entry(name) for name in "abcd"]
+
+    found = of(DEPLOYMENT, entries, pods)
+    named = of(DEPLOYMENT, entries, pods, named=lambda one: one.id == "a")
+
+    assert {name: one.id for name, one in found.label.items()} == {"runs": "b", "new": "d"}
+    assert {name: one.id for name, one in named.label.items()} == {"waits": "a", "runs": "b", "new": "d"}
 
 
 def test_nobody_becomes_a_pod_that_ends() -> None:
@@ -79,7 +98,7 @@ def test_what_is_not_wanted_leaves_its_deployment_before_it_ends() -> None:
 
     found = of(DEPLOYMENT, [entry("a"), entry("b", wanted=False)], pods)
 
-    assert (found.leave, found.end) == (["b-pod"], ["b-pod", "left"])
+    assert (found.leave, found.end) == ({"b-pod": "b"}, ["b-pod", "left"])
 
 
 def test_a_set_ends_the_pod_of_the_container_before() -> None:
@@ -138,6 +157,22 @@ def test_a_pod_is_named_by_its_start() -> None:
 
     assert made["metadata"]["name"] == "shop-web-3"
     assert made["metadata"]["labels"]["skep.dev/attempt"] == "3"
+
+
+def test_pods_bear_the_networks_of_their_template() -> None:
+    template = {**TEMPLATE, "metadata": {"labels": {"skep.dev/network-n1": "out"}}}
+
+    def labels(kind: CarrierKind) -> dict[str, str]:
+        known = msgspec.structs.replace(ledger(kind, entry("a")), template=template)
+        if kind is POD:
+            made = pod(known, entry("a"), BASE, "u")
+        else:
+            made = workload(known, BASE, "u")["spec"]["template"]
+        found: dict[str, str] = made["metadata"]["labels"]
+        return found
+
+    assert all(labels(kind)["skep.dev/network-n1"] == "out" for kind in CarrierKind)
+    assert all("skep.dev/carrier" in labels(kind) for kind in CarrierKind)
 
 
 def test_secrets_go_with_the_ledger() -> None:

@@ -17,7 +17,7 @@ from skep.providers.kubernetes.pods.seen import Ended, SeenPod
 
 A = ContainerId("a")
 NOW = 1000.0
-RUNS = seen("pod-1", "a", since=900.0, attempt=1)
+RUNS = seen("pod-1", "a", since=900.0, attempt=1, labelled=True)
 ENDED = replace(RUNS, since=None, phase="Failed", ended=Ended(code=3, at=950.0, started=900.0))
 
 
@@ -47,6 +47,31 @@ def test_pods_of_nobody_are_work() -> None:
 
     assert found.heard(seen("pod-1"), gone=False) == Heard(work=True)
     assert found.heard(seen("pod-2", "removed"), gone=False) == Heard(work=True)
+
+
+def test_a_pod_is_its_container_before_it_says_so_itself() -> None:
+    found, anew = roster(DEPLOYMENT), seen("pod-1")
+    found.heard(anew, gone=False)
+
+    found.bind("pod-1", A)
+    waits = found.heard(anew, gone=False)
+    runs = found.heard(replace(anew, since=900.0), gone=False)
+    found.labelled("pod-1")
+    again = found.heard(replace(RUNS, ready=True), gone=False)
+
+    assert (waits, runs, again) == (Heard(A), Heard(A, work=True), Heard(A))
+    assert found.pod(A) == replace(RUNS, ready=True)
+
+
+def test_one_that_goes_before_it_said_whose_it_was_is_a_restart_as_any_other() -> None:
+    found, anew = roster(DEPLOYMENT), seen("pod-1", since=900.0)
+    found.heard(anew, gone=False)
+    found.bind("pod-1", A)
+
+    heard = found.heard(anew, gone=True)
+
+    assert (heard.container, heard.work, found.pod(A)) == (A, True, None)
+    assert found.status(A).restarts == 1
 
 
 def test_a_lost_pod_of_a_controller_is_a_restart_in_the_next_one() -> None:

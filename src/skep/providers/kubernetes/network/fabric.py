@@ -19,7 +19,7 @@ from skep.model.host import (
     in_force,
     must_be_news,
 )
-from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId
+from skep.model.ids import NetworkId, PortId, ReplicaId, ServiceId, TenantId
 from skep.model.publishing import give_way
 from skep.providers.kubernetes.network.records import NetworkRecord
 from skep.providers.kubernetes.network.tenancies import Tenancies
@@ -129,6 +129,11 @@ class ClusterFabric:
             if tenancy.record.published.pop(service, None) is not None:
                 await self._tenancies.brought(tenancy)
                 tenancy.check(lambda key: service in key[1])
+
+    def guarded(self, tenant: TenantId, replica: ReplicaId) -> bool:
+        """Whether rules of groups decide about it, or name it in what they say of others."""
+        tenancy = self._tenancies.tenancy(tenant)
+        return any(one.guarded and one.has(replica) for one in tenancy.record.networks.values())
 
     async def networks(self) -> set[NetworkId]:
         return {network.config.id for network in self._networks()}

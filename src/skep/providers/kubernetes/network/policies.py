@@ -1,19 +1,30 @@
 """Who reaches whom, as NetworkPolicies.  Pure.
 
 Nothing is reached in a tenant's namespace but by one of these; what several allow adds up, as rules of
-several security groups do.  Pods are meant by their replica: a policy is there before its pod is.  Rules of
-ICMP are left out, since policies have no word for it: what is not said is not admitted.
+several security groups do.  Pods bear their networks from the start, so a policy is written once, with its
+network.  Where a group decides about somebody, and where something leads to single ones, they are meant by
+their replica.  Rules of ICMP are left out, since policies have no word for it: what is not said is not
+admitted.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from skep.model.edge import AppEndpoints
 from skep.model.groups import GroupRule, restricts
 from skep.model.host import GroupPolicy, ServicePublications
 from skep.model.ids import ReplicaId
-from skep.providers.kubernetes.manifests import MANAGED_BY, Manifest, TenantNamespace, replicas_in
+from skep.providers.kubernetes.manifests import (
+    MANAGED_BY,
+    Manifest,
+    TenantNamespace,
+    led_out_by,
+    on_network,
+    replicas_in,
+)
 from skep.providers.kubernetes.network.records import NetworkRecord, TenantRecord
+from skep.providers.kubernetes.network.standing import Bearing
 
 _SINGLY = 50
 """Ports of a range that are named one by one: clusters before 1.25 may not know ranges."""
@@ -21,9 +32,11 @@ _LOCAL = {IPv4Network("0.0.0.0/0"): ["169.254.0.0/16"], IPv6Network("::/0"): ["f
 """Where machines tell of themselves and of their cloud's keys: never for tenants."""
 
 
-def policies(of: TenantNamespace, tenant: TenantRecord) -> list[Manifest]:
+def policies(
+    of: TenantNamespace, tenant: TenantRecord, bearings: Mapping[ReplicaId, Bearing]
+) -> list[Manifest]:
     return [
-        *(one for network in tenant.networks.values() for one in _network(of, network)),
+        *(one for network in tenant.networks.values() for one in _network(of, network, bearings)),
         *(one for told in tenant.published.values() for one in _published(of, tenant, told)),
         *(one for told in tenant.endpoints.values() for one in _served(of, tenant, told)),
     ]
@@ -35,28 +48,55 @@ def guarded(network: NetworkRecord) -> Mapping[ReplicaId, frozenset[str]]:
     return {at[port.address]: frozenset(port.groups) for port in known if port.address in at}
 
 
-def _network(of: TenantNamespace, network: NetworkRecord) -> Iterator[Manifest]:
+def _network(
+    of: TenantNamespace, network: NetworkRecord, bearings: Mapping[ReplicaId, Bearing]
+) -> Iterator[Manifest]:
     """On a network everybody reaches everybody, but for what is guarded."""
-    guards, members = guarded(network), sorted({port.replica for port in network.ports.values()})
-    groups: dict[str, GroupPolicy] = {
-        one.id: one for one in (network.guards.groups if network.guards else ())
-    }
-    free = [one for one in members if not _restricted(guards.get(one, ()), groups)]
-    out = {port.replica for port in network.ports.values() if port.default_route}
     name, labels = f"network-{network.config.id}", {"network": network.config.id}
-    everybody = [{"podSelector": replicas_in(members)}]
-    yield from _policy(
-        of, name, labels, [one for one in members if one not in guards], ingress=[{"from": everybody}]
-    )
-    yield from _policy(of, f"{name}-within", labels, free, egress=[{"to": everybody}])
+    who = _by_name(network) if network.guarded else _by_network(network, bearings)
+    everybody = [{"podSelector": one} for one in who.everybody]
+    yield from _policies(of, name, labels, who.entered, ingress=[{"from": everybody}])
+    yield from _policies(of, f"{name}-within", labels, who.free, egress=[{"to": everybody}])
     if not network.config.internal:
-        yield from _policy(
-            of, f"{name}-outside", labels, [one for one in free if one in out], egress=[{"to": _anybody()}]
-        )
+        yield from _policies(of, f"{name}-outside", labels, who.out, egress=[{"to": _anybody()}])
+    guards, groups = guarded(network), _groups(network)
     for group in groups.values():
         inside = [one for one, of_group in guards.items() if group.id in of_group]
         rules = _rules(network, group, groups)
-        yield from _policy(of, f"{name}-{group.id}", labels, inside, **rules)
+        yield from _policies(of, f"{name}-{group.id}", labels, _named(inside), **rules)
+
+
+@dataclass(frozen=True)
+class _Who:
+    """Selectors of a network's pods: all of them, and those that no group shuts off from others on it, lets
+    reach nobody on it but some, or the world."""
+
+    everybody: list[Manifest]
+    entered: list[Manifest]
+    free: list[Manifest]
+    out: list[Manifest]
+
+
+def _by_network(network: NetworkRecord, bearings: Mapping[ReplicaId, Bearing]) -> _Who:
+    """By the label of the network, whoever comes and goes; those that were made without it by name."""
+    ours, ports = network.config.id, network.ports.values()
+    known = {port.replica: bearings[port.replica] for port in ports if port.replica in bearings}
+    bare = {replica for replica, one in known.items() if ours not in one.networks}
+    leading = {port.replica for port in ports if port.default_route}
+    everybody = [on_network(ours), *_named(bare)]
+    return _Who(everybody, everybody, everybody, [led_out_by(ours), *_named(bare & leading)])
+
+
+def _by_name(network: NetworkRecord) -> _Who:
+    guards, groups = guarded(network), _groups(network)
+    members = {port.replica for port in network.ports.values()}
+    free = {one for one in members if not _restricted(guards.get(one, ()), groups)}
+    out = {port.replica for port in network.ports.values() if port.default_route}
+    return _Who(_named(members), _named(members - guards.keys()), _named(free), _named(free & out))
+
+
+def _groups(network: NetworkRecord) -> Mapping[str, GroupPolicy]:
+    return {one.id: one for one in (network.guards.groups if network.guards else ())}
 
 
 def _rules(
@@ -108,7 +148,7 @@ def _published(of: TenantNamespace, tenant: TenantRecord, told: ServicePublicati
         targets = [replica for replica in network.replicas(one.addresses) if replica not in guards]
         ports = [{"protocol": one.protocol.upper(), "port": one.target}]
         name, labels = f"published-{told.service}-{number}", {"service": told.service}
-        yield from _policy(of, name, labels, targets, ingress=[{"ports": ports}])
+        yield from _policies(of, name, labels, _named(targets), ingress=[{"ports": ports}])
 
 
 def _served(of: TenantNamespace, tenant: TenantRecord, told: AppEndpoints) -> Iterator[Manifest]:
@@ -132,7 +172,7 @@ def _served(of: TenantNamespace, tenant: TenantRecord, told: AppEndpoints) -> It
     for port, targets in sorted(by_port.items()):
         rule = {"from": [foreign], "ports": [{"protocol": "TCP", "port": port}]}
         name, labels = f"endpoints-{told.app}-{port}", {"app-id": told.app}
-        yield from _policy(of, name, labels, targets, ingress=[rule])
+        yield from _policies(of, name, labels, _named(targets), ingress=[rule])
 
 
 def _admits(network: NetworkRecord, groups: frozenset[str] | None, port: int) -> bool:
@@ -153,27 +193,33 @@ def _admits(network: NetworkRecord, groups: frozenset[str] | None, port: int) ->
     )
 
 
-def _policy(
+def _policies(
     of: TenantNamespace,
     name: str,
     labels: Mapping[str, str],
-    targets: Collection[ReplicaId],
+    who: Iterable[Manifest],
     **rules: list[Manifest],
 ) -> Iterator[Manifest]:
-    """None of nobody.  A direction without a rule is closed, one that is not named is not spoken of."""
-    if not targets or not rules:
+    """For each selector of pods.  A direction without a rule is closed, one not named is not spoken of."""
+    if not rules:
         return
-    spec = {"podSelector": replicas_in(targets), "policyTypes": [one.capitalize() for one in rules], **rules}
-    marks = {"part": "policies", **labels}
-    yield of.object("networking.k8s.io/v1", "NetworkPolicy", name, marks, spec=spec)
+    marks, kinds = {"part": "policies", **labels}, [one.capitalize() for one in rules]
+    for selector, called in zip(who, (name, f"{name}-named"), strict=False):
+        spec = {"podSelector": selector, "policyTypes": kinds, **rules}
+        yield of.object("networking.k8s.io/v1", "NetworkPolicy", called, marks, spec=spec)
 
 
 def _restricted(names: Iterable[str], groups: Mapping[str, GroupPolicy]) -> bool:
     return any(restricts(groups[name].rules, "egress") for name in names if name in groups)
 
 
+def _named(replicas: Collection[ReplicaId]) -> list[Manifest]:
+    """A selector of nobody would be one of everybody."""
+    return [replicas_in(replicas)] if replicas else []
+
+
 def _pods(replicas: Collection[ReplicaId]) -> list[Manifest]:
-    return [{"podSelector": replicas_in(replicas)}] if replicas else []
+    return [{"podSelector": one} for one in _named(replicas)]
 
 
 def _anybody() -> list[Manifest]:

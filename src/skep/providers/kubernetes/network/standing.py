@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from lightkube.resources.core_v1 import Pod
 
-from skep.model.ids import ReplicaId
-from skep.providers.kubernetes.manifests import DOMAIN
+from skep.model.ids import NetworkId, ReplicaId
+from skep.providers.kubernetes.manifests import DOMAIN, marked_networks
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,14 @@ class Standing:
     ready: bool
 
 
+@dataclass(frozen=True)
+class Bearing:
+    """Which networks a pod says that it is on; those that older versions of skep made say none."""
+
+    pod: str
+    networks: frozenset[NetworkId]
+
+
 Standings = Mapping[ReplicaId, Standing]
 
 
@@ -26,6 +34,11 @@ def replica(pod: Pod) -> ReplicaId | None:
     """Whose it is; None: nobody's yet."""
     found = ((pod.metadata and pod.metadata.labels) or {}).get(f"{DOMAIN}/replica")
     return ReplicaId(found) if found else None
+
+
+def bearing(pod: Pod) -> Bearing:
+    meta = pod.metadata
+    return Bearing((meta and meta.name) or "", marked_networks((meta and meta.labels) or {}))
 
 
 def standing(pod: Pod) -> Standing | None:

@@ -30,7 +30,7 @@ from skep.providers.kubernetes.manifests import Manifest
 from skep.providers.kubernetes.network.entrances import Entrance
 from skep.providers.kubernetes.network.leading import SLICES
 from skep.providers.kubernetes.network.records import RECORD
-from skep.providers.kubernetes.network.standing import Standing, replica, standing
+from skep.providers.kubernetes.network.standing import Bearing, Standing, bearing, replica, standing
 from skep.providers.kubernetes.network.tenancy import KINDS, HttpRoute, Key, Tenancy, key_of
 from skep.providers.kubernetes.network.wanted import Circumstances, wanted
 from skep.providers.kubernetes.tenants.namespaces import WALLS
@@ -72,6 +72,7 @@ class Tenancies:
         self._wrote: dict[TenantId, float] = {}
         """When (by the clock of the loop) a round last changed something."""
         self._pods: dict[ReplicaId, Standing] = {}
+        self._bearings: dict[ReplicaId, Bearing] = {}
         self._hidden: set[ReplicaId] = set()
         self._certificates: dict[str, bytes] = {}
         self._slices = False
@@ -144,20 +145,35 @@ class Tenancies:
     # -- hearing ------------------------------------------------------------------------------------
 
     def _pod(self, change: Change[Pod]) -> None:
-        """Of two pods of a replica the one that runs counts, or the younger of them."""
         if (whose := replica(change.object)) is None:
             return
+        bears, stands = self._note_bearing(whose, change), self._note_standing(whose, change)
+        if bears or stands:
+            namespace = (change.object.metadata and change.object.metadata.namespace) or ""
+            self._poke(_tenant(namespace))
+
+    def _note_bearing(self, whose: ReplicaId, change: Change[Pod]) -> bool:
+        """The youngest of its pods counts.  Answers whether that is news."""
+        before, now = self._bearings.get(whose), bearing(change.object)
+        if change.gone:
+            if before is not None and before.pod == now.pod:
+                del self._bearings[whose]
+            return False
+        self._bearings[whose] = now
+        return before is None or before.networks != now.networks
+
+    def _note_standing(self, whose: ReplicaId, change: Change[Pod]) -> bool:
+        """Of two pods of a replica the one that runs counts, or the younger of them."""
         now = None if change.gone else standing(change.object)
         before = self._pods.get(whose)
         name = change.object.metadata.name if change.object.metadata else None
         if now == before or (now is None and before is not None and before.pod != name):
-            return
+            return False
         if now is None:
             self._pods.pop(whose, None)
         else:
             self._pods[whose] = now
-        namespace = (change.object.metadata and change.object.metadata.namespace) or ""
-        self._poke(_tenant(namespace))
+        return True
 
     def _namespace(self, change: Change[Namespace]) -> None:
         """With a namespace that somebody deletes everything goes that was in it: it is to be made again."""
@@ -280,6 +296,7 @@ class Tenancies:
     def _now(self, tenancy: Tenancy) -> Circumstances:
         return Circumstances(
             pods=self._pods,
+            bearings=self._bearings,
             hidden=self._hidden,
             virtual=tenancy.virtual,
             certificates=self._certificates,

@@ -10,7 +10,7 @@ from skep.providers.kubernetes.network import entrances, services
 from skep.providers.kubernetes.network.entrances import Entrance
 from skep.providers.kubernetes.network.policies import policies
 from skep.providers.kubernetes.network.records import TenantRecord
-from skep.providers.kubernetes.network.standing import Standings
+from skep.providers.kubernetes.network.standing import Bearing, Standings
 
 
 @dataclass
@@ -21,6 +21,7 @@ class Circumstances:
     """
 
     pods: Standings = field(default_factory=dict)
+    bearings: Mapping[ReplicaId, Bearing] = field(default_factory=dict)
     hidden: Collection[ReplicaId] = ()
     virtual: Mapping[ServiceId, str] = field(default_factory=dict)
     certificates: Mapping[str, bytes] = field(default_factory=dict)
@@ -50,7 +51,7 @@ def wanted(of: TenantNamespace, tenant: TenantRecord, now: Circumstances) -> lis
         ]
     return [
         *tenant.manifests(of),
-        *policies(of, tenant),
+        *policies(of, tenant, now.bearings),
         *(manifest for one in led for manifest in one.manifests(of, slices=now.slices)),
         *entered,
     ]

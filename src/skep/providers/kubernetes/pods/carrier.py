@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from skep.model.errors import Unavailable
 from skep.model.host import ContainerStatus
-from skep.model.ids import ContainerId, Seconds
+from skep.model.ids import ContainerId, ReplicaId, Seconds, TenantId
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.pods import statuses, words
 from skep.providers.kubernetes.pods.ledger import Entry, Ledger
@@ -42,6 +42,8 @@ class Around:
     """Called with every status that is not as the one before."""
     spawn: Callable[[Coroutine[Any, Any, Any]], object]
     silent: Silent = lambda _node: None
+    guarded: Callable[[TenantId, ReplicaId], bool] = lambda _tenant, _replica: False
+    """Whether rules decide about the replica, or about others by its name."""
 
 
 class Carrier:
@@ -53,7 +55,7 @@ class Carrier:
         self._timers = Timers()
         self._objects = Objects(around.cluster, ledger if uid else None, uid)
         self._notices = Notices(self.roster, self._timers, around.tell)
-        self._rounds = Rounds(self.roster, self._objects, self._notices.look, around.spawn)
+        self._rounds = Rounds(self.roster, self._objects, self._notices.look, around.spawn, around.guarded)
         self._leaving: dict[ContainerId, Entry] = {}
         """Removed, and their pods have not ended yet."""
 

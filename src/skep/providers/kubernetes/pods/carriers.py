@@ -16,7 +16,7 @@ from lightkube.resources.core_v1 import ConfigMap, Namespace, Node, Pod
 
 from skep.model.errors import NotFound, SkepError, Unavailable
 from skep.model.host import ContainerStatus
-from skep.model.ids import ContainerId
+from skep.model.ids import ContainerId, ReplicaId, TenantId
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.client.refusals import translated
 from skep.providers.kubernetes.client.watching import Change, Watched
@@ -37,18 +37,24 @@ _log = structlog.get_logger(__name__)
 
 
 class Carriers:
-    """`tell` is called with every status that is not as the one before; `machines`: its nodes."""
+    """`tell` is called with every status that is not as the one before; `machines`: its nodes.
+
+    `guarded` is as of `Around`.
+    """
 
     def __init__(
         self,
         cluster: Cluster,
         tell: Callable[[ContainerStatus, Entry], None],
         machines: Watched[Node] | None = None,
+        guarded: Callable[[TenantId, ReplicaId], bool] = lambda _tenant, _replica: False,
     ) -> None:
         self._cluster = cluster
         self._tell = tell
         self._nodes = machines
-        self._around = Around(cluster=cluster, tell=self._told, spawn=self._spawn, silent=self._silent)
+        self._around = Around(
+            cluster=cluster, tell=self._told, spawn=self._spawn, silent=self._silent, guarded=guarded
+        )
         self._all: dict[tuple[str, str], Carrier] = {}
         self._wondering = Wondering(cluster, self._all.values)
         self._budgets = Budgets(cluster, self._ledgers)

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from lightkube.resources.core_v1 import Node
 from msgspec.structs import replace
@@ -24,11 +24,11 @@ from skep.model.host import (
     Health,
     LogLine,
 )
-from skep.model.ids import Bytes, ContainerId, DiskId
+from skep.model.ids import Bytes, ContainerId, DiskId, ReplicaId, TenantId
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.client.watching import Watched
 from skep.providers.kubernetes.joining.addressing import Plugin
-from skep.providers.kubernetes.pods import reading, starts, words
+from skep.providers.kubernetes.pods import reading, starts, teller, words
 from skep.providers.kubernetes.pods.carrier import Carrier
 from skep.providers.kubernetes.pods.carriers import Carriers
 from skep.providers.kubernetes.pods.exec import PodExec
@@ -38,7 +38,7 @@ from skep.providers.kubernetes.pods.priorities import names
 from skep.providers.kubernetes.pods.seen import SeenPod
 from skep.providers.kubernetes.pods.starts import Images, Starts, Supplies
 from skep.providers.kubernetes.pods.tables import connections
-from skep.providers.kubernetes.pods.teller import Events, Fabric, Teller
+from skep.providers.kubernetes.pods.teller import Events, Teller
 from skep.providers.kubernetes.pods.usage import Meter
 
 _BEGINS = 60.0
@@ -48,6 +48,13 @@ _HOPELESS = 5
 _TABLES = ("cat", "/proc/net/tcp", "/proc/net/tcp6")
 _UNKNOWN = 255
 """As Docker: the exit code of what ended while nobody could see it."""
+
+
+class Fabric(teller.Fabric, Protocol):
+    """What of a cluster's fabric hears of names, and says of whom rules speak."""
+
+    def guarded(self, tenant: TenantId, replica: ReplicaId) -> bool:
+        """Whether rules of groups decide about it, or name it in what they say of others."""
 
 
 class ClusterEngine:
@@ -85,7 +92,8 @@ class ClusterEngine:
         )
         self._meter = Meter(cluster)
         self._teller = Teller(events, fabric)
-        self._carriers = Carriers(cluster, self._teller.tell, nodes)
+        guarded = fabric.guarded if fabric is not None else lambda _tenant, _replica: False
+        self._carriers = Carriers(cluster, self._teller.tell, nodes, guarded)
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:

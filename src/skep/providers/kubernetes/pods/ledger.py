@@ -69,6 +69,19 @@ class Ledger(HostStruct, frozen=True, kw_only=True):
     def wanted(self) -> list[Entry]:
         return [entry for entry in self.entries.values() if entry.wanted]
 
+    def says_as_much_as(self, other: "Ledger | None") -> bool:
+        """Whether nothing is forgotten if the other is what is kept.
+
+        Pods that a controller keeps say themselves that they have begun.
+        """
+        return other is not None and (self == other or self._lasting() == other._lasting())
+
+    def _lasting(self) -> "Ledger":
+        if self.kind is CarrierKind.POD:
+            return self
+        kept = {key: msgspec.structs.replace(one, begun=None) for key, one in self.entries.items()}
+        return msgspec.structs.replace(self, entries=kept)
+
     def with_entry(self, entry: Entry) -> "Ledger":
         return msgspec.structs.replace(self, entries=self.entries | {entry.id: entry})
 

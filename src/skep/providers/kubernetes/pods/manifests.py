@@ -8,7 +8,7 @@ from skep.providers.kubernetes.pods.ledger import Entry, Ledger
 from skep.providers.kubernetes.pods.naming import CarrierKind
 
 DOMAIN = "skep.dev/"
-MEMBER, CARRIER = f"{DOMAIN}member", f"{DOMAIN}carrier"
+CONTAINER, MEMBER, CARRIER = f"{DOMAIN}container", f"{DOMAIN}member", f"{DOMAIN}carrier"
 """`member` is what a Deployment selects by: a pod without it is its carrier's, but no longer counted."""
 SHAPE = f"{DOMAIN}shape"
 Manifest = dict[str, Any]
@@ -26,7 +26,7 @@ def labels_of(ledger: Ledger, base: Mapping[str, str]) -> dict[str, str]:
 
 
 def bound(entry: Entry) -> dict[str, str]:
-    return {f"{DOMAIN}container": entry.id, f"{DOMAIN}replica": entry.replica}
+    return {CONTAINER: entry.id, f"{DOMAIN}replica": entry.replica}
 
 
 def workload(ledger: Ledger, base: Mapping[str, str], uid: str) -> Manifest:
@@ -51,7 +51,8 @@ def workload(ledger: Ledger, base: Mapping[str, str], uid: str) -> Manifest:
 
 def pod(ledger: Ledger, entry: Entry, base: Mapping[str, str], uid: str) -> Manifest:
     """The pod of one start."""
-    labels = {**labels_of(ledger, base), **bound(entry), f"{DOMAIN}attempt": str(entry.attempt)}
+    own = {**bound(entry), f"{DOMAIN}attempt": str(entry.attempt)}
+    labels = {**ledger.template["metadata"].get("labels", {}), **labels_of(ledger, base), **own}
     found = _object("v1", "Pod", ledger, labels, uid, ledger.template["metadata"].get("annotations") or {})
     found["metadata"]["name"] = f"{ledger.name}-{entry.attempt}"
     return found | {"spec": ledger.template["spec"]}

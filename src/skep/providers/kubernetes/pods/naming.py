@@ -63,8 +63,8 @@ def carrier_name(spec: ContainerSpec) -> str:
 
 
 def spec_digest(spec: ContainerSpec) -> str:
-    """Equal for equal specifications; where one may run is no part of what it is."""
-    anywhere = msgspec.structs.replace(spec, placement=None)
+    """Equal for equal specifications; where one may run is no part of it, and its ports say the networks."""
+    anywhere = msgspec.structs.replace(spec, placement=None, networks={})
     return _digest(msgspec.json.encode(anywhere, order="sorted", enc_hook=str))
 
 

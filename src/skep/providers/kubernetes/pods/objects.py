@@ -50,7 +50,7 @@ class Objects:
     async def write(self, ledger: Ledger) -> None:
         """The ledger, which owns all others, and the Secrets."""
         base = self._cluster.selector
-        if self._written != ledger:
+        if not ledger.says_as_much_as(self._written):
             (found,) = await self._put(written(ledger, manifests.labels_of(ledger, base)), force=True)
             self._uid, self._written = found.metadata.uid, ledger
         if self.supplied == ledger.shape or not self._supply:

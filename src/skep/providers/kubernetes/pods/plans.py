@@ -1,6 +1,6 @@
 """What is to be done for a carrier, from what is wanted and what is seen.  Pure; carried out by `Carrier`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from skep.model.ids import ContainerId
@@ -13,8 +13,8 @@ from skep.providers.kubernetes.pods.seen import SeenPod
 class Work:
     """In this order: members leave before there are to be fewer, so that exactly they go."""
 
-    leave: list[str] = field(default_factory=list)
-    """Pods that no longer count for their Deployment."""
+    leave: dict[str, ContainerId] = field(default_factory=dict)
+    """Pods that no longer count for their Deployment, with whose they were."""
     workload: bool = False
     """Whether there is a Deployment or StatefulSet to apply."""
     end: list[str] = field(default_factory=list)
@@ -22,34 +22,53 @@ class Work:
     """Containers that need a pod, of those whose pods skep makes itself."""
     bind: dict[str, Entry] = field(default_factory=dict)
     """Pods that become these containers."""
+    label: dict[str, Entry] = field(default_factory=dict)
+    """Pods that are to say which containers they are."""
 
 
-def work(ledger: Ledger, pods: Iterable[SeenPod], binding: Mapping[ContainerId, str]) -> Work:
-    """`binding`: the pod of each container that has one."""
+def work(
+    ledger: Ledger,
+    pods: Iterable[SeenPod],
+    binding: Mapping[ContainerId, str],
+    named: Callable[[Entry], bool] = lambda _: False,
+) -> Work:
+    """`binding`: the pod of each container that has one; `named`: it is to be known before it runs."""
     found = {pod.name: pod for pod in pods}
     match ledger.kind:
         case CarrierKind.DEPLOYMENT:
-            return _deployment(ledger, found, binding)
+            return _deployment(ledger, found, binding, named)
         case CarrierKind.STATEFUL_SET:
             return Work(workload=True, end=[name for name, pod in found.items() if _unwanted(ledger, pod)])
         case CarrierKind.POD:
             return _pods(ledger, found)
 
 
-def _deployment(ledger: Ledger, pods: Mapping[str, SeenPod], binding: Mapping[ContainerId, str]) -> Work:
+def _deployment(
+    ledger: Ledger,
+    pods: Mapping[str, SeenPod],
+    binding: Mapping[ContainerId, str],
+    named: Callable[[Entry], bool],
+) -> Work:
     taken = set(binding.values())
-    unwanted = [name for name, pod in pods.items() if _unwanted(ledger, pod)]
+    unwanted = {name: pod.container for name, pod in pods.items() if pod.container and _unwanted(ledger, pod)}
     put_out = [name for name, pod in pods.items() if pod.over and not pod.deleting and name not in unwanted]
     free = sorted(
         (pod for name, pod in pods.items() if pod.container is None and name not in taken and _alive(pod)),
         key=lambda pod: (not pod.running, not pod.node, pod.name),
     )
     waiting = [entry for entry in ledger.wanted if entry.id not in binding]
+    bind = {pod.name: entry for pod, entry in zip(free, waiting, strict=False)}
+    known = {binding[entry.id]: entry for entry in ledger.wanted if entry.id in binding} | bind
     return Work(
-        leave=[name for name in unwanted if pods[name].member],
+        leave={name: whose for name, whose in unwanted.items() if pods[name].member},
         workload=True,
-        end=unwanted + put_out,
-        bind={pod.name: entry for pod, entry in zip(free, waiting, strict=False)},
+        end=[*unwanted, *put_out],
+        bind=bind,
+        label={
+            name: entry
+            for name, entry in known.items()
+            if name in pods and not pods[name].labelled and (pods[name].running or named(entry))
+        },
     )
 
 

@@ -4,6 +4,7 @@ Nothing here does anything: an order or a piece of news changes what is known, a
 follows.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -177,6 +178,16 @@ class Roster:
         self._troubles.pop(container, None)
         self.ledger = self.ledger.without(container)
 
+    def bind(self, pod: str, container: ContainerId) -> None:
+        """The pod becomes the container, which has none."""
+        self.binding[container] = pod
+        self.pods[pod] = dataclasses.replace(self.pods[pod], container=container)
+
+    def labelled(self, pod: str) -> None:
+        """It says itself from now on which container it is."""
+        if pod in self.pods:
+            self.pods[pod] = dataclasses.replace(self.pods[pod], labelled=True)
+
     def again(self, container: ContainerId) -> bool:
         """Its delay is over.  False: it is not to be started any more."""
         entry = self.ledger.entries.get(container)
@@ -191,16 +202,19 @@ class Roster:
     def heard(self, pod: SeenPod, *, gone: bool) -> Heard:
         """A pod of the carrier is as told, or is no longer there."""
         before = self.pods.pop(pod.name, None)
+        if pod.container is None and (container := self.bound_as(pod.name)):
+            pod = dataclasses.replace(pod, container=container)
         if not gone:
             self.pods[pod.name] = pod
-        container = pod.container or self.bound_as(pod.name)
+        container = pod.container
         if container is None or not self.has(container):
-            return Heard(work=pod.container is None or not gone)
+            return Heard(work=container is None or not gone)
         exited = self.entry(container).exit
         followed = self._follow(container, pod, before or pod, gone=gone)
         again = self._judge(container, pod, gone=gone)
         entry = self.entry(container)
         work = followed or gone or pod.over or not entry.wanted or entry.exit != exited
+        work = work or (pod.running and not pod.labelled)
         return Heard(container, work, again)
 
     def explain(self, container: ContainerId, trouble: Trouble) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import structlog
 
 from skep.model.errors import Forbidden, NotFound
-from skep.model.ids import ContainerId
+from skep.model.ids import ContainerId, ReplicaId, TenantId
 from skep.providers.kubernetes.client.patience import delay
 from skep.providers.kubernetes.client.together import Together
 from skep.providers.kubernetes.pods import manifests, plans
 from skep.providers.kubernetes.pods.ledger import Entry
-from skep.providers.kubernetes.pods.manifests import MEMBER
+from skep.providers.kubernetes.pods.manifests import CONTAINER, MEMBER
 from skep.providers.kubernetes.pods.objects import Objects
 from skep.providers.kubernetes.pods.roster import Roster
 
@@ -29,7 +29,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Rounds:
-    """`changed` hears of containers that have got a pod, or lost it; `spawn` looks after tasks."""
+    """`changed` hears of containers that have got a pod, or lost it; `spawn` looks after tasks.
+
+    `guarded`: whether a group decides about a tenant's replica, or about others by its name.
+    """
 
     def __init__(
         self,
@@ -37,11 +40,13 @@ class Rounds:
         objects: Objects,
         changed: Callable[[ContainerId], None],
         spawn: Callable[[Coroutine[Any, Any, Any]], object],
+        guarded: Callable[[TenantId, ReplicaId], bool],
     ) -> None:
         self._roster = roster
         self._objects = objects
         self._changed = changed
         self._spawn = spawn
+        self._guarded = guarded
         self._round = Together(self._work)
         self._failures = 0
         self._kicked = False
@@ -91,15 +96,19 @@ class Rounds:
             await self._clear()
             return
         await self._objects.write(ledger)
-        todo = plans.work(ledger, list(self._roster.pods.values()), self._roster.binding)
-        await _all(self._label(pod, {MEMBER: None}) for pod in todo.leave)
+        todo = plans.work(ledger, list(self._roster.pods.values()), self._roster.binding, self._named)
+        for pod, entry in todo.bind.items():
+            self._roster.bind(pod, entry.id)
+            self._changed(entry.id)
+        # Who no longer counts bears its name then: another process must not take it for a free one.
+        await _all(self._label(pod, {MEMBER: None, CONTAINER: whose}) for pod, whose in todo.leave.items())
         if todo.workload and await self._objects.apply(ledger):
             self.kick()
         await _all(
             [
                 *(self.end(pod) for pod in todo.end),
                 *(self._objects.make(ledger, entry) for entry in todo.make),
-                *(self._bind(pod, entry) for pod, entry in todo.bind.items()),
+                *(self._label(pod, manifests.bound(entry)) for pod, entry in todo.label.items()),
             ]
         )
 
@@ -110,20 +119,21 @@ class Rounds:
         await _all(self.end(name) for name, pod in self._roster.pods.items() if not pod.deleting)
         await self._objects.clear(ledger)
 
-    async def _bind(self, pod: str, entry: Entry) -> None:
-        self._roster.binding[entry.id] = pod
-        try:
-            await self._label(pod, manifests.bound(entry))
-        except BaseException:
-            self._roster.binding.pop(entry.id, None)
-            raise
-        self._changed(entry.id)
-
     async def _label(self, pod: str, labels: dict[str, Any]) -> None:
         """A pod that is gone needs none."""
-        there = await self._objects.label(self._roster.ledger, pod, labels)
-        if not there and (container := self._roster.gone(pod)):
+        if await self._objects.label(self._roster.ledger, pod, labels):
+            self._roster.labelled(pod)
+        elif container := self._roster.gone(pod):
             self._changed(container)
+
+    def _named(self, entry: Entry) -> bool:
+        """Whether policies name the replica: its pod must bear its name before it runs.
+
+        They always do where an older version of skep made the template, without its networks.
+        """
+        ledger = self._roster.ledger
+        unmarked = not ledger.template["metadata"].get("labels")
+        return entry.ports and (unmarked or self._guarded(ledger.tenant, entry.replica))
 
 
 async def _all(work: Iterable[Awaitable[None]]) -> None:

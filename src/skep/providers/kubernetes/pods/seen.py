@@ -38,6 +38,8 @@ class SeenPod:
     made: float = 0.0
     """When it was: seconds since 1970."""
     container: ContainerId | None = None
+    labelled: bool = False
+    """Whether it says itself which container it is; another process would not know of others."""
     carrier: str = ""
     member: bool = False
     """Whether it counts for its Deployment."""
@@ -81,6 +83,7 @@ def see(pod: Pod) -> SeenPod:
         uid=(meta and meta.uid) or "",
         made=_seconds(meta.creationTimestamp if meta else None) or 0.0,
         container=ContainerId(container) if container else None,
+        labelled=bool(container),
         carrier=labels.get(f"{LABEL}carrier", ""),
         member=f"{LABEL}member" in labels,
         attempt=int(labels.get(f"{LABEL}attempt", "0")),

@@ -16,6 +16,7 @@ from skep.model.errors import InvalidInput
 from skep.model.host import ContainerSpec
 from skep.model.ids import Bytes, DiskId
 from skep.model.placement import Priority
+from skep.providers.kubernetes.manifests import network_marks
 from skep.providers.kubernetes.pods import placing, probes, security, volumes
 from skep.providers.kubernetes.pods.naming import CarrierKind, Position, is_hostname, kind_of
 
@@ -185,4 +186,4 @@ def _aliases(spec: ContainerSpec) -> list[Template]:
 def _metadata(spec: ContainerSpec, given: Given) -> Template:
     kept = {"skep.dev/labels": json.dumps(spec.labels, sort_keys=True)} if spec.labels else {}
     noted = {**kept, **given.annotations}
-    return {"labels": {}} | ({"annotations": noted} if noted else {})
+    return {"labels": network_marks(spec.networks)} | ({"annotations": noted} if noted else {})

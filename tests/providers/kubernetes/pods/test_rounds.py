@@ -1,0 +1,73 @@
+"""When pods of a Deployment are told which container they are."""
+
+from typing import Any
+
+import msgspec
+from tests.providers.kubernetes.pods.test_plans import DEPLOYMENT, TEMPLATE, entry, ledger, seen
+from tests.providers.kubernetes.scripted import Answer, document, serve
+
+from skep.model.ids import ContainerId, ReplicaId, TenantId
+from skep.providers.kubernetes.client.cluster import Cluster
+from skep.providers.kubernetes.pods.ledger import Ledger
+from skep.providers.kubernetes.pods.manifests import workload
+from skep.providers.kubernetes.pods.objects import Objects
+from skep.providers.kubernetes.pods.roster import Roster
+from skep.providers.kubernetes.pods.rounds import Rounds
+from skep.providers.kubernetes.pods.seen import SeenPod
+
+A = ContainerId("a")
+MARKED = {**TEMPLATE, "metadata": {"labels": {"skep.dev/network-n1": "out"}}}
+BOUND = {"metadata": {"labels": {"skep.dev/container": "a", "skep.dev/replica": "r-a"}}}
+
+
+def kept(template: dict[str, Any] = MARKED) -> Ledger:
+    wired = msgspec.structs.replace(entry("a"), ports=True)
+    return msgspec.structs.replace(ledger(DEPLOYMENT, wired), template=template)
+
+
+async def patched(roster: Roster, *, guarded: bool = False) -> list[Any]:
+    """What a round says of pods."""
+    kept, gone = document({"metadata": {"uid": "u"}}), document({"kind": "Status", "status": "Success"})
+    answers: list[Answer] = [kept, document(workload(roster.ledger, {}, "u")), document({}), gone]
+    if not roster.ledger.wanted:
+        answers[1:3] = reversed(answers[1:3])
+    async with serve(*answers) as server, Cluster(server.config(), "i") as cluster:
+
+        def decided(tenant: TenantId, replica: ReplicaId) -> bool:
+            return guarded and (tenant, replica) == ("t", "r-a")
+
+        objects = Objects(cluster, None, "")
+        rounds = Rounds(roster, objects, lambda _: None, lambda work: work.close(), decided)
+        await rounds.done()
+    return [body for (path, _), body in zip(server.asked, server.bodies, strict=True) if "/pods/" in path]
+
+
+def with_pod(pod: SeenPod, known: Ledger | None = None) -> Roster:
+    made = Roster(known or kept(), lambda: 1000.0)
+    made.heard(pod, gone=False)
+    return made
+
+
+async def test_one_that_begins_is_left_alone_until_it_runs() -> None:
+    waits, runs = with_pod(seen("pod-1")), with_pod(seen("pod-1", since=900.0))
+
+    assert (await patched(waits), waits.binding) == ([], {A: "pod-1"})
+    assert await patched(runs) == [BOUND]
+    assert await patched(runs) == []
+
+
+async def test_one_that_rules_name_is_told_before_it_runs() -> None:
+    guarded, older = with_pod(seen("pod-1")), with_pod(seen("pod-1"), kept(TEMPLATE))
+
+    assert await patched(guarded, guarded=True) == [BOUND]
+    assert await patched(older) == [BOUND]
+
+
+async def test_who_leaves_says_whose_it_was() -> None:
+    found = with_pod(seen("pod-1"))
+    found.bind("pod-1", A)
+    found.stop(A, 0)
+
+    left, _ended = await patched(found)
+
+    assert left == {"metadata": {"labels": {"skep.dev/member": None, "skep.dev/container": "a"}}}
