@@ -264,6 +264,26 @@ async def test_a_younger_process_leaves_what_stands_and_shuts_what_somebody_has_
     assert zone.get(net.tenant, "networkpolicies")[policy]["spec"] == before
 
 
+async def test_pods_that_do_not_bear_their_network_are_named_as_long_as_they_do_not(zone: Zone) -> None:
+    """As older versions of skep made them."""
+    net = network()
+    await zone.fabric.ensure_network(net)
+    name = f"network-{net.id}"
+    nic = await plugged(zone, net, 5)
+    before = zone.get(net.tenant, "networkpolicies").keys()
+
+    pod = await zone.run(net.tenant, nic.replica)
+    await until(lambda: f"{name}-named" in zone.get(net.tenant, "networkpolicies"), "it is named")
+    named = zone.get(net.tenant, "networkpolicies")
+    await zone.kubectl(net.tenant, "label", "pod", pod, f"skep.dev/{name}=out")
+    await until(lambda: f"{name}-named" not in zone.get(net.tenant, "networkpolicies"), "it bears it itself")
+
+    assert before >= {name, f"{name}-within", f"{name}-outside"}
+    assert named[f"{name}-named"]["spec"]["podSelector"]["matchExpressions"][0]["values"] == [nic.replica]
+    assert len(named[name]["spec"]["ingress"][0]["from"]) == 2
+    assert zone.get(net.tenant, "networkpolicies").keys() == before
+
+
 async def test_what_somebody_deletes_is_made_again(zone: Zone) -> None:
     net = network()
     await zone.fabric.ensure_network(net)

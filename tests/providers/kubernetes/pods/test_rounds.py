@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 from tests.providers.kubernetes.pods.test_plans import DEPLOYMENT, TEMPLATE, entry, ledger, seen
-from tests.providers.kubernetes.scripted import Answer, document, serve
+from tests.providers.kubernetes.scripted import Answer, document, serve, status
 
 from skep.model.ids import ContainerId, ReplicaId, TenantId
 from skep.providers.kubernetes.client.cluster import Cluster
@@ -25,10 +25,15 @@ def kept(template: dict[str, Any] = MARKED) -> Ledger:
     return msgspec.structs.replace(ledger(DEPLOYMENT, wired), template=template)
 
 
-async def patched(roster: Roster, *, guarded: bool = False) -> list[Any]:
+async def patched(roster: Roster, *, guarded: bool = False, there: bool = True) -> list[Any]:
     """What a round says of pods."""
     kept, gone = document({"metadata": {"uid": "u"}}), document({"kind": "Status", "status": "Success"})
-    answers: list[Answer] = [kept, document(workload(roster.ledger, {}, "u")), document({}), gone]
+    answers: list[Answer] = [
+        kept,
+        document(workload(roster.ledger, {}, "u")),
+        document({}) if there else document(status(404), 404),
+        gone,
+    ]
     if not roster.ledger.wanted:
         answers[1:3] = reversed(answers[1:3])
     async with serve(*answers) as server, Cluster(server.config(), "i") as cluster:
@@ -61,6 +66,15 @@ async def test_one_that_rules_name_is_told_before_it_runs() -> None:
 
     assert await patched(guarded, guarded=True) == [BOUND]
     assert await patched(older) == [BOUND]
+
+
+async def test_one_that_turns_out_to_be_gone_goes_on_in_the_next() -> None:
+    found = with_pod(seen("pod-1", since=900.0))
+
+    await patched(found, there=False)
+    found.heard(seen("pod-1", since=900.0), gone=True)
+
+    assert (found.status(A).restarts, found.binding, found.pods) == (1, {}, {})
 
 
 async def test_who_leaves_says_whose_it_was() -> None:

@@ -229,11 +229,9 @@ class Roster:
             self._keep(replace(entry, exit=Exit(error=_DELETED, at=self._now())))
 
     def gone(self, pod: str) -> ContainerId | None:
-        """The pod turned out not to be there.  Answers whose it was."""
-        self.pods.pop(pod, None)
-        if container := self.bound_as(pod):
-            del self.binding[container]
-        return container
+        """The pod turned out not to be there, before that was heard.  Answers whose it was."""
+        seen = self.pods.get(pod)
+        return self.heard(seen, gone=True).container if seen is not None else None
 
     def _follow(self, container: ContainerId, pod: SeenPod, before: SeenPod, *, gone: bool) -> bool:
         """Which pod the container is now.  Answers whether that makes work."""

@@ -125,6 +125,7 @@ class Rounds:
             self._roster.labelled(pod)
         elif container := self._roster.gone(pod):
             self._changed(container)
+            self.kick()
 
     def _named(self, entry: Entry) -> bool:
         """Whether policies name the replica: its pod must bear its name before it runs.
