@@ -79,7 +79,7 @@ def led_out_by(network: NetworkId) -> Manifest:
 
 
 def replicas_in(values: Iterable[str]) -> Manifest:
-    """A selector of the pods of these replicas; it must not be empty, which would be nobody."""
+    """A selector of the pods of these replicas; there must be one at least."""
     return {
         "matchExpressions": [{"key": f"{DOMAIN}/replica", "operator": "In", "values": sorted(set(values))}]
     }

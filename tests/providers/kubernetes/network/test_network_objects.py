@@ -262,6 +262,20 @@ def test_pods_that_do_not_bear_their_network_are_named() -> None:
     assert found["NetworkPolicy", f"network-{net.id}-named"]["spec"]["ingress"] == first
 
 
+def test_a_policy_that_is_new_comes_before_another_admits_less() -> None:
+    net = network()
+    held = Tenancy(OF)
+    key = "NetworkPolicy", f"network-{net.id}"
+    held.there[key] = "as an older version of skep wrote it"
+    bare = Circumstances(bearings={ReplicaId("r5"): Bearing("pod-5", frozenset())})
+
+    first, *_, last = held.waves(wanted(OF, tenant(plugged(net, 5)), bare))
+
+    assert {one["metadata"]["name"].rpartition("-")[2] for one in first} == {"named", "within", "outside"}
+    assert {one["kind"] for one in first} == {"NetworkPolicy"}
+    assert key[1] not in {one["metadata"]["name"] for one in (*first, *last)}
+
+
 def test_an_internal_network_has_no_way_out() -> None:
     internal = network(internal=True)
 

@@ -1,6 +1,6 @@
 """What is done for a carrier: who leaves, who ends, who is made, who becomes whom."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import msgspec
@@ -54,7 +54,7 @@ def of(
     kind: CarrierKind,
     entries: list[Entry],
     pods: list[SeenPod],
-    named: Callable[[Entry], bool] = lambda _: False,
+    named: Collection[ReplicaId] = (),
 ) -> Work:
     binding: Mapping[ContainerId, str] = {one.container: one.name for one in pods if one.container}
     return work(ledger(kind, *entries), pods, binding, named)
@@ -78,7 +78,7 @@ def test_pods_say_which_container_they_are_once_they_run_or_before_if_somebody_n
     entries = [entry(name) for name in "abcd"]
 
     found = of(DEPLOYMENT, entries, pods)
-    named = of(DEPLOYMENT, entries, pods, named=lambda one: one.id == "a")
+    named = of(DEPLOYMENT, entries, pods, named=[ReplicaId("r-a")])
 
     assert {name: one.id for name, one in found.label.items()} == {"runs": "b", "new": "d"}
     assert {name: one.id for name, one in named.label.items()} == {"waits": "a", "runs": "b", "new": "d"}

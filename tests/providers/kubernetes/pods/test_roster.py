@@ -56,11 +56,42 @@ def test_a_pod_is_its_container_before_it_says_so_itself() -> None:
     found.bind("pod-1", A)
     waits = found.heard(anew, gone=False)
     runs = found.heard(replace(anew, since=900.0), gone=False)
-    found.labelled("pod-1")
     again = found.heard(replace(RUNS, ready=True), gone=False)
 
     assert (waits, runs, again) == (Heard(A), Heard(A, work=True), Heard(A))
     assert found.pod(A) == replace(RUNS, ready=True)
+
+
+@pytest.mark.parametrize("ports", [True, False])
+def test_one_that_others_are_led_to_has_begun_once_its_pod_says_whose_it_is(ports: bool) -> None:
+    found = roster(DEPLOYMENT, msgspec.structs.replace(entry("a"), ports=ports))
+    found.heard(seen("pod-1", since=900.0), gone=False)
+    found.bind("pod-1", A)
+
+    before = found.begun(A)
+    found.heard(RUNS, gone=False)
+
+    assert (before, found.begun(A)) == (not ports, True)
+
+
+def test_a_pod_that_another_process_told_to_be_another_is_that_one() -> None:
+    found = roster(DEPLOYMENT, entry("a"), entry("b"), pods=(seen("pod-1"), seen("pod-2")))
+    found.bind("pod-1", ContainerId("b"))
+
+    mine = found.heard(RUNS, gone=False)
+    found.bind("pod-2", ContainerId("b"))
+    foreign = found.heard(seen("pod-2", "removed", labelled=True), gone=False)
+
+    assert (mine.work, foreign.work, found.binding) == (True, True, {A: "pod-1"})
+
+
+def test_news_of_a_pod_that_turned_out_to_be_gone_are_none() -> None:
+    found = roster(DEPLOYMENT, pods=(RUNS,))
+
+    whose = found.gone("pod-1")
+    late = found.heard(RUNS, gone=False), found.heard(RUNS, gone=True)
+
+    assert (whose, late, found.pods, found.status(A).restarts) == (A, (Heard(), Heard()), {}, 1)
 
 
 def test_one_that_goes_before_it_said_whose_it_was_is_a_restart_as_any_other() -> None:

@@ -38,11 +38,11 @@ async def patched(roster: Roster, *, guarded: bool = False, there: bool = True) 
         answers[1:3] = reversed(answers[1:3])
     async with serve(*answers) as server, Cluster(server.config(), "i") as cluster:
 
-        def decided(tenant: TenantId, replica: ReplicaId) -> bool:
-            return guarded and (tenant, replica) == ("t", "r-a")
+        def spoken_of(tenant: TenantId) -> list[ReplicaId]:
+            return [ReplicaId("r-a")] if guarded and tenant == "t" else []
 
         objects = Objects(cluster, None, "")
-        rounds = Rounds(roster, objects, lambda _: None, lambda work: work.close(), decided)
+        rounds = Rounds(roster, objects, lambda _: None, lambda work: work.close(), spoken_of)
         await rounds.done()
     return [body for (path, _), body in zip(server.asked, server.bodies, strict=True) if "/pods/" in path]
 
@@ -58,6 +58,7 @@ async def test_one_that_begins_is_left_alone_until_it_runs() -> None:
 
     assert (await patched(waits), waits.binding) == ([], {A: "pod-1"})
     assert await patched(runs) == [BOUND]
+    runs.heard(seen("pod-1", "a", since=900.0, labelled=True), gone=False)
     assert await patched(runs) == []
 
 

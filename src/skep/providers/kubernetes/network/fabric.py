@@ -130,10 +130,11 @@ class ClusterFabric:
                 await self._tenancies.brought(tenancy)
                 tenancy.check(lambda key: service in key[1])
 
-    def guarded(self, tenant: TenantId, replica: ReplicaId) -> bool:
-        """Whether rules of groups decide about it, or name it in what they say of others."""
-        tenancy = self._tenancies.tenancy(tenant)
-        return any(one.guarded and one.has(replica) for one in tenancy.record.networks.values())
+    def guarded(self, tenant: TenantId) -> set[ReplicaId]:
+        """Those of the tenant that rules of groups decide about, or name in what they say of others."""
+        own = (one.record.networks.values() for one in self._tenancies.every() if one.of.tenant == tenant)
+        guarded = (network for networks in own for network in networks if network.guarded)
+        return {port.replica for network in guarded for port in network.ports.values()}
 
     async def networks(self) -> set[NetworkId]:
         return {network.config.id for network in self._networks()}

@@ -214,7 +214,7 @@ def _restricted(names: Iterable[str], groups: Mapping[str, GroupPolicy]) -> bool
 
 
 def _named(replicas: Collection[ReplicaId]) -> list[Manifest]:
-    """A selector of nobody would be one of everybody."""
+    """None of nobody: a selector must not be empty."""
     return [replicas_in(replicas)] if replicas else []
 
 

@@ -45,9 +45,6 @@ class NetworkRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         """Whether groups decide about anybody: then each replica is spoken of by its name."""
         return bool(self.guards and self.guards.ports)
 
-    def has(self, replica: ReplicaId) -> bool:
-        return any(port.replica == replica for port in self.ports.values())
-
     def at(self) -> dict[IPv4Address, ReplicaId]:
         """Whose port has which address."""
         return {port.address: port.replica for port in self.ports.values()}

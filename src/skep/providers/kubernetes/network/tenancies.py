@@ -153,14 +153,17 @@ class Tenancies:
             self._poke(_tenant(namespace))
 
     def _note_bearing(self, whose: ReplicaId, change: Change[Pod]) -> bool:
-        """The youngest of its pods counts.  Answers whether that is news."""
+        """Whether a policy is to name it now that is not, or the other way round.
+
+        A pod that bears nothing is followed by another such one, which is to be named before it runs.
+        """
         before, now = self._bearings.get(whose), bearing(change.object)
-        if change.gone:
-            if before is not None and before.pod == now.pod:
-                del self._bearings[whose]
-            return False
+        if change.gone and before == now and now.networks:
+            del self._bearings[whose]
+        if change.gone or (change.object.metadata and change.object.metadata.deletionTimestamp):
+            return False  # there may be a younger one
         self._bearings[whose] = now
-        return before is None or before.networks != now.networks
+        return before.networks != now.networks if before else not now.networks
 
     def _note_standing(self, whose: ReplicaId, change: Change[Pod]) -> bool:
         """Of two pods of a replica the one that runs counts, or the younger of them."""

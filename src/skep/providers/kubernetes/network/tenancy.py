@@ -97,11 +97,19 @@ class Tenancy:
         return new, [key for key in self.there if key not in asked and key not in self.failed]
 
     def waves(self, manifests: Iterable[Manifest]) -> Iterator[list[Manifest]]:
-        """What may be applied at the same time, one after the other; where nothing is new, all of it."""
+        """What may be applied at the same time, one after the other; where nothing is new, all of it.
+
+        Policies that are new come before others change: what these no longer admit, those may.
+        """
         known = list(manifests)
-        if all(key_of(one) in self.there for one in known):
+        fresh = [one for one in known if key_of(one) not in self.there]
+        if not fresh:
             yield known
             return
+        first = [one for one in fresh if one["kind"] == "NetworkPolicy"]
+        if first and len(first) < sum(one["kind"] == "NetworkPolicy" for one in known):
+            yield first
+            known = [one for one in known if one not in first]
         for wave in _WAVES:
             yield [one for one in known if one["kind"] in wave]
 

@@ -7,7 +7,7 @@ tell may begin a round, too, so what somebody deleted or changed is mended by th
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +42,8 @@ class Around:
     """Called with every status that is not as the one before."""
     spawn: Callable[[Coroutine[Any, Any, Any]], object]
     silent: Silent = lambda _node: None
-    guarded: Callable[[TenantId, ReplicaId], bool] = lambda _tenant, _replica: False
-    """Whether rules decide about the replica, or about others by its name."""
+    guarded: Callable[[TenantId], Collection[ReplicaId]] = lambda _tenant: ()
+    """Those replicas of a tenant that rules of groups speak of."""
 
 
 class Carrier:

@@ -6,7 +6,7 @@ then they are told what the watches tell.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -47,7 +47,7 @@ class Carriers:
         cluster: Cluster,
         tell: Callable[[ContainerStatus, Entry], None],
         machines: Watched[Node] | None = None,
-        guarded: Callable[[TenantId, ReplicaId], bool] = lambda _tenant, _replica: False,
+        guarded: Callable[[TenantId], Collection[ReplicaId]] = lambda _tenant: (),
     ) -> None:
         self._cluster = cluster
         self._tell = tell

@@ -6,7 +6,7 @@ itself, so another process that enters an engine over the same cluster knows it,
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
@@ -53,8 +53,8 @@ _UNKNOWN = 255
 class Fabric(teller.Fabric, Protocol):
     """What of a cluster's fabric hears of names, and says of whom rules speak."""
 
-    def guarded(self, tenant: TenantId, replica: ReplicaId) -> bool:
-        """Whether rules of groups decide about it, or name it in what they say of others."""
+    def guarded(self, tenant: TenantId) -> Collection[ReplicaId]:
+        """Those that rules of groups decide about, or name in what they say of others."""
 
 
 class ClusterEngine:
@@ -92,7 +92,7 @@ class ClusterEngine:
         )
         self._meter = Meter(cluster)
         self._teller = Teller(events, fabric)
-        guarded = fabric.guarded if fabric is not None else lambda _tenant, _replica: False
+        guarded = fabric.guarded if fabric is not None else lambda _tenant: ()
         self._carriers = Carriers(cluster, self._teller.tell, nodes, guarded)
         self._stack = contextlib.AsyncExitStack()
 
@@ -152,6 +152,8 @@ class ClusterEngine:
         def decided() -> bool:
             checked, pod = roster.entry(container).checked is not None, roster.pod(container)
             why = _unready(roster.status(container), checked=checked, restarts=pod.restarts if pod else 0)
+            if why == "" and pod is not None and pod.running and not roster.reachable(container):
+                why = None
             said[:] = [] if why is None else [why]
             return why is not None
 

@@ -1,9 +1,9 @@
 """What is to be done for a carrier, from what is wanted and what is seen.  Pure; carried out by `Carrier`."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from skep.model.ids import ContainerId
+from skep.model.ids import ContainerId, ReplicaId
 from skep.providers.kubernetes.pods.ledger import Entry, Ledger
 from skep.providers.kubernetes.pods.naming import CarrierKind
 from skep.providers.kubernetes.pods.seen import SeenPod
@@ -30,9 +30,9 @@ def work(
     ledger: Ledger,
     pods: Iterable[SeenPod],
     binding: Mapping[ContainerId, str],
-    named: Callable[[Entry], bool] = lambda _: False,
+    named: Collection[ReplicaId] = (),
 ) -> Work:
-    """`binding`: the pod of each container that has one; `named`: it is to be known before it runs."""
+    """`binding`: the pod of each container that has one; `named`: whose are to be known before they run."""
     found = {pod.name: pod for pod in pods}
     match ledger.kind:
         case CarrierKind.DEPLOYMENT:
@@ -47,7 +47,7 @@ def _deployment(
     ledger: Ledger,
     pods: Mapping[str, SeenPod],
     binding: Mapping[ContainerId, str],
-    named: Callable[[Entry], bool],
+    named: Collection[ReplicaId],
 ) -> Work:
     taken = set(binding.values())
     unwanted = {name: pod.container for name, pod in pods.items() if pod.container and _unwanted(ledger, pod)}
@@ -67,7 +67,7 @@ def _deployment(
         label={
             name: entry
             for name, entry in known.items()
-            if name in pods and not pods[name].labelled and (pods[name].running or named(entry))
+            if name in pods and not pods[name].labelled and (pods[name].running or entry.replica in named)
         },
     )
 

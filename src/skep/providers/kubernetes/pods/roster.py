@@ -52,6 +52,8 @@ class Roster:
         self.ledger = ledger
         self.pods: dict[str, SeenPod] = {}
         self.binding: dict[ContainerId, str] = {}
+        self._lost: set[str] = set()
+        """Pods that are known to be gone before it was heard."""
         self._graces: dict[ContainerId, float] = {}
         self._troubles: dict[ContainerId, Trouble] = {}
         self._now = now
@@ -109,7 +111,13 @@ class Roster:
         pod = self.pod(container)
         if pod is None or (self.own_pods and pod.attempt < self.entry(container).attempt):
             return False
-        return pod.running or pod.over or (pod.ended or pod.ended_before) is not None
+        over = pod.over or (pod.ended or pod.ended_before) is not None
+        return over or (pod.running and self.reachable(container))
+
+    def reachable(self, container: ContainerId) -> bool:
+        """Whether whoever leads others to it can know its pod: nobody is led to one without ports."""
+        pod = self.pod(container)
+        return pod is not None and (pod.labelled or not self.entry(container).ports)
 
     def begun_anew(self, container: ContainerId, before: SeenPod | None) -> bool:
         """Whether it has begun in another pod."""
@@ -183,11 +191,6 @@ class Roster:
         self.binding[container] = pod
         self.pods[pod] = dataclasses.replace(self.pods[pod], container=container)
 
-    def labelled(self, pod: str) -> None:
-        """It says itself from now on which container it is."""
-        if pod in self.pods:
-            self.pods[pod] = dataclasses.replace(self.pods[pod], labelled=True)
-
     def again(self, container: ContainerId) -> bool:
         """Its delay is over.  False: it is not to be started any more."""
         entry = self.ledger.entries.get(container)
@@ -201,20 +204,27 @@ class Roster:
 
     def heard(self, pod: SeenPod, *, gone: bool) -> Heard:
         """A pod of the carrier is as told, or is no longer there."""
+        if pod.name in self._lost:
+            if gone:
+                self._lost.remove(pod.name)
+            return Heard()
         before = self.pods.pop(pod.name, None)
-        if pod.container is None and (container := self.bound_as(pod.name)):
-            pod = dataclasses.replace(pod, container=container)
+        bound = self.bound_as(pod.name)
+        if pod.container is None and bound is not None:
+            pod = dataclasses.replace(pod, container=bound)
+        if taken := bound is not None and bound != pod.container:
+            del self.binding[bound]  # it was told to be another, by another process
         if not gone:
             self.pods[pod.name] = pod
         container = pod.container
         if container is None or not self.has(container):
-            return Heard(work=container is None or not gone)
+            return Heard(work=taken or container is None or not gone)
         exited = self.entry(container).exit
         followed = self._follow(container, pod, before or pod, gone=gone)
         again = self._judge(container, pod, gone=gone)
         entry = self.entry(container)
         work = followed or gone or pod.over or not entry.wanted or entry.exit != exited
-        work = work or (pod.running and not pod.labelled)
+        work = work or taken or (pod.running and not pod.labelled)
         return Heard(container, work, again)
 
     def explain(self, container: ContainerId, trouble: Trouble) -> None:
@@ -230,8 +240,11 @@ class Roster:
 
     def gone(self, pod: str) -> ContainerId | None:
         """The pod turned out not to be there, before that was heard.  Answers whose it was."""
-        seen = self.pods.get(pod)
-        return self.heard(seen, gone=True).container if seen is not None else None
+        if (seen := self.pods.get(pod)) is None:
+            return None
+        news = self.heard(seen, gone=True)
+        self._lost.add(pod)
+        return news.container
 
     def _follow(self, container: ContainerId, pod: SeenPod, before: SeenPod, *, gone: bool) -> bool:
         """Which pod the container is now.  Answers whether that makes work."""

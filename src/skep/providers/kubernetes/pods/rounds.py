@@ -6,7 +6,7 @@ Orders that come while a round is under way share the next one: a hundred starts
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from typing import Any
 
 import structlog
@@ -16,7 +16,6 @@ from skep.model.ids import ContainerId, ReplicaId, TenantId
 from skep.providers.kubernetes.client.patience import delay
 from skep.providers.kubernetes.client.together import Together
 from skep.providers.kubernetes.pods import manifests, plans
-from skep.providers.kubernetes.pods.ledger import Entry
 from skep.providers.kubernetes.pods.manifests import CONTAINER, MEMBER
 from skep.providers.kubernetes.pods.objects import Objects
 from skep.providers.kubernetes.pods.roster import Roster
@@ -31,7 +30,7 @@ _log = structlog.get_logger(__name__)
 class Rounds:
     """`changed` hears of containers that have got a pod, or lost it; `spawn` looks after tasks.
 
-    `guarded`: whether a group decides about a tenant's replica, or about others by its name.
+    `guarded`: those replicas of a tenant that rules of groups speak of.
     """
 
     def __init__(
@@ -40,7 +39,7 @@ class Rounds:
         objects: Objects,
         changed: Callable[[ContainerId], None],
         spawn: Callable[[Coroutine[Any, Any, Any]], object],
-        guarded: Callable[[TenantId, ReplicaId], bool],
+        guarded: Callable[[TenantId], Collection[ReplicaId]],
     ) -> None:
         self._roster = roster
         self._objects = objects
@@ -96,7 +95,7 @@ class Rounds:
             await self._clear()
             return
         await self._objects.write(ledger)
-        todo = plans.work(ledger, list(self._roster.pods.values()), self._roster.binding, self._named)
+        todo = plans.work(ledger, list(self._roster.pods.values()), self._roster.binding, self._named())
         for pod, entry in todo.bind.items():
             self._roster.bind(pod, entry.id)
             self._changed(entry.id)
@@ -121,20 +120,20 @@ class Rounds:
 
     async def _label(self, pod: str, labels: dict[str, Any]) -> None:
         """A pod that is gone needs none."""
-        if await self._objects.label(self._roster.ledger, pod, labels):
-            self._roster.labelled(pod)
-        elif container := self._roster.gone(pod):
+        there = await self._objects.label(self._roster.ledger, pod, labels)
+        if not there and (container := self._roster.gone(pod)):
             self._changed(container)
             self.kick()
 
-    def _named(self, entry: Entry) -> bool:
-        """Whether policies name the replica: its pod must bear its name before it runs.
+    def _named(self) -> Collection[ReplicaId]:
+        """Those that policies name: their pods must bear their names before they run.
 
-        They always do where an older version of skep made the template, without its networks.
+        All that have ports, where an older version of skep made the template, without its networks.
         """
         ledger = self._roster.ledger
-        unmarked = not ledger.template["metadata"].get("labels")
-        return entry.ports and (unmarked or self._guarded(ledger.tenant, entry.replica))
+        wired = {entry.replica for entry in ledger.wanted if entry.ports}
+        marked = ledger.template["metadata"].get("labels")
+        return wired.intersection(self._guarded(ledger.tenant)) if marked else wired
 
 
 async def _all(work: Iterable[Awaitable[None]]) -> None:
