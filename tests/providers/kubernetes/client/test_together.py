@@ -59,3 +59,20 @@ async def test_everybody_hears_of_what_went_wrong_and_the_next_round_begins_anew
 
     assert [str(one) for one in failed] == ["1", "1", "1"]
     assert work.rounds == 2
+
+
+async def test_who_leaves_waits_for_what_is_under_way() -> None:
+    work = Work()
+    together = Together(work)
+    await together.rest()
+    under_way = asyncio.create_task(together.done())
+    await asyncio.sleep(0)
+
+    leaving = asyncio.create_task(together.rest())
+    await asyncio.sleep(0.01)
+    early = leaving.done()
+    work.may_end.set()
+    await leaving
+
+    assert (early, work.rounds) == (False, 1)
+    await under_way

@@ -108,6 +108,7 @@ class Tenancies:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        rounds = list(self._rounds.values())
         self._rounds.clear()
         for timer in (*self._soon.values(), *self._again.values()):
             timer.cancel()
@@ -115,6 +116,7 @@ class Tenancies:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(one.rest() for one in rounds))
 
     def tenancy(self, tenant: TenantId) -> Tenancy:
         if tenant not in self._all:

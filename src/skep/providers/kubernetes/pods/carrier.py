@@ -140,8 +140,9 @@ class Carrier:
                 self._again_after(container, Seconds(0.0))
         self._rounds.kick()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self._timers.close()
+        await self._rounds.rest()
 
     # -- what is heard ----------------------------------------------------------------------------
 

@@ -78,11 +78,10 @@ class Carriers:
     ) -> None:
         for end in self._ends:
             end()
-        for carrier in self._all.values():
-            carrier.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(carrier.close() for carrier in self._all.values()))
 
     async def known(self) -> None:
         """Return once it is known what is there.  Raises Unavailable: the cluster does not answer."""

@@ -64,6 +64,10 @@ class Rounds:
                 return
         await self._round.done()
 
+    async def rest(self) -> None:
+        """What is under way is finished, if it does not take long."""
+        await self._round.rest()
+
     def kick(self) -> None:
         """Begin a round that nobody waits for; one that fails is tried again.  Many kicks are one."""
         if not self._kicked:
