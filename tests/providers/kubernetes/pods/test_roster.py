@@ -58,7 +58,7 @@ def test_a_pod_is_its_container_before_it_says_so_itself() -> None:
     runs = found.heard(replace(anew, since=900.0), gone=False)
     again = found.heard(replace(RUNS, ready=True), gone=False)
 
-    assert (waits, runs, again) == (Heard(A), Heard(A, work=True), Heard(A))
+    assert (waits, runs, again) == (Heard(A), Heard(A, waited=True), Heard(A))
     assert found.pod(A) == replace(RUNS, ready=True)
 
 

@@ -69,6 +69,19 @@ async def test_one_that_rules_name_is_told_before_it_runs() -> None:
     assert await patched(older) == [BOUND]
 
 
+async def test_nobody_is_told_twice_before_it_says_so_itself() -> None:
+    found = with_pod(seen("pod-1", since=900.0))
+    answers = document({"metadata": {"uid": "u"}}), document(workload(found.ledger, {}, "u")), document({})
+    async with serve(*answers) as server, Cluster(server.config(), "i") as cluster:
+        rounds = Rounds(
+            found, Objects(cluster, None, ""), lambda _: None, lambda work: work.close(), lambda _: ()
+        )
+        await rounds.done()
+        await rounds.done()
+
+    assert [path.rpartition("/")[2] for path, _ in server.asked][2:] == ["pod-1"]
+
+
 async def test_one_that_turns_out_to_be_gone_goes_on_in_the_next() -> None:
     found = with_pod(seen("pod-1", since=900.0))
 

@@ -154,7 +154,9 @@ class Carrier:
                 self._again_after(news.container, news.again)
             self._notices.look(news.container)
         self._notices.pod_changed(pod.name)
-        if news.work:
+        if news.waited:
+            self._rounds.begin()
+        elif news.work:
             self._rounds.kick()
 
     def node_heard(self, node: str) -> None:

@@ -37,6 +37,8 @@ class Heard:
     """A round may have something to do."""
     again: Seconds | None = None
     """After so long it is to be started once more."""
+    waited: bool = False
+    """Somebody waits for a round: whoever started it, until the pod says whose it is."""
 
 
 Silent = Callable[[str], float | None]
@@ -224,8 +226,7 @@ class Roster:
         again = self._judge(container, pod, gone=gone)
         entry = self.entry(container)
         work = followed or gone or pod.over or not entry.wanted or entry.exit != exited
-        work = work or taken or (pod.running and not pod.labelled)
-        return Heard(container, work, again)
+        return Heard(container, work or taken, again, waited=pod.running and not pod.labelled)
 
     def explain(self, container: ContainerId, trouble: Trouble) -> None:
         """What else was found out of one that waits, or is not well."""

@@ -47,6 +47,8 @@ class Rounds:
         self._spawn = spawn
         self._guarded = guarded
         self._round = Together(self._work)
+        self._labelled: set[str] = set()
+        """Pods that were told whose they are, whether they have said so or not."""
         self._failures = 0
         self._kicked = False
 
@@ -67,6 +69,10 @@ class Rounds:
     async def rest(self) -> None:
         """What is under way is finished, if it does not take long."""
         await self._round.rest()
+
+    def begin(self) -> None:
+        """At once; one that fails is tried again."""
+        self._spawn(self._try())
 
     def kick(self) -> None:
         """Begin a round that nobody waits for; one that fails is tried again.  Many kicks are one."""
@@ -99,6 +105,7 @@ class Rounds:
             await self._clear()
             return
         await self._objects.write(ledger)
+        self._labelled &= self._roster.pods.keys()
         todo = plans.work(ledger, list(self._roster.pods.values()), self._roster.binding, self._named())
         for pod, entry in todo.bind.items():
             self._roster.bind(pod, entry.id)
@@ -111,7 +118,11 @@ class Rounds:
             [
                 *(self.end(pod) for pod in todo.end),
                 *(self._objects.make(ledger, entry) for entry in todo.make),
-                *(self._label(pod, manifests.bound(entry)) for pod, entry in todo.label.items()),
+                *(
+                    self._label(pod, manifests.bound(entry))
+                    for pod, entry in todo.label.items()
+                    if pod not in self._labelled
+                ),
             ]
         )
 
@@ -124,8 +135,9 @@ class Rounds:
 
     async def _label(self, pod: str, labels: dict[str, Any]) -> None:
         """A pod that is gone needs none."""
-        there = await self._objects.label(self._roster.ledger, pod, labels)
-        if not there and (container := self._roster.gone(pod)):
+        if await self._objects.label(self._roster.ledger, pod, labels):
+            self._labelled.add(pod)
+        elif container := self._roster.gone(pod):
             self._changed(container)
             self.kick()
 
