@@ -1,8 +1,10 @@
 """When pods of a Deployment are told which container they are."""
 
+import asyncio
 from typing import Any
 
 import msgspec
+from structlog.testing import capture_logs
 from tests.providers.kubernetes.pods.test_plans import DEPLOYMENT, TEMPLATE, entry, ledger, seen
 from tests.providers.kubernetes.scripted import Answer, document, serve, status
 
@@ -99,3 +101,17 @@ async def test_who_leaves_says_whose_it_was() -> None:
     left, _ended = await patched(found)
 
     assert left == {"metadata": {"labels": {"skep.dev/member": None, "skep.dev/container": "a"}}}
+
+
+async def test_what_many_waited_for_is_tried_again_once() -> None:
+    found, later = with_pod(seen("pod-1")), list[Any]()
+    refused = document(status(422), 422)
+    async with serve(*[refused] * 5) as server, Cluster(server.config(), "i") as cluster:
+        rounds = Rounds(found, Objects(cluster, None, ""), lambda _: None, later.append, lambda _: ())
+        for _ in range(20):
+            rounds.begin()
+        with capture_logs() as said:
+            await asyncio.gather(*later)
+
+    assert [one["event"] for one in said] == ["cluster.round-failed"]
+    assert said[0]["again_in"] < 1

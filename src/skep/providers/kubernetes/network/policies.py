@@ -68,8 +68,8 @@ def _network(
 
 @dataclass(frozen=True)
 class _Who:
-    """Selectors of a network's pods: all of them, and those that no group shuts off from others on it, lets
-    reach nobody on it but some, or the world."""
+    """Selectors of a network's pods, some of which groups decide about: they are not `entered` by everybody,
+    and maybe not `free` to reach everybody there, or what is `out`side."""
 
     everybody: list[Manifest]
     entered: list[Manifest]

@@ -50,6 +50,8 @@ class Rounds:
         self._labelled: set[str] = set()
         """Pods that were told whose they are, whether they have said so or not."""
         self._failures = 0
+        self._again = False
+        """Whether what failed is about to be tried again."""
         self._kicked = False
 
     async def done(self) -> None:
@@ -89,15 +91,23 @@ class Rounds:
         await self._objects.end(self._roster.ledger, pod, self._roster.grace(pod))
 
     async def _try(self) -> None:
+        """Many may have waited for one round that failed: it is tried again once for all of them."""
         try:
             await self._round.done()
             self._failures = 0
         except Exception as error:
+            if self._again:
+                return
             pause = delay(self._failures, error, random.random(), time.time())  # noqa: S311 - no secret
+            self._again = True
             self._failures += 1
             where = {"carrier": self._roster.ledger.name, "namespace": self._roster.ledger.namespace}
             _log.warning("cluster.round-failed", error=str(error), again_in=round(pause, 1), **where)
-            asyncio.get_running_loop().call_later(pause, self.kick)
+            asyncio.get_running_loop().call_later(pause, self._try_again)
+
+    def _try_again(self) -> None:
+        self._again = False
+        self.kick()
 
     async def _work(self) -> None:
         ledger = self._roster.ledger
