@@ -46,8 +46,8 @@ class Carriers:
         self,
         cluster: Cluster,
         tell: Callable[[ContainerStatus, Entry], None],
-        machines: Watched[Node] | None = None,
-        guarded: Callable[[TenantId], Collection[ReplicaId]] = lambda _tenant: (),
+        machines: Watched[Node] | None,
+        guarded: Callable[[TenantId], Collection[ReplicaId]],
     ) -> None:
         self._cluster = cluster
         self._tell = tell

@@ -151,9 +151,12 @@ class ClusterEngine:
 
         def decided() -> bool:
             checked, pod = roster.entry(container).checked is not None, roster.pod(container)
-            why = _unready(roster.status(container), checked=checked, restarts=pod.restarts if pod else 0)
-            if why == "" and pod is not None and pod.running and not roster.reachable(container):
-                why = None
+            why = _unready(
+                roster.status(container),
+                checked=checked,
+                reachable=roster.reachable(container),
+                restarts=pod.restarts if pod else 0,
+            )
             said[:] = [] if why is None else [why]
             return why is not None
 
@@ -260,11 +263,11 @@ def _running(carrier: Carrier, container: ContainerId) -> SeenPod:
     return pod
 
 
-def _unready(status: ContainerStatus, *, checked: bool, restarts: int) -> str | None:
+def _unready(status: ContainerStatus, *, checked: bool, reachable: bool, restarts: int) -> str | None:
     """ "" if it is ready, why it will not be, or None as long as that is open."""
     if status.state is ContainerState.RUNNING:
         if status.health in (Health.NONE, Health.HEALTHY):
-            return ""
+            return "" if reachable else None
         return "is unhealthy" if status.health is Health.UNHEALTHY else None
     if status.state is ContainerState.EXITED:
         return "" if status.exit_code == 0 and not checked else f"exited with {status.exit_code}"
