@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 import pytest
 from tests.cluster.kubernetes.cluster import Cluster
-from tests.providers.kubernetes.zone import Zone, counted, open_zone
+from tests.providers.kubernetes.zone import Zone, counted, no_certificate, open_zone
 from tests.providers.network.conftest import network, port, publications
 from tests.providers.network.test_guards import WEB, guards, rule
 
@@ -239,7 +239,7 @@ async def applied_anew(zone: Zone, tenant: TenantId) -> list[str]:
     config = access.read(zone.world.kubeconfig.read_text())
     async with SkepsCluster(config, zone.cluster.installation) as cluster:
         names = counted(cluster)
-        async with Tenancies(cluster, Tenants(cluster), zone.tenancies._certify) as younger:
+        async with Tenancies(cluster, Tenants(cluster), no_certificate) as younger:
             await younger.brought(younger.tenancy(tenant))
         return names
 

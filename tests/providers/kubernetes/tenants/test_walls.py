@@ -11,10 +11,10 @@ from lightkube.resources.networking_v1 import NetworkPolicy
 from structlog.testing import capture_logs
 from tests.cluster.kubernetes.cluster import Cluster as ACluster
 from tests.providers.kubernetes.rules import Ruled, ruled
-from tests.providers.kubernetes.zone import Zone, counted, open_zone
+from tests.providers.kubernetes.zone import Zone, counted, no_certificate, open_zone
 from tests.providers.network.conftest import network
 
-from skep.model.errors import InvalidInput, NotFound, Unavailable
+from skep.model.errors import InvalidInput, Unavailable
 from skep.model.host import NetworkConfig
 from skep.model.ids import TenantId
 from skep.providers.kubernetes.applied import stamped
@@ -241,7 +241,7 @@ async def followed(server: Ruled) -> AsyncIterator[Cluster]:
     """By a process that leads the cluster, and finds that all is as it is to be."""
     async with (
         Cluster(server.config(), OF.installation) as cluster,
-        Tenancies(cluster, tenants := Tenants(cluster), _no_certificate),
+        Tenancies(cluster, tenants := Tenants(cluster), no_certificate),
     ):
         await ensure(tenants)
         yield cluster
@@ -259,10 +259,6 @@ async def until_applied(server: Ruled, thing: tuple[str, str]) -> None:
     async with asyncio.timeout(10):
         while thing not in server.applied:
             await asyncio.sleep(0.01)
-
-
-async def _no_certificate(digest: str) -> bytes:
-    raise NotFound
 
 
 @pytest.fixture

@@ -55,6 +55,8 @@ class Tenancy:
     """What an earlier process left, as it is now; until the first round has looked at it."""
     failed: dict[Key, SkepError] = field(default_factory=dict)
     virtual: dict[ServiceId, str] = field(default_factory=dict)
+    wrote: float = 0.0
+    """When, by the clock of the loop, a round last changed something."""
 
     def take(self, kind: str, name: str, found: Manifest) -> None:
         """An earlier process left this in the tenant's namespace."""
