@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
-from lightkube import codecs
 from lightkube.generic_resource import create_namespaced_resource
 
 from skep.model.errors import NotFound, SkepError
-from skep.providers.kubernetes.applied import stamped, stands
+from skep.providers.kubernetes.applied import stands
+from skep.providers.kubernetes.applying import put
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.client.watching import Change, Watched
 from skep.providers.kubernetes.pods.ledger import Ledger
@@ -88,7 +88,7 @@ class Budgets:
         """Noted before it is there, so that who deletes it right then is heard of, too."""
         self._there[place] = manifest
         try:
-            await self._cluster.apply(codecs.from_dict(stamped(manifest)), force=True)
+            await put(self._cluster, manifest)
         except SkepError as error:
             self._there.pop(place, None)
             if not isinstance(error, NotFound):  # the namespace is on its way out

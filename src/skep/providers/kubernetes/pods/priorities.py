@@ -9,11 +9,11 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import structlog
-from lightkube import codecs
 from lightkube.resources.scheduling_v1 import PriorityClass
 
 from skep.model.errors import SkepError
 from skep.model.placement import Priority
+from skep.providers.kubernetes.applying import put
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.client.watching import Change, Watched
 from skep.providers.kubernetes.pods.ledger import Ledger
@@ -69,7 +69,7 @@ class Priorities:
         async with self._turn:
             if name not in self._there:
                 if (await self._follow()).get(name) is None:
-                    await self._cluster.apply(codecs.from_dict(self._classes[name]), force=True)
+                    await put(self._cluster, self._classes[name])
                 self._there.add(name)
 
     async def mend(self) -> None:
