@@ -39,6 +39,8 @@ class Ruled:
         """What others manage fields of, until it is applied with force."""
         self.failing: set[tuple[str, str]] = set()
         """What is refused for what it says."""
+        self.pause = 0.0
+        """Seconds until it answers what is applied."""
         self.news: dict[str, asyncio.Queue[tuple[str, dict[str, Any]]]] = defaultdict(asyncio.Queue)
         """By the path of the list: verbs (`DELETED`) and objects that a watch tells."""
         self.port = 0
@@ -78,7 +80,9 @@ class Ruled:
             self._read(path, writer)
         elif method == "PATCH":
             length = int(headers.partition("content-length:")[2].split("\r\n")[0])
-            self._patch(path, query, json.loads(await reader.readexactly(length)), writer)
+            body = json.loads(await reader.readexactly(length))
+            await asyncio.sleep(self.pause)
+            self._patch(path, query, body, writer)
         elif path.endswith("/selfsubjectaccessreviews"):
             document({"spec": {}, "status": {"allowed": True}})(writer)
         else:

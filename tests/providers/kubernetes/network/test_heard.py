@@ -13,8 +13,16 @@ R1 = ReplicaId("r1")
 MARKS = network_marks({NetworkId("front"): True})
 
 
-def pod(name: str = "a", *, marks: dict[str, str] = MARKS, going: bool = False, runs: bool = True) -> Pod:
-    meta = ObjectMeta(name=name, namespace="n", labels={"skep.dev/replica": R1, **marks})
+def pod(
+    name: str = "a",
+    *,
+    marks: dict[str, str] = MARKS,
+    going: bool = False,
+    runs: bool = True,
+    whose: str | None = R1,
+) -> Pod:
+    said = {"skep.dev/replica": whose} if whose else {}
+    meta = ObjectMeta(name=name, namespace="n", labels=said | marks)
     if going:
         meta.deletionTimestamp = "2026-01-01T00:00:00Z"  # type: ignore[assignment] # whatever it is
     well = [PodCondition(type="ContainersReady", status="True")]
@@ -84,3 +92,20 @@ def test_whoever_is_hidden_has_a_pod_to_be_shown_again_only_while_it_runs() -> N
     known.hear(Change(pod(), gone=True))
     assert known.show(R1, True) is None
     assert not known.hidden
+
+
+def test_a_pod_that_becomes_another_replica_no_longer_stands_for_the_first() -> None:
+    known = heard(Change(pod()))
+    other = pod(whose="r2")
+
+    assert known.hear(Change(other, pod()))
+    assert set(known.standings) == {"r2"}
+    known.hear(Change(other, other, gone=True))
+    assert not known.standings
+
+
+def test_a_pod_that_is_no_longer_anybodys_takes_its_names() -> None:
+    known = heard(Change(pod()))
+
+    assert known.hear(Change(pod(whose=None), pod()))
+    assert not known.standings

@@ -184,6 +184,6 @@ async def test_a_node_is_drained_replica_by_replica_and_what_has_a_disk_follows_
     assert {places[spec.id] for spec in (*webs, follows)} == {"node-1"}
     assert nodes_of(place)[stays.id] == "node-2"
     budgets = json.loads(place.kubectl("get", "poddisruptionbudgets", "--output=json"))["items"]
-    assert {one["metadata"]["name"] for one in budgets} == {"shop-web"}
+    assert {one["metadata"]["name"] for one in budgets} == {"shop.web"}
     await asyncio.gather(*(engine.remove(spec.id) for spec in (*webs, stays, follows)))
     await until(lambda: not json.loads(place.kubectl("get", "pdb", "--output=json"))["items"])

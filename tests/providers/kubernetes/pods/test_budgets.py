@@ -34,8 +34,8 @@ def test_a_service_of_several_replicas_has_one_budget_over_all_its_carriers() ->
 
     found = budgets([ledger("web", True, True), ledger("web", True), *stateful], {"by": "skep"}, "v1")
 
-    assert set(found) == {("skep-t", "shop-web"), ("skep-t", "shop-db")}
-    web = found["skep-t", "shop-web"]
+    assert set(found) == {("skep-t", "shop.web"), ("skep-t", "shop.db")}
+    web = found["skep-t", "shop.web"]
     assert web["apiVersion"] == "policy/v1"
     assert web["spec"] == {
         "maxUnavailable": "10%",
@@ -45,6 +45,12 @@ def test_a_service_of_several_replicas_has_one_budget_over_all_its_carriers() ->
         },
     }
     assert web["metadata"]["labels"]["by"] == "skep"
+
+
+def test_no_app_takes_the_budget_of_another_that_is_called_alike() -> None:
+    both = ledger("c", True, True, app="a-b"), ledger("b-c", True, True, app="a")
+
+    assert len(budgets(both, {}, "v1")) == 2
 
 
 def test_what_may_go_as_a_whole_has_none() -> None:

@@ -147,9 +147,9 @@ async def test_what_others_delete_or_change_is_mended(engine: ClusterEngine, pla
     place.kubectl("delete", "deployment", name, "--wait=false")
     await until(lambda: [one["metadata"]["name"] for one in listed(place, "deployments")] == [name])
     await until(lambda: len(pods_of(place)) == 2)
-    await until(lambda: budgets(place) == ["shop-web"])
+    await until(lambda: budgets(place) == ["shop.web"])
     place.kubectl("delete", "poddisruptionbudgets", "--all")
-    await until(lambda: budgets(place) == ["shop-web"])
+    await until(lambda: budgets(place) == ["shop.web"])
     (ledger,) = ledgers(place)
     place.kubectl("delete", "configmap", name, "--wait=false")  # it owns all the others
     await until(lambda: ledgers(place) not in ([], [ledger]) and len(listed(place, "secrets")) == 2)

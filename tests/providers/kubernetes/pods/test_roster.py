@@ -12,6 +12,7 @@ from skep.model.ids import ContainerId
 from skep.model.spec import RestartPolicy
 from skep.providers.kubernetes.pods.ledger import Entry, Exit
 from skep.providers.kubernetes.pods.naming import CarrierKind
+from skep.providers.kubernetes.pods.plans import Work, work
 from skep.providers.kubernetes.pods.roster import Heard, Roster
 from skep.providers.kubernetes.pods.seen import Ended, SeenPod
 
@@ -83,6 +84,55 @@ def test_a_pod_that_another_process_told_to_be_another_is_that_one() -> None:
     foreign = found.heard(seen("pod-2", "removed", labelled=True), gone=False)
 
     assert (mine.work, foreign.work, found.binding) == (True, True, {A: "pod-1"})
+
+
+def rounded(known: Roster) -> Work:
+    """A round that nothing is carried out of but what is in memory."""
+    todo = work(known.ledger, list(known.pods.values()), known.binding)
+    for name, one in todo.bind.items():
+        known.bind(name, one.id)
+    return todo
+
+
+@pytest.mark.parametrize("pod", [seen("p1", since=900.0), seen("p1", unschedulable="0/2 nodes")])
+def test_a_start_that_is_repeated_leaves_the_container_its_pod(pod: SeenPod) -> None:
+    known = roster(DEPLOYMENT, entry("a"), pods=(pod,))
+    rounded(known)
+
+    known.start(known.entry(A), TEMPLATE, "s")
+    rounded(known)
+
+    assert known.binding == {A: "p1"}
+
+
+def test_of_two_pods_that_processes_told_to_be_the_same_one_goes() -> None:
+    b = ContainerId("b")
+    known = roster(DEPLOYMENT, entry("a"), entry("b"), pods=(seen("p1", since=9.0), seen("p2", since=9.0)))
+    known.bind("p1", b)
+    known.bind("p2", A)
+    for late in "p1", "p2":
+        known.heard(seen(late, "a", since=9.0, labelled=True), gone=False)
+
+    todo = rounded(known)
+
+    assert (todo.leave, todo.end) == ({"p1": A}, ["p1"])
+    assert known.binding == {A: "p2"}  # b gets the one that its Deployment makes for it
+
+
+def test_a_pod_that_has_left_is_nobodys_again_and_ends() -> None:
+    said = seen("p1", "a", since=9.0, labelled=True)
+    known = roster(DEPLOYMENT, entry("a"), pods=(said,))
+    known.stop(A, 10)
+    left = replace(said, member=False)
+    known.heard(left, gone=False)  # it was told to end, and that was not heard
+    known.start(entry("a"), TEMPLATE, "s")
+    known.heard(seen("p2"), gone=False)
+    rounded(known)
+
+    known.heard(replace(left, ready=True), gone=False)
+
+    assert rounded(known).end == ["p1"]
+    assert known.binding == {A: "p2"}
 
 
 def test_news_of_a_pod_that_turned_out_to_be_gone_are_none() -> None:

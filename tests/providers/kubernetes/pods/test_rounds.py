@@ -84,6 +84,26 @@ async def test_nobody_is_told_twice_before_it_says_so_itself() -> None:
     assert [path.rpartition("/")[2] for path, _ in server.asked][2:] == ["pod-1"]
 
 
+async def test_one_whose_label_somebody_takes_away_is_told_again() -> None:
+    found = with_pod(seen("pod-1", since=900.0))
+    answers = document({"metadata": {"uid": "u"}}), document(workload(found.ledger, {}, "u"))
+    async with (
+        serve(*answers, document({}), document({})) as server,
+        Cluster(server.config(), "i") as cluster,
+    ):
+        rounds = Rounds(
+            found, Objects(cluster, None, ""), lambda _: None, lambda work: work.close(), lambda _: ()
+        )
+        await rounds.done()
+        found.heard(seen("pod-1", "a", since=900.0, labelled=True), gone=False)
+        await rounds.done()
+        found.heard(seen("pod-1", since=900.0), gone=False)
+        await rounds.done()
+
+    assert [path.rpartition("/")[2] for path, _ in server.asked][2:] == ["pod-1", "pod-1"]
+    assert server.bodies[2:] == [BOUND, BOUND]
+
+
 async def test_one_that_turns_out_to_be_gone_goes_on_in_the_next() -> None:
     found = with_pod(seen("pod-1", since=900.0))
 
@@ -115,3 +135,17 @@ async def test_what_many_waited_for_is_tried_again_once() -> None:
 
     assert [one["event"] for one in said] == ["cluster.round-failed"]
     assert said[0]["again_in"] < 1
+
+
+async def test_who_has_left_tries_nothing_again() -> None:
+    found, later = with_pod(seen("pod-1")), list[Any]()
+    async with serve(document(status(422), 422)) as server, Cluster(server.config(), "i") as cluster:
+        rounds = Rounds(found, Objects(cluster, None, ""), lambda _: None, later.append, lambda _: ())
+        rounds.begin()
+        await later.pop()
+        await rounds.rest()
+        await asyncio.sleep(0.5)  # longer than the pause after the first failure
+        rounds.kick()
+
+    assert later == []
+    assert len(server.asked) == 1

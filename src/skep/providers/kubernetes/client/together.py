@@ -2,25 +2,27 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 _ENDS = 1.0
 """Seconds that work under way has until whoever leaves goes without it."""
+T = TypeVar("T")
 
 
-class Together:
+class Together(Generic[T]):
     """Calls that come while the work is under way are one call of it, next."""
 
-    def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, work: Callable[[], Awaitable[T]]) -> None:
         self._work = work
         self._turn = asyncio.Lock()
-        self._next: asyncio.Task[None] | None = None
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._next: asyncio.Task[T] | None = None
+        self._under_way: set[asyncio.Task[T]] = set()
 
-    async def done(self) -> None:
-        """Return once the work was done that began after this call.  Raises what it raises."""
-        await asyncio.shield(self.begin())
+    async def done(self) -> T:
+        """What the work answers that began after this call.  Raises what it raises."""
+        return await asyncio.shield(self.begin())
 
-    def begin(self) -> asyncio.Task[None]:
+    def begin(self) -> asyncio.Task[T]:
         """As `done`, for those who do not wait: the task must be looked after."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_task(self._begin())
@@ -33,7 +35,7 @@ class Together:
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=_ENDS)
 
-    async def _begin(self) -> None:
+    async def _begin(self) -> T:
         async with self._turn:
             self._next = None
-            await self._work()
+            return await self._work()

@@ -30,9 +30,8 @@ class ClusterEdge:
         must_be_news(f"the endpoints of app {told.app}", told, before)
         check(told, self._tenancies.entrance)
         tenancy.record.endpoints[told.app] = told
-        await self._tenancies.brought(tenancy)
         ids = {told.app, *(one.id for one in told.endpoints)}
-        tenancy.check(lambda key: any(one in key[1] for one in ids))
+        await self._tenancies.brought(tenancy, lambda key: any(one in key[1] for one in ids))
 
     def _owner(self, told: AppEndpoints) -> Tenancy | None:
         """Of an app that has no endpoints any more nobody says whose it was; None: it never had any here."""

@@ -56,6 +56,7 @@ class ClusterFabric:
         await self._drop(lambda one: one.id == port)
 
     async def remove_sandbox(self, replica: ReplicaId) -> None:
+        self._tenancies.forget(replica)
         await self._drop(lambda one: one.replica == replica)
 
     async def set_resolvable(self, replica: ReplicaId, up: bool) -> None:
@@ -104,8 +105,7 @@ class ClusterFabric:
         if before is None or before.publications != publications.publications:
             tenancy.record.publish(publications)
         try:
-            await self._tenancies.brought(tenancy)
-            tenancy.check(lambda key: publications.service in key[1])
+            await self._tenancies.brought(tenancy, lambda key: publications.service in key[1])
         except SkepError as error:
             self._put_back(tenancy, publications.service, before)
             await self._tenancies.brought(tenancy)
@@ -127,8 +127,7 @@ class ClusterFabric:
     async def unpublish(self, service: ServiceId) -> None:
         for tenancy in self._tenancies.every():
             if tenancy.record.published.pop(service, None) is not None:
-                await self._tenancies.brought(tenancy)
-                tenancy.check(lambda key: service in key[1])
+                await self._tenancies.brought(tenancy, lambda key: service in key[1])
 
     def guarded(self, tenant: TenantId) -> set[ReplicaId]:
         """Those of the tenant that rules of groups decide about, or name in what they say of others."""
@@ -156,8 +155,16 @@ class ClusterFabric:
             yield from (one for key, one in tenancy.record.networks.items() if tenancy.has(key))
 
     def _in_force(self, told: Callable[[NetworkRecord], Told | None]) -> dict[NetworkId, PeersInForce]:
+        """Not of a network of which something was refused: who told it tells it again."""
+        failed = [key for tenancy in self._tenancies.every() for key in tenancy.failed]
         found = {network.config.id: told(network) for network in self._networks()}
-        return in_force({key: one for key, one in found.items() if one is not None})
+        return in_force(
+            {
+                network: one
+                for network, one in found.items()
+                if one is not None and not any(_is_of(key, network) for key in failed)
+            }
+        )
 
     def _having(self, network: NetworkId) -> Tenancy | None:
         every = self._tenancies.every()
@@ -180,8 +187,7 @@ class ClusterFabric:
                     await self._brought(tenancy, network.config.id)
 
     async def _brought(self, tenancy: Tenancy, network: NetworkId) -> None:
-        await self._tenancies.brought(tenancy)
-        tenancy.check(lambda key: _is_of(key, network))
+        await self._tenancies.brought(tenancy, lambda key: _is_of(key, network))
 
     @staticmethod
     def _put_back(tenancy: Tenancy, service: ServiceId, before: ServicePublications | None) -> None:

@@ -17,10 +17,12 @@ class Heard:
 
     def hear(self, change: Change[Pod]) -> bool:
         """Whether names or policies are to change with it."""
-        if (whose := replica(change.object)) is None:
-            return False
+        whose, earlier = replica(change.object), change.before and replica(change.before)
+        lost = change.before is not None and earlier != whose and self.hear(Change(change.before, gone=True))
+        if whose is None:
+            return lost
         bears, stands = self._note_bearing(whose, change), self._note_standing(whose, change)
-        return bears or stands
+        return bears or stands or lost
 
     def show(self, one: ReplicaId, up: bool) -> Standing | None:
         """Give it names, or take them.  Answers the pod that they are to change for, if any."""

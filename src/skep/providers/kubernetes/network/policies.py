@@ -26,6 +26,8 @@ from skep.providers.kubernetes.manifests import (
 from skep.providers.kubernetes.network.records import NetworkRecord, TenantRecord
 from skep.providers.kubernetes.network.standing import Bearing
 
+NAMED = "-named"
+"""What the policy is called by that goes by name, beside one that goes by label."""
 _SINGLY = 50
 """Ports of a range that are named one by one: clusters before 1.25 may not know ranges."""
 _LOCAL = {IPv4Network("0.0.0.0/0"): ["169.254.0.0/16"], IPv6Network("::/0"): ["fe80::/10"]}
@@ -204,7 +206,7 @@ def _policies(
     if not rules:
         return
     marks, kinds = {"part": "policies", **labels}, [one.capitalize() for one in rules]
-    for selector, called in zip(who, (name, f"{name}-named"), strict=False):
+    for selector, called in zip(who, (name, name + NAMED), strict=False):
         spec = {"podSelector": selector, "policyTypes": kinds, **rules}
         yield of.object("networking.k8s.io/v1", "NetworkPolicy", called, marks, spec=spec)
 

@@ -11,7 +11,7 @@ from skep.providers.kubernetes.applied import digest
 from skep.providers.kubernetes.applying import put
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.manifests import Manifest
-from skep.providers.kubernetes.network.tenancy import KINDS, Key, Tenancy, key_of
+from skep.providers.kubernetes.network.tenancy import KINDS, Failures, Key, Tenancy, key_of
 from skep.providers.kubernetes.network.wanted import Circumstances, wanted
 from skep.providers.kubernetes.tenants.tenants import Tenants
 
@@ -32,8 +32,8 @@ class Rounds:
         self._now = now
         self._certificates: dict[str, bytes] = {}
 
-    async def run(self, tenancy: Tenancy) -> None:
-        """One; what the cluster refused of it is in `failed` then.  It must be the tenant's turn.
+    async def run(self, tenancy: Tenancy) -> Failures:
+        """One.  It must be the tenant's turn.
 
         Raises:
             SkepError: the namespace cannot be, or cannot go.
@@ -44,43 +44,49 @@ class Rounds:
         elif not tenancy.there:
             if not await self._tenants.release(tenant):  # there are disks
                 await self._tenants.mend(tenant)
-            return
-        tenancy.failed.clear()
+            return {}
+        failed: Failures = {}
         await self._have_certificates(tenancy)
         for _ in range(_STEPS):
             now = replace(self._now, virtual=tenancy.virtual, certificates=self._certificates)
-            new, gone = tenancy.changes(wanted(tenancy.of, tenancy.record, now))
+            new, gone = tenancy.changes(wanted(tenancy.of, tenancy.record, now), failed)
             if not new and not gone:
                 break
             _note_writing(tenancy)  # what is heard from now on rests
-            await self._carry_out(tenancy, new, gone)
+            await self._carry_out(tenancy, new, gone, failed)
             _note_writing(tenancy)
-        if tenancy.record.empty and not tenancy.failed:
+        tenancy.failed = failed
+        if tenancy.record.empty and not failed:
             await self._tenants.release(tenant)
+        return failed
 
-    async def _carry_out(self, tenancy: Tenancy, new: list[Manifest], gone: list[Key]) -> None:
+    async def _carry_out(
+        self, tenancy: Tenancy, new: list[Manifest], gone: list[Key], failed: Failures
+    ) -> None:
         for wave in tenancy.waves(new):
-            await asyncio.gather(*(self._apply(tenancy, one) for one in wave))
-        await asyncio.gather(*(self._delete(tenancy, key) for key in gone))
+            may = [one for one in wave if not tenancy.must_stand(key_of(one), failed)]
+            await asyncio.gather(*(self._apply(tenancy, one, failed) for one in may))
+        may_go = [key for key in gone if not tenancy.must_stand(key, failed)]
+        await asyncio.gather(*(self._delete(tenancy, key, failed) for key in may_go))
 
-    async def _apply(self, tenancy: Tenancy, manifest: Manifest) -> None:
+    async def _apply(self, tenancy: Tenancy, manifest: Manifest, failed: Failures) -> None:
         key, written = key_of(manifest), digest(manifest)
         try:
             found = await put(self._cluster, manifest)
         except SkepError as error:
-            tenancy.failed[key] = error
+            failed[key] = error
             return
         tenancy.there[key], tenancy.uids[key] = written, found.metadata.uid
         if key[0] == "Service":
             tenancy.note_address(found.to_dict())
 
-    async def _delete(self, tenancy: Tenancy, key: Key) -> None:
+    async def _delete(self, tenancy: Tenancy, key: Key, failed: Failures) -> None:
         kind, name = key
         tenancy.there.pop(key, None)
         try:
             await self._cluster.delete(KINDS[kind], name, tenancy.of.name)
         except SkepError as error:
-            tenancy.failed[key], tenancy.there[key] = error, ""
+            failed[key], tenancy.there[key] = error, ""
             return
         if kind == "Service" and name.startswith("virtual-ip-"):
             tenancy.virtual.pop(ServiceId(name.removeprefix("virtual-ip-")), None)

@@ -7,7 +7,7 @@ themselves, and so does what somebody else deleted.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -29,7 +29,7 @@ from skep.providers.kubernetes.network.heard import Heard
 from skep.providers.kubernetes.network.leading import SLICES
 from skep.providers.kubernetes.network.records import RECORD
 from skep.providers.kubernetes.network.rounds import Certify, Rounds
-from skep.providers.kubernetes.network.tenancy import KINDS, HttpRoute, Tenancy
+from skep.providers.kubernetes.network.tenancy import KINDS, Failures, HttpRoute, Key, Tenancy
 from skep.providers.kubernetes.network.wanted import Circumstances
 from skep.providers.kubernetes.tenants.namespaces import WALLS
 from skep.providers.kubernetes.tenants.tenants import Tenants
@@ -58,7 +58,7 @@ class Tenancies:
         self.entrance = entrance
         self._cluster = cluster
         self._all: dict[TenantId, Tenancy] = {}
-        self._together: dict[TenantId, Together] = {}
+        self._together: dict[TenantId, Together[Failures]] = {}
         self._brakes: defaultdict[TenantId, Brake] = defaultdict(Brake)
         """For walls that fall."""
         self._heard = heard = Heard()
@@ -88,7 +88,9 @@ class Tenancies:
             self._take(one.all())
             self._stack.callback(one.subscribe(self._thing))
         for kind in unseen:
-            self._look_after(asyncio.create_task(self._catch_up(kind, things[kind])))
+            self._tasks.add(task := asyncio.create_task(self._catch_up(kind, things[kind])))
+            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(_say_failure)
         for tenant in self._all:
             self._poke(tenant)
         return self
@@ -103,8 +105,7 @@ class Tenancies:
         await self._stack.aclose()
         for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(one.rest() for one in rounds))
+        await asyncio.gather(*self._tasks, *(one.rest() for one in rounds), return_exceptions=True)
 
     def tenancy(self, tenant: TenantId) -> Tenancy:
         if tenant not in self._all:
@@ -115,13 +116,15 @@ class Tenancies:
     def every(self) -> list[Tenancy]:
         return list(self._all.values())
 
-    async def brought(self, tenancy: Tenancy) -> None:
-        """Return once the cluster has heard of what the record says now; look at `failed` then.
+    async def brought(self, tenancy: Tenancy, concerns: Callable[[Key], bool] = lambda _key: False) -> None:
+        """Return once the cluster has heard of what the record says now.
 
         Raises:
-            SkepError: the namespace cannot be.
+            SkepError: the namespace cannot be, or something was refused that it `concerns`.
         """
-        await self._together[tenancy.of.tenant].done()
+        for key, error in (await self._together[tenancy.of.tenant].done()).items():
+            if concerns(key):
+                raise error
 
     async def resolvable(self, one: ReplicaId, up: bool) -> None:
         """Whether its names resolve while its pod runs."""
@@ -129,6 +132,10 @@ class Tenancies:
             tenancy = self._all.get(_tenant(stands.namespace))
             if tenancy is not None:  # otherwise it has no names, whatever is said of it
                 await self.brought(tenancy)
+
+    def forget(self, replica: ReplicaId) -> None:
+        """It was removed: none of its pods is followed by another."""
+        self._heard.bearings.pop(replica, None)
 
     # -- hearing ------------------------------------------------------------------------------------
 
@@ -194,38 +201,30 @@ class Tenancies:
 
     def _begin(self, tenant: TenantId) -> None:
         if tenant in self._together:
-            self._look_after(self._together[tenant].begin())
-
-    def _look_after(self, task: asyncio.Task[None]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("kubernetes.round-failed", error=str(error))
+            self._together[tenant].begin().add_done_callback(_say_failure)
 
     # -- bringing -----------------------------------------------------------------------------------
 
-    async def _bring(self, tenancy: Tenancy) -> None:
+    async def _bring(self, tenancy: Tenancy) -> Failures:
         """What fails as a whole is tried again: the news that it took along would be lost."""
         try:
             async with self.tenants.turn(tenancy.of.tenant):
                 if soon := self._soon.pop(tenancy.of.tenant, None):
                     soon.cancel()  # this round takes all news along
-                await self._rounds.run(tenancy)
+                failed = await self._rounds.run(tenancy)
         except SkepError as error:
             self._try_again(tenancy.of.tenant, [_again(error) or _GIVEN])
             raise
-        self._look_at_failures(tenancy)
+        self._look_at_failures(tenancy, failed)
+        return failed
 
-    def _look_at_failures(self, tenancy: Tenancy) -> None:
+    def _look_at_failures(self, tenancy: Tenancy, failed: Failures) -> None:
         """What may pass by itself is tried again; what is refused as it was before is not said again."""
-        failed = {"/".join(key): error.message for key, error in tenancy.failed.items()}
-        if failed and failed != self._said.get(tenancy.of.tenant):
-            log.warning("kubernetes.refused", namespace=tenancy.of.name, failed=failed)
-        self._said[tenancy.of.tenant] = failed
-        self._try_again(tenancy.of.tenant, map(_again, tenancy.failed.values()))
+        now = {"/".join(key): error.message for key, error in failed.items()}
+        if now and now != self._said.get(tenancy.of.tenant):
+            log.warning("kubernetes.refused", namespace=tenancy.of.name, failed=now)
+        self._said[tenancy.of.tenant] = now
+        self._try_again(tenancy.of.tenant, map(_again, failed.values()))
 
     def _try_again(self, tenant: TenantId, waits: Iterable[float | None]) -> None:
         """After the shortest, if there is any."""
@@ -271,6 +270,12 @@ class Tenancies:
 
     def _has_gateway(self) -> bool:
         return self.entrance is not None and self.entrance.gateway is not None
+
+
+def _say_failure(task: asyncio.Task[Any]) -> None:
+    """Of what nobody waits for."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("kubernetes.round-failed", error=str(error))
 
 
 def _again(error: SkepError) -> float | None:

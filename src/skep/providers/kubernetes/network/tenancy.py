@@ -1,6 +1,6 @@
 """What of one tenant's networks is in the cluster, and what is to change there.  Pure."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,12 +16,15 @@ from skep.providers.kubernetes.client.cluster import mark
 from skep.providers.kubernetes.joining.gateways import GATEWAYS
 from skep.providers.kubernetes.manifests import Manifest, TenantNamespace
 from skep.providers.kubernetes.network.leading import HEADLESS
+from skep.providers.kubernetes.network.policies import NAMED
 from skep.providers.kubernetes.network.records import RECORD, TenantRecord
 from skep.providers.kubernetes.network.services import VIRTUAL_IPS
 
 HttpRoute = create_namespaced_resource(GATEWAYS, "v1", "HTTPRoute", "httproutes")
 Key = tuple[str, str]
 """Kind and name."""
+Failures = dict[Key, SkepError]
+"""What the cluster said to what it refused."""
 
 KINDS: dict[str, type[Any]] = {
     "ConfigMap": ConfigMap,
@@ -53,7 +56,8 @@ class Tenancy:
     """Which object that is: one that was deleted and made again has another."""
     left: dict[Key, Manifest] = field(default_factory=dict)
     """What an earlier process left, as it is now; until the first round has looked at it."""
-    failed: dict[Key, SkepError] = field(default_factory=dict)
+    failed: Failures = field(default_factory=dict)
+    """In the last round."""
     virtual: dict[ServiceId, str] = field(default_factory=dict)
     wrote: float = 0.0
     """When, by the clock of the loop, a round last changed something."""
@@ -83,20 +87,23 @@ class Tenancy:
         if labels.get(mark("part")) == VIRTUAL_IPS and given and given != HEADLESS:
             self.virtual[ServiceId(labels[mark("service")])] = given
 
-    def check(self, concerns: Callable[[Key], bool]) -> None:
-        """Raises what the cluster said to something that it concerns."""
-        for key, error in self.failed.items():
-            if concerns(key):
-                raise error
-
-    def changes(self, manifests: Iterable[Manifest]) -> tuple[list[Manifest], list[Key]]:
-        """What is to be applied, and what is to go; not what was refused before."""
+    def changes(
+        self, manifests: Iterable[Manifest], failed: Container[Key] = ()
+    ) -> tuple[list[Manifest], list[Key]]:
+        """What is to be applied, and what is to go; not what this round failed at already."""
         asked = {key_of(one): one for one in manifests}
         self._take_over(asked)
-        new = [
-            one for key, one in asked.items() if self.there.get(key) != digest(one) and key not in self.failed
-        ]
-        return new, [key for key in self.there if key not in asked and key not in self.failed]
+        new = [one for key, one in asked.items() if self.there.get(key) != digest(one) and key not in failed]
+        return new, [key for key in self.there if key not in asked and key not in failed]
+
+    def must_stand(self, key: Key, failed: Container[Key]) -> bool:
+        """A policy stays as it is while the one beside it could not be brought.
+
+        Whoever one of them no longer admits is admitted by the other.
+        """
+        kind, name = key
+        beside = name.removesuffix(NAMED) if name.endswith(NAMED) else name + NAMED
+        return key in self.there and (kind, beside) in failed
 
     def waves(self, manifests: Iterable[Manifest]) -> Iterator[list[Manifest]]:
         """What may be applied at the same time, one after the other; where nothing is new, all of it.

@@ -129,7 +129,8 @@ def _budget(
         "maxUnavailable": _AT_A_TIME,
         "selector": {"matchLabels": labels, "matchExpressions": counted},
     }
-    metadata = {"name": plain(f"{app}-{service}"), "namespace": namespace, "labels": base | labels}
+    # With a dot, which neither has: app `a-b` with service `c` is not app `a` with service `b-c`.
+    metadata = {"name": f"{plain(app)}.{plain(service)}", "namespace": namespace, "labels": base | labels}
     return {
         "apiVersion": f"{_GROUP}/{version}",
         "kind": "PodDisruptionBudget",

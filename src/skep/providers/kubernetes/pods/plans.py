@@ -50,10 +50,22 @@ def _deployment(
     named: Collection[ReplicaId],
 ) -> Work:
     taken = set(binding.values())
-    unwanted = {name: pod.container for name, pod in pods.items() if pod.container and _unwanted(ledger, pod)}
-    put_out = [name for name, pod in pods.items() if pod.over and not pod.deleting and name not in unwanted]
+    unwanted = {
+        name: pod.container
+        for name, pod in pods.items()
+        if pod.container and (_unwanted(ledger, pod) or _second(pod, binding))
+    }
+    put_out = [
+        name
+        for name, pod in pods.items()
+        if (pod.over or (pod.container and not pod.member)) and not pod.deleting and name not in unwanted
+    ]
     free = sorted(
-        (pod for name, pod in pods.items() if pod.container is None and name not in taken and _alive(pod)),
+        (
+            pod
+            for name, pod in pods.items()
+            if not pod.labelled and name not in taken and name not in unwanted and _alive(pod)
+        ),
         key=lambda pod: (not pod.running, not pod.node, pod.name),
     )
     waiting = [entry for entry in ledger.wanted if entry.id not in binding]
@@ -92,6 +104,13 @@ def _unwanted(ledger: Ledger, pod: SeenPod) -> bool:
         return False
     entry = ledger.entries.get(pod.container)
     return entry is None or not entry.wanted
+
+
+def _second(pod: SeenPod, binding: Mapping[ContainerId, str]) -> bool:
+    """It says that it is a container which is another pod: two processes did not know of each other."""
+    if pod.container is None or not pod.labelled or not _alive(pod):
+        return False
+    return binding.get(pod.container, pod.name) != pod.name
 
 
 def _alive(pod: SeenPod) -> bool:

@@ -259,11 +259,13 @@ class Roster:
         return False
 
     def _hold(self, container: ContainerId, pod: SeenPod) -> bool:
-        """The container is this pod, unless there is a later one."""
+        """The container is this pod, unless there is a later one, or it no longer counts."""
+        entry = self.entry(container)
+        if self.ledger.kind is CarrierKind.DEPLOYMENT and entry.wanted and not pod.member:
+            return False
         other = self.pods.get(self.binding.get(container, ""))
         if other is None or other.name == pod.name or other.attempt <= pod.attempt:
             self.binding[container] = pod.name
-        entry = self.entry(container)
         if pod.running and (pod.ready or entry.checked is None):
             self._troubles.pop(container, None)
         if not pod.running or entry.begun is not None:

@@ -47,6 +47,7 @@ class Rounds:
         self._spawn = spawn
         self._guarded = guarded
         self._round = Together(self._work)
+        self._left = False
         self._labelled: set[str] = set()
         """Pods that were told whose they are, whether they have said so or not."""
         self._failures = 0
@@ -69,7 +70,8 @@ class Rounds:
         await self._round.done()
 
     async def rest(self) -> None:
-        """What is under way is finished, if it does not take long."""
+        """Nothing begins any more; what is under way is finished, if it does not take long."""
+        self._left = True
         await self._round.rest()
 
     def begin(self) -> None:
@@ -78,7 +80,7 @@ class Rounds:
 
     def kick(self) -> None:
         """Begin a round that nobody waits for; one that fails is tried again.  Many kicks are one."""
-        if not self._kicked:
+        if not self._kicked and not self._left:
             self._kicked = True
             self._spawn(self._soon())
 
@@ -96,7 +98,7 @@ class Rounds:
             await self._round.done()
             self._failures = 0
         except Exception as error:
-            if self._again:
+            if self._again or self._left:
                 return
             pause = delay(self._failures, error, random.random(), time.time())  # noqa: S311 - no secret
             self._again = True
@@ -115,7 +117,7 @@ class Rounds:
             await self._clear()
             return
         await self._objects.write(ledger)
-        self._labelled &= self._roster.pods.keys()
+        self._labelled &= {name for name, pod in self._roster.pods.items() if not pod.labelled}
         todo = plans.work(ledger, list(self._roster.pods.values()), self._roster.binding, self._named())
         for pod, entry in todo.bind.items():
             self._roster.bind(pod, entry.id)
