@@ -262,6 +262,19 @@ def test_pods_that_do_not_bear_their_network_are_named() -> None:
     assert found["NetworkPolicy", f"network-{net.id}-named"]["spec"]["ingress"] == first
 
 
+def test_of_pods_without_a_mark_only_those_have_the_way_out_whose_port_leads_there() -> None:
+    net = network()
+    record = plugged(net, 5, 6)
+    key, aside = next((key, one) for key, one in record.ports.items() if one.replica == "r6")
+    record.ports[key] = msgspec.structs.replace(aside, default_route=False)
+    bears = {ReplicaId(one): Bearing("pod", frozenset()) for one in ("r5", "r6")}
+
+    found = things(tenant(record), Circumstances(bearings=bears))
+
+    assert selected(found["NetworkPolicy", f"network-{net.id}-named"]) == ["r5", "r6"]
+    assert selected(found["NetworkPolicy", f"network-{net.id}-outside-named"]) == ["r5"]
+
+
 def test_a_policy_that_is_new_comes_before_another_admits_less() -> None:
     net = network()
     held = Tenancy(OF)

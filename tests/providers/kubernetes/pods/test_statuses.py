@@ -219,3 +219,25 @@ def test_a_ledger_is_read_as_it_was_written() -> None:
     assert read(written(ledger, {})["data"]) == ledger
     with pytest.raises(ValueError):
         read({})
+
+
+@pytest.mark.parametrize(
+    ("seen", "kept", "reachable", "verdict"),
+    [
+        (pod(running()), entry(), True, ""),
+        (pod(running()), entry(), False, None),
+        (pod(waiting("ContainerCreating")), entry(), True, None),
+        (None, entry(exit=Exit(code=0), wanted=False), False, ""),
+        (None, entry(exit=Exit(code=3), wanted=False), True, "exited with 3"),
+        (pod(waiting("CrashLoopBackOff"), last=ended(3), restarts=4), entry(), True, None),
+        (pod(waiting("CrashLoopBackOff"), last=ended(3), restarts=5), entry(), True, "ends again and again"),
+    ],
+)
+def test_one_is_ready_once_it_runs_and_others_can_be_led_to_it(
+    seen: SeenPod | None, kept: Entry, reachable: bool, verdict: str | None
+) -> None:
+    restarts = seen.restarts if seen else 0
+
+    said = statuses.unready(status(kept, seen, NOW), checked=False, reachable=reachable, restarts=restarts)
+
+    assert said == verdict if not verdict else said and said.startswith(verdict)

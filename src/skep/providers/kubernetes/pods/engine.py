@@ -21,14 +21,13 @@ from skep.model.host import (
     ContainerStatus,
     ContainerUsage,
     ExecSpec,
-    Health,
     LogLine,
 )
 from skep.model.ids import Bytes, ContainerId, DiskId, ReplicaId, TenantId
 from skep.providers.kubernetes.client.cluster import Cluster
 from skep.providers.kubernetes.client.watching import Watched
 from skep.providers.kubernetes.joining.addressing import Plugin
-from skep.providers.kubernetes.pods import reading, starts, teller, words
+from skep.providers.kubernetes.pods import reading, starts, statuses, teller, words
 from skep.providers.kubernetes.pods.carrier import Carrier
 from skep.providers.kubernetes.pods.carriers import Carriers
 from skep.providers.kubernetes.pods.exec import PodExec
@@ -43,8 +42,6 @@ from skep.providers.kubernetes.pods.usage import Meter
 
 _BEGINS = 60.0
 """Seconds after which a start that came to nothing is left to whoever waits for readiness."""
-_HOPELESS = 5
-"""Restarts of one pod after which nobody waits any longer: kubelets take about five minutes for them."""
 _TABLES = ("cat", "/proc/net/tcp", "/proc/net/tcp6")
 _UNKNOWN = 255
 """As Docker: the exit code of what ended while nobody could see it."""
@@ -151,7 +148,7 @@ class ClusterEngine:
 
         def decided() -> bool:
             checked, pod = roster.entry(container).checked is not None, roster.pod(container)
-            why = _unready(
+            why = statuses.unready(
                 roster.status(container),
                 checked=checked,
                 reachable=roster.reachable(container),
@@ -261,16 +258,3 @@ def _running(carrier: Carrier, container: ContainerId) -> SeenPod:
         name, state = roster.entry(container).name, roster.status(container).state
         raise Conflict(f"{name} does not run (it is {state}).")
     return pod
-
-
-def _unready(status: ContainerStatus, *, checked: bool, reachable: bool, restarts: int) -> str | None:
-    """ "" if it is ready, why it will not be, or None as long as that is open."""
-    if status.state is ContainerState.RUNNING:
-        if status.health in (Health.NONE, Health.HEALTHY):
-            return "" if reachable else None
-        return "is unhealthy" if status.health is Health.UNHEALTHY else None
-    if status.state is ContainerState.EXITED:
-        return "" if status.exit_code == 0 and not checked else f"exited with {status.exit_code}"
-    if restarts >= _HOPELESS:
-        return f"ends again and again, the last time with exit code {status.exit_code}"
-    return None

@@ -8,6 +8,8 @@ from skep.providers.kubernetes.pods.words import why_not
 
 _OOM = "OOMKilled"
 _NONE = Trouble()
+_HOPELESS = 5
+"""Restarts of one pod after which nobody waits any longer: kubelets take about five minutes for them."""
 
 
 def status(
@@ -73,6 +75,22 @@ def unwell_at(entry: Entry, pod: SeenPod | None) -> float | None:
     if pod is None or not pod.running or pod.ready or entry.checked is None:
         return None
     return (pod.since or 0.0) + entry.checked
+
+
+def unready(status: ContainerStatus, *, checked: bool, reachable: bool, restarts: int) -> str | None:
+    """ "" if it is ready, why it will not be, or None as long as that is open.
+
+    `reachable`: whoever leads others to it can know its pod; `restarts`: of that pod.
+    """
+    if status.state is ContainerState.RUNNING:
+        if status.health in (Health.NONE, Health.HEALTHY):
+            return "" if reachable else None
+        return "is unhealthy" if status.health is Health.UNHEALTHY else None
+    if status.state is ContainerState.EXITED:
+        return "" if status.exit_code == 0 and not checked else f"exited with {status.exit_code}"
+    if restarts >= _HOPELESS:
+        return f"ends again and again, the last time with exit code {status.exit_code}"
+    return None
 
 
 def _last_end(entry: Entry, pod: SeenPod | None) -> Ended | None:
