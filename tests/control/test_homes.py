@@ -8,7 +8,7 @@ from tests.control.simulation import DATA, app, service
 from skep.control.plans.homes import home_of, remarks
 from skep.control.plans.placing import assign, group_of
 from skep.control.plans.plans import Facts
-from skep.model.errors import Conflict, Exhausted, Unsupported
+from skep.model.errors import Conflict, Exhausted, NotFound, Unsupported
 from skep.model.ids import Bytes, HostName, ZoneName
 from skep.model.names import ServiceName
 from skep.model.needs import Need
@@ -81,6 +81,16 @@ def test_the_only_cluster_is_taken_unasked_where_there_is_nothing_else() -> None
     assert home_of(facts(K8S, machines=False), spec) == K8S
     with pytest.raises(Conflict, match="skep apply --zone k8s"):
         home_of(facts(K8S, OTHER, machines=False), spec)
+
+
+def test_a_zone_that_has_no_host_is_said_to_be_none_with_those_that_there_are() -> None:
+    spec = app(web=service())
+
+    with pytest.raises(
+        NotFound, match=r"'web' is to be in zone nowhere, .* only in box, k8s; see 'skep zone ls'"
+    ):
+        home_of(facts(K8S), in_zones(spec, "nowhere"))
+    assert home_of(facts(K8S), in_zones(spec, "nowhere", "box")) is None
 
 
 def test_an_app_is_in_one_place() -> None:

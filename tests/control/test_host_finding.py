@@ -37,6 +37,19 @@ async def test_a_host_that_another_process_heard_of_answers_at_once(cloud: Insta
     assert await directory.answering(HOST) is there
 
 
+async def test_a_host_that_is_made_again_under_its_name_is_not_the_one_that_was_removed(
+    cloud: Installation,
+) -> None:
+    there, directory = SimulatedHost.make(), HostDirectory()
+    HostFinder(cloud.database, directory, lambda row: there, lambda name: None)
+    async with cloud.database.read() as connection:
+        directory.learn(await hosts.every(connection))
+    directory.learn([])  # it was removed
+    directory.add(HOST, there)  # before the row of the new one was read
+
+    assert await directory.place(HOST) is there
+
+
 async def test_a_database_that_is_away_leaves_what_is_known(cloud: Installation) -> None:
     directory = HostDirectory()
     HostFinder(cloud.database, directory, lambda row: SimulatedHost.make(), lambda name: None)

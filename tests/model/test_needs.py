@@ -180,3 +180,17 @@ def test_what_nobody_counts_judges_no_canary() -> None:
     )
 
     assert needs_of(spec, web)[Need.EDGE] == "judges its canary by errors or latency"
+
+
+@pytest.mark.parametrize(
+    ("service", "need"),
+    [
+        (ServiceSpec(image="a", init=True), Need.INIT),
+        (ServiceSpec(image="a", mounts=(Mount(type="tmpfs", target="/t", mode=0o700),)), Need.TMPFS_MODES),
+        (ServiceSpec(image="a", mounts=(Mount(type="tmpfs", target="/t", mode=0o1777),)), None),
+        (ServiceSpec(image="a", environment={"A B": "1"}), Need.VARIABLES),
+        (ServiceSpec(image="a", environment={"my.name-1": "1"}), None),
+    ],
+)
+def test_what_clusters_have_no_word_for_is_asked_for_by_name(service: ServiceSpec, need: Need | None) -> None:
+    assert set(needs(service)) == ({need} if need else set())

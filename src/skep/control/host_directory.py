@@ -49,7 +49,7 @@ class HostDirectory:
             PlaceGone: it was removed, and nothing that it ran goes on.
             Unavailable: nothing leads there.
         """
-        if name not in self._hosts:
+        if name not in self._hosts or name in self._dead:  # perhaps there is another one of that name now
             await self.look_again()
         if name in self._dead:
             raise PlaceGone(f"Host {name!r} was removed.")

@@ -4,6 +4,7 @@ Zones say which needs they lack; a plan refuses, by name, what cannot be had whe
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 
@@ -27,6 +28,9 @@ class Need(StrEnum):
     NAMED_USERS = "named-users"
     SHARES = "shares"
     MAX_PER_NODE = "max-per-node"
+    INIT = "init"
+    TMPFS_MODES = "tmpfs-modes"
+    VARIABLES = "variables"
     SNAPSHOTS = "snapshots"
     """Nothing asks for it by name: where it is not to be had, that is said."""
 
@@ -53,6 +57,10 @@ SAFE_SYSCTLS = frozenset(
 """Those of the same level."""
 
 
+VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+"""Names of environment variables that every zone gives: those of Kubernetes before 1.30."""
+MEMORY_MODES = frozenset({None, 0o777, 0o1777})
+"""Of directories in memory (tmpfs); Kubernetes makes no others."""
 _USUAL = EndpointSpec(host="")
 NODE_PORTS = range(30_000, 32_768)
 """Those that the nodes of a cluster offer, unless its operator says otherwise.
@@ -209,6 +217,27 @@ def _named_users(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
     return (f"runs as {one!r}, not as a number" for one in names if one and not one.isdecimal())
 
 
+def _init(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
+    return (say for say in ["has an init of skep's (`init: true`; use one of the image)"] if service.init)
+
+
+def _tmpfs_modes(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
+    memory = (one for one in service.mounts if one.type == "tmpfs")
+    return (
+        f"sets the mode of {one.target} (tmpfs), which is 0777"
+        for one in memory
+        if one.mode not in MEMORY_MODES
+    )
+
+
+def _variables(spec: AppSpec, service: ServiceSpec) -> Iterator[str]:
+    return (
+        f"has an environment variable named {one!r}"
+        for one in service.environment
+        if not VARIABLE.fullmatch(one)
+    )
+
+
 _SAYS: dict[Need, Callable[[AppSpec, ServiceSpec], Iterator[str]]] = {
     Need.HOST_PATHS: _host_paths,
     Need.VOLUMES: _volumes,
@@ -226,4 +255,7 @@ _SAYS: dict[Need, Callable[[AppSpec, ServiceSpec], Iterator[str]]] = {
     Need.NAMED_USERS: _named_users,
     Need.SHARES: _shares,
     Need.MAX_PER_NODE: _max_per_node,
+    Need.INIT: _init,
+    Need.TMPFS_MODES: _tmpfs_modes,
+    Need.VARIABLES: _variables,
 }

@@ -9,7 +9,7 @@ from tests.providers.images.conftest import HEALTHY, PASSWORD, docker_layout, pu
 from skep.model.errors import InvalidInput, NotFound, Unauthenticated, Unavailable
 from skep.model.images import BuildSpec, ImageInfo, RegistryCredentials
 from skep.providers.local.commands import run
-from skep.providers.local.images.skopeo import full_reference
+from skep.providers.local.images.skopeo import explain_refusal, full_reference
 from skep.providers.local.images.store import OciImages
 
 pytestmark = pytest.mark.root
@@ -125,3 +125,12 @@ async def test_what_is_no_reference_is_refused(images: OciImages, reference: str
 )
 def test_short_references_are_spelled_out(short: str, full: str) -> None:
     assert full_reference(short) == full
+
+
+def test_a_registry_of_plain_http_is_a_matter_of_settings_not_of_trying_again() -> None:
+    said = 'msg="pinging container registry r:5000: http: server gave HTTP response to HTTPS client"'
+
+    error = explain_refusal("r:5000/skep", said, with_credentials=False)
+
+    assert isinstance(error, InvalidInput)
+    assert "insecure_registries" in error.message

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from skep.control.plans import fixed_addresses
 from skep.control.plans.plans import Facts, Plan
-from skep.model.errors import Conflict, Unsupported
+from skep.model.errors import Conflict, NotFound, Unsupported
 from skep.model.ids import HostName, ZoneName
 from skep.model.needs import Need, judges, needs_of
 from skep.model.placement import parse_constraint
@@ -25,11 +25,13 @@ def home_of(facts: Facts, spec: AppSpec) -> ZoneName | None:
     An app is in a cluster if it names its zone, or if there is nothing else.
     Raises:
         Conflict: it would be in two places, or in another than where it is.
+        NotFound: it names no zone that has a host.
         Unsupported: its cluster does not have what a service asks for.
     """
     if facts.destination is not None:
         home = facts.destination.home
     else:
+        _must_be_somewhere(facts, spec)
         home = _present(facts, spec) if facts.replicas else _chosen(facts, spec)
     if home is not None:
         _must_be_had(facts, spec, home)
@@ -124,6 +126,17 @@ def named_zones(spec: AppSpec, service: ServiceSpec) -> set[str]:
         *zones_of(spec, service),
         *(one.value for one in asked if (one.key, one.operator) == ("node.zone", "==")),
     }
+
+
+def _must_be_somewhere(facts: Facts, spec: AppSpec) -> None:
+    known = {*facts.zones.values(), *facts.clusters}
+    for name, service in spec.services.items():
+        named = named_zones(spec, service)
+        if named and known.isdisjoint(named):
+            raise NotFound(
+                f"Service {name!r} is to be in zone {_words(named)}, where there is no host, only in "
+                f"{', '.join(sorted(known))}; see 'skep zone ls'."
+            )
 
 
 def _must_be_had(facts: Facts, spec: AppSpec, home: ZoneName) -> None:

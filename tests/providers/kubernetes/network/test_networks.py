@@ -287,14 +287,28 @@ async def test_pods_that_do_not_bear_their_network_are_named_as_long_as_they_do_
 async def test_what_somebody_deletes_is_made_again(zone: Zone) -> None:
     net = network()
     await zone.fabric.ensure_network(net)
-    await plugged(zone, net, 5)
-    policy = f"network-{net.id}"
+    web = await plugged(zone, net, 5)
+    policy, virtual = f"network-{net.id}", "virtual-ip-web"
+    backend = Backend(address=web.address)
+    await zone.fabric.set_virtual_ips(told(net, 1, backend, ports=True))
+    before = zone.get(net.tenant, "services")[virtual]
+
+    def again() -> bool:
+        found = zone.get(net.tenant, "services").get(virtual)
+        return found is not None and found["metadata"]["uid"] != before["metadata"]["uid"]
 
     await zone.kubectl(net.tenant, "delete", "networkpolicy", policy)
     await zone.kubectl(net.tenant, "delete", "service", "shop")
 
     await until(lambda: policy in zone.get(net.tenant, "networkpolicies"), "the policy is back")
     await until(lambda: "shop" in zone.get(net.tenant, "services"), "the service is back")
+    await zone.kubectl(net.tenant, "delete", "service", virtual)
+    await until(again, "the virtual IP is back")
+    address = before["spec"]["clusterIP"]
+    assert zone.get(net.tenant, "services")[virtual]["spec"]["clusterIP"] == address  # which programs know
+    await applied_anew(zone, net.tenant)  # a younger process does not ask for that address
+    await zone.fabric.set_virtual_ips(told(net, 2, backend, Backend(address=net.subnet[6]), ports=True))
+    assert zone.get(net.tenant, "services")[virtual]["spec"]["clusterIP"] == address
 
 
 async def test_networks_of_a_namespace_that_somebody_deletes_are_not_there_until_they_are_ensured(

@@ -97,6 +97,19 @@ async def test_replicas_of_a_revision_are_one_deployment_of_which_exactly_the_as
     await until(lambda: not listed(place, "deployments") + listed(place, "secrets,configmaps,pods")[2:])
 
 
+async def test_no_further_pod_begins_while_the_only_one_ends(engine: ClusterEngine, place: Yard) -> None:
+    """The image's own command takes its time to end."""
+    (spec,) = replicas(place, 1)
+    await started(engine, [spec])
+    await told_apart(place)
+
+    await engine.stop(spec.id, 1)
+
+    made = [one for one in listed(place, "events") if one["reason"] == "SuccessfulCreate"]
+    assert len(made) == 1
+    assert (await engine.inspect(spec.id)).state is ContainerState.EXITED
+
+
 async def test_another_process_knows_all_of_it(place: Yard) -> None:
     specs = replicas(place, 2)
     gone = place.spec("/bin/sh", "-c", "echo well; exit 3", name="shop/job-0")

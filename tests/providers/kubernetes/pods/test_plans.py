@@ -98,7 +98,13 @@ def test_what_is_not_wanted_leaves_its_deployment_before_it_ends() -> None:
 
     found = of(DEPLOYMENT, [entry("a"), entry("b", wanted=False)], pods)
 
-    assert (found.leave, found.end) == ({"b-pod": "b"}, ["b-pod", "left"])
+    assert (found.leave, found.all_go, found.end) == ({"b-pod": "b"}, [], ["b-pod", "left"])
+
+
+def test_where_all_go_none_leaves_since_another_would_begin_beside_it() -> None:
+    found = of(DEPLOYMENT, [entry("a", wanted=False)], [seen("a-pod", "a")])
+
+    assert (found.leave, found.workload, found.all_go, found.end) == ({}, True, ["a-pod"], ["a-pod"])
 
 
 def test_a_set_ends_the_pod_of_the_container_before() -> None:

@@ -18,6 +18,9 @@ ALWAYS = frozenset(
         Need.NAMED_USERS,
         Need.SHARES,
         Need.MAX_PER_NODE,
+        Need.INIT,
+        Need.TMPFS_MODES,
+        Need.VARIABLES,
     }
 )
 """No cluster has a word for these, or none may give them to tenants."""

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
-from skep.model.errors import NotFound, SkepError
+from skep.model.errors import InvalidInput, NotFound, SkepError
 from skep.model.ids import ServiceId
 from skep.providers.kubernetes.applied import digest
 from skep.providers.kubernetes.applying import put
@@ -72,13 +73,21 @@ class Rounds:
     async def _apply(self, tenancy: Tenancy, manifest: Manifest, failed: Failures) -> None:
         key, written = key_of(manifest), digest(manifest)
         try:
-            found = await put(self._cluster, manifest)
+            found = await self._put(tenancy, manifest)
         except SkepError as error:
             failed[key] = error
             return
         tenancy.there[key], tenancy.uids[key] = written, found.metadata.uid
         if key[0] == "Service":
             tenancy.note_address(found.to_dict())
+
+    async def _put(self, tenancy: Tenancy, manifest: Manifest) -> Any:
+        """A virtual IP that somebody deleted keeps its address, which programs know, if it is still free."""
+        if address := tenancy.address_before(manifest):
+            pinned = manifest | {"spec": manifest["spec"] | {"clusterIP": address}}
+            with suppress(InvalidInput):
+                return await put(self._cluster, pinned)
+        return await put(self._cluster, manifest)
 
     async def _delete(self, tenancy: Tenancy, key: Key, failed: Failures) -> None:
         kind, name = key

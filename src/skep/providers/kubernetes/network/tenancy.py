@@ -87,6 +87,14 @@ class Tenancy:
         if labels.get(mark("part")) == VIRTUAL_IPS and given and given != HEADLESS:
             self.virtual[ServiceId(labels[mark("service")])] = given
 
+    def address_before(self, manifest: Manifest) -> str:
+        """The one that a virtual IP had which is not there any more; "" of all others."""
+        service = manifest["metadata"]["labels"].get(mark("service"))
+        virtual = manifest["metadata"]["labels"].get(mark("part")) == VIRTUAL_IPS
+        if manifest["kind"] != "Service" or not virtual or key_of(manifest) in self.there:
+            return ""
+        return self.virtual.get(ServiceId(service), "")
+
     def changes(
         self, manifests: Iterable[Manifest], failed: Container[Key] = ()
     ) -> tuple[list[Manifest], list[Key]]:

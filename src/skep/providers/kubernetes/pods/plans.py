@@ -17,6 +17,9 @@ class Work:
     """Pods that no longer count for their Deployment, with whose they were."""
     workload: bool = False
     """Whether there is a Deployment or StatefulSet to apply."""
+    all_go: list[str] = field(default_factory=list)
+    """Members of a Deployment that is to have none, which ends them itself: nobody is to be chosen, and
+    another would begin beside each that leaves, or ends before."""
     end: list[str] = field(default_factory=list)
     make: list[Entry] = field(default_factory=list)
     """Containers that need a pod, of those whose pods skep makes itself."""
@@ -71,8 +74,10 @@ def _deployment(
     waiting = [entry for entry in ledger.wanted if entry.id not in binding]
     bind = {pod.name: entry for pod, entry in zip(free, waiting, strict=False)}
     known = {binding[entry.id]: entry for entry in ledger.wanted if entry.id in binding} | bind
+    members = {name: whose for name, whose in unwanted.items() if pods[name].member}
     return Work(
-        leave={name: whose for name, whose in unwanted.items() if pods[name].member},
+        leave=members if ledger.wanted else {},
+        all_go=[] if ledger.wanted else list(members),
         workload=True,
         end=[*unwanted, *put_out],
         bind=bind,

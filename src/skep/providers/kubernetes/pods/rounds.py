@@ -24,6 +24,9 @@ _WHOLE = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between two looks whether there is a namespace, and skep has its rights there."""
 _GATHER = 0.05
 """Seconds in which news come together, which nobody waits for."""
+_LOOK, _LOOKS = 0.02, 50
+"""Seconds between two looks whether a cluster ends the pods of a Deployment that is to have none, and how
+often that is looked at."""
 _log = structlog.get_logger(__name__)
 
 
@@ -126,6 +129,7 @@ class Rounds:
         await _all(self._label(pod, {MEMBER: None, CONTAINER: whose}) for pod, whose in todo.leave.items())
         if todo.workload and await self._objects.apply(ledger):
             self.kick()
+        await self._going(todo.all_go)
         await _all(
             [
                 *(self.end(pod) for pod in todo.end),
@@ -137,6 +141,13 @@ class Rounds:
                 ),
             ]
         )
+
+    async def _going(self, pods: Collection[str]) -> None:
+        """Return once they are told to end, or nobody does so."""
+        for _ in range(_LOOKS):
+            if all(self._roster.pods[name].deleting for name in pods if name in self._roster.pods):
+                return
+            await asyncio.sleep(_LOOK)
 
     async def _clear(self) -> None:
         """Nothing of it is to be there any more."""

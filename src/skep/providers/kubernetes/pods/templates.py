@@ -6,7 +6,6 @@ on processes is the node's, names are resolved by the cluster's own service).
 
 import json
 import math
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -15,6 +14,7 @@ from typing import Any
 from skep.model.errors import InvalidInput
 from skep.model.host import ContainerSpec
 from skep.model.ids import Bytes, DiskId
+from skep.model.needs import VARIABLE
 from skep.model.placement import Priority
 from skep.providers.kubernetes.manifests import network_marks
 from skep.providers.kubernetes.pods import placing, probes, security, volumes
@@ -23,7 +23,6 @@ from skep.providers.kubernetes.pods.naming import CarrierKind, Position, is_host
 CONTAINER = "main"
 """The name of a pod's one container."""
 Template = dict[str, Any]
-_VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 _TERM = ("SIGTERM", "TERM", "15")
 _REQUEST_CPU, _REQUEST_MEMORY = 0.01, 32 * 1024 * 1024
 """What is set aside for a container that reserves nothing: Compose's limits are no reservations."""
@@ -88,7 +87,7 @@ def environment(spec: ContainerSpec) -> dict[str, str]:
     Raises:
         InvalidInput: a name that Kubernetes does not take for a variable's.
     """
-    if wrong := [name for name in spec.environment if not _VARIABLE.fullmatch(name)]:
+    if wrong := [name for name in spec.environment if not VARIABLE.fullmatch(name)]:
         raise InvalidInput(f"{spec.name}: a cluster has no environment variable named {wrong[0]!r}.")
     return dict(spec.environment)
 

@@ -7,12 +7,11 @@ from typing import Any
 from skep.model.errors import InvalidInput
 from skep.model.host import ContainerFile, ContainerMount, ContainerSpec
 from skep.model.ids import DiskId
+from skep.model.needs import MEMORY_MODES
 
 DATA = "data"
 """The folder of a claim that containers see: beside it is room for what arrives for the disk."""
 _USUAL_SHM = 64 * 1024 * 1024
-_MODES = (None, 0o777, 0o1777)
-"""Of directories in memory; Kubernetes makes no others."""
 _COPIED = "/.skep"
 _COPY = """
 for found in {to}/* {to}/.[!.]*; do
@@ -71,7 +70,7 @@ def _add(
             f"{spec.name}: {mount.target} is a path of the host, which a cluster does not give."
         )
     if mount.disk is None:
-        if mount.mode not in _MODES:
+        if mount.mode not in MEMORY_MODES:
             raise InvalidInput(
                 f"{spec.name}: in a cluster the mode of {mount.target} (tmpfs) is always 0777."
             )

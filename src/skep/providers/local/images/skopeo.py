@@ -135,6 +135,11 @@ def explain_refusal(reference: str, said: str, *, with_credentials: bool, what: 
         return NotFound(f"The registry has no image {reference!r}: {reason}")
     if "no image found in" in text:
         return NotFound(f"{reference!r} has no variant for this host's architecture: {reason}")
+    if "http response to https client" in text:
+        return InvalidInput(
+            f"The registry of {reference!r} speaks plain HTTP: name it in `insecure_registries` of "
+            "/etc/skep/skep.yaml, and start skep again."
+        )
     return Unavailable(f"{reference!r} could not be {what}: {reason}")
 
 
