@@ -114,9 +114,13 @@ class Balancing:
             channels.append(channel := netfilter.opened())
             send(channel)
 
-        done = await self._namespaces.in_each(
-            [(self._names.sandbox(one), partial(job, send)) for one, send in work.items()]
-        )
+        try:
+            done = await self._namespaces.in_each(
+                [(self._names.sandbox(one), partial(job, send)) for one, send in work.items()]
+            )
+        except BaseException:  # who is cancelled leaves none open
+            _close(channels)
+            raise
         self._closer.submit(_close, channels)
         return [one for one, failure in zip(work, done, strict=True) if failure is not None]
 
