@@ -510,10 +510,10 @@ def test_a_younger_process_reads_what_was_told() -> None:
 def test_only_what_changed_is_applied_and_what_nobody_wants_is_deleted() -> None:
     record = tenant(plugged(network(), 5))
     there = Tenancy(OF, record)
-    all_of_it, _ = there.changes(wanted(OF, record, Circumstances()))
+    all_of_it, _ = there.changes(wanted(OF, record, Circumstances()), ())
     there.there = {(one["kind"], one["metadata"]["name"]): "" for one in all_of_it}
     there.there["Service", "old"] = ""
-    new, gone = there.changes(wanted(OF, record, Circumstances()))
+    new, gone = there.changes(wanted(OF, record, Circumstances()), ())
 
     assert (len(new), gone) == (len(all_of_it), [("Service", "old")])
 
@@ -543,8 +543,8 @@ def test_what_an_earlier_process_left_as_it_is_to_be_is_not_applied_again() -> N
         if one is changed:
             found["spec"]["policyTypes"] = ["Egress"]
         younger.take(one["kind"], one["metadata"]["name"], found)
-    first, _ = younger.changes(all_of_it)
-    second, _ = younger.changes(all_of_it)
+    first, _ = younger.changes(all_of_it, ())
+    second, _ = younger.changes(all_of_it, ())
 
     assert younger.record == record
     assert (first, second) == ([changed], [changed])  # until it is applied

@@ -83,20 +83,19 @@ class Tenancy:
 
     def note_address(self, service: Manifest) -> None:
         """The one that the cluster gave to a virtual IP."""
-        labels, given = service["metadata"].get("labels") or {}, service["spec"].get("clusterIP")
-        if labels.get(mark("part")) == VIRTUAL_IPS and given and given != HEADLESS:
-            self.virtual[ServiceId(labels[mark("service")])] = given
+        whose, given = _virtual_ip_of(service), service["spec"].get("clusterIP")
+        if whose and given and given != HEADLESS:
+            self.virtual[whose] = given
 
     def address_before(self, manifest: Manifest) -> str:
         """The one that a virtual IP had which is not there any more; "" of all others."""
-        service = manifest["metadata"]["labels"].get(mark("service"))
-        virtual = manifest["metadata"]["labels"].get(mark("part")) == VIRTUAL_IPS
-        if manifest["kind"] != "Service" or not virtual or key_of(manifest) in self.there:
+        if manifest["kind"] != "Service" or key_of(manifest) in self.there:
             return ""
-        return self.virtual.get(ServiceId(service), "")
+        whose = _virtual_ip_of(manifest)
+        return self.virtual.get(whose, "") if whose else ""
 
     def changes(
-        self, manifests: Iterable[Manifest], failed: Container[Key] = ()
+        self, manifests: Iterable[Manifest], failed: Container[Key]
     ) -> tuple[list[Manifest], list[Key]]:
         """What is to be applied, and what is to go; not what this round failed at already."""
         asked = {key_of(one): one for one in manifests}
@@ -144,3 +143,9 @@ class Tenancy:
 
 def key_of(manifest: Manifest) -> Key:
     return manifest["kind"], manifest["metadata"]["name"]
+
+
+def _virtual_ip_of(service: Manifest) -> ServiceId | None:
+    """Whose virtual IP an object of kind Service is; None: it is none."""
+    labels = service["metadata"].get("labels") or {}
+    return ServiceId(labels[mark("service")]) if labels.get(mark("part")) == VIRTUAL_IPS else None
